@@ -1,0 +1,46 @@
+"""`GET /animatediff/v1/version`, `/models` and `/schema`."""
+
+from __future__ import annotations
+
+from secrets import compare_digest
+from typing import Any
+
+from fastapi import Depends, FastAPI, HTTPException
+from fastapi.security import HTTPBasic, HTTPBasicCredentials
+from modules import shared
+
+from motion_module.files import CheckpointError
+
+from . import __version__, library
+from .params import schema
+
+
+def add_routes(_page: Any, app: FastAPI) -> None:
+    """Where the WebUI offers its API, and behind `--api-auth` where that is set."""
+    if not (shared.cmd_opts.api or shared.cmd_opts.nowebui):
+        return
+    guards = [Depends(_require_credentials)] if shared.cmd_opts.api_auth else []
+    answers = {"version": lambda: {"version": __version__}, "models": _models, "schema": schema}
+    for name, answer in answers.items():
+        app.add_api_route(f"/animatediff/v1/{name}", answer, methods=["GET"], dependencies=guards)
+
+
+def _models() -> list[dict[str, Any]]:
+    """Every file in the folder for motion modules: its name, its family, and what is wrong with it if anything is."""
+    return [_model(name) for name in library.names()]
+
+
+def _model(name: str) -> dict[str, Any]:
+    try:
+        description = library.what_it_is(library.find(name))
+        family = description.require_motion_module()
+    except (CheckpointError, ValueError) as error:
+        return {"name": name, "family": None, "max_frames": None, "problem": str(error)}
+    return {"name": name, "family": family.key, "max_frames": description.length, "problem": None}
+
+
+def _require_credentials(credentials: HTTPBasicCredentials = Depends(HTTPBasic())) -> None:
+    users = dict(entry.split(":", 1) for entry in shared.cmd_opts.api_auth.split(","))
+    expected = users.get(credentials.username)
+    if expected is None or not compare_digest(credentials.password.encode(), expected.encode()):
+        raise HTTPException(401, "Incorrect user name or password", {"WWW-Authenticate": "Basic"})

@@ -1,0 +1,252 @@
+"""The life of one generation, from the request to the finished video.
+
+A job lives on its `p`. For its duration the class of that one object is a subclass whose `init` and `sample` open and close
+what the job needs. A method knows whose it is where an attribute would not: `copy(p)`, which the WebUI and other extensions
+make freely, would carry a wrapped `sample` that still acts on the original.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from modules import errors, shared
+from PIL import Image
+
+from motion_module.files import CheckpointError
+from motion_module.frames import RowLayoutError
+
+from . import infotext, library
+from .params import Params, RequestError, read_arguments
+from .results import Video, deliver, require_writable
+from .scope import ON_MODEL, AnimateDiffError, ModelScope, options_for_parts, prompt_parts
+
+log = logging.getLogger("AnimateDiff")
+ON_P = "_animatediff"
+
+
+class _Animated:
+    """Mixed into the class of a `p` that has a job. On a copy of that `p` it steps out of the way."""
+
+    def init(self, *args: Any, **kwargs: Any) -> Any:
+        with vars(self)[ON_P].during_init(self):
+            return super().init(*args, **kwargs)  # type: ignore[misc]
+
+    def sample(self, *args: Any, **kwargs: Any) -> Any:
+        with vars(self)[ON_P].during_sample(self):
+            return super().sample(*args, **kwargs)  # type: ignore[misc]
+
+
+def begin(p: Any, arguments: tuple[Any, ...]) -> None:
+    """`before_process`: reads the request and, if it asks for a video, makes `p` a job.
+
+    A request that cannot be met makes `p.init` raise, since the WebUI swallows what its hooks raise.
+    """
+    if (job := job_of(p)) is not None:
+        job.finish()  # its last run ended in an exception that no later hook saw
+    scope = _scope_around(p)
+    _release(p)
+    if scope is not None:
+        _take(p, _Bystander(scope))
+        return
+    try:
+        job = _prepare(p, arguments)
+    except (RequestError, CheckpointError) as error:
+        _refuse(p, str(error))
+    except Exception:
+        errors.report("AnimateDiff could not read the request", exc_info=True)
+        _refuse(p, "AnimateDiff failed while it read the request; the console has the details.", status_code=500)
+    else:
+        if job is not None:
+            job.start()
+
+
+def job_of(p: Any) -> Job | None:
+    """The job of this very `p`; None for others and for copies."""
+    job = vars(p).get(ON_P)
+    return job if isinstance(job, Job) and job.p is p else None
+
+
+def _scope_around(p: Any) -> ModelScope | None:
+    """The scope of a running job in whose middle `p` is to be generated, if there is one."""
+    outer = vars(p).get(ON_P)
+    if isinstance(outer, Job) and job_of(outer.p) is outer:
+        return outer.scope
+    return getattr(shared.sd_model, ON_MODEL, None)
+
+
+def _take(p: Any, role: Job | _Bystander) -> None:
+    p.__class__ = _animated(type(p))
+    setattr(p, ON_P, role)
+
+
+def _release(p: Any) -> None:
+    """Takes every role off `p`: its own, and those that it has from being a copy."""
+    vars(p).pop(ON_P, None)
+    if isinstance(p, _Animated):
+        p.__class__ = type(p).__bases__[1]
+
+
+@cache
+def _animated(kind: type) -> type:
+    """The subclass of a processing class that carries jobs."""
+    return type(kind.__name__, (_Animated, kind), {"__module__": kind.__module__})
+
+
+def _prepare(p: Any, arguments: tuple[Any, ...]) -> Job | None:
+    params, warnings = read_arguments(arguments)
+    for warning in warnings:
+        _tell(p, warning)
+    if not params.enable or getattr(p, "txt2img_upscale", False) or getattr(p, "_ad_inner", False):
+        return None
+    path = library.find(params.model)
+    description = library.what_it_is(path)
+    family = description.require_motion_module()
+    frames = params.video_length or min(family.frames, description.length)
+    if frames > description.length:
+        raise RequestError(
+            f"{frames} frames are asked for, but {path.name} knows {description.length} positions. "
+            f"Set the number of frames to {description.length} or fewer."
+        )
+    pictures = len({id(picture) for picture in getattr(p, "init_images", None) or [None]})
+    if pictures not in (1, frames):
+        raise RequestError(
+            f"img2img was given {pictures} pictures for {frames} frames. Give it one picture, or one for each frame."
+        )
+    scope = ModelScope(p, description, frames, lambda: library.read(path))
+    job = Job(p, params.with_frames(frames), path, scope)
+    if job.saves_files:
+        require_writable(p.outpath_samples)
+    return job
+
+
+def _refuse(p: Any, text: str, status_code: int = 422) -> None:
+    log.error(text)
+
+    def init(*_args: Any, **_kwargs: Any) -> None:
+        del p.init
+        raise AnimateDiffError(text, status_code)
+
+    p.init = init
+
+
+def _tell(p: Any, text: str) -> None:
+    log.warning(text)
+    p.comment(text)
+
+
+class _Bystander:
+    """Keeps a job's hands off a generation that someone starts in its middle."""
+
+    def __init__(self, scope: ModelScope) -> None:
+        self._scope = scope
+
+    @contextmanager
+    def during_init(self, _p: Any) -> Iterator[None]:
+        with self._scope.suspended():
+            yield
+
+    during_sample = during_init
+
+
+class Job:
+    """One request for videos: what was asked, what was changed on `p`, and the frames as they come."""
+
+    def __init__(self, p: Any, params: Params, path: Path, scope: ModelScope) -> None:
+        self.p = p
+        self.params = params
+        self.scope = scope
+        self.saves_files = shared.opts.samples_save and not p.do_not_save_samples
+        self._path = path
+        self._writes_frames = shared.opts.data.get("animatediff_save_to_custom", True)
+        self._frames: dict[int, list[Image.Image]] = {}
+        self._before = {name: getattr(p, name) for name in ("batch_size", "do_not_save_samples", "do_not_save_grid")}
+        self._options = ExitStack()
+
+    def start(self) -> None:
+        """Makes the batch a clip. This is the last moment before the WebUI repeats prompts and seeds for each row."""
+        p = self.p
+        _take(p, self)
+        p.batch_size = self.params.video_length
+        p.do_not_save_grid = True
+        p.do_not_save_samples = p.do_not_save_samples or self._writes_frames or "PNG" not in self.params.format
+        p.extra_generation_params[infotext.KEY] = infotext.write(self.params, library.short_hash(self._path))
+
+    def finish(self) -> None:
+        """Gives `p` back as it was. Harmless when called again."""
+        self._options.close()
+        if job_of(self.p) is not self:
+            return
+        _release(self.p)
+        for name, value in self._before.items():
+            setattr(self.p, name, value)
+
+    @contextmanager
+    def during_init(self, p: Any) -> Iterator[None]:
+        scope = self.scope.schedule_only() if p is self.p else self.scope.suspended()
+        with self._finished_on_error(p), scope:
+            yield
+
+    @contextmanager
+    def during_sample(self, p: Any) -> Iterator[None]:
+        scope = self.scope.open() if p is self.p else self.scope.suspended()
+        with self._finished_on_error(p), scope:
+            yield
+        if p is self.p:
+            self._options.close()
+
+    @contextmanager
+    def _finished_on_error(self, p: Any) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as error:
+            if p is self.p:
+                self.finish()
+            if isinstance(error, AnimateDiffError):
+                log.error(str(error))
+            raise
+
+    def before_sampler(self, conditions: Any) -> None:
+        """`process_before_every_sampling`: sees to it that the WebUI keeps clips whole in this pass."""
+        self._options.close()
+        with suppress(RowLayoutError):  # the scope will say it, where it can end the job
+            wanted = options_for_parts(prompt_parts(conditions))
+            self._options.enter_context(mock.patch.dict(shared.opts.data, wanted))
+
+    def add_frame(self, image: Image.Image) -> None:
+        """`postprocess_image_after_composite`: the last look at a picture before the WebUI would save it."""
+        self._frames.setdefault(self.p.iteration, []).append(image)
+
+    def complete(self, processed: Any) -> None:
+        """`postprocess`: frames to files, videos to the answer. What fails here costs no finished frame."""
+        self.finish()
+        outpath = self.p.outpath_samples if self.saves_files and self.p.save_samples() else None
+        try:
+            warnings = deliver(
+                processed, self._videos(processed), self._others(processed), self.params, outpath, self._writes_frames
+            )
+        except Exception as error:
+            errors.report("AnimateDiff could not finish its video", exc_info=True)
+            warnings = [f"AnimateDiff: the video could not be finished, so its frames are shown: {error!r}."]
+        for warning in warnings:
+            _tell(self.p, warning)
+            processed.comments += warning + "\n"
+
+    def _videos(self, processed: Any) -> list[Video]:
+        """One video per iteration; the WebUI's infotexts and seeds run through the frames of all."""
+        videos = []
+        infotexts = iter(processed.infotexts)
+        for iteration, frames in sorted(self._frames.items()):
+            row = iteration * self.params.video_length
+            videos.append(Video(frames, [next(infotexts) for _ in frames], row, processed.all_seeds[row]))
+        return videos
+
+    def _others(self, processed: Any) -> list[Image.Image]:
+        """Pictures of the answer that are no frames, such as masks."""
+        frames = {id(image) for images in self._frames.values() for image in images}
+        return [image for image in processed.images if id(image) not in frames]

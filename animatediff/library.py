@@ -1,0 +1,93 @@
+"""The folder of motion modules: what is in it, and reading one."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+
+from modules import hashes, shared
+from modules.paths_internal import extensions_dir
+
+from motion_module.checkpoint import Description, describe, load
+from motion_module.files import SUFFIXES
+from motion_module.network import MotionModule
+
+from .params import NO_MODULE, RequestError
+
+ROOT = Path(__file__).resolve().parent.parent
+WHERE_TO_GET = (
+    "Get one for Stable Diffusion 1.5, such as v3_sd15_mm.ckpt or mm_sd_v15_v2.ckpt, from guoyww/animatediff on Hugging Face"
+)
+
+
+def folder() -> Path:
+    """Where motion modules lie: the setting, else `model/` in the extension's own folder."""
+    chosen = shared.opts.data.get("animatediff_model_path")
+    return Path(chosen) if chosen else ROOT / "model"
+
+
+def names() -> list[str]:
+    """Paths of all weight files below the folder, written with `/`, in the order in which people count."""
+    root = str(folder())
+    files = shared.walk_files(root, allowed_extensions=list(SUFFIXES)) if folder().is_dir() else ()
+    return sorted((Path(os.path.relpath(file, root)).as_posix() for file in files), key=shared.natural_sort_key)
+
+
+def find(name: str) -> Path:
+    """The file of that name below the folder. Raises RequestError if none is chosen, it is not there, or lies outside."""
+    if name in NO_MODULE:
+        raise RequestError(f"No motion module is chosen. {_what_there_is()}")
+    relative = PurePosixPath(name.replace("\\", "/"))
+    if relative.is_absolute() or ".." in relative.parts or Path(name).is_absolute() or Path(name).drive:
+        raise RequestError(f"The motion module {name!r} lies outside {folder()}. Name a file in that folder.")
+    path = folder() / relative
+    if path.suffix.lower() not in SUFFIXES or not path.is_file():
+        raise RequestError(f"The motion module {name!r} is not there. {_what_there_is()}")
+    return path
+
+
+def old_folder() -> Path | None:
+    """The `model` folder of the established extension, where it holds motion modules and ours does not."""
+    candidate = Path(extensions_dir) / "sd-webui-animatediff" / "model"
+    if names() or candidate == folder() or not candidate.is_dir():
+        return None
+    return candidate if any(file.suffix.lower() in SUFFIXES for file in candidate.rglob("*")) else None
+
+
+def what_it_is(path: Path) -> Description:
+    return _describe_once(path, *_identity(path))
+
+
+def read(path: Path) -> MotionModule:
+    """The motion module in a file. The last one read is kept in memory."""
+    return _load_once(path, *_identity(path))
+
+
+def short_hash(path: Path) -> str | None:
+    """Eight digits of the file's SHA-256, which the WebUI keeps; None where hashing is switched off."""
+    digest = hashes.sha256(str(path), f"animatediff/{path.name}")
+    return digest[:8] if digest else None
+
+
+def _what_there_is() -> str:
+    available = names()
+    if not available:
+        return f"There is none in {folder()} yet. {WHERE_TO_GET}, and put it there."
+    shown = ", ".join(available[:8]) + (", …" if len(available) > 8 else "")
+    return f"In {folder()} there are: {shown}."
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    facts = path.stat()
+    return facts.st_mtime_ns, facts.st_size
+
+
+@lru_cache(maxsize=64)
+def _describe_once(path: Path, _changed: int, _size: int) -> Description:
+    return describe(path)
+
+
+@lru_cache(maxsize=1)
+def _load_once(path: Path, _changed: int, _size: int) -> MotionModule:
+    return load(path)[1]

@@ -1,0 +1,281 @@
+"""The one table of parameters. The panel, the API and its schema, the infotext and `docs/parameters.md` are made from it.
+
+Nothing of the WebUI is imported here. Keys and defaults are those of the established extension's API, so that programs
+written for it go on working.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+FORMATS = ("GIF", "PNG")
+API_FORMATS = (*FORMATS, "Frame")
+LATER_FORMATS = ("MP4", "WEBP", "WEBM", "TXT")
+DEFAULT_MODULE = "mm_sd15_v3.safetensors"
+NO_MODULE = ("", "None")
+
+
+class RequestError(ValueError):
+    """A request cannot be met. The text is for the user: what, with which value, and how to mend it."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """What is said of one parameter beside its name, type and default.
+
+    `group`: where the panel shows it: "main", the name of a folded group, or "" for the API alone.
+    `later`: the feature that a value other than the default asks for, where that feature is not there yet.
+    """
+
+    label: str = ""
+    help: str = ""
+    group: str = ""
+    elem_id: str = ""
+    minimum: float | None = None
+    choices: tuple[str, ...] = ()
+    later: str = ""
+
+
+def _option(default: Any, **facts: Any) -> Any:
+    metadata = {"option": Option(**facts)}
+    if isinstance(default, (list, tuple)):
+        return dataclasses.field(default=tuple(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+_WINDOWS = "Context windows"
+_FREEINIT = "FreeInit"
+_FROM_VIDEO = "Video input"
+_FRAMES_OF_IMAGE = "Frame-by-frame strength in img2img"
+
+
+@dataclass(frozen=True)
+class Params:
+    """One request, checked: every value has its type and is within its range."""
+
+    enable: bool = _option(False, label="AnimateDiff", group="main", elem_id="enable", help="Make a video.")
+    model: str = _option(
+        DEFAULT_MODULE,
+        label="Motion module",
+        group="main",
+        elem_id="motion-module",
+        help="A file in the folder for motion modules, by its path below that folder.",
+    )
+    video_length: int = _option(
+        0,
+        label="Number of frames",
+        group="main",
+        elem_id="video-length",
+        minimum=0,
+        help="0 chooses the number that the motion module was trained with.",
+    )
+    fps: int = _option(8, label="FPS", group="main", elem_id="fps", minimum=1, help="Frames shown in a second.")
+    format: tuple[str, ...] = _option(
+        ("GIF", "PNG"),
+        label="Save format",
+        group="main",
+        elem_id="save-format",
+        choices=API_FORMATS,
+        help="GIF: the animation. PNG: every frame as a file. Frame (API): every frame in the answer.",
+    )
+    loop_number: int = _option(
+        0,
+        label="Display loop number",
+        group="Playback",
+        elem_id="loop-number",
+        minimum=0,
+        help="How often the animation plays. 0 is for ever.",
+    )
+    closed_loop: str = _option("R-P", choices=("N", "R-P", "R+P", "A"), later=_WINDOWS, help="How windows close the loop.")
+    batch_size: int = _option(16, minimum=1, later=_WINDOWS, help="Frames in a context window.")
+    stride: int = _option(1, minimum=1, later=_WINDOWS, help="Levels of frame distance in context windows.")
+    overlap: int = _option(-1, minimum=-1, later=_WINDOWS, help="Frames that neighbouring windows share. -1 is a quarter.")
+    interp: str = _option("Off", choices=("Off", "FILM"), later="Frame interpolation", help="Frame interpolation.")
+    interp_x: int = _option(10, minimum=1, help="Interpolated frames per frame. Counts only with interp.")
+    video_source: str = _option("", later=_FROM_VIDEO, help="A video file to start from.")
+    video_path: str = _option("", later=_FROM_VIDEO, help="A folder of frames to start from.")
+    mask_path: str = _option("", later=_FROM_VIDEO, help="A folder of masks.")
+    freeinit_enable: bool = _option(False, later=_FREEINIT, help="FreeInit.")
+    freeinit_filter: str = _option("butterworth", help="Filter of FreeInit. Counts only with freeinit_enable.")
+    freeinit_ds: float = _option(0.25, help="Spatial cut-off of FreeInit. Counts only with freeinit_enable.")
+    freeinit_dt: float = _option(0.25, help="Temporal cut-off of FreeInit. Counts only with freeinit_enable.")
+    freeinit_iters: int = _option(3, minimum=1, help="Rounds of FreeInit. Counts only with freeinit_enable.")
+    latent_power: float = _option(1.0, later=_FRAMES_OF_IMAGE, help="img2img: power of the first picture over the frames.")
+    latent_scale: float = _option(32.0, later=_FRAMES_OF_IMAGE, help="img2img: scale of the first picture over the frames.")
+    last_frame: str = _option("", later="A last frame", help="img2img: the last frame, in base64.")
+    latent_power_last: float = _option(1.0, help="As latent_power, for last_frame. Counts only with it.")
+    latent_scale_last: float = _option(32.0, help="As latent_scale, for last_frame. Counts only with it.")
+    request_id: str = _option("", help="Put behind the seed in file names.")
+
+    def with_frames(self, frames: int) -> Params:
+        return dataclasses.replace(self, video_length=frames)
+
+
+FIELDS = dataclasses.fields(Params)
+IGNORED_KEYS = ("is_i2i_batch", "video_default", "prompt_scheduler", "reverse", "use_main_seed")
+"""Keys that the established extension took for its own use, or once took: accepted, without meaning."""
+
+
+def option_of(field: dataclasses.Field[Any]) -> Option:
+    return field.metadata["option"]
+
+
+PANEL_FIELDS = tuple(field for field in FIELDS if option_of(field).group)
+
+
+def read_arguments(arguments: Iterable[Any]) -> tuple[Params, list[str]]:
+    """Reads what the WebUI hands a script: the panel's values in order, or the API's dictionary in the first place.
+
+    Returns the parameters and warnings. Raises RequestError where a value cannot be used.
+    """
+    values = list(arguments)
+    first = values[0] if values else None
+    if isinstance(first, Mapping):
+        return read_mapping(first)
+    if first is None or first is False:
+        return Params(), []
+    return read_mapping({field.name: value for field, value in zip(PANEL_FIELDS, values)})
+
+
+def read_mapping(given: Mapping[str, Any]) -> tuple[Params, list[str]]:
+    """Checks a dictionary of parameters. None means the default. A dictionary without `enable` is not enabled.
+
+    Raises RequestError with all that is wrong in it.
+    """
+    known = {field.name: field for field in FIELDS}
+    warnings = [
+        f"AnimateDiff does not know the parameter {key!r}; it was ignored."
+        for key in given
+        if key not in known and key not in IGNORED_KEYS
+    ]
+    values: dict[str, Any] = {}
+    faults: list[str] = []
+    for name, value in given.items():
+        if name not in known or value is None:
+            continue
+        try:
+            values[name] = _read_value(known[name], value)
+        except RequestError as fault:
+            faults.append(str(fault))
+    if values.get("enable") is not True:
+        return Params(), warnings
+    if faults:
+        raise RequestError(" ".join(faults))
+    params = Params(**values)
+    _refuse_what_is_not_there_yet(params)
+    return params, warnings
+
+
+def _read_value(field: dataclasses.Field[Any], value: Any) -> Any:
+    option = option_of(field)
+    if field.name == "format":
+        return _read_formats(value)
+    readers = {"bool": _read_bool, "int": _read_whole_number, "float": _read_number, "str": _read_text}
+    result = readers[str(field.type)](field.name, value)
+    if option.minimum is not None and result < option.minimum:
+        raise RequestError(f"{field.name} is {value}, but must be at least {option.minimum}.")
+    if option.choices and result not in option.choices:
+        raise RequestError(f"{field.name} is {value!r}, but must be one of {', '.join(option.choices)}.")
+    return result
+
+
+def _read_bool(name: str, value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise RequestError(f"{name} is {value!r}, but must be true or false.")
+
+
+def _read_number(name: str, value: Any) -> float:
+    try:
+        if isinstance(value, bool):
+            raise ValueError
+        number = float(value)
+    except (TypeError, ValueError):
+        raise RequestError(f"{name} is {value!r}, but must be a number.") from None
+    if number != number or abs(number) == float("inf"):
+        raise RequestError(f"{name} is {value}, but must be a finite number.")
+    return number
+
+
+def _read_whole_number(name: str, value: Any) -> int:
+    number = _read_number(name, value)
+    if number != int(number):
+        raise RequestError(f"{name} is {value}, but must be a whole number.")
+    return int(number)
+
+
+def _read_text(name: str, value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    raise RequestError(f"{name} is {value!r}, but must be text.")
+
+
+def _read_formats(value: Any) -> tuple[str, ...]:
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+        raise RequestError(f"format is {value!r}, but must be a list of {', '.join(API_FORMATS)}.")
+    known = {name.upper(): name for name in (*API_FORMATS, *LATER_FORMATS)}
+    chosen = dict.fromkeys(known.get(name.upper(), name) for name in names)
+    for name in chosen:
+        if name in LATER_FORMATS:
+            raise RequestError(f"The format {name} is not available yet. Choose from {', '.join(API_FORMATS)}.")
+        if name not in API_FORMATS:
+            raise RequestError(f"The format {name!r} is unknown. Choose from {', '.join(API_FORMATS)}.")
+    if not chosen:
+        raise RequestError(f"No save format is chosen. Choose from {', '.join(API_FORMATS)}.")
+    return tuple(chosen)
+
+
+def _refuse_what_is_not_there_yet(params: Params) -> None:
+    windows_asked = params.video_length > params.batch_size
+    for field in FIELDS:
+        later, value = option_of(field).later, getattr(params, field.name)
+        if not later or value == field.default or (later == _WINDOWS and not windows_asked):
+            continue
+        raise RequestError(
+            f"{later} is not available yet, but {field.name} is {value!r}. Leave {field.name} out, or at {field.default!r}."
+        )
+
+
+def schema() -> dict[str, Any]:
+    """A JSON schema of the API's dictionary."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "AnimateDiff",
+        "type": "object",
+        "properties": {field.name: _schema_of(field) for field in FIELDS},
+    }
+
+
+def _schema_of(field: dataclasses.Field[Any]) -> dict[str, Any]:
+    option = option_of(field)
+    types = {"bool": "boolean", "int": "integer", "float": "number", "str": "string"}
+    facts: dict[str, Any] = {"description": option.help, "default": field.default}
+    if field.name == "format":
+        facts |= {"type": ["array", "string"], "items": {"enum": list(option.choices)}, "default": list(field.default)}
+        return facts
+    facts["type"] = types[str(field.type)]
+    if option.minimum is not None:
+        facts["minimum"] = option.minimum
+    if option.choices:
+        facts["enum"] = list(option.choices)
+    if option.later:
+        when = " where there are more frames than batch_size" if option.later == _WINDOWS else ""
+        facts["description"] += f" Not available yet: only the default is accepted{when}."
+    return facts
+
+
+def as_markdown() -> str:
+    """The table for `docs/parameters.md`."""
+    rows = ["| key | type | default | in the panel | meaning |", "|---|---|---|---|---|"]
+    for field in FIELDS:
+        facts, option = _schema_of(field), option_of(field)
+        default = ", ".join(field.default) if isinstance(field.default, tuple) else field.default
+        shown = f"`{default}`" if default != "" else "empty"
+        kind = "list" if field.name == "format" else str(field.type)
+        allowed = f" One of {', '.join(option.choices)}." if option.choices else ""
+        rows.append(f"| `{field.name}` | {kind} | {shown} | {option.label} | {facts['description']}{allowed} |")
+    return "\n".join(rows) + "\n"

@@ -1,0 +1,171 @@
+"""From finished frames to files and to what the WebUI answers.
+
+Frames are written first, then what is made of them, so that whatever fails costs only itself.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from modules import images, shared
+from PIL import Image
+
+from .params import Params, RequestError
+from .video.gif import encode_gif
+
+
+@dataclass
+class Video:
+    """The frames of one clip with an infotext for each, and the first of its rows in the job's lists of prompts and seeds."""
+
+    frames: list[Image.Image]
+    infotexts: list[str]
+    first_row: int
+    seed: int
+    files: list[str] = field(default_factory=list)
+
+
+class Animation(Image.Image):
+    """A picture that shows its first frame to whoever paints it, and is the animation to whoever saves it.
+
+    The gallery serves the file named in `already_saved_as`; the API and the WebUI's temporary files call `save`.
+    """
+
+    encoded: bytes
+    already_saved_as: str | None
+
+    @classmethod
+    def of(cls, frame: Image.Image, encoded: bytes) -> Animation:
+        animation = frame.copy()
+        animation.__class__ = cls  # Pillow has no public way to make an instance of a subclass from an image
+        assert isinstance(animation, Animation)
+        animation.encoded, animation.already_saved_as = encoded, None
+        return animation
+
+    def save(self, fp: Any, format: str | None = None, **_params: Any) -> None:
+        if hasattr(fp, "write"):
+            fp.write(self.encoded)
+        else:
+            Path(fp).write_bytes(self.encoded)
+
+
+class Results:
+    """Collects the answer of one job: pictures in the order in which they are shown, files, and what went wrong."""
+
+    def __init__(self, params: Params, outpath: str | None, writes_frames: bool) -> None:
+        """`outpath`: the WebUI's folder for samples, None to leave no file. `writes_frames`: frames go to ours too."""
+        self._params = params
+        self._folder = _folder_of_today(outpath) if outpath else None
+        self._writes_frames = writes_frames
+        self.warnings: list[str] = []
+        self.files: list[str] = []
+
+    def pictures(self, video: Video) -> list[tuple[Image.Image, int]]:
+        """Saves one video. Returns what to show of it, with the frame whose infotext belongs to it."""
+        stem = self._new_stem(video)
+        if stem and self._writes_frames and "PNG" in self._params.format:
+            self._write_frames(video, stem)
+        animation = self._animation(video, stem) if "GIF" in self._params.format else None
+        shown: list[tuple[Image.Image, int]] = [(animation, 0)] if animation else []
+        if not animation or "Frame" in self._params.format:
+            shown += [(frame, index) for index, frame in enumerate(video.frames)]
+        return shown
+
+    def _new_stem(self, video: Video) -> Path | None:
+        if self._folder is None:
+            return None
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            number = images.get_next_sequence_number(str(self._folder), "")
+        except OSError as error:
+            self._warn(f"Nothing could be saved in {self._folder}: {error}.")
+            return None
+        request = re.sub(r"[^\w.-]", "_", self._params.request_id)
+        return self._folder / "-".join(filter(None, (f"{number:05}", str(video.seed), request)))
+
+    def _write_frames(self, video: Video, folder: Path) -> None:
+        shared.state.textinfo = "AnimateDiff: saving frames"
+        for index, (frame, text) in enumerate(zip(video.frames, video.infotexts)):
+            path = folder / f"{index:05}.png"
+            try:
+                folder.mkdir(exist_ok=True)
+                images.save_image_with_geninfo(frame, text, str(path))
+            except OSError as error:
+                self._warn(f"{len(video.frames) - index} of {len(video.frames)} frames could not be saved: {error}.")
+                return
+            self.files.append(str(path))
+
+    def _animation(self, video: Video, stem: Path | None) -> Animation | None:
+        shared.state.textinfo = "AnimateDiff: encoding GIF"
+        comment = video.infotexts[0] if shared.opts.enable_pnginfo else ""
+        try:
+            gif = encode_gif(video.frames, self._params.fps, self._params.loop_number, comment)
+        except Exception as error:
+            self._warn(f"The GIF could not be made, so its frames are shown instead: {error!r}.")
+            return None
+        animation = Animation.of(video.frames[0], gif)
+        if stem:
+            path = stem.with_name(stem.name + ".gif")
+            try:
+                path.write_bytes(gif)
+            except OSError as error:
+                self._warn(f"The GIF could not be saved as {path}: {error}.")
+            else:
+                animation.already_saved_as = str(path)
+                self.files.append(str(path))
+        return animation
+
+    def _warn(self, text: str) -> None:
+        self.warnings.append(f"AnimateDiff: {text}")
+
+
+def deliver(
+    processed: Any,
+    videos: Sequence[Video],
+    others: Sequence[Image.Image],
+    params: Params,
+    outpath: str | None,
+    frames_too: bool,
+) -> list[str]:
+    """Saves videos and puts them into the WebUI's answer, in front of `others`. Returns warnings for the user.
+
+    Everything in `processed` that runs parallel to its pictures is made to do so again.
+    """
+    results = Results(params, outpath, frames_too)
+    shown = [(picture, video, index) for video in videos for picture, index in results.pictures(video)]
+    if not shown:
+        return results.warnings
+    shown.sort(key=lambda entry: not isinstance(entry[0], Animation))  # animations first: they are what was asked for
+    rows = [video.first_row + index for _, video, index in shown] + [videos[0].first_row] * len(others)
+    infotexts = [video.infotexts[index] for _, video, index in shown] + [videos[0].infotexts[0]] * len(others)
+    processed.images = [picture for picture, _, _ in shown] + list(others)
+    processed.infotexts, processed.info = infotexts, infotexts[0]
+    processed.index_of_first_image = 0
+    for name in ("all_prompts", "all_negative_prompts", "all_seeds", "all_subseeds"):
+        values = getattr(processed, name)
+        setattr(processed, name, [values[row] for row in rows])
+    facts = {"AnimateDiff files": results.files} if results.files else {}
+    facts |= {"AnimateDiff warnings": results.warnings} if results.warnings else {}
+    processed.extra_generation_params = {**processed.extra_generation_params, **facts}
+    return results.warnings
+
+
+def require_writable(outpath: str) -> None:
+    """Raises RequestError unless files can be made in the folder of today's videos."""
+    folder = _folder_of_today(outpath)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(f"The folder {folder} cannot be made: {error}. Choose another one in the settings.") from None
+    if not os.access(folder, os.W_OK):
+        raise RequestError(f"Nothing can be written to {folder}. Choose another folder in the settings.")
+
+
+def _folder_of_today(outpath: str) -> Path:
+    return Path(outpath) / "AnimateDiff" / date.today().isoformat()

@@ -1,0 +1,180 @@
+"""The loaded checkpoint, made to animate for a while: motion layers attached, noise schedule lent.
+
+Everything is undone on the way out, and also for the moment in which the WebUI swaps checkpoints in the middle of a job
+(refiner, hires checkpoint) or another extension generates something of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest import mock
+
+from fastapi import HTTPException
+from modules import sd_models, sd_unet, shared
+
+from motion_module.attach import UnsuitableUNet, attached, require_fit
+from motion_module.checkpoint import Description
+from motion_module.files import CheckpointError
+from motion_module.frames import RowLayout, RowLayoutError, row_layout
+from motion_module.network import MotionModule
+from motion_module.noise import NoiseSchedule
+
+ON_MODEL = "_animatediff_scope"
+"""The attribute under which an open scope can be found on the checkpoint it animates."""
+
+
+class AnimateDiffError(HTTPException):
+    """Ends a generation with a sentence for the user.
+
+    The API answers with its status and the sentence in `detail`; `str` is the sentence too, since that is what the page and
+    the log show.
+    """
+
+    def __init__(self, text: str, status_code: int = 422) -> None:
+        super().__init__(status_code=status_code, detail=text)
+
+    def __str__(self) -> str:
+        return self.detail
+
+
+@contextmanager
+def speaking_errors() -> Iterator[None]:
+    """Lets errors of the method that have a sentence for the user reach the page, the log and the API with it."""
+    try:
+        yield
+    except (CheckpointError, RowLayoutError, UnsuitableUNet) as error:
+        raise AnimateDiffError(str(error)) from error
+
+
+def custom_unet_is_chosen() -> bool:
+    """Whether the WebUI will run another UNet than the checkpoint's own."""
+    return sd_unet.current_unet is not None or sd_unet.get_unet_option() is not None
+
+
+class ModelScope:
+    """What one job does to the checkpoint, for as long as it samples."""
+
+    def __init__(self, p: Any, description: Description, frames: int, load_module: Callable[[], MotionModule]) -> None:
+        self._p = p
+        self._description = description
+        self._family = description.require_motion_module()
+        self._frames = frames
+        self._load_module = load_module
+        self._undo: ExitStack | None = None
+
+    @contextmanager
+    def schedule_only(self) -> Iterator[None]:
+        """For `p.init`: img2img builds its sampler there, and freezes its sigmas with it."""
+        with speaking_errors():
+            self._require_usable_model(custom_unet_is_chosen())
+        with lent_schedule(shared.sd_model, self._family.schedule, self._p):
+            yield
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """For `p.sample`: attached and lent, except while a checkpoint is being swapped."""
+        reload = sd_models.reload_model_weights
+
+        def reload_unanimated(*args: Any, **kwargs: Any) -> Any:
+            with self.suspended():
+                return reload(*args, **kwargs)
+
+        with speaking_errors(), mock.patch.object(sd_models, "reload_model_weights", reload_unanimated):
+            self._enter()
+            try:
+                yield
+            finally:
+                self._leave()
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """The checkpoint as it is without us. Does nothing where the scope is not open."""
+        was_open = self._undo is not None
+        self._leave()
+        yield  # where this raises, the generation is over: there is nothing to come back to
+        if was_open:
+            self._enter()
+
+    def _enter(self) -> None:
+        self._require_usable_model(sd_unet.current_unet is not None)
+        model = shared.sd_model
+        with ExitStack() as stack:
+            stack.enter_context(lent_schedule(model, self._family.schedule, self._p))
+            stack.enter_context(attached(model.model.diffusion_model, self._load_module(), self._family, self._layout_of))
+            stack.enter_context(_attribute(model, ON_MODEL, self))
+            self._undo = stack.pop_all()
+
+    def _require_usable_model(self, custom_unet: bool) -> None:
+        """Raises AnimateDiffError or UnsuitableUNet unless the checkpoint that is loaded now can be animated."""
+        model, family = shared.sd_model, self._family
+        if model is None:
+            raise AnimateDiffError(f"No checkpoint is loaded. Choose a {family.base} checkpoint.")
+        kinds = {"is_sdxl": "SDXL", "is_sd2": "Stable Diffusion 2", "is_sd3": "Stable Diffusion 3", "is_sd1": "SD 1.5"}
+        found = next((kind for flag, kind in kinds.items() if getattr(model, flag, False)), "of an unknown kind")
+        if found != family.base:
+            raise AnimateDiffError(
+                f"The checkpoint {model.sd_checkpoint_info.title} is {found}, but the motion module "
+                f"{self._description.path.name} is made for {family.base}. Choose a {family.base} checkpoint."
+            )
+        if custom_unet:
+            raise AnimateDiffError(
+                "A custom SD UNet, such as TensorRT's, would bypass the motion module. Set “SD Unet” to None in the settings."
+            )
+        require_fit(model.model.diffusion_model, self._description.channels or {})
+
+    def _leave(self) -> None:
+        if self._undo is not None:
+            self._undo.close()
+            self._undo = None
+
+    def _layout_of(self, rows: int) -> RowLayout:
+        conditions = self._p.sampler.sampler_extra_args["cond"]
+        return row_layout(rows, self._frames, prompt_parts(conditions))
+
+
+def prompt_parts(conditions: Any) -> int:
+    """How many parts joined by AND the prompt of every frame has. Raises RowLayoutError where frames differ."""
+    counts = {len(parts) for parts in conditions.batch}
+    if len(counts) != 1:
+        raise RowLayoutError(
+            "The prompts of the frames have different numbers of parts joined by AND. Give every frame the same number."
+        )
+    return counts.pop()
+
+
+def options_for_parts(parts: int) -> dict[str, bool]:
+    """Settings under which the WebUI does not cut clips into different UNet calls.
+
+    Prompts joined by AND come frame by frame, all parts of each, and calls are cut by row count. With cond and uncond in one
+    batch two parts always stay whole; more than two also need the negative prompt to be as long as the prompt.
+    """
+    if parts == 1:
+        return {}
+    return {"batch_cond_uncond": True} | ({"pad_cond_uncond": True} if parts > 2 else {})
+
+
+@contextmanager
+def lent_schedule(model: Any, schedule: NoiseSchedule, p: Any) -> Iterator[None]:
+    """Gives a checkpoint another noise schedule; the WebUI's own settings (zero terminal SNR, downcast) act on top of it.
+
+    What is lent is a new tensor, because a reload of weights copies into whatever tensor it finds.
+    """
+    own = model.alphas_cumprod, model.alphas_cumprod_original
+    model.alphas_cumprod_original = schedule.alphas_cumprod().to(own[0].device)
+    try:
+        sd_models.apply_alpha_schedule_override(model, p)
+        yield
+    finally:
+        model.alphas_cumprod, model.alphas_cumprod_original = own
+
+
+@contextmanager
+def _attribute(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Like `setattr`, past `torch.nn.Module`'s own, and undone."""
+    object.__setattr__(owner, name, value)
+    try:
+        yield
+    finally:
+        object.__delattr__(owner, name)

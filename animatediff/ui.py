@@ -1,0 +1,137 @@
+"""The panel below the WebUI's own controls, made from the table of parameters."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+from modules import shared
+from modules.infotext_utils import PasteField
+from modules.ui_common import create_refresh_button
+from modules.ui_components import InputAccordion
+
+from . import infotext, library
+from .params import DEFAULT_MODULE, FORMATS, PANEL_FIELDS, option_of
+
+Controls = dict[str, gr.components.Component]
+
+
+def build(tab: str) -> Controls:
+    """Builds the panel of one tab, "txt2img" or "img2img". Returns its controls by parameter, in the table's order."""
+
+    def elem_id(name: str) -> str:
+        return f"{tab}-ad-{name}"
+
+    fields = {field.name: field for field in PANEL_FIELDS}
+    enable = option_of(fields["enable"])
+    controls: Controls = {}
+    with InputAccordion(False, label=enable.label, elem_id=elem_id(enable.elem_id)) as accordion:
+        controls["enable"] = accordion
+        with gr.Row():
+            controls["model"] = _module_dropdown(fields["model"], elem_id)
+        notice = gr.HTML(_notice(), elem_id=elem_id("notice"))
+        _offer_old_folder(controls["model"], notice, elem_id)
+        with gr.Row():
+            controls["video_length"] = _number(fields["video_length"], elem_id)
+            controls["fps"] = _number(fields["fps"], elem_id)
+            duration = gr.HTML(_duration(0, 8), elem_id=elem_id("duration"))
+        controls["format"] = _formats(fields["format"], elem_id)
+        for group in dict.fromkeys(option_of(field).group for field in PANEL_FIELDS):
+            if group != "main":
+                with gr.Accordion(group, open=False):
+                    for field in PANEL_FIELDS:
+                        if option_of(field).group == group:
+                            controls[field.name] = _number(field, elem_id)
+        for name in ("video_length", "fps"):
+            controls[name].change(
+                _duration, [controls["video_length"], controls["fps"]], [duration], show_progress=False, queue=False
+            )
+    return {name: controls[name] for name in fields}
+
+
+def paste_fields(controls: Controls) -> list[PasteField]:
+    """How a pasted infotext, expanded by `infotext.expand_pasted`, reaches the controls."""
+
+    def formats(results: dict[str, Any]) -> list[str] | None:
+        text = results.get(infotext.label("format"))
+        return None if text is None else [name for name in text.split(" ") if name in FORMATS]
+
+    return [PasteField(control, formats if name == "format" else infotext.label(name)) for name, control in controls.items()]
+
+
+def _module_dropdown(field: dataclasses.Field[Any], elem_id: Callable[[str], str]) -> gr.Dropdown:
+    option = option_of(field)
+    names = library.names()
+    dropdown = gr.Dropdown(
+        label=option.label,
+        choices=names,
+        value=_first_choice(names),
+        elem_id=elem_id(option.elem_id),
+    )
+    create_refresh_button(dropdown, lambda: None, lambda: {"choices": library.names()}, elem_id("refresh"))
+    return dropdown
+
+
+def _first_choice(names: list[str]) -> str | None:
+    return DEFAULT_MODULE if DEFAULT_MODULE in names else next(iter(names), None)
+
+
+def _notice() -> str:
+    """What to do where there is no motion module yet; else nothing."""
+    if library.names():
+        return ""
+    return (
+        f"<p>There is no motion module in <code>{html.escape(str(library.folder()))}</code> yet. "
+        f"{library.WHERE_TO_GET}, put it there and press the refresh button.</p>"
+    )
+
+
+def _offer_old_folder(dropdown: gr.Dropdown, notice: gr.HTML, elem_id: Callable[[str], str]) -> None:
+    """A button that takes the motion modules of the established extension from where they are."""
+    if (folder := library.old_folder()) is None:
+        return
+
+    def use_it() -> tuple[Any, Any, Any]:
+        shared.opts.set("animatediff_model_path", str(folder))
+        shared.opts.save(shared.config_filename)
+        names = library.names()
+        return (
+            gr.update(choices=names, value=_first_choice(names)),
+            gr.update(value=_notice()),
+            gr.update(visible=False),
+        )
+
+    button = gr.Button(f"Use the motion modules in {folder}", elem_id=elem_id("use-old-folder"))
+    button.click(use_it, [], [dropdown, notice, button])
+
+
+def _number(field: dataclasses.Field[Any], elem_id: Callable[[str], str]) -> gr.Number:
+    option = option_of(field)
+    return gr.Number(
+        label=option.label,
+        value=field.default,
+        precision=0,
+        minimum=option.minimum,
+        info=option.help,
+        elem_id=elem_id(option.elem_id),
+    )
+
+
+def _formats(field: dataclasses.Field[Any], elem_id: Callable[[str], str]) -> gr.CheckboxGroup:
+    option = option_of(field)
+    chosen = shared.opts.data.get("animatediff_default_save_formats", list(field.default))
+    return gr.CheckboxGroup(
+        label=option.label,
+        choices=list(FORMATS),
+        value=[name for name in chosen if name in FORMATS],
+        elem_id=elem_id(option.elem_id),
+    )
+
+
+def _duration(frames: float | None, fps: float | None) -> str:
+    if not frames or not fps or fps <= 0:
+        return ""
+    return f"<span>= {frames / fps:.2f} seconds</span>"

@@ -1,0 +1,1 @@
+"""Frames to video files. Nothing of the WebUI is imported here."""

@@ -1,0 +1,123 @@
+"""Putting a motion module into a Stable Diffusion UNet for a while.
+
+The UNet's tree is left as it is. A motion layer is a forward hook on the block that it follows, so checkpoint keys, LoRA names
+and reloads of weights never meet it, and whatever calls the blocks (ControlNet calls them itself) calls the layer too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from .families import Family
+from .frames import RowLayout
+from .network import MotionModule, TemporalTransformer
+
+LayoutOf = Callable[[int], RowLayout]
+"""From the number of rows in a UNet call to which row is which frame."""
+
+
+class UnsuitableUNet(ValueError):
+    """A motion module does not fit a UNet. The text is for the user."""
+
+
+@contextmanager
+def attached(unet: nn.Module, module: MotionModule, family: Family, layout_of: LayoutOf) -> Iterator[None]:
+    """While open, `unet` — an LDM `UNetModel` for SD 1.x — animates: its rows are frames, told apart by `layout_of`.
+
+    Layers move to the device and number format of what the UNet hands them. Raises UnsuitableUNet before anything changed.
+    """
+    require_fit(unet, {place: layer.norm.num_channels for place, layer in module.layers.items()})  # type: ignore[union-attr,misc]
+    blocks = blocks_by_place(unet)
+    with ExitStack() as undo:
+        for place, layer in module.layers.items():
+            undo.callback(_follow(blocks[place], layer, layout_of))  # type: ignore[arg-type]
+        if family.unet_norms == "over frames":
+            for norm in _unet_norms(unet):
+                undo.callback(_norm_over_frames(norm, layout_of))
+        yield
+
+
+def blocks_by_place(unet: Any) -> dict[str, nn.Module]:
+    """The module behind which each motion layer acts.
+
+    The authors' `down_blocks.I.motion_modules.J` is LDM's `input_blocks[3I + 1 + J]`, and `up_blocks.I.motion_modules.J` is
+    `output_blocks[3I + J]`. There the layer follows the SpatialTransformer, or the ResBlock where there is no transformer:
+    in either case it comes before an Upsample.
+    """
+    if len(getattr(unet, "input_blocks", ())) != 12 or len(getattr(unet, "output_blocks", ())) != 12:
+        raise UnsuitableUNet(
+            "This checkpoint is not a Stable Diffusion 1.x model: its UNet has other levels than the motion module's. "
+            "Choose a Stable Diffusion 1.5 checkpoint."
+        )
+    places = {f"down_{i}_{j}": _last_before_resampling(unet.input_blocks[3 * i + 1 + j]) for i in range(4) for j in range(2)}
+    places["mid_0"] = _last_before_resampling(unet.middle_block[:2])
+    places.update({f"up_{i}_{j}": _last_before_resampling(unet.output_blocks[3 * i + j]) for i in range(4) for j in range(3)})
+    return places
+
+
+def _last_before_resampling(block: nn.Sequential) -> nn.Module:
+    """The SpatialTransformer of a block, else its ResBlock; both told by their parts, since their classes are LDM's."""
+    return next(child for child in reversed(block) if hasattr(child, "transformer_blocks") or hasattr(child, "in_layers"))
+
+
+def require_fit(unet: nn.Module, channels: dict[str, int]) -> None:
+    """Raises UnsuitableUNet unless motion layers of these widths, by place, can follow the blocks of `unet`."""
+    blocks = blocks_by_place(unet)
+    for place, width in channels.items():
+        block = blocks[place]
+        found = block.in_channels if hasattr(block, "transformer_blocks") else block.out_channels
+        if found != width:
+            raise UnsuitableUNet(
+                f"The motion module is made for another model: at {place} it is {width} channels wide, "
+                f"the checkpoint {found}. Choose a motion module and a checkpoint of the same kind."
+            )
+
+
+def _follow(block: nn.Module, layer: TemporalTransformer, layout_of: LayoutOf) -> Callable[[], None]:
+    """Runs a motion layer behind a block. Returns what undoes it."""
+
+    def animate(_block: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+        weight = layer.proj_in.weight
+        if weight.device != output.device or weight.dtype != output.dtype:
+            layer.to(output.device, output.dtype)
+        return layer(output, layout_of(output.shape[0]))
+
+    return block.register_forward_hook(animate).remove
+
+
+def _unet_norms(unet: Any) -> Iterator[nn.GroupNorm]:
+    """The UNet's own norms that the authors' v1 inflates: two in each ResBlock, and that of the output.
+
+    Those of its SpatialTransformers, and all norms of a ControlNet, stay as they are.
+    """
+    for block in unet.modules():
+        if hasattr(block, "in_layers") and hasattr(block, "out_layers"):
+            yield block.in_layers[0]
+            yield block.out_layers[0]
+    yield unet.out[0]
+
+
+def _norm_over_frames(norm: Any, layout_of: LayoutOf) -> Callable[[], None]:
+    """Lets one norm take its statistics over all frames of a clip. Returns what undoes it."""
+    of_instance = norm.__dict__.get("forward")
+    of_frame = norm.forward  # the class's, or what another extension put there: it goes on acting
+
+    def forward(x: Tensor) -> Tensor:
+        layout = layout_of(x.shape[0])
+        clips = layout.to_clips(x)  # (clips, frames, channels, height, width)
+        count, frames, channels, height, width = clips.shape
+        normed = of_frame(clips.transpose(1, 2).reshape(count, channels, frames * height, width))
+        return layout.to_rows(normed.view(count, channels, frames, height, width).transpose(1, 2))
+
+    def undo() -> None:
+        if of_instance is None:
+            del norm.forward
+        else:
+            norm.forward = of_instance
+
+    norm.forward = forward
+    return undo

@@ -1,0 +1,123 @@
+"""The temporal transformer (arXiv 2307.04725, section 4.2 and figure 3), and the set of them that makes a motion module.
+
+Reference: `VanillaTemporalModule` in guoyww/AnimateDiff `animatediff/models/motion_module.py`. What differs is the layout:
+the authors permute around every attention block; here a block permutes its input once to `(positions, frames, channels)`,
+where a *position* is one pixel of one clip under one condition, and permutes back once at its end.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .frames import RowLayout
+
+HEADS = 8
+NORM_GROUPS = 32
+MAX_LAUNCH = 65_535
+"""CUDA's limit on a grid axis. Fused attentions put positions, or positions times heads, into one."""
+CPU_TOKENS = 1024
+"""Tokens per pass on a CPU: few enough that what a pass allocates stays in its caches (1.4 to 2 times faster, measured)."""
+
+
+def sinusoidal_positions(length: int, channels: int) -> Tensor:
+    """The fixed table `(length, channels)` of Vaswani et al., arXiv 1706.03762, section 3.5: sines even, cosines odd."""
+    position = torch.arange(length, dtype=torch.float32).unsqueeze(1)
+    rate = torch.exp(torch.arange(0, channels, 2, dtype=torch.float32) * (-math.log(10_000.0) / channels))
+    table = torch.zeros(length, channels)
+    table[:, 0::2] = torch.sin(position * rate)
+    table[:, 1::2] = torch.cos(position * rate)
+    return table
+
+
+def positions_per_pass(device: torch.device, frames: int) -> int:
+    """How many positions to handle at once. They are independent of each other, so this changes speed and memory only."""
+    if device.type == "cpu":
+        return max(1, CPU_TOKENS // frames)
+    return MAX_LAUNCH // HEADS
+
+
+class TemporalAttention(nn.Module):
+    """Self-attention along the frame axis, `(positions, frames, channels)` in and out."""
+
+    positions: Tensor
+
+    def __init__(self, channels: int, length: int) -> None:
+        super().__init__()
+        self.to_qkv = nn.Linear(channels, 3 * channels, bias=False)
+        self.to_out = nn.Linear(channels, channels)
+        self.register_buffer("positions", sinusoidal_positions(length, channels))
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        count, frames, channels = hidden.shape
+        hidden = hidden + self.positions[:frames].to(hidden.dtype)
+        qkv = self.to_qkv(hidden).view(count, frames, 3, HEADS, channels // HEADS)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        mixed = F.scaled_dot_product_attention(query, key, value)
+        return self.to_out(mixed.transpose(1, 2).reshape(count, frames, channels))
+
+
+class FeedForward(nn.Module):
+    """GEGLU (arXiv 2002.05202): `(…, channels)` in and out, four times as wide inside."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.widen = nn.Linear(channels, 8 * channels)
+        self.narrow = nn.Linear(4 * channels, channels)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        value, gate = self.widen(hidden).chunk(2, dim=-1)
+        return self.narrow(value * F.gelu(gate))
+
+
+class TemporalTransformer(nn.Module):
+    """One motion layer: what is put behind one block of the image UNet.
+
+    A newly made one is the identity, because its output projection is zero (section 4.2 of the paper).
+    """
+
+    def __init__(self, channels: int, length: int, attention_blocks: int = 2) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(NORM_GROUPS, channels, eps=1e-6)
+        self.proj_in = nn.Linear(channels, channels)
+        self.attentions = nn.ModuleList(TemporalAttention(channels, length) for _ in range(attention_blocks))
+        self.attention_norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(attention_blocks))
+        self.feed_forward = FeedForward(channels)
+        self.feed_forward_norm = nn.LayerNorm(channels)
+        self.proj_out = nn.Linear(channels, channels)
+        nn.init.zeros_(self.proj_out.weight)
+        nn.init.zeros_(self.proj_out.bias)
+
+    def forward(self, x: Tensor, layout: RowLayout) -> Tensor:
+        """Mixes the frames of every clip in `x`, `(rows, channels, height, width)`; the layout says which row is which.
+
+        The group norm takes its statistics from each frame alone, as in the authors' v1, v2 and v3.
+        """
+        height, width = x.shape[2:]
+        normed = layout.to_clips(self.norm(x))  # (clips, frames, channels, height, width)
+        clips, frames, channels = normed.shape[:3]
+        hidden = normed.permute(0, 3, 4, 1, 2).reshape(clips * height * width, frames, channels)
+        passes = hidden.split(positions_per_pass(x.device, frames))
+        hidden = torch.cat([self._mix_frames(part) for part in passes]).view(clips, height, width, frames, channels)
+        return x + layout.to_rows(hidden.permute(0, 3, 4, 1, 2))
+
+    def _mix_frames(self, hidden: Tensor) -> Tensor:
+        """Everything between the two permutations, `(positions, frames, channels)` in and out."""
+        hidden = self.proj_in(hidden)
+        for norm, attend in zip(self.attention_norms, self.attentions):
+            hidden = hidden + attend(norm(hidden))
+        hidden = hidden + self.feed_forward(self.feed_forward_norm(hidden))
+        return self.proj_out(hidden)
+
+
+class MotionModule(nn.Module):
+    """All motion layers of one file, by their place in the UNet: `"down_0_1"`, `"mid_0"`, `"up_3_2"`."""
+
+    def __init__(self, channels: dict[str, int], length: int) -> None:
+        """`channels`: the width at each place. `length`: rows of the position table, the most frames it can tell apart."""
+        super().__init__()
+        self.length = length
+        self.layers = nn.ModuleDict({place: TemporalTransformer(width, length) for place, width in channels.items()})

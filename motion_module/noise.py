@@ -1,0 +1,42 @@
+"""Noise schedules that motion modules were trained with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class NoiseSchedule:
+    """Variances of the forward diffusion (DDPM, arXiv 2006.11239, section 2).
+
+    The curves are named by their mathematics, since LDM and diffusers use the same names for different ones:
+    `betas` is a straight line in beta (diffusers `linear`, LDM `sqrt_linear`); `sqrt_betas` is a straight line in its
+    square root (diffusers `scaled_linear`, LDM `linear`), on which Stable Diffusion itself was trained.
+    """
+
+    straight_in: Literal["betas", "sqrt_betas"] = "betas"
+    first: float = 0.00085
+    last: float = 0.012
+    steps: int = 1000
+
+    def alphas_cumprod(self) -> Tensor:
+        """The share of signal left after each step, `(steps,)` in float32; a new tensor at each call."""
+        if self.straight_in == "betas":
+            betas = np.linspace(self.first, self.last, self.steps, dtype=np.float64)
+        else:
+            betas = np.linspace(self.first**0.5, self.last**0.5, self.steps, dtype=np.float64) ** 2
+        return torch.from_numpy(np.cumprod(1.0 - betas)).to(torch.float32)
+
+    def sigmas(self) -> Tensor:
+        """Noise over signal after each step, `(steps,)`: the scale in which k-diffusion counts (arXiv 2206.00364)."""
+        alphas = self.alphas_cumprod()
+        return ((1 - alphas) / alphas) ** 0.5
+
+
+STABLE_DIFFUSION = NoiseSchedule("sqrt_betas")
+ANIMATEDIFF = NoiseSchedule("betas")

@@ -1,0 +1,82 @@
+"""The only file that the WebUI executes. It connects the WebUI's hooks with the package `animatediff`; no more."""
+
+import sys
+from pathlib import Path
+
+from modules import extensions, script_callbacks, scripts
+
+ROOT = Path(scripts.basedir())
+
+
+def _hindrance() -> str:
+    """Why the package cannot be imported here; empty where it can.
+
+    The established extension has a top-level module `motion_module`, which is the name of a package of ours.
+    """
+    for extension in extensions.active():
+        path = Path(extension.path)
+        if path != ROOT and (path / "motion_module.py").is_file() and (path / "scripts" / "animatediff.py").is_file():
+            return (
+                f"Another AnimateDiff extension is enabled: {extension.name}. The two cannot run together. "
+                "Disable one of them in the tab Extensions, and restart the WebUI."
+            )
+    loaded = getattr(sys.modules.get("motion_module"), "__file__", None)
+    if loaded and ROOT.resolve() not in Path(loaded).resolve().parents:
+        return "Another AnimateDiff extension has been running. Restart the WebUI, rather than only its page."
+    return ""
+
+
+if hindrance := _hindrance():
+
+    class AnimateDiffIsOff(scripts.Script):
+        """Says in the page why there is no AnimateDiff."""
+
+        def title(self):
+            return "AnimateDiff is off"
+
+        def show(self, is_img2img):
+            return scripts.AlwaysVisible
+
+        def ui(self, is_img2img):
+            import gradio as gr
+
+            with gr.Accordion(self.title(), open=True):
+                gr.HTML(f"<p>{hindrance}</p>", elem_id=self.elem_id("hindrance"))
+            return []
+
+    print(f"AnimateDiff is off: {hindrance}")
+
+else:
+    from animatediff import api, infotext, job, settings, ui
+
+    class AnimateDiff(scripts.Script):
+        def title(self):
+            return "AnimateDiff"
+
+        def show(self, is_img2img):
+            return scripts.AlwaysVisible
+
+        def ui(self, is_img2img):
+            controls = ui.build("img2img" if is_img2img else "txt2img")
+            self.infotext_fields = ui.paste_fields(controls)
+            self.paste_field_names = [infotext.label(name) for name in controls]
+            return list(controls.values())
+
+        def before_process(self, p, *arguments):
+            job.begin(p, arguments)
+
+        def process_before_every_sampling(self, p, *arguments, c, **kwargs):
+            if current := job.job_of(p):
+                current.before_sampler(c)
+
+        def postprocess_image_after_composite(self, p, pp, *arguments):
+            if current := job.job_of(p):
+                current.add_frame(pp.image)
+
+        def postprocess(self, p, processed, *arguments):
+            if current := job.job_of(p):
+                current.complete(processed)
+
+    script_callbacks.on_ui_settings(settings.add_settings)
+    script_callbacks.on_infotext_pasted(infotext.expand_pasted)
+    script_callbacks.on_app_started(api.add_routes)
