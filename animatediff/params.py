@@ -279,3 +279,7 @@ def as_markdown() -> str:
         allowed = f" One of {', '.join(option.choices)}." if option.choices else ""
         rows.append(f"| `{field.name}` | {kind} | {shown} | {option.label} | {facts['description']}{allowed} |")
     return "\n".join(rows) + "\n"
+
+
+if __name__ == "__main__":
+    print(as_markdown(), end="")

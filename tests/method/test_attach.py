@@ -1,0 +1,186 @@
+"""Motion layers in the real LDM UNet."""
+
+import pytest
+import torch
+from ldm.modules.diffusionmodules.openaimodel import ResBlock, UNetModel, Upsample
+from published import WIDTHS, authors_layer, module_weights
+from safetensors.torch import save_file
+
+from motion_module.attach import UnsuitableUNet, attached, blocks_by_place
+from motion_module.checkpoint import load
+from motion_module.frames import row_layout
+
+FRAMES = 4
+
+
+def make_unet(channel_mult=(1, 2, 4, 4)):
+    torch.manual_seed(0)
+    unet = UNetModel(
+        image_size=8, in_channels=4, out_channels=4, model_channels=32, attention_resolutions=[4, 2, 1], num_res_blocks=2,
+        channel_mult=list(channel_mult), num_heads=8, use_spatial_transformer=True, transformer_depth=1, context_dim=24,
+        use_checkpoint=False, legacy=False,
+    )  # fmt: skip
+    for weight in unet.parameters():  # LDM starts some layers at zero, which would hide what comes before them
+        if not weight.any():
+            torch.nn.init.normal_(weight, std=0.1)
+    return unet.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def unet():
+    return make_unet()
+
+
+@pytest.fixture
+def module_of(tmp_path):
+    def load_family(family, widths=WIDTHS):
+        torch.manual_seed(1)
+        path = tmp_path / f"{family}.safetensors"
+        weights = module_weights(family, widths)
+        save_file(weights, path)
+        description, module = load(path)
+        return description.family, module, weights
+
+    return load_family
+
+
+def run(unet, rows, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(rows, 4, 8, 8, generator=generator)
+    context = torch.randn(rows, 7, 24, generator=generator)
+    return unet(x, torch.full((rows,), 500), context)
+
+
+def layout_of(rows):
+    return row_layout(rows, FRAMES)
+
+
+def state_of(unet):
+    return {name: (len(m._forward_hooks), len(m._forward_pre_hooks), "forward" in vars(m)) for name, m in unet.named_modules()}
+
+
+@pytest.mark.parametrize("family", ["v1", "v2", "v3"])
+def test_what_is_attached_acts_and_is_gone_afterwards(unet, module_of, family):
+    facts, module, _ = module_of(family)
+    before, keys, plain = state_of(unet), list(unet.state_dict()), run(unet, 2 * FRAMES)
+    with attached(unet, module, facts, layout_of):
+        assert list(unet.state_dict()) == keys
+        moved = run(unet, 2 * FRAMES)
+    assert (moved - plain).abs().max() > 0.01
+    assert state_of(unet) == before
+    assert torch.equal(run(unet, 2 * FRAMES), plain)
+
+
+@pytest.mark.parametrize("family", ["v1", "v2", "v3"])
+def test_it_is_gone_after_an_exception(unet, module_of, family):
+    facts, module, _ = module_of(family)
+    before = state_of(unet)
+    with pytest.raises(RuntimeError, match="in the middle"), attached(unet, module, facts, layout_of):
+        raise RuntimeError("in the middle")
+    assert state_of(unet) == before
+
+
+@pytest.mark.parametrize("family", ["v1", "v3"])
+def test_conditions_in_one_call_or_in_several_are_the_same(unet, module_of, family):
+    facts, module, _ = module_of(family)
+    generator = torch.Generator().manual_seed(0)
+    x, context = torch.randn(8, 4, 8, 8, generator=generator), torch.randn(8, 7, 24, generator=generator)
+    steps = torch.full((8,), 500)
+    with attached(unet, module, facts, layout_of):
+        together = unet(x, steps, context)
+        apart = torch.cat([unet(x[:4], steps[:4], context[:4]), unet(x[4:], steps[4:], context[4:])])
+    assert torch.allclose(together, apart, atol=1e-5)
+
+
+def test_prompt_parts_frame_by_frame_are_the_same_as_one_after_another(unet, module_of):
+    facts, module, _ = module_of("v1")
+    generator = torch.Generator().manual_seed(0)
+    x, context = torch.randn(12, 4, 8, 8, generator=generator), torch.randn(12, 7, 24, generator=generator)
+    steps = torch.full((12,), 500)
+    interleaved = torch.tensor([frame + part * FRAMES for frame in range(FRAMES) for part in range(2)] + list(range(8, 12)))
+    with attached(unet, module, facts, layout_of):
+        one_after_another = unet(x, steps, context)
+    with attached(unet, module, facts, lambda rows: row_layout(rows, FRAMES, parts=2)):
+        frame_by_frame = unet(x[interleaved], steps, context[interleaved])
+    assert torch.allclose(frame_by_frame, one_after_another[interleaved], atol=1e-5)
+
+
+def test_layers_follow_the_blocks_of_the_authors_and_come_before_upsampling(unet, module_of):
+    """Each layer's input and output are recorded, and held against the authors' maths."""
+    facts, module, weights = module_of("v2")
+    seen = {}
+    for place, block in blocks_by_place(unet).items():
+        block.register_forward_hook(lambda _m, _i, out, place=place: seen.setdefault(place, [out]) and None)
+    with attached(unet, module, facts, layout_of):
+        for place, block in blocks_by_place(unet).items():
+            block.register_forward_hook(lambda _m, _i, out, place=place: seen[place].append(out))
+        run(unet, 2 * FRAMES)
+    for block in blocks_by_place(unet).values():
+        block._forward_hooks.clear()
+    assert len(seen) == 21
+    for place, (before, after) in seen.items():
+        side, *index = place.split("_")
+        prefix = f"{side}_block{'' if side == 'mid' else 's.' + index[0]}.motion_modules.{index[-1]}.temporal_transformer."
+        layer = {key[len(prefix) :]: value for key, value in weights.items() if key.startswith(prefix)}
+        clips = before.reshape(2, FRAMES, *before.shape[1:]).transpose(1, 2)
+        expected = authors_layer(layer, clips).transpose(1, 2).reshape(before.shape)
+        assert torch.allclose(after, expected, atol=1e-4), place
+    for block in (2, 5, 8):
+        assert isinstance(unet.output_blocks[block][-1], Upsample)
+        assert unet.output_blocks[block][-2] in blocks_by_place(unet).values()
+
+
+def test_v1_norms_the_resblocks_and_the_output_over_frames_and_nothing_else(unet, module_of):
+    facts, module, _ = module_of("v1")
+    expected = {name for name, m in unet.named_modules() if isinstance(m, ResBlock)}
+    norms = {f"{name}.{part}.0" for name in expected for part in ("in_layers", "out_layers")} | {"out.0"}
+    with attached(unet, module, facts, layout_of):
+        replaced = {name for name, m in unet.named_modules() if "forward" in vars(m)}
+        assert replaced == norms
+        norm = unet.out[0]
+        x = torch.randn(2 * FRAMES, 32, 3, 5)
+        clips = x.reshape(2, FRAMES, 32, 3, 5).transpose(1, 2)
+        over_frames = torch.nn.functional.group_norm(clips, 32, norm.weight, norm.bias, norm.eps)
+        assert torch.allclose(norm(x), over_frames.transpose(1, 2).reshape(x.shape), atol=1e-6)
+    assert not torch.allclose(unet.out[0](x), over_frames.transpose(1, 2).reshape(x.shape), atol=1e-2)
+
+
+def test_a_norm_that_another_extension_changed_goes_on_being_changed(unet, module_of):
+    facts, module, _ = module_of("v1")
+    norm = unet.out[0]
+    theirs = lambda x: torch.nn.GroupNorm.forward(norm, x) + 1  # noqa: E731
+    norm.forward = theirs
+    try:
+        x = torch.randn(FRAMES, 32, 4, 4)
+        with attached(unet, module, facts, layout_of):
+            assert norm(x).mean() > 0.9
+        assert norm.forward is theirs
+    finally:
+        del norm.forward
+
+
+def test_layers_move_to_the_number_format_of_the_unet(module_of):
+    unet = make_unet()
+    facts, module, _ = module_of("v3")
+    block = blocks_by_place(unet)["down_3_0"]
+    block.register_forward_hook(lambda _module, _inputs, output: output.double())
+    with attached(unet, module, facts, layout_of):
+        out = block(torch.randn(4, 128, 4, 4), torch.randn(4, 128))
+    assert out.dtype == torch.float64
+    assert {weight.dtype for weight in module.layers["down_3_0"].parameters()} == {torch.float64}
+
+
+def test_another_width_is_refused_before_anything_is_touched(unet, module_of):
+    facts, module, _ = module_of("v3", (64, 64, 128, 128))
+    before = state_of(unet)
+    wrong = pytest.raises(UnsuitableUNet, match="down_0_0 it is 64 channels wide, the checkpoint 32")
+    with wrong, attached(unet, module, facts, layout_of):
+        pass
+    assert state_of(unet) == before
+
+
+def test_another_model_is_refused(module_of):
+    facts, module, _ = module_of("v3")
+    wrong = pytest.raises(UnsuitableUNet, match="Choose a Stable Diffusion")
+    with wrong, attached(make_unet((1, 2, 4)), module, facts, layout_of):
+        pass

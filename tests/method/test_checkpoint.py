@@ -1,0 +1,175 @@
+"""What files are, and that nothing in them runs."""
+
+import json
+import os
+import pickle
+import zipfile
+
+import pytest
+import torch
+from published import module_weights
+from safetensors.torch import save_file
+
+from motion_module.__main__ import main
+from motion_module.checkpoint import describe, load
+from motion_module.files import CheckpointError
+
+
+@pytest.fixture
+def save(tmp_path):
+    def save_weights(weights, name="module.safetensors"):
+        path = tmp_path / name
+        if path.suffix == ".safetensors":
+            save_file(weights, path)
+        else:
+            torch.save(weights, path)
+        return path
+
+    return save_weights
+
+
+def problem(path):
+    with pytest.raises(CheckpointError) as caught:
+        load(path)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(("family", "length", "layers"), [("v1", 24, 20), ("v2", 32, 21), ("v3", 32, 20)])
+@pytest.mark.parametrize("name", ["any name.safetensors", "any name.ckpt"])
+def test_families_are_told_by_keys_and_shapes(save, family, length, layers, name):
+    description, module = load(save(module_weights(family), name))
+    assert description.family.key == family
+    assert description.length == module.length == length
+    assert len(module.layers) == layers
+    assert description.channels["down_1_0"] == 64
+    assert description.channels["up_3_2"] == 32
+
+
+def test_training_dumps_are_unwrapped(save):
+    weights = module_weights("v3")
+    wrapped = {"state_dict": {f"module.{key}": value for key, value in weights.items()}, "epoch": 3, "global_step": 100}
+    plain, dumped = load(save(weights))[1], load(save(wrapped, "dump.ckpt"))[1]
+    for ours, theirs in zip(plain.parameters(), dumped.parameters()):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", ["m.safetensors", "m.ckpt"])
+def test_weights_keep_the_number_format_of_the_file(save, dtype, name):
+    description, module = load(save({key: value.to(dtype) for key, value in module_weights("v3").items()}, name))
+    assert description.dtypes == (str(dtype)[6:],)
+    assert {weight.dtype for weight in module.parameters()} == {dtype}
+
+
+def test_tensors_that_share_storage_or_are_transposed_are_read_right(save):
+    weights = module_weights("v3")
+    key = "down_blocks.0.motion_modules.0.temporal_transformer.proj_in.weight"
+    weights[key] = torch.arange(2 * 32 * 32, dtype=torch.float32).reshape(2, 32, 32)[1].T
+    _, module = load(save(weights, "m.ckpt"))
+    assert torch.equal(module.layers["down_0_0"].proj_in.weight, weights[key])
+
+
+@pytest.mark.parametrize("wrap", [lambda evil: {**module_weights("v3"), "config": evil}, lambda evil: evil])
+def test_code_in_a_pickle_is_refused_and_not_run(save, tmp_path, wrap):
+    marker = tmp_path / "it ran"
+
+    class Marking:
+        def __reduce__(self):
+            return os.mkdir, (str(marker),)
+
+    text = problem(save(wrap(Marking()), "evil.ckpt"))
+    assert "mkdir" in text and "evil.ckpt" in text
+    assert not marker.exists()
+
+
+def test_a_bare_pickle_is_refused_and_not_run(tmp_path):
+    marker = tmp_path / "it ran"
+
+    class Marking:
+        def __reduce__(self):
+            return os.mkdir, (str(marker),)
+
+    path = tmp_path / "bare.ckpt"
+    path.write_bytes(pickle.dumps(Marking()))
+    assert "not a PyTorch file" in problem(path)
+    assert not marker.exists()
+
+
+def test_a_tensor_larger_than_its_data_is_refused(tmp_path, save):
+    weights = module_weights("v3")
+    path = save(weights, "good.ckpt")
+    short = tmp_path / "short.ckpt"
+    with zipfile.ZipFile(path) as good, zipfile.ZipFile(short, "w") as bad:
+        for item in good.infolist():
+            data = good.read(item)
+            bad.writestr(item.filename, data[: len(data) // 8 * 4] if "/data/" in item.filename else data)
+    assert "larger than its data" in problem(short)
+
+
+@pytest.mark.parametrize("name", ["m.safetensors", "m.ckpt"])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99])
+def test_truncated_files_are_refused_before_weights_are_read(save, name, share):
+    path = save(module_weights("v3"), name)
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(CheckpointError, match="Download it again"):
+        describe(path)
+
+
+@pytest.mark.parametrize(
+    ("keys", "kind"),
+    [
+        (["lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight"], "a LoRA"),
+        (
+            [
+                "down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0.attention_blocks.0.processor.to_q_lora.down.weight"
+            ],
+            "a motion LoRA",
+        ),
+        (["down_blocks.0.attentions.0.transformer_blocks.0.attn1.processor.to_q_lora.down.weight"], "a domain adapter"),
+        (
+            ["first_stage_model.encoder.conv_in.weight", "model.diffusion_model.input_blocks.0.0.weight"],
+            "a Stable Diffusion checkpoint",
+        ),
+        (["encoder.conv_in.weight", "decoder.conv_in.weight"], "a VAE"),
+        (["control_model.input_hint_block.0.weight"], "a ControlNet"),
+        (["down_blocks.0.temporal_attentions.0.norm.weight"], "a HotShot-XL module"),
+        (["down_blocks.0.motion_modules.0.transformer_blocks.0.attn1.to_q.weight"], "a diffusers MotionAdapter"),
+        (["something.else"], "no file of a known kind"),
+    ],
+)
+def test_other_files_are_named_for_what_they_are(save, keys, kind):
+    text = problem(save({key: torch.zeros(4, 4) for key in keys}))
+    assert kind in text and "motion module" in text
+
+
+def test_a_module_for_sdxl_is_named(save):
+    weights = {
+        key: value for key, value in module_weights("v3").items() if not key.startswith(("down_blocks.3", "up_blocks.3"))
+    }
+    assert "SDXL" in problem(save(weights))
+
+
+def test_missing_and_misshapen_weights_are_named(save):
+    weights = module_weights("v3")
+    del weights["up_blocks.2.motion_modules.1.temporal_transformer.proj_in.bias"]
+    assert "up_2_1.proj_in.bias is missing" in problem(save(weights))
+    weights = module_weights("v3")
+    weights["down_blocks.1.motion_modules.0.temporal_transformer.proj_out.weight"] = torch.zeros(64, 65)
+    assert "down_1_0.proj_out.weight is [64, 65], not [64, 64]" in problem(save(weights))
+    weights = {key: value for key, value in module_weights("v3").items() if not key.startswith("up_blocks.0.motion_modules.2")}
+    assert "up_0_2" in problem(save(weights))
+
+
+def test_a_file_that_is_not_there_is_said_with_its_folder(tmp_path):
+    assert str(tmp_path) in problem(tmp_path / "gone.safetensors")
+
+
+def test_inspect_says_what_files_are(save, capsys):
+    good, bad = save(module_weights("v2")), save({"something.else": torch.zeros(2)}, "other.safetensors")
+    assert main(["inspect", str(good)]) == 0
+    assert "family: v2" in capsys.readouterr().out
+    assert main(["inspect", "--json", str(good), str(bad)]) == 1
+    reports = json.loads(capsys.readouterr().out)
+    assert [report["usable"] for report in reports] == [True, False]
+    assert reports[0]["most frames"] == 32
+    assert "no file of a known kind" in reports[1]["problem"]

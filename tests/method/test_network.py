@@ -1,0 +1,76 @@
+"""One motion layer against the authors' maths."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from published import authors_layer, layer_weights, module_weights, sinusoids
+from safetensors.torch import save_file
+
+from motion_module import network
+from motion_module.checkpoint import load
+from motion_module.frames import row_layout
+from motion_module.network import TemporalTransformer, sinusoidal_positions
+
+
+@pytest.fixture
+def loaded_layer(tmp_path):
+    """A layer of a file in the published layout, as our reader loads it, and its weights by published keys."""
+    torch.manual_seed(0)
+    weights = module_weights("v3")
+    prefix = "down_blocks.1.motion_modules.0.temporal_transformer."
+    save_file(weights, tmp_path / "module.safetensors")
+    layer = load(tmp_path / "module.safetensors")[1].layers["down_1_0"]
+    return layer, {key[len(prefix) :]: value for key, value in weights.items() if key.startswith(prefix)}
+
+
+@pytest.mark.parametrize(("clips", "frames"), [(1, 16), (2, 16), (3, 5), (2, 1), (1, 32)])
+def test_a_layer_computes_what_the_authors_compute(loaded_layer, clips, frames):
+    layer, weights = loaded_layer
+    x = torch.randn(clips, 64, frames, 6, 5)
+    rows = x.transpose(1, 2).reshape(clips * frames, 64, 6, 5)
+    with torch.no_grad():
+        ours = layer(rows, row_layout(clips * frames, frames))
+    expected = authors_layer(weights, x).transpose(1, 2).reshape(rows.shape)
+    assert (expected - rows).abs().max() > 0.5  # the layer does something
+    assert torch.allclose(ours, expected, atol=1e-5, rtol=0)
+
+
+def test_passes_change_nothing(loaded_layer, monkeypatch):
+    layer, _ = loaded_layer
+    x, layout = torch.randn(32, 64, 6, 5), row_layout(32, 16)
+    with torch.no_grad():
+        whole = layer(x, layout)
+        monkeypatch.setattr(network, "CPU_TOKENS", 48)  # three positions of sixteen frames
+        assert network.positions_per_pass(x.device, 16) == 3
+        assert torch.allclose(layer(x, layout), whole, atol=1e-6, rtol=0)
+
+
+def test_passes_stay_below_the_launch_limit_of_cuda():
+    positions = network.positions_per_pass(torch.device("cuda"), 16)
+    assert 0 < positions * network.HEADS <= 65_535
+
+
+def test_a_new_layer_is_the_identity():
+    x = torch.randn(8, 32, 4, 4)
+    assert torch.equal(TemporalTransformer(32, 24)(x, row_layout(8, 4)), x)
+
+
+def test_positions_are_the_sinusoids_of_the_files():
+    assert torch.allclose(sinusoidal_positions(32, 320), sinusoids(32, 320)[0], atol=1e-5)
+
+
+def test_half_precision_and_double_are_taken_from_the_input():
+    torch.manual_seed(0)
+    layer = TemporalTransformer(32, 24)
+    torch.nn.init.normal_(layer.proj_out.weight)
+    x = torch.randn(8, 32, 4, 4)
+    expected = layer(x, row_layout(8, 4))
+    for dtype, tolerance in ((torch.bfloat16, 0.1), (torch.float64, 1e-4)):
+        out = deepcopy(layer).to(dtype)(x.to(dtype), row_layout(8, 4))
+        assert out.dtype == dtype
+        assert torch.allclose(out.float(), expected, atol=tolerance, rtol=tolerance)
+
+
+def test_layer_weights_of_the_reference_have_the_published_count():
+    assert len(layer_weights(32, 24)) == 28

@@ -1,0 +1,116 @@
+"""Random weights in the authors' published layout, and the authors' maths written out once more, in five dimensions.
+
+The maths follows guoyww/AnimateDiff `motion_module.py` step by step, on `(clips, channels, frames, height, width)`, so that it
+shares neither layout nor code with what it is held against.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+
+import torch
+from torch import Tensor
+
+WIDTHS = (32, 64, 128, 128)
+
+
+@cache
+def sinusoids(length: int, channels: int) -> Tensor:
+    """`pe[0, position, 2i] = sin(position / 10000^(2i/channels))`, and the cosine beside it."""
+    table = torch.zeros(1, length, channels)
+    for position in range(length):
+        for i in range(0, channels, 2):
+            angle = position * math.exp(-math.log(10_000.0) * i / channels)
+            table[0, position, i], table[0, position, i + 1] = math.sin(angle), math.cos(angle)
+    return table
+
+
+def layer_weights(channels: int, length: int) -> dict[str, Tensor]:
+    """One motion layer by its published keys, with nothing left at zero."""
+
+    def matrix(rows: int, columns: int) -> Tensor:
+        return torch.randn(rows, columns) / columns**0.5
+
+    def vector(size: int, around: float = 0.0) -> Tensor:
+        return around + 0.1 * torch.randn(size)
+
+    middle = "transformer_blocks.0."
+    weights = {"norm.weight": vector(channels, 1), "norm.bias": vector(channels)}
+    for name in ("proj_in", "proj_out"):
+        weights |= {f"{name}.weight": matrix(channels, channels), f"{name}.bias": vector(channels)}
+    for block in (0, 1):
+        attention = f"{middle}attention_blocks.{block}."
+        weights |= {f"{attention}{name}.weight": matrix(channels, channels) for name in ("to_q", "to_k", "to_v", "to_out.0")}
+        weights[f"{attention}to_out.0.bias"] = vector(channels)
+        weights[f"{attention}pos_encoder.pe"] = sinusoids(length, channels).clone()
+        weights |= {f"{middle}norms.{block}.weight": vector(channels, 1), f"{middle}norms.{block}.bias": vector(channels)}
+    weights |= {f"{middle}ff_norm.weight": vector(channels, 1), f"{middle}ff_norm.bias": vector(channels)}
+    weights |= {f"{middle}ff.net.0.proj.weight": matrix(8 * channels, channels)}
+    weights |= {f"{middle}ff.net.0.proj.bias": vector(8 * channels)}
+    weights |= {f"{middle}ff.net.2.weight": matrix(channels, 4 * channels), f"{middle}ff.net.2.bias": vector(channels)}
+    return weights
+
+
+def module_weights(family: str, widths: tuple[int, ...] = WIDTHS) -> dict[str, Tensor]:
+    """A whole motion module file of family v1, v2 or v3."""
+    length = 24 if family == "v1" else 32
+    places = {f"down_blocks.{i}.motion_modules.{j}": widths[i] for i in range(len(widths)) for j in range(2)}
+    places |= {f"up_blocks.{i}.motion_modules.{j}": widths[-1 - i] for i in range(len(widths)) for j in range(3)}
+    if family == "v2":
+        places["mid_block.motion_modules.0"] = widths[-1]
+    return {
+        f"{place}.temporal_transformer.{key}": value
+        for place, width in places.items()
+        for key, value in layer_weights(width, length).items()
+    }
+
+
+def authors_layer(weights: dict[str, Tensor], x: Tensor) -> Tensor:
+    """One motion layer on `(clips, channels, frames, height, width)`."""
+    clips, channels, frames, height, width = x.shape
+    normed = torch.stack([_group_norm(weights, x[:, :, frame]) for frame in range(frames)], dim=2)
+    tokens = normed.permute(0, 2, 3, 4, 1).reshape(clips * frames, height * width, channels)  # "(b f) d c"
+    tokens = _linear(weights, "proj_in", tokens)
+    middle = "transformer_blocks.0."
+    for block in (0, 1):
+        attended = _temporal_attention(weights, block, _layer_norm(weights, f"{middle}norms.{block}", tokens), frames)
+        tokens = tokens + attended
+    value, gate = _linear(weights, f"{middle}ff.net.0.proj", _layer_norm(weights, f"{middle}ff_norm", tokens)).chunk(2, -1)
+    gelu = 0.5 * gate * (1 + torch.erf(gate / math.sqrt(2)))
+    tokens = tokens + _linear(weights, f"{middle}ff.net.2", value * gelu)
+    tokens = _linear(weights, "proj_out", tokens)
+    return x + tokens.reshape(clips, frames, height, width, channels).permute(0, 4, 1, 2, 3)
+
+
+def _group_norm(weights: dict[str, Tensor], frame: Tensor) -> Tensor:
+    """32 groups, epsilon 1e-6, on `(clips, channels, height, width)`."""
+    grouped = frame.reshape(frame.shape[0], 32, -1)
+    normed = (grouped - grouped.mean(-1, keepdim=True)) / torch.sqrt(grouped.var(-1, unbiased=False, keepdim=True) + 1e-6)
+    return normed.reshape(frame.shape) * weights["norm.weight"][:, None, None] + weights["norm.bias"][:, None, None]
+
+
+def _temporal_attention(weights: dict[str, Tensor], block: int, tokens: Tensor, frames: int) -> Tensor:
+    """`(b f) d c` to `(b d) f c`, positions added, eight heads, and back."""
+    clip_frames, pixels, channels = tokens.shape
+    clips, heads = clip_frames // frames, 8
+    key = f"transformer_blocks.0.attention_blocks.{block}."
+    sequence = tokens.reshape(clips, frames, pixels, channels).transpose(1, 2).reshape(clips * pixels, frames, channels)
+    sequence = sequence + weights[key + "pos_encoder.pe"][:, :frames]
+    query, keys, values = (
+        (sequence @ weights[f"{key}{name}.weight"].T).reshape(-1, frames, heads, channels // heads).transpose(1, 2)
+        for name in ("to_q", "to_k", "to_v")
+    )
+    scores = query @ keys.transpose(-1, -2) / math.sqrt(channels // heads)
+    mixed = (scores.softmax(-1) @ values).transpose(1, 2).reshape(-1, frames, channels)
+    out = _linear(weights, key + "to_out.0", mixed)
+    return out.reshape(clips, pixels, frames, channels).transpose(1, 2).reshape(clip_frames, pixels, channels)
+
+
+def _linear(weights: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
+    return x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+
+
+def _layer_norm(weights: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
+    normed = (x - x.mean(-1, keepdim=True)) / torch.sqrt(x.var(-1, unbiased=False, keepdim=True) + 1e-5)
+    return normed * weights[f"{name}.weight"] + weights[f"{name}.bias"]
