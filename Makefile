@@ -18,7 +18,7 @@ test: $(VENV)/.ready
 # Both corners: the newest torch, and the one that the WebUI pins.
 test-webui: $(VENV)/.ready
 	@test -x "$(WEBUI_PYTHON)" || { echo "NO WEBUI: there is none at $(WEBUI_DIR). Set WEBUI_DIR to a WebUI with its own venv."; exit 1; }
-	$(WEBUI_PYTHON) -m pytest tests --ignore=tests/webui
+	PYTHONPATH="$(WEBUI_DIR)/repositories/stable-diffusion-stability-ai" $(WEBUI_PYTHON) -m pytest tests --ignore=tests/webui
 	WEBUI_DIR="$(WEBUI_DIR)" $(PYTHON) -m pytest tests/webui
 
 bench: $(VENV)/.ready
