@@ -23,7 +23,7 @@ from motion_module.frames import RowLayoutError
 
 from . import infotext, library
 from .params import Params, RequestError, read_arguments
-from .results import Video, deliver, require_writable
+from .results import Results, Video, require_writable
 from .scope import ON_MODEL, AnimateDiffError, ModelScope, options_for_parts, prompt_parts
 
 log = logging.getLogger("AnimateDiff")
@@ -100,14 +100,12 @@ def _animated(kind: type) -> type:
 
 def _prepare(p: Any, arguments: tuple[Any, ...]) -> Job | None:
     params, warnings = read_arguments(arguments)
-    for warning in warnings:
-        _tell(p, warning)
     if not params.enable or getattr(p, "txt2img_upscale", False) or getattr(p, "_ad_inner", False):
         return None
     path = library.find(params.model)
     description = library.what_it_is(path)
-    family = description.require_motion_module()
-    frames = params.video_length or min(family.frames, description.length)
+    description.require_motion_module()
+    frames = params.video_length or library.automatic_frames(path)
     if frames > description.length:
         raise RequestError(
             f"{frames} frames are asked for, but {path.name} knows {description.length} positions. "
@@ -119,7 +117,7 @@ def _prepare(p: Any, arguments: tuple[Any, ...]) -> Job | None:
             f"img2img was given {pictures} pictures for {frames} frames. Give it one picture, or one for each frame."
         )
     scope = ModelScope(p, description, frames, lambda: library.read(path))
-    job = Job(p, params.with_frames(frames), path, scope)
+    job = Job(p, params.with_frames(frames), path, scope, warnings)
     if job.saves_files:
         require_writable(p.outpath_samples)
     return job
@@ -133,11 +131,6 @@ def _refuse(p: Any, text: str, status_code: int = 422) -> None:
         raise AnimateDiffError(text, status_code)
 
     p.init = init
-
-
-def _tell(p: Any, text: str) -> None:
-    log.warning(text)
-    p.comment(text)
 
 
 class _Bystander:
@@ -157,10 +150,11 @@ class _Bystander:
 class Job:
     """One request for videos: what was asked, what was changed on `p`, and the frames as they come."""
 
-    def __init__(self, p: Any, params: Params, path: Path, scope: ModelScope) -> None:
+    def __init__(self, p: Any, params: Params, path: Path, scope: ModelScope, warnings: list[str]) -> None:
         self.p = p
         self.params = params
         self.scope = scope
+        self.warnings = warnings
         self.saves_files = shared.opts.samples_save and not p.do_not_save_samples
         self._path = path
         self._writes_frames = shared.opts.data.get("animatediff_save_to_custom", True)
@@ -226,15 +220,14 @@ class Job:
         """`postprocess`: frames to files, videos to the answer. What fails here costs no finished frame."""
         self.finish()
         outpath = self.p.outpath_samples if self.saves_files and self.p.save_samples() else None
+        results = Results(self.params, outpath, self._writes_frames, self.warnings)
         try:
-            warnings = deliver(
-                processed, self._videos(processed), self._others(processed), self.params, outpath, self._writes_frames
-            )
+            results.deliver(processed, self._videos(processed), self._others(processed))
         except Exception as error:
             errors.report("AnimateDiff could not finish its video", exc_info=True)
-            warnings = [f"AnimateDiff: the video could not be finished, so its frames are shown: {error!r}."]
-        for warning in warnings:
-            _tell(self.p, warning)
+            self.warnings.append(f"AnimateDiff could not finish its video, so the frames are shown: {error!r}.")
+        for warning in self.warnings:
+            log.warning(warning)
             processed.comments += warning + "\n"
 
     def _videos(self, processed: Any) -> list[Video]:

@@ -59,6 +59,12 @@ def what_it_is(path: Path) -> Description:
     return _describe_once(path, *_identity(path))
 
 
+def automatic_frames(path: Path) -> int:
+    """How many frames a motion module makes where the request leaves it open. Raises CheckpointError if it is none."""
+    description = what_it_is(path)
+    return min(description.require_motion_module().frames, description.length)
+
+
 def read(path: Path) -> MotionModule:
     """The motion module in a file. The last one read is kept in memory."""
     return _load_once(path, *_identity(path))

@@ -70,7 +70,7 @@ class Params:
         group="main",
         elem_id="video-length",
         minimum=0,
-        help="0 chooses the number that the motion module was trained with.",
+        help="0: as many as the motion module was trained with.",
     )
     fps: int = _option(8, label="FPS", group="main", elem_id="fps", minimum=1, help="Frames shown in a second.")
     format: tuple[str, ...] = _option(
@@ -174,12 +174,19 @@ def _read_value(field: dataclasses.Field[Any], value: Any) -> Any:
     if field.name == "format":
         return _read_formats(value)
     readers = {"bool": _read_bool, "int": _read_whole_number, "float": _read_number, "str": _read_text}
-    result = readers[str(field.type)](field.name, value)
+    name = _spoken_name(field)
+    result = readers[str(field.type)](name, value)
     if option.minimum is not None and result < option.minimum:
-        raise RequestError(f"{field.name} is {value}, but must be at least {option.minimum}.")
+        raise RequestError(f"{name} is {value}, but must be at least {option.minimum}.")
     if option.choices and result not in option.choices:
-        raise RequestError(f"{field.name} is {value!r}, but must be one of {', '.join(option.choices)}.")
+        raise RequestError(f"{name} is {value!r}, but must be one of {', '.join(option.choices)}.")
     return result
+
+
+def _spoken_name(field: dataclasses.Field[Any]) -> str:
+    """The key, for programs, behind the label in the panel, where there is one."""
+    label = option_of(field).label
+    return f"{label} ({field.name})" if label else field.name
 
 
 def _read_bool(name: str, value: Any) -> bool:

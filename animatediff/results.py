@@ -58,15 +58,41 @@ class Animation(Image.Image):
 class Results:
     """Collects the answer of one job: pictures in the order in which they are shown, files, and what went wrong."""
 
-    def __init__(self, params: Params, outpath: str | None, writes_frames: bool) -> None:
-        """`outpath`: the WebUI's folder for samples, None to leave no file. `writes_frames`: frames go to ours too."""
+    def __init__(self, params: Params, outpath: str | None, writes_frames: bool, warnings: list[str]) -> None:
+        """`outpath`: the WebUI's folder for samples, None to leave no file. `writes_frames`: frames go to ours too.
+
+        What goes wrong is added to `warnings`, which the answer carries.
+        """
         self._params = params
         self._folder = _folder_of_today(outpath) if outpath else None
         self._writes_frames = writes_frames
-        self.warnings: list[str] = []
+        self.warnings = warnings
         self.files: list[str] = []
 
-    def pictures(self, video: Video) -> list[tuple[Image.Image, int]]:
+    def deliver(self, processed: Any, videos: Sequence[Video], others: Sequence[Image.Image]) -> None:
+        """Saves videos and puts them into the WebUI's answer, in front of `others`.
+
+        Everything in `processed` that runs parallel to its pictures is made to do so again.
+        """
+        shown = [(picture, video, index) for video in videos for picture, index in self._pictures(video)]
+        shown.sort(key=lambda entry: not isinstance(entry[0], Animation))  # animations first: they are what was asked for
+        facts = {"AnimateDiff files": self.files, "AnimateDiff warnings": self.warnings}
+        processed.extra_generation_params = {
+            **processed.extra_generation_params,
+            **{name: entries for name, entries in facts.items() if entries},
+        }
+        if not shown:
+            return  # interrupted before the first frame
+        rows = [video.first_row + index for _, video, index in shown] + [videos[0].first_row] * len(others)
+        processed.images = [picture for picture, _, _ in shown] + list(others)
+        processed.infotexts = [video.infotexts[index] for _, video, index in shown] + [videos[0].infotexts[0]] * len(others)
+        processed.info = processed.infotexts[0]
+        processed.index_of_first_image = 0
+        for name in ("all_prompts", "all_negative_prompts", "all_seeds", "all_subseeds"):
+            values = getattr(processed, name)
+            setattr(processed, name, [values[row] for row in rows])
+
+    def _pictures(self, video: Video) -> list[tuple[Image.Image, int]]:
         """Saves one video. Returns what to show of it, with the frame whose infotext belongs to it."""
         stem = self._new_stem(video)
         if stem and self._writes_frames and "PNG" in self._params.format:
@@ -123,37 +149,6 @@ class Results:
 
     def _warn(self, text: str) -> None:
         self.warnings.append(f"AnimateDiff: {text}")
-
-
-def deliver(
-    processed: Any,
-    videos: Sequence[Video],
-    others: Sequence[Image.Image],
-    params: Params,
-    outpath: str | None,
-    frames_too: bool,
-) -> list[str]:
-    """Saves videos and puts them into the WebUI's answer, in front of `others`. Returns warnings for the user.
-
-    Everything in `processed` that runs parallel to its pictures is made to do so again.
-    """
-    results = Results(params, outpath, frames_too)
-    shown = [(picture, video, index) for video in videos for picture, index in results.pictures(video)]
-    if not shown:
-        return results.warnings
-    shown.sort(key=lambda entry: not isinstance(entry[0], Animation))  # animations first: they are what was asked for
-    rows = [video.first_row + index for _, video, index in shown] + [videos[0].first_row] * len(others)
-    infotexts = [video.infotexts[index] for _, video, index in shown] + [videos[0].infotexts[0]] * len(others)
-    processed.images = [picture for picture, _, _ in shown] + list(others)
-    processed.infotexts, processed.info = infotexts, infotexts[0]
-    processed.index_of_first_image = 0
-    for name in ("all_prompts", "all_negative_prompts", "all_seeds", "all_subseeds"):
-        values = getattr(processed, name)
-        setattr(processed, name, [values[row] for row in rows])
-    facts = {"AnimateDiff files": results.files} if results.files else {}
-    facts |= {"AnimateDiff warnings": results.warnings} if results.warnings else {}
-    processed.extra_generation_params = {**processed.extra_generation_params, **facts}
-    return results.warnings
 
 
 def require_writable(outpath: str) -> None:

@@ -37,7 +37,8 @@ def build(tab: str) -> Controls:
         with gr.Row():
             controls["video_length"] = _number(fields["video_length"], elem_id)
             controls["fps"] = _number(fields["fps"], elem_id)
-            duration = gr.HTML(_duration(0, 8), elem_id=elem_id("duration"))
+            asked = [controls["model"], controls["video_length"], controls["fps"]]
+            duration = gr.HTML(_duration(*(control.value for control in asked)), elem_id=elem_id("duration"))
         controls["format"] = _formats(fields["format"], elem_id)
         for group in dict.fromkeys(option_of(field).group for field in PANEL_FIELDS):
             if group != "main":
@@ -45,10 +46,8 @@ def build(tab: str) -> Controls:
                     for field in PANEL_FIELDS:
                         if option_of(field).group == group:
                             controls[field.name] = _number(field, elem_id)
-        for name in ("video_length", "fps"):
-            controls[name].change(
-                _duration, [controls["video_length"], controls["fps"]], [duration], show_progress=False, queue=False
-            )
+        for control in asked:
+            control.change(_duration, asked, [duration], show_progress=False, queue=False)
     return {name: controls[name] for name in fields}
 
 
@@ -109,12 +108,12 @@ def _offer_old_folder(dropdown: gr.Dropdown, notice: gr.HTML, elem_id: Callable[
 
 
 def _number(field: dataclasses.Field[Any], elem_id: Callable[[str], str]) -> gr.Number:
+    """Without gradio's own limits: what is out of range is said in our words when Generate is pressed."""
     option = option_of(field)
     return gr.Number(
         label=option.label,
         value=field.default,
         precision=0,
-        minimum=option.minimum,
         info=option.help,
         elem_id=elem_id(option.elem_id),
     )
@@ -131,7 +130,10 @@ def _formats(field: dataclasses.Field[Any], elem_id: Callable[[str], str]) -> gr
     )
 
 
-def _duration(frames: float | None, fps: float | None) -> str:
-    if not frames or not fps or fps <= 0:
+def _duration(model: str | None, frames: float | None, fps: float | None) -> str:
+    """How long the video will be; nothing where that cannot be said, since Generate will say why."""
+    try:
+        count = frames or library.automatic_frames(library.find(model or ""))
+        return f"<span>{count:.0f} frames: {count / (fps or 0):.2f} seconds</span>"
+    except (ValueError, ZeroDivisionError):
         return ""
-    return f"<span>= {frames / fps:.2f} seconds</span>"

@@ -66,7 +66,7 @@ def test_unknown_keys_are_warned_about():
         ({"video_length": -1}, ("video_length", "-1", "at least 0")),
         ({"video_length": 2.5}, ("video_length", "2.5", "whole")),
         ({"video_length": "many"}, ("video_length", "many", "number")),
-        ({"video_length": True}, ("video_length", "number")),
+        ({"video_length": True}, ("Number of frames (video_length)", "number")),
         ({"video_length": float("inf")}, ("video_length", "finite")),
         ({"video_length": float("nan")}, ("video_length", "finite")),
         ({"fps": 0}, ("fps", "0", "at least 1")),

@@ -1,0 +1,42 @@
+"""A test-only extension: routes under /probe/v1/ that look into the running WebUI, or break it on purpose.
+
+The layout of every answer stands with the function or class that makes it, in the package `webui_probe`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from modules import script_callbacks, scripts
+from webui_probe import routes
+
+
+class ProbeScript(scripts.Script):
+    """Lets nested jobs start from the hooks that other extensions start them from."""
+
+    def title(self) -> str:
+        return "Probe"
+
+    def show(self, is_img2img: bool) -> Any:
+        return scripts.AlwaysVisible
+
+    def process_before_every_sampling(self, p: Any, *args: Any, **kwargs: Any) -> None:
+        routes.nested.hook_called("process_before_every_sampling", p)
+
+    def postprocess_image(self, p: Any, pp: Any, *args: Any) -> None:
+        routes.nested.hook_called("postprocess_image", p)
+
+    def postprocess_batch(self, p: Any, *args: Any, **kwargs: Any) -> None:
+        routes.nested.hook_called("postprocess_batch", p)
+
+
+def leave() -> None:
+    """Undoes whatever is armed when the WebUI reloads its scripts."""
+    routes.recorder.disarm()
+    routes.fault.disarm()
+
+
+script_callbacks.on_model_loaded(routes.identity.model_loaded)
+script_callbacks.on_cfg_denoiser(lambda _params: routes.interrupter.denoiser_called())
+script_callbacks.on_app_started(routes.add_routes)
+script_callbacks.on_script_unloaded(leave)

@@ -1,0 +1,150 @@
+"""The HTTP routes of the probe.
+
+They stand here and not in the script, because the WebUI keeps no script in `sys.modules`: there pydantic could not
+look up the types of a body's fields.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from fastapi import FastAPI
+from modules import call_queue
+from pydantic import BaseModel
+
+from webui_probe.digests import checkpoint_digests, unet_digests
+from webui_probe.identity import Identity
+from webui_probe.recorder import Recorder
+from webui_probe.triggers import Fault, Flags, Interrupter, LateFault, Nested
+
+ROOT = "/probe/v1"
+
+identity = Identity()
+recorder = Recorder()
+fault = Fault()
+interrupter = Interrupter()
+nested = Nested()
+flags = Flags()
+late_fault = LateFault()
+
+
+class RecordBody(BaseModel):
+    on: bool
+
+
+class SeedBody(BaseModel):
+    seed: int = 0
+
+
+class FaultBody(BaseModel):
+    step: int | None = None
+    layer: str = "middle_block.1"
+    times: int = 1
+
+
+class LateFaultBody(BaseModel):
+    at: Literal["encode", "gif", "png"]
+
+
+class InterruptBody(BaseModel):
+    step: int | None = None
+    how: Literal["interrupt", "skip"] = "interrupt"
+
+
+class NestedBody(BaseModel):
+    at: Literal["process_before_every_sampling", "postprocess_image", "postprocess_batch"] | None = None
+    mode: Literal["process_images", "postprocess"] = "process_images"
+
+
+class FlagsBody(BaseModel):
+    is_sd2: bool | None = None
+    is_sdxl: bool | None = None
+    custom_unet: bool | None = None
+
+
+def post_record(body: RecordBody) -> dict[str, Any]:
+    if body.on:
+        recorder.arm()
+    else:
+        recorder.disarm()
+    return {"armed": recorder.armed}
+
+
+def post_seed(body: SeedBody) -> dict[str, Any]:
+    """Seeds torch's global generator: the WebUI draws the noise of the VAE encoder from it and never seeds it."""
+    torch.manual_seed(body.seed)
+    return {}
+
+
+def post_fault(body: FaultBody) -> dict[str, Any]:
+    if body.step is None:
+        fault.disarm()
+    else:
+        fault.arm(body.step, body.layer, body.times)
+    return get_fault()
+
+
+def get_fault() -> dict[str, Any]:
+    return {"fired": fault.fired}
+
+
+def post_late_fault(body: LateFaultBody) -> dict[str, Any]:
+    late_fault.arm(body.at)
+    return {}
+
+
+def post_interrupt(body: InterruptBody) -> dict[str, Any]:
+    interrupter.arm(body.step, body.how)
+    return {}
+
+
+def post_nested(body: NestedBody) -> dict[str, Any]:
+    nested.arm(body.at, body.mode)
+    return nested.report()
+
+
+def post_flags(body: FlagsBody) -> dict[str, Any]:
+    with call_queue.queue_lock:
+        for name, value in body.dict(exclude_unset=True).items():
+            if name == "custom_unet":
+                flags.set_custom_unet(value)
+            else:
+                flags.set_model_flag(name, value)
+        return flags.report()
+
+
+def get_unet_digest() -> dict[str, str]:
+    with call_queue.queue_lock:
+        return unet_digests()
+
+
+def get_checkpoint_digest(file: str) -> dict[str, str]:
+    with call_queue.queue_lock:
+        return checkpoint_digests(file)
+
+
+def add_routes(_demo: Any, app: FastAPI) -> None:
+    """Registers all routes."""
+    get_routes = {
+        "state": identity.state,
+        "unet-digest": get_unet_digest,
+        "checkpoint-digest": get_checkpoint_digest,
+        "record": recorder.report,
+        "fault": get_fault,
+        "nested": nested.report,
+        "flags": flags.report,
+    }
+    post_routes = {
+        "record": post_record,
+        "seed": post_seed,
+        "fault": post_fault,
+        "interrupt-at": post_interrupt,
+        "late-fault": post_late_fault,
+        "nested": post_nested,
+        "flags": post_flags,
+    }
+    for name, endpoint in get_routes.items():
+        app.add_api_route(f"{ROOT}/{name}", endpoint, methods=["GET"])
+    for name, endpoint in post_routes.items():
+        app.add_api_route(f"{ROOT}/{name}", endpoint, methods=["POST"])

@@ -1,0 +1,216 @@
+"""Things that tests make happen in the middle of a job: faults, interruptions, nested jobs, strange models."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import sys
+import traceback
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from modules import images, processing, sd_unet, shared
+
+FAKE_UNET = "probe: fake UNet"
+
+
+class Fault:
+    """Raises RuntimeError from a UNet layer, through a hook that exists only until it has fired."""
+
+    def __init__(self) -> None:
+        self._handle: Any = None
+        self.fired = 0
+
+    def arm(self, call: int, layer: str, times: int) -> None:
+        """The layer's `call`-th run, counted from 1, fails; counting then starts again, until it failed `times` times."""
+        self.disarm()
+        self.fired = 0
+        runs = 0
+
+        def fail(_module: torch.nn.Module, _inputs: Any) -> None:
+            nonlocal runs
+            runs += 1
+            if runs < call:
+                return
+            runs = 0
+            self.fired += 1
+            if self.fired >= times:
+                self.disarm()
+            raise RuntimeError("probe fault")
+
+        unet = shared.sd_model.model.diffusion_model
+        self._handle = unet.get_submodule(layer).register_forward_pre_hook(fail)
+
+    def disarm(self) -> None:
+        """Takes the hook out."""
+        if self._handle is not None:
+            self._handle.remove()
+            self._handle = None
+
+
+class Interrupter:
+    """Presses Interrupt or Skip at a given step."""
+
+    def __init__(self) -> None:
+        self._remaining: int | None = None
+        self._how = ""
+
+    def arm(self, call: int | None, how: str) -> None:
+        """Acts during the `call`-th denoiser call from now, counted from 1; None takes it back."""
+        self._remaining, self._how = call, how
+
+    def denoiser_called(self) -> None:
+        """To be called at every denoiser call."""
+        if self._remaining is None:
+            return
+        self._remaining -= 1
+        if self._remaining == 0:
+            self._remaining = None
+            {"interrupt": shared.state.interrupt, "skip": shared.state.skip}[self._how]()
+
+
+@dataclass
+class NestedResult:
+    """What came of a nested job."""
+
+    fired_at: str | None = None
+    pictures: int | None = None
+    first_picture_sha256: str | None = None
+    error: str | None = None
+
+
+def small_copy(p: Any) -> Any:
+    """A shallow copy, as extensions make them, reset to a plain small picture of its own."""
+    inner = copy.copy(p)
+    fresh = dict.fromkeys(("all_prompts", "all_negative_prompts", "all_seeds", "all_subseeds"))
+    fresh |= dict.fromkeys(("prompts", "negative_prompts", "seeds", "subseeds", "c", "uc", "rng", "sampler"))
+    fresh |= {"width": 64, "height": 64, "steps": 2, "batch_size": 1, "n_iter": 1, "iteration": 0}
+    fresh |= {"seed": 1, "subseed": -1, "enable_hr": False, "do_not_save_samples": True, "do_not_save_grid": True}
+    fresh |= {"prompt": "nested", "negative_prompt": "", "override_settings": {}, "extra_generation_params": {}}
+    vars(inner).update(fresh)
+    return inner
+
+
+class Nested:
+    """Starts a second job from within a hook of the next one, as ADetailer does."""
+
+    def __init__(self) -> None:
+        self._at: str | None = None
+        self._mode = ""
+        self.result = NestedResult()
+
+    def arm(self, at: str | None, mode: str) -> None:
+        """Fires once at the next hook of that name; None takes it back."""
+        self._at, self._mode, self.result = at, mode, NestedResult()
+
+    def hook_called(self, hook: str, p: Any) -> None:
+        """To be called at every hook where a nested job may start."""
+        if hook != self._at:
+            return
+        self._at = None  # before the inner job calls its own hooks
+        self.result.fired_at = hook
+        try:
+            images = self._run(p)
+        except Exception:
+            self.result.error = traceback.format_exc()
+            return
+        self.result.pictures = len(images)
+        if images:
+            self.result.first_picture_sha256 = hashlib.sha256(images[0].tobytes()).hexdigest()
+
+    def report(self) -> dict[str, Any]:
+        """The result as plain data."""
+        return asdict(self.result)
+
+    def _run(self, p: Any) -> list[Any]:
+        if self._mode == "process_images":
+            return processing.process_images(small_copy(p)).images
+        processed = processing.Processed(p, [])
+        p.scripts.postprocess(copy.copy(p), processed)
+        return processed.images
+
+
+class LateFault:
+    """Lets something fail that comes after the last frame, once."""
+
+    def arm(self, at: str) -> None:
+        """`encode`: making the GIF; `gif`: writing it; `png`: writing the second frame."""
+        results = sys.modules["animatediff.results"]
+        fail_at = {
+            "encode": (results, "encode_gif", 1),
+            "gif": (Path, "write_bytes", 1),
+            "png": (images, "save_image_with_geninfo", 2),
+        }
+        owner, name, call = fail_at[at]
+        original = getattr(owner, name)
+        calls = 0
+
+        def failing(*args: Any, **kwargs: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls < call:
+                return original(*args, **kwargs)
+            setattr(owner, name, original)
+            raise OSError("probe: no space left")
+
+        setattr(owner, name, failing)
+
+
+class FakeUNet(sd_unet.SdUnet):
+    """Stands in for the UNet, as TensorRT engines do, and predicts no noise."""
+
+    calls = 0
+
+    def forward(
+        self, x: torch.Tensor, timesteps: torch.Tensor, context: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
+        """Counts, and answers zeros."""
+        FakeUNet.calls += 1
+        return torch.zeros_like(x)
+
+
+class FakeUNetOption(sd_unet.SdUnetOption):
+    """Offers the fake UNet in the WebUI's list."""
+
+    label = FAKE_UNET
+    model_name = "none"
+
+    def create_unet(self) -> FakeUNet:
+        """A new fake."""
+        return FakeUNet()
+
+
+class Flags:
+    """Makes the loaded model look like something else."""
+
+    def __init__(self) -> None:
+        self._originals: dict[str, Any] = {}
+        self._option = FakeUNetOption()
+
+    def set_model_flag(self, name: str, value: bool | None) -> None:
+        """Sets an attribute of the loaded model, or with None gives back its own."""
+        model = shared.sd_model
+        if value is not None:
+            self._originals.setdefault(name, getattr(model, name))
+            setattr(model, name, value)
+        elif name in self._originals:
+            setattr(model, name, self._originals.pop(name))
+
+    def set_custom_unet(self, on: bool | None) -> None:
+        """Chooses the fake UNet for the jobs to come, or with None the model's own."""
+        FakeUNet.calls = 0
+        if on:
+            sd_unet.unet_options[:] = [self._option]
+            shared.opts.data["sd_unet"] = FAKE_UNET
+        else:
+            sd_unet.unet_options.clear()
+            shared.opts.data["sd_unet"] = "None"
+            sd_unet.apply_unet()
+
+    def report(self) -> dict[str, Any]:
+        """How things stand now."""
+        current = sd_unet.current_unet_option
+        flags = {name: getattr(shared.sd_model, name) for name in ("is_sd1", "is_sd2", "is_sdxl")}
+        return {**flags, "custom_unet": current and current.label, "custom_unet_calls": FakeUNet.calls}

@@ -1,0 +1,152 @@
+"""Off means off, and after whatever happens the WebUI is as it was."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+from animation import animate, frames_of, mean_difference, recording
+from pictures import encode, gradient, pictures_of
+
+LOOPBACK = {"script_name": "loopback", "script_args": [3, 0.5, "Linear", "None"]}
+SEEDS = {
+    "script_name": "x/y/z plot",
+    "script_args": [1, "1,2,3", [], 0, "", [], 0, "", [], True, True, False, False, False, False, False, 0, False],
+}
+
+
+def state(webui):
+    return webui.get("/probe/v1/state").json()
+
+
+def stills(server):
+    """Plain pictures that would show any trace: two samplers, v1's norms and the schedule both matter to them."""
+    return [pictures_of(server.txt2img(sampler_name=sampler, batch_size=2)) for sampler in ("Euler a", "DDIM")]
+
+
+@pytest.fixture(scope="module")
+def untouched(plain_webui):
+    """Plain pictures of a WebUI without the extension."""
+    server = plain_webui()
+    pictures = stills(server)
+    server.stop()
+    return pictures
+
+
+@pytest.fixture
+def clean(webui, untouched):
+    """Checks, after the test, that nothing is left of it."""
+    before = state(webui)
+    yield
+    assert state(webui) == before
+    assert before["unet"]["forward_hooks"] == before["unet"]["forward_pre_hooks"] == 0
+    assert before["unet"]["instance_forwards"] == []
+    assert before["patched_functions"] == before["patched_methods"] == []
+    assert np.array_equal(stills(webui), untouched)
+
+
+@pytest.mark.usefixtures("clean")
+class TestNothingIsLeft:
+    @pytest.mark.parametrize("off", [{}, {"alwayson_scripts": {"AnimateDiff": {"args": [False]}}}], ids=["absent", "false"])
+    def test_with_the_panel_closed(self, webui, off):
+        assert webui.txt2img(**off).ok
+
+    @pytest.mark.parametrize("family", ["v1", "v2", "v3"])
+    def test_after_an_animation(self, webui, family):
+        frames_of(webui.txt2img(**animate(family)))
+
+    @pytest.mark.parametrize("family", ["v1", "v3"])
+    def test_after_an_exception_in_the_unet(self, webui, family):
+        webui.post("/probe/v1/fault", {"step": 2})
+        answer = webui.txt2img(**animate(family))
+        assert answer.status_code == 500 and "probe fault" in answer.text
+
+    def test_after_an_exception_in_the_hires_pass(self, webui):
+        webui.post("/probe/v1/fault", {"step": 6})
+        hires = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "denoising_strength": 0.6}
+        assert webui.txt2img(**animate("v1"), **hires).status_code == 500
+
+    def test_after_an_exception_in_img2img(self, webui):
+        webui.post("/probe/v1/fault", {"step": 1})
+        answer = webui.img2img(**animate("v1"), init_images=[encode(gradient())], denoising_strength=0.5)
+        assert answer.status_code == 500
+
+    @pytest.mark.parametrize("how", ["interrupt", "skip"])
+    def test_after_interrupt_and_skip(self, webui, how):
+        webui.post("/probe/v1/interrupt-at", {"step": 2, "how": how})
+        assert len(frames_of(webui.txt2img(**animate("v1")))) == 8
+
+    def test_after_a_refusal(self, webui):
+        assert webui.txt2img(**animate(fps=0)).status_code == 422
+
+    def test_after_an_exception_behind_a_refiner(self, webui):
+        webui.post("/probe/v1/fault", {"step": 4})
+        request = {"refiner_checkpoint": "tiny-b.safetensors", "refiner_switch_at": 0.5}
+        assert webui.txt2img(**animate("v1"), **request).status_code == 500
+
+
+def test_an_overridden_checkpoint_is_loaded_whole(webui, weights):
+    before = frames_of(webui.txt2img(**animate("v1")))
+    override = {
+        "override_settings": {"sd_model_checkpoint": "tiny-b.safetensors"},
+        "override_settings_restore_afterwards": False,
+    }
+    after = frames_of(webui.txt2img(**animate("v1"), **override))
+    try:
+        assert mean_difference(before, after) > 3
+        file = weights / "checkpoints" / "tiny-b.safetensors"
+        from_file = webui.get("/probe/v1/checkpoint-digest", params={"file": str(file)}).json()
+        assert webui.get("/probe/v1/unet-digest").json() == from_file
+    finally:
+        webui.post("/sdapi/v1/options", {"sd_model_checkpoint": "tiny-a.safetensors"})
+
+
+@pytest.mark.parametrize("at", ["process_before_every_sampling", "postprocess_image", "postprocess_batch"])
+def test_a_copy_generated_in_the_middle_is_a_plain_picture(webui, at):
+    expected = frames_of(webui.txt2img(**animate("v1")))
+    webui.post("/probe/v1/nested", {"at": at})
+    webui.txt2img()
+    plain = webui.get("/probe/v1/nested").json()
+    webui.post("/probe/v1/nested", {"at": at})
+    with recording(webui) as record:
+        frames = frames_of(webui.txt2img(**animate("v1")))
+    nested = webui.get("/probe/v1/nested").json()
+    assert nested["error"] is None
+    assert nested == plain, "the nested picture is what it would be without AnimateDiff around it"
+    assert np.array_equal(frames, expected)
+    assert len(record["sampler_runs"]) == 2
+
+
+def test_postprocess_with_an_empty_result_loses_nothing(webui):
+    expected = frames_of(webui.txt2img(**animate()))
+    webui.post("/probe/v1/nested", {"at": "postprocess_image", "mode": "postprocess"})
+    assert np.array_equal(frames_of(webui.txt2img(**animate())), expected)
+    assert webui.get("/probe/v1/nested").json()["error"] is None
+
+
+def test_loopback_makes_one_video_after_another(webui):
+    with recording(webui) as record:
+        answer = webui.img2img(
+            **animate(format=["GIF"]), **LOOPBACK, init_images=[encode(gradient())], denoising_strength=0.5,
+            override_settings={"return_grid": False},
+        )  # fmt: skip
+    frames = pictures_of(answer)
+    assert len(answer.json()["images"]) == 3 and len(frames) == 24
+    assert len({hashlib.sha256(np.stack(frames[start : start + 8]).tobytes()).digest() for start in (0, 8, 16)}) == 3
+    assert [len(run["denoiser_calls"]) > 0 for run in record["sampler_runs"]] == [True] * 3
+    assert {call["rows"] for run in record["sampler_runs"] for call in run["denoiser_calls"]} == {8}
+
+
+def test_xyz_over_seeds_is_the_same_as_each_alone(webui):
+    answer = webui.txt2img(**animate(), **SEEDS, override_settings={"return_grid": False})
+    cells = answer.json()["images"][-3:]
+    for seed, cell in zip((1, 2, 3), cells):
+        (alone,) = webui.txt2img(**animate(format=["Frame"]), seed=seed).json()["images"][:1]
+        assert cell == alone or np.array_equal(*(pictures_of_text(text) for text in (cell, alone)))
+
+
+def pictures_of_text(text):
+    from pictures import decode
+
+    return np.stack(decode(text))
