@@ -13,7 +13,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 from modules import errors, shared
 from PIL import Image
@@ -24,7 +23,7 @@ from motion_module.frames import RowLayoutError
 from . import infotext, library
 from .params import Params, RequestError, read_arguments
 from .results import Results, Video, require_writable
-from .scope import ON_MODEL, AnimateDiffError, ModelScope, options_for_parts, prompt_parts
+from .scope import ON_MODEL, AnimateDiffError, ModelScope, option_values, options_for_parts, prompt_parts
 
 log = logging.getLogger("AnimateDiff")
 ON_P = "_animatediff"
@@ -118,7 +117,7 @@ def _prepare(p: Any, arguments: tuple[Any, ...]) -> Job | None:
         )
     scope = ModelScope(p, description, frames, lambda: library.read(path))
     job = Job(p, params.with_frames(frames), path, scope, warnings)
-    if job.saves_files:
+    if shared.opts.samples_save and not p.do_not_save_samples:
         require_writable(p.outpath_samples)
     return job
 
@@ -155,9 +154,7 @@ class Job:
         self.params = params
         self.scope = scope
         self.warnings = warnings
-        self.saves_files = shared.opts.samples_save and not p.do_not_save_samples
         self._path = path
-        self._writes_frames = shared.opts.data.get("animatediff_save_to_custom", True)
         self._frames: dict[int, list[Image.Image]] = {}
         self._before = {name: getattr(p, name) for name in ("batch_size", "do_not_save_samples", "do_not_save_grid")}
         self._options = ExitStack()
@@ -168,7 +165,6 @@ class Job:
         _take(p, self)
         p.batch_size = self.params.video_length
         p.do_not_save_grid = True
-        p.do_not_save_samples = p.do_not_save_samples or self._writes_frames or "PNG" not in self.params.format
         p.extra_generation_params[infotext.KEY] = infotext.write(self.params, library.short_hash(self._path))
 
     def finish(self) -> None:
@@ -183,6 +179,8 @@ class Job:
     @contextmanager
     def during_init(self, p: Any) -> Iterator[None]:
         scope = self.scope.schedule_only() if p is self.p else self.scope.suspended()
+        if p is self.p and (self._writes_frames() or "PNG" not in self.params.format):
+            p.do_not_save_samples = True  # decided here, where the request's own settings hold
         with self._finished_on_error(p), scope:
             yield
 
@@ -205,12 +203,16 @@ class Job:
                 log.error(str(error))
             raise
 
+    def _writes_frames(self) -> bool:
+        """Whether frames go into a folder of their own, rather than where the WebUI saves pictures."""
+        return shared.opts.data.get("animatediff_save_to_custom", True)
+
     def before_sampler(self, conditions: Any) -> None:
         """`process_before_every_sampling`: sees to it that the WebUI keeps clips whole in this pass."""
         self._options.close()
         with suppress(RowLayoutError):  # the scope will say it, where it can end the job
             wanted = options_for_parts(prompt_parts(conditions))
-            self._options.enter_context(mock.patch.dict(shared.opts.data, wanted))
+            self._options.enter_context(option_values(wanted))
 
     def add_frame(self, image: Image.Image) -> None:
         """`postprocess_image_after_composite`: the last look at a picture before the WebUI would save it."""
@@ -219,8 +221,8 @@ class Job:
     def complete(self, processed: Any) -> None:
         """`postprocess`: frames to files, videos to the answer. What fails here costs no finished frame."""
         self.finish()
-        outpath = self.p.outpath_samples if self.saves_files and self.p.save_samples() else None
-        results = Results(self.params, outpath, self._writes_frames, self.warnings)
+        outpath = self.p.outpath_samples if self.p.save_samples() else None
+        results = Results(self.params, outpath, self._writes_frames(), self.warnings)
         try:
             results.deliver(processed, self._videos(processed), self._others(processed))
         except Exception as error:

@@ -156,6 +156,22 @@ def options_for_parts(parts: int) -> dict[str, bool]:
 
 
 @contextmanager
+def option_values(values: dict[str, bool]) -> Iterator[None]:
+    """Settings of the WebUI with other values for a while, without callbacks; all others may change meanwhile."""
+    options = shared.opts.data
+    before = {key: options[key] for key in values if key in options}
+    options.update(values)
+    try:
+        yield
+    finally:
+        for key in values:
+            if key in before:
+                options[key] = before[key]
+            else:
+                options.pop(key, None)
+
+
+@contextmanager
 def lent_schedule(model: Any, schedule: NoiseSchedule, p: Any) -> Iterator[None]:
     """Gives a checkpoint another noise schedule; the WebUI's own settings (zero terminal SNR, downcast) act on top of it.
 

@@ -113,6 +113,7 @@ class WebUI:
         self._process = self._run([str(webui_python(folder)), "launch.py", *self._arguments(), *extra_args])
         try:
             self._wait_until_ready(time.monotonic() + start_timeout)
+            self._spell_out_options()
         except BaseException:
             self.stop()
             raise
@@ -142,6 +143,10 @@ class WebUI:
         return self.post("/sdapi/v1/img2img", {**SMALL_JOB, **overrides})
 
     # --- process ---
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def log_text(self) -> str:
         """Everything that the WebUI has printed so far."""
@@ -193,6 +198,12 @@ class WebUI:
             if time.monotonic() > deadline:
                 raise WebUIError(f"The WebUI was not ready in time.\n{self._log_tail()}")
             time.sleep(0.2)
+
+    def _spell_out_options(self) -> None:
+        """Gives every setting a value of its own: the WebUI does not restore an overridden one that had only its default."""
+        options = self.get("/sdapi/v1/options")
+        if options.ok:
+            self.post("/sdapi/v1/options", options.json()).raise_for_status()
 
     def _is_ready(self) -> bool:
         """No request goes out before the log says so.

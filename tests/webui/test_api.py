@@ -19,10 +19,14 @@ def test_the_name_may_be_in_any_case(webui, name):
     assert len(frames_of(webui.txt2img(**request_of(values, name), steps=1))) == 2
 
 
+NOTHING = [False, None, {}, {"enable": False}]
+
+
 @pytest.mark.parametrize(
-    "request_part", [{}, request_of(False), request_of(None), request_of({}), request_of({"enable": False}), {"alwayson_scripts": {"AnimateDiff": {}}}],
+    "request_part",
+    [{}, {"alwayson_scripts": {"AnimateDiff": {}}}, *(request_of(nothing) for nothing in NOTHING)],
     ids=str,
-)  # fmt: skip
+)
 def test_what_asks_for_nothing_is_a_picture(webui, request_part):
     (picture,) = files_of(webui.txt2img(**request_part, steps=1))
     assert picture.format == "PNG"

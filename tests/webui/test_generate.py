@@ -11,12 +11,31 @@ from pictures import encode, gradient
 from PIL import Image
 from server import WebUI
 
-from motion_module.noise import ANIMATEDIFF
+from motion_module.noise import ANIMATEDIFF, STABLE_DIFFUSION
 
 LEAST, MOST = (float(sigma) for sigma in ANIMATEDIFF.sigmas()[[0, -1]])
 MASK = np.zeros((64, 64, 3), np.uint8)
 MASK[16:48, 16:48] = 255
 IMG2IMG = {"init_images": [encode(gradient())], "denoising_strength": 0.5}
+
+
+CHECKPOINT_PAIRS = pytest.mark.parametrize(
+    ("first", "second"),
+    [("tiny-a.safetensors", "tiny-b.safetensors"), ("tiny-swap.safetensors", "tiny-swap.ckpt")],
+    ids=["another model object", "the same model object"],
+)
+
+
+def checkpoint(name):
+    return {"override_settings": {"sd_model_checkpoint": name}}
+
+
+def assert_own_schedule(webui, name):
+    """A plain picture of that checkpoint, which was swapped in during a job, has Stable Diffusion's own sigmas."""
+    with recording(webui) as record:
+        assert webui.txt2img(**checkpoint(name), steps=1).ok
+    own = STABLE_DIFFUSION.sigmas()[[0, -1]].tolist()
+    assert record["sampler_runs"][0]["sigmas"] == pytest.approx(own, rel=1e-5)
 
 
 def runs_of(webui: WebUI, method, **request):
@@ -74,11 +93,8 @@ def test_img2img_is_noised_by_the_schedule_of_the_module(webui):
     frames, (run,) = runs_of(webui, webui.img2img, **animate(), **IMG2IMG)
     assert len(frames) == 8
     assert_animated(run)
-    # Of 4 steps at strength 0.5, 2 are left: k-diffusion's table of 4 steps goes by thirds of the 1000 training steps.
-    log_sigmas = np.log(ANIMATEDIFF.sigmas().numpy())
-    expected = np.exp(np.interp(999 * 2 / 3, np.arange(1000), log_sigmas))
-    third = run["denoiser_calls"][0]["noise_level"]
-    assert third in pytest.approx([expected, np.exp(np.interp(333, np.arange(1000), log_sigmas))], rel=1e-4)
+    # k-diffusion lays 4 steps at 999, 666, 333 and 0 of the training steps; at strength 0.5 the WebUI begins at the second.
+    assert run["denoiser_calls"][0]["noise_level"] == pytest.approx(float(ANIMATEDIFF.sigmas()[666]), rel=1e-5)
 
 
 @pytest.mark.parametrize("whole_picture", [True, False])
@@ -93,11 +109,13 @@ def test_inpainting_with_one_mask_keeps_what_is_outside(webui, whole_picture):
 
 
 def test_one_picture_for_each_frame(webui):
+    """At next to no strength each frame must be what its own picture becomes in the checkpoint's VAE."""
     pictures = [encode(gradient(shift=8 * index)) for index in range(8)]
-    frames = frames_of(webui.img2img(**animate(), init_images=pictures, denoising_strength=0.1, steps=10))
+    faint = {"denoising_strength": 0.01}
+    frames = frames_of(webui.img2img(**animate(), init_images=pictures, **faint))
+    alone = [frames_of(webui.img2img(init_images=[picture], **faint))[0] for picture in pictures]
     for index, frame in enumerate(frames):
-        distances = [mean_difference(frame, gradient(shift=8 * other)) for other in range(8)]
-        assert int(np.argmin(distances)) == index
+        assert int(np.argmin([mean_difference(frame, other) for other in alone])) == index
 
 
 @pytest.mark.parametrize("upscaler", ["Latent", "Lanczos"])
@@ -110,21 +128,26 @@ def test_hires_fix_animates_both_passes(webui, upscaler):
         assert_animated(run)
 
 
-def test_a_hires_checkpoint_is_animated_too(webui):
-    hires = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "denoising_strength": 0.6}
-    frames, runs = runs_of(webui, webui.txt2img, **animate(), **hires, hr_checkpoint_name="tiny-b.safetensors")
+@CHECKPOINT_PAIRS
+def test_a_hires_checkpoint_is_animated_too(webui, first, second):
+    hires = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "denoising_strength": 0.6, **checkpoint(first)}
+    frames, runs = runs_of(webui, webui.txt2img, **animate(), **hires, hr_checkpoint_name=second)
     assert len(frames) == 8 and len(runs) == 2
     for run in runs:
         assert_animated(run)
     same_checkpoint = frames_of(webui.txt2img(**animate(), **hires))
     assert mean_difference(frames, same_checkpoint) > 3
+    assert_own_schedule(webui, second)
 
 
-def test_a_refiner_of_the_same_family_is_animated_too(webui):
-    refined, (run,) = runs_of(webui, webui.txt2img, **animate(), refiner_checkpoint="tiny-b.safetensors", refiner_switch_at=0.5)
+@CHECKPOINT_PAIRS
+def test_a_refiner_of_the_same_family_is_animated_too(webui, first, second):
+    refiner = {"refiner_checkpoint": second, "refiner_switch_at": 0.3}
+    refined, (run,) = runs_of(webui, webui.txt2img, **animate(), **checkpoint(first), **refiner)
     assert_animated(run)
     assert len(refined) == 8
-    assert mean_difference(refined, frames_of(webui.txt2img(**animate()))) > 3
+    assert mean_difference(refined, frames_of(webui.txt2img(**animate(), **checkpoint(first)))) > 3
+    assert_own_schedule(webui, second)
 
 
 def test_a_lora_acts_as_in_pictures(webui):

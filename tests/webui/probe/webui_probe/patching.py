@@ -1,4 +1,4 @@
-"""Replaces class attributes, and puts the very same objects back."""
+"""Replaces attributes of classes and modules, and puts the very same objects back."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 
 
 class Patches:
-    """A set of replaced class attributes."""
+    """A set of replaced attributes."""
 
     def __init__(self) -> None:
-        self._originals: list[tuple[type, str, Any]] = []
+        self._originals: list[tuple[Any, str, Any]] = []
 
-    def wrap(self, owner: type, name: str, wrapper: Callable[[Any], Any]) -> None:
-        """Replaces a method that `owner` itself defines by `wrapper(method)`."""
+    def wrap(self, owner: Any, name: str, wrapper: Callable[[Any], Any]) -> None:
+        """Replaces a function that `owner`, a class or module, itself defines by `wrapper(function)`."""
         original = vars(owner)[name]
         self._originals.append((owner, name, original))
         setattr(owner, name, wrapper(original))

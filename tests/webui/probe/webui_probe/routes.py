@@ -16,7 +16,8 @@ from pydantic import BaseModel
 from webui_probe.digests import checkpoint_digests, unet_digests
 from webui_probe.identity import Identity
 from webui_probe.recorder import Recorder
-from webui_probe.triggers import Fault, Flags, Interrupter, LateFault, Nested
+from webui_probe.sabotage import BrokenMethod, LateFault
+from webui_probe.triggers import Fault, Flags, Interrupter, Nested
 
 ROOT = "/probe/v1"
 
@@ -27,6 +28,7 @@ interrupter = Interrupter()
 nested = Nested()
 flags = Flags()
 late_fault = LateFault()
+broken_method = BrokenMethod()
 
 
 class RecordBody(BaseModel):
@@ -45,6 +47,10 @@ class FaultBody(BaseModel):
 
 class LateFaultBody(BaseModel):
     at: Literal["encode", "gif", "png"]
+
+
+class BreakBody(BaseModel):
+    how: Literal["no positions", "frames permuted", "schedule of the checkpoint", "norms per frame"] | None = None
 
 
 class InterruptBody(BaseModel):
@@ -91,6 +97,11 @@ def get_fault() -> dict[str, Any]:
 
 def post_late_fault(body: LateFaultBody) -> dict[str, Any]:
     late_fault.arm(body.at)
+    return {}
+
+
+def post_break_method(body: BreakBody) -> dict[str, Any]:
+    broken_method.set(body.how)
     return {}
 
 
@@ -141,6 +152,7 @@ def add_routes(_demo: Any, app: FastAPI) -> None:
         "fault": post_fault,
         "interrupt-at": post_interrupt,
         "late-fault": post_late_fault,
+        "break-method": post_break_method,
         "nested": post_nested,
         "flags": post_flags,
     }

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import sys
 import traceback
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from modules import images, processing, sd_unet, shared
+from modules import processing, sd_unet, shared
 
 FAKE_UNET = "probe: fake UNet"
 
@@ -130,32 +128,6 @@ class Nested:
         processed = processing.Processed(p, [])
         p.scripts.postprocess(copy.copy(p), processed)
         return processed.images
-
-
-class LateFault:
-    """Lets something fail that comes after the last frame, once."""
-
-    def arm(self, at: str) -> None:
-        """`encode`: making the GIF; `gif`: writing it; `png`: writing the second frame."""
-        results = sys.modules["animatediff.results"]
-        fail_at = {
-            "encode": (results, "encode_gif", 1),
-            "gif": (Path, "write_bytes", 1),
-            "png": (images, "save_image_with_geninfo", 2),
-        }
-        owner, name, call = fail_at[at]
-        original = getattr(owner, name)
-        calls = 0
-
-        def failing(*args: Any, **kwargs: Any) -> Any:
-            nonlocal calls
-            calls += 1
-            if calls < call:
-                return original(*args, **kwargs)
-            setattr(owner, name, original)
-            raise OSError("probe: no space left")
-
-        setattr(owner, name, failing)
 
 
 class FakeUNet(sd_unet.SdUnet):
