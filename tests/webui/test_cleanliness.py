@@ -88,16 +88,19 @@ class TestNothingIsLeft:
         assert webui.txt2img(**animate("v1"), **request, **checkpoint).status_code == 500
 
 
-def test_an_overridden_checkpoint_is_loaded_whole(webui, weights):
-    before = frames_of(webui.txt2img(**animate("v1")))
-    override = {
-        "override_settings": {"sd_model_checkpoint": "tiny-b.safetensors"},
-        "override_settings_restore_afterwards": False,
-    }
-    after = frames_of(webui.txt2img(**animate("v1"), **override))
+@pytest.mark.parametrize(
+    ("loaded", "asked"),
+    [("tiny-a.safetensors", "tiny-b.safetensors"), ("tiny-swap.safetensors", "tiny-swap.ckpt")],
+    ids=["another model object", "the same model object"],
+)
+def test_an_overridden_checkpoint_is_loaded_whole(webui, weights, loaded, asked):
+    webui.post("/sdapi/v1/options", {"sd_model_checkpoint": loaded})
+    override = {"override_settings": {"sd_model_checkpoint": asked}, "override_settings_restore_afterwards": False}
     try:
+        before = frames_of(webui.txt2img(**animate("v1")))
+        after = frames_of(webui.txt2img(**animate("v1"), **override))
         assert mean_difference(before, after) > 3
-        file = weights / "checkpoints" / "tiny-b.safetensors"
+        file = weights / "checkpoints" / asked
         from_file = webui.get("/probe/v1/checkpoint-digest", params={"file": str(file)}).json()
         assert webui.get("/probe/v1/unet-digest").json() == from_file
     finally:
