@@ -15,11 +15,16 @@ $(VENV)/.ready: requirements-dev.txt
 test: $(VENV)/.ready
 	$(PYTHON) -m pytest tests --ignore=tests/webui
 
-# Both corners: the newest torch, and the one that the WebUI pins.
-test-webui: $(VENV)/.ready
-	@test -x "$(WEBUI_PYTHON)" || { echo "NO WEBUI: there is none at $(WEBUI_DIR). Set WEBUI_DIR to a WebUI with its own venv."; exit 1; }
-	PYTHONPATH="$(WEBUI_DIR)/repositories/stable-diffusion-stability-ai" $(WEBUI_PYTHON) -m pytest tests --ignore=tests/webui
+# Both corners: what needs no WebUI also runs on the torch that the WebUI pins. Nothing is installed into the WebUI.
+test-webui: $(VENV)/.ready $(VENV)/webui-pytest
+	PYTHONPATH="$(VENV)/webui-pytest:$(WEBUI_DIR)/repositories/stable-diffusion-stability-ai" \
+		$(WEBUI_PYTHON) -m pytest tests --ignore=tests/webui
 	WEBUI_DIR="$(WEBUI_DIR)" $(PYTHON) -m pytest tests/webui
+
+$(VENV)/webui-pytest: | $(VENV)/.ready
+	@test -x "$(WEBUI_PYTHON)" || { \
+		echo "NO WEBUI: there is none at $(WEBUI_DIR). Set WEBUI_DIR to a WebUI with a venv of its own."; exit 1; }
+	$(WEBUI_PYTHON) -m pip install --quiet --disable-pip-version-check --target $@ pytest
 
 bench: $(VENV)/.ready
 	WEBUI_DIR="$(WEBUI_DIR)" $(PYTHON) tests/webui/bench.py

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from modules import errors, shared
+from modules import errors, sd_models, shared
 from PIL import Image
 
 from motion_module.files import CheckpointError
@@ -76,7 +76,7 @@ def _scope_around(p: Any) -> ModelScope | None:
     outer = vars(p).get(ON_P)
     if isinstance(outer, Job) and job_of(outer.p) is outer:
         return outer.scope
-    return getattr(shared.sd_model, ON_MODEL, None)
+    return getattr(sd_models.model_data.sd_model, ON_MODEL, None)
 
 
 def _take(p: Any, role: Job | _Bystander) -> None:
@@ -110,16 +110,21 @@ def _prepare(p: Any, arguments: tuple[Any, ...]) -> Job | None:
             f"{frames} frames are asked for, but {path.name} knows {description.length} positions. "
             f"Set the number of frames to {description.length} or fewer."
         )
-    pictures = len({id(picture) for picture in getattr(p, "init_images", None) or [None]})
-    if pictures not in (1, frames):
+    pictures = _init_pictures(p)
+    if len(pictures) not in (0, 1, frames):
         raise RequestError(
-            f"img2img was given {pictures} pictures for {frames} frames. Give it one picture, or one for each frame."
+            f"img2img was given {len(pictures)} pictures for {frames} frames. Give it one picture, or one for each frame."
         )
     scope = ModelScope(p, description, frames, lambda: library.read(path))
     job = Job(p, params.with_frames(frames), path, scope, warnings)
     if shared.opts.samples_save and not p.do_not_save_samples:
         require_writable(p.outpath_samples)
     return job
+
+
+def _init_pictures(p: Any) -> list[Any]:
+    """The different pictures that img2img starts from; its batch tab repeats one for each row."""
+    return list({id(picture): picture for picture in getattr(p, "init_images", None) or ()}.values())
 
 
 def _refuse(p: Any, text: str, status_code: int = 422) -> None:
@@ -156,7 +161,8 @@ class Job:
         self.warnings = warnings
         self._path = path
         self._frames: dict[int, list[Image.Image]] = {}
-        self._before = {name: getattr(p, name) for name in ("batch_size", "do_not_save_samples", "do_not_save_grid")}
+        changed = ("batch_size", "do_not_save_samples", "do_not_save_grid", "init_images")
+        self._before = {name: getattr(p, name) for name in changed if hasattr(p, name)}
         self._options = ExitStack()
 
     def start(self) -> None:
@@ -165,6 +171,8 @@ class Job:
         _take(p, self)
         p.batch_size = self.params.video_length
         p.do_not_save_grid = True
+        if len(pictures := _init_pictures(p)) == 1:
+            p.init_images = pictures  # given as often as there were rows before, it would set the number of rows again
         p.extra_generation_params[infotext.KEY] = infotext.write(self.params, library.short_hash(self._path))
 
     def finish(self) -> None:

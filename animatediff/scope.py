@@ -93,16 +93,19 @@ class ModelScope:
         """The checkpoint as it is without us. Does nothing where the scope is not open."""
         was_open = self._undo is not None
         self._leave()
-        yield  # where this raises, the generation is over: there is nothing to come back to
-        if was_open:
-            self._enter()
+        try:
+            yield
+        finally:  # also after an exception: the WebUI swallows those of generations that were started in a hook
+            if was_open:
+                self._enter()
 
     def _enter(self) -> None:
         self._require_usable_model(sd_unet.current_unet is not None)
-        model = shared.sd_model
+        model, module = shared.sd_model, self._load_module()
         with ExitStack() as stack:
+            stack.callback(module.to, "cpu")  # layers move to the checkpoint's device by themselves, when they are used
             stack.enter_context(lent_schedule(model, self._family.schedule, self._p))
-            stack.enter_context(attached(model.model.diffusion_model, self._load_module(), self._family, self._layout_of))
+            stack.enter_context(attached(model.model.diffusion_model, module, self._family, self._layout_of))
             stack.enter_context(_attribute(model, ON_MODEL, self))
             self._undo = stack.pop_all()
 

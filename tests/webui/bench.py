@@ -28,7 +28,7 @@ from motion_module.frames import row_layout
 from motion_module.network import MotionModule
 
 HERE = Path(__file__).resolve().parent
-SHORT, LONG = 2, 5
+SHORT, LONG = 1, 3
 SD15 = {
     "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 320, "attention_resolutions": [4, 2, 1],
     "num_res_blocks": 2, "channel_mult": [1, 2, 4, 4], "num_heads": 8, "use_spatial_transformer": True, "transformer_depth": 1,
