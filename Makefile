@@ -27,7 +27,7 @@ $(VENV)/webui-pytest: | $(VENV)/.ready
 	$(WEBUI_PYTHON) -m pip install --quiet --disable-pip-version-check --target $@ pytest
 
 bench: $(VENV)/.ready
-	WEBUI_DIR="$(WEBUI_DIR)" $(PYTHON) tests/webui/bench.py
+	PYTHONPATH=. WEBUI_DIR="$(WEBUI_DIR)" $(PYTHON) tests/webui/bench.py
 
 lint: $(VENV)/.ready
 	$(PYTHON) -m ruff check .
