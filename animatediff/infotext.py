@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from typing import Any
+from urllib.parse import unquote
 
 from . import __version__
 from .params import PANEL_FIELDS, Params
@@ -34,6 +35,7 @@ def expand_pasted(_infotext: str, results: dict[str, Any]) -> None:
         results[label("enable")] = "False"
         return
     entries = dict(part.split(": ", 1) for part in results.pop(KEY).split(", ") if ": " in part)
+    entries = {name: unquote(value) for name, value in entries.items()}
     for field in PANEL_FIELDS:
         results[label(field.name)] = entries.get(field.name, _as_text(field.default))
     results[label("enable")] = entries.get("enable", "True")
@@ -44,4 +46,5 @@ def label(name: str) -> str:
 
 
 def _as_text(value: Any) -> str:
-    return " ".join(value) if isinstance(value, tuple) else str(value)
+    """A comma would end the entry, so it is written as in a URL."""
+    return " ".join(value) if isinstance(value, tuple) else str(value).replace("%", "%25").replace(",", "%2C")

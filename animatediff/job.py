@@ -50,6 +50,8 @@ def begin(p: Any, arguments: tuple[Any, ...]) -> None:
         job.finish()  # its last run ended in an exception that no later hook saw
     scope = _scope_around(p)
     _release(p)
+    if infotext.KEY in p.extra_generation_params:  # from an earlier run, or from the job whose copy this is
+        p.extra_generation_params = {k: v for k, v in p.extra_generation_params.items() if k != infotext.KEY}
     if scope is not None:
         _take(p, _Bystander(scope))
         return
@@ -79,7 +81,7 @@ def _scope_around(p: Any) -> ModelScope | None:
     return getattr(sd_models.model_data.sd_model, ON_MODEL, None)
 
 
-def _take(p: Any, role: Job | _Bystander) -> None:
+def _take(p: Any, role: Job | _Bystander | _Refusal) -> None:
     p.__class__ = _animated(type(p))
     setattr(p, ON_P, role)
 
@@ -99,12 +101,17 @@ def _animated(kind: type) -> type:
 
 def _prepare(p: Any, arguments: tuple[Any, ...]) -> Job | None:
     params, warnings = read_arguments(arguments)
-    if not params.enable or getattr(p, "txt2img_upscale", False) or getattr(p, "_ad_inner", False):
+    if not params.enable or getattr(p, "_ad_inner", False):
+        return None
+    if getattr(p, "txt2img_upscale", False):
+        p.comment("AnimateDiff: the ✨ button upscales the first frame, as a picture. Use hires fix to upscale a video.")
+        p.firstpass_image = p.firstpass_image.convert("RGB")  # a GIF has a palette, which the WebUI does not expect
         return None
     path = library.find(params.model)
     description = library.what_it_is(path)
     description.require_motion_module()
-    frames = params.video_length or library.automatic_frames(path)
+    asked = params.video_length or (params.batch_size if params.batch_size != Params.batch_size else 0)
+    frames = asked or library.automatic_frames(path)
     if frames > description.length:
         raise RequestError(
             f"{frames} frames are asked for, but {path.name} knows {description.length} positions. "
@@ -123,18 +130,31 @@ def _prepare(p: Any, arguments: tuple[Any, ...]) -> Job | None:
 
 
 def _init_pictures(p: Any) -> list[Any]:
-    """The different pictures that img2img starts from; its batch tab repeats one for each row."""
-    return list({id(picture): picture for picture in getattr(p, "init_images", None) or ()}.values())
+    """The pictures that img2img starts from; one, where its batch tab repeats the same for each row."""
+    pictures = getattr(p, "init_images", None) or []
+    return pictures[:1] if all(picture is pictures[0] for picture in pictures) else pictures
 
 
 def _refuse(p: Any, text: str, status_code: int = 422) -> None:
     log.error(text)
+    _take(p, _Refusal(p, AnimateDiffError(text, status_code)))
 
-    def init(*_args: Any, **_kwargs: Any) -> None:
-        del p.init
-        raise AnimateDiffError(text, status_code)
 
-    p.init = init
+class _Refusal:
+    """Ends a generation in its `init`: before anything is encoded, and where the WebUI lets exceptions through."""
+
+    def __init__(self, p: Any, error: AnimateDiffError) -> None:
+        self._p = p
+        self._error = error
+
+    @contextmanager
+    def during_init(self, p: Any) -> Iterator[None]:
+        if p is self._p:
+            _release(p)
+            raise self._error
+        yield
+
+    during_sample = during_init
 
 
 class _Bystander:
@@ -160,7 +180,7 @@ class Job:
         self.scope = scope
         self.warnings = warnings
         self._path = path
-        self._frames: dict[int, list[Image.Image]] = {}
+        self._finished: dict[int, list[Any]] = {}
         changed = ("batch_size", "do_not_save_samples", "do_not_save_grid", "init_images")
         self._before = {name: getattr(p, name) for name in changed if hasattr(p, name)}
         self._options = ExitStack()
@@ -176,7 +196,7 @@ class Job:
         p.extra_generation_params[infotext.KEY] = infotext.write(self.params, library.short_hash(self._path))
 
     def finish(self) -> None:
-        """Gives `p` back as it was. Harmless when called again."""
+        """Gives `p` back as it was, but for its infotext, which scripts around it may still write. Harmless when repeated."""
         self._options.close()
         if job_of(self.p) is not self:
             return
@@ -190,6 +210,8 @@ class Job:
         if p is self.p and (self._writes_frames() or "PNG" not in self.params.format):
             p.do_not_save_samples = True  # decided here, where the request's own settings hold
         with self._finished_on_error(p), scope:
+            if p is self.p:
+                self._require_prompts()
             yield
 
     @contextmanager
@@ -211,6 +233,15 @@ class Job:
                 log.error(str(error))
             raise
 
+    def _require_prompts(self) -> None:
+        """A script may give a list of prompts, whose length then decides over the rows in place of the batch size."""
+        frames, videos = self.params.video_length, self.p.n_iter
+        if len(self.p.all_prompts) != frames * videos:
+            raise AnimateDiffError(
+                f"A script has given {len(self.p.all_prompts)} prompts for {videos} videos of {frames} frames. "
+                "AnimateDiff needs one prompt, or one for each frame. Switch that script off."
+            )
+
     def _writes_frames(self) -> bool:
         """Whether frames go into a folder of their own, rather than where the WebUI saves pictures."""
         return shared.opts.data.get("animatediff_save_to_custom", True)
@@ -222,9 +253,9 @@ class Job:
             wanted = options_for_parts(prompt_parts(conditions))
             self._options.enter_context(option_values(wanted))
 
-    def add_frame(self, image: Image.Image) -> None:
-        """`postprocess_image_after_composite`: the last look at a picture before the WebUI would save it."""
-        self._frames.setdefault(self.p.iteration, []).append(image)
+    def add_frame(self, finished: Any) -> None:
+        """`postprocess_image_after_composite`: keeps what holds the picture, since scripts after ours may still replace it."""
+        self._finished.setdefault(self.p.iteration, []).append(finished)
 
     def complete(self, processed: Any) -> None:
         """`postprocess`: frames to files, videos to the answer. What fails here costs no finished frame."""
@@ -244,12 +275,13 @@ class Job:
         """One video per iteration; the WebUI's infotexts and seeds run through the frames of all."""
         videos = []
         infotexts = iter(processed.infotexts)
-        for iteration, frames in sorted(self._frames.items()):
+        for iteration, finished in sorted(self._finished.items()):
+            frames = [holder.image for holder in finished]
             row = iteration * self.params.video_length
             videos.append(Video(frames, [next(infotexts) for _ in frames], row, processed.all_seeds[row]))
         return videos
 
     def _others(self, processed: Any) -> list[Image.Image]:
         """Pictures of the answer that are no frames, such as masks."""
-        frames = {id(image) for images in self._frames.values() for image in images}
+        frames = {id(holder.image) for finished in self._finished.values() for holder in finished}
         return [image for image in processed.images if id(image) not in frames]

@@ -14,6 +14,8 @@ from typing import Any
 FORMATS = ("GIF", "PNG")
 API_FORMATS = (*FORMATS, "Frame")
 LATER_FORMATS = ("MP4", "WEBP", "WEBM", "TXT")
+MOST_GIF_FPS = 50
+"""Browsers take a delay of less than two hundredths of a second for a mistake, and show the GIF slowly."""
 DEFAULT_MODULE = "mm_sd15_v3.safetensors"
 NO_MODULE = ("", "None")
 
@@ -90,7 +92,9 @@ class Params:
         help="How often the animation plays. 0 is for ever.",
     )
     closed_loop: str = _option("R-P", choices=("N", "R-P", "R+P", "A"), later=_WINDOWS, help="How windows close the loop.")
-    batch_size: int = _option(16, minimum=1, later=_WINDOWS, help="Frames in a context window.")
+    batch_size: int = _option(
+        16, minimum=1, later=_WINDOWS, help="Frames in a context window. Where video_length is 0, also the number of frames."
+    )
     stride: int = _option(1, minimum=1, later=_WINDOWS, help="Levels of frame distance in context windows.")
     overlap: int = _option(-1, minimum=-1, later=_WINDOWS, help="Frames that neighbouring windows share. -1 is a quarter.")
     interp: str = _option("Off", choices=("Off", "FILM"), later="Frame interpolation", help="Frame interpolation.")
@@ -151,6 +155,8 @@ def read_mapping(given: Mapping[str, Any]) -> tuple[Params, list[str]]:
         for key in given
         if key not in known and key not in IGNORED_KEYS
     ]
+    if given.get("enable") is None or not _read_value(known["enable"], given["enable"]):
+        return Params(), warnings
     values: dict[str, Any] = {}
     faults: list[str] = []
     for name, value in given.items():
@@ -160,12 +166,12 @@ def read_mapping(given: Mapping[str, Any]) -> tuple[Params, list[str]]:
             values[name] = _read_value(known[name], value)
         except RequestError as fault:
             faults.append(str(fault))
-    if values.get("enable") is not True:
-        return Params(), warnings
     if faults:
         raise RequestError(" ".join(faults))
     params = Params(**values)
     _refuse_what_is_not_there_yet(params)
+    if "GIF" in params.format and params.fps > MOST_GIF_FPS:
+        raise RequestError(f"FPS (fps) is {params.fps}, but players show a GIF at {MOST_GIF_FPS} frames a second at most.")
     return params, warnings
 
 

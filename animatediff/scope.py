@@ -134,6 +134,10 @@ class ModelScope:
 
     def _layout_of(self, rows: int) -> RowLayout:
         conditions = self._p.sampler.sampler_extra_args["cond"]
+        if len(conditions.batch) != self._frames:
+            raise RowLayoutError(
+                f"There are {len(conditions.batch)} prompts for {self._frames} frames. Give one for each frame."
+            )
         return row_layout(rows, self._frames, prompt_parts(conditions))
 
 

@@ -19,14 +19,12 @@ class Family:
     """
 
     key: str
-    label: str
     base: Literal["SD 1.5", "SDXL"] = "SD 1.5"
     schedule: NoiseSchedule = ANIMATEDIFF
     unet_norms: Literal["per frame", "over frames"] = "per frame"
     frames: int = 16
 
 
-V1 = Family("v1", "AnimateDiff v1", unet_norms="over frames")
-V2 = Family("v2", "AnimateDiff v2")
-V3 = Family("v3", "AnimateDiff v3")
-FAMILIES = {family.key: family for family in (V1, V2, V3)}
+V1 = Family("v1", unet_norms="over frames")
+V2 = Family("v2")
+V3 = Family("v3")

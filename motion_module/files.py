@@ -124,6 +124,13 @@ class _ForbiddenName(Exception):
     """A pickle asks for something that is not part of a tensor."""
 
 
+def _described_tensor(storage: _Storage, offset: int, shape: Any, stride: Any, *_: Any) -> _StoredTensor:
+    numbers = (offset, *shape, *stride)
+    if not isinstance(storage, _Storage) or not all(isinstance(number, int) and number >= 0 for number in numbers):
+        raise ValueError("a tensor of impossible shape")
+    return _StoredTensor(storage, offset, tuple(shape), tuple(stride))
+
+
 class _DescribingUnpickler(pickle.Unpickler):
     """Builds dictionaries, lists, numbers, strings and descriptions of tensors; refuses every other name in the pickle."""
 
@@ -133,9 +140,7 @@ class _DescribingUnpickler(pickle.Unpickler):
         if module == "torch" and name in _STORAGE_DTYPES:
             return _STORAGE_DTYPES[name]
         builders: dict[tuple[str, str], Callable[..., Any]] = {
-            ("torch._utils", "_rebuild_tensor_v2"): lambda storage, offset, shape, stride, *_: _StoredTensor(
-                storage, offset, tuple(shape), tuple(stride)
-            ),
+            ("torch._utils", "_rebuild_tensor_v2"): _described_tensor,
             ("torch._utils", "_rebuild_parameter"): lambda tensor, *_: tensor,
         }
         if (module, name) in builders:
@@ -161,7 +166,7 @@ class TorchFile(WeightFile):
                 raise CheckpointError(f"{path.name} is a zip, but not one that PyTorch wrote.")
             self._folder = pickles[0][: -len("data.pkl")]
             with self._archive.open(pickles[0]) as stream:
-                content = _DescribingUnpickler(stream).load()
+                self._tensors = _tensors_in(_DescribingUnpickler(stream).load())
         except _ForbiddenName as error:
             raise CheckpointError(
                 f"{path.name} was not loaded, because opening it would run {error}: a weight file must hold numbers, "
@@ -176,12 +181,14 @@ class TorchFile(WeightFile):
             ) from error
         except Exception as error:  # a damaged pickle can raise nearly anything
             raise CheckpointError(f"{path.name} is damaged: {error!r}. Download it again.") from error
-        self._tensors = _tensors_in(content)
         self.entries = {key: Entry(tensor.shape, tensor.storage.dtype) for key, tensor in self._tensors.items()}
 
     def read(self, key: str) -> Tensor:
         tensor = self._tensors[key]
-        data = bytearray(self._archive.read(f"{self._folder}data/{tensor.storage.key}"))
+        try:
+            data = bytearray(self._archive.read(f"{self._folder}data/{tensor.storage.key}"))
+        except (KeyError, zipfile.BadZipFile) as error:
+            raise CheckpointError(f"{self._path.name} is damaged: {error}. Download it again.") from error
         flat = torch.frombuffer(data, dtype=tensor.storage.dtype)
         last = tensor.offset + sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride))
         if math.prod(tensor.shape) and not 0 <= last < flat.numel():

@@ -34,7 +34,7 @@ def sinusoidal_positions(length: int, channels: int) -> Tensor:
 
 
 def positions_per_pass(device: torch.device, frames: int) -> int:
-    """How many positions to handle at once. They are independent of each other, so this changes speed and memory only."""
+    """The most positions to handle at once. They are independent of each other, so this changes speed and memory only."""
     if device.type == "cpu":
         return max(1, CPU_TOKENS // frames)
     return MAX_LAUNCH // HEADS
@@ -100,9 +100,10 @@ class TemporalTransformer(nn.Module):
         normed = layout.to_clips(self.norm(x))  # (clips, frames, channels, height, width)
         clips, frames, channels = normed.shape[:3]
         hidden = normed.permute(0, 3, 4, 1, 2).reshape(clips * height * width, frames, channels)
-        passes = hidden.split(positions_per_pass(x.device, frames))
-        hidden = torch.cat([self._mix_frames(part) for part in passes]).view(clips, height, width, frames, channels)
-        return x + layout.to_rows(hidden.permute(0, 3, 4, 1, 2))
+        passes = math.ceil(len(hidden) / positions_per_pass(x.device, frames))
+        mixed = [self._mix_frames(part) for part in hidden.chunk(passes)]
+        hidden = mixed[0] if passes == 1 else torch.cat(mixed)
+        return x + layout.to_rows(hidden.view(clips, height, width, frames, channels).permute(0, 3, 4, 1, 2))
 
     def _mix_frames(self, hidden: Tensor) -> Tensor:
         """Everything between the two permutations, `(positions, frames, channels)` in and out."""

@@ -71,7 +71,7 @@ else:
 
         def postprocess_image_after_composite(self, p, pp, *arguments):
             if current := job.job_of(p):
-                current.add_frame(pp.image)
+                current.add_frame(pp)
 
         def postprocess(self, p, processed, *arguments):
             if current := job.job_of(p):

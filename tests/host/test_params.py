@@ -71,6 +71,9 @@ def test_unknown_keys_are_warned_about():
         ({"video_length": float("nan")}, ("video_length", "finite")),
         ({"fps": 0}, ("fps", "0", "at least 1")),
         ({"fps": -8}, ("fps", "-8")),
+        ({"fps": 60}, ("fps", "60", "GIF", "50")),
+        ({"enable": "yes"}, ("enable", "yes", "true or false")),
+        ({"enable": 1}, ("enable", "true or false")),
         ({"format": []}, ("No save format", "GIF")),
         ({"format": ["GIF", "BMP"]}, ("BMP", "unknown")),
         ({"format": "MP4"}, ("MP4", "not available yet")),
@@ -130,6 +133,13 @@ def test_infotext_comes_back_as_it_was_written():
     assert pasted == {
         "enable": "True", "model": "a b.ckpt", "video_length": "12", "fps": "10", "format": "GIF", "loop_number": "2",
     }  # fmt: skip
+
+
+def test_a_name_with_commas_survives_the_infotext():
+    name = "a, enable: False, 50%2C.ckpt"
+    results = {"AnimateDiff": infotext.write(Params(enable=True, model=name, video_length=16), None)}
+    infotext.expand_pasted("", results)
+    assert results["AnimateDiff model"] == name and results["AnimateDiff enable"] == "True"
 
 
 def test_infotext_says_only_what_differs_but_always_the_module_and_frames():

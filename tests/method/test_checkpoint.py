@@ -106,6 +106,20 @@ def test_a_tensor_larger_than_its_data_is_refused(tmp_path, save):
     assert "larger than its data" in problem(short)
 
 
+def test_a_flipped_bit_and_a_missing_part_are_said(tmp_path, save):
+    path = save(module_weights("v3"), "good.ckpt")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    assert "is damaged" in problem(path)
+    path = save(module_weights("v3"), "good.ckpt")
+    with zipfile.ZipFile(path) as good, zipfile.ZipFile(tmp_path / "part.ckpt", "w") as part:
+        for item in good.infolist():
+            if not item.filename.endswith("/data/7"):
+                part.writestr(item.filename, good.read(item))
+    assert "is damaged" in problem(tmp_path / "part.ckpt")
+
+
 @pytest.mark.parametrize("name", ["m.safetensors", "m.ckpt"])
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99])
 def test_truncated_files_are_refused_before_weights_are_read(save, name, share):

@@ -42,7 +42,7 @@ def test_passes_change_nothing(loaded_layer, monkeypatch):
     with torch.no_grad():
         whole = layer(x, layout)
         monkeypatch.setattr(network, "CPU_TOKENS", 48)  # three positions of sixteen frames
-        assert network.positions_per_pass(x.device, 16) == 3
+        assert network.positions_per_pass(x.device, 16) == 3  # of sixty: twenty passes
         assert torch.allclose(layer(x, layout), whole, atol=1e-6, rtol=0)
 
 

@@ -70,3 +70,13 @@ def test_steps_without_the_negative_prompt_are_as_without_the_extension(webui, s
     assert 8 in rows[0] and 16 in rows[0]
     if "skip_early_cond" in setting:  # NGMS goes by sigma, and sigmas differ
         assert rows[0] == rows[1]
+
+
+def test_a_script_with_prompts_of_its_own_is_refused(webui):
+    matrix = {"script_name": "prompt matrix", "script_args": [False, False, "positive", "comma", 0]}
+    answer = webui.txt2img(**animate(), **matrix, prompt="a|b|c")
+    assert answer.status_code == 422 and "4 prompts" in answer.json()["detail"]
+
+
+def test_without_a_number_of_frames_the_context_length_is_taken(webui):
+    assert len(frames_of(webui.txt2img(**animate(video_length=0, batch_size=5), steps=1))) == 5
