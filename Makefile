@@ -1,35 +1,36 @@
-# The tests of the method run anywhere; those of the extension run in a WebUI that is already there.
-VENV := .venv
-PYTHON := $(VENV)/bin/python
+# Each command makes the environment `.venv` where it is missing. `make demo` is `python -m demo`, with PROMPT and OUT.
+PYTHON := .venv/bin/python
 WEBUI_DIR ?= $(HOME)/stable-diffusion-webui
 WEBUI_PYTHON := $(WEBUI_DIR)/venv/bin/python
 
-.PHONY: test test-webui bench lint
+.PHONY: demo test test-webui bench lint environment
 
-$(VENV)/.ready: requirements-dev.txt
-	python3 -m venv $(VENV)
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-unet.txt
-	touch $@
+demo:
+	python3 -m demo $(ARGS)
 
-test: $(VENV)/.ready
-	$(PYTHON) -m pytest tests --ignore=tests/webui
+environment:
+	@python3 -m demo.environment --dev
 
-# Both corners: what needs no WebUI also runs on the torch that the WebUI pins. Nothing is installed into the WebUI.
-test-webui: $(VENV)/.ready $(VENV)/webui-pytest
-	PYTHONPATH="$(VENV)/webui-pytest:$(WEBUI_DIR)/repositories/stable-diffusion-stability-ai" \
-		$(WEBUI_PYTHON) -m pytest tests --ignore=tests/webui
-	WEBUI_DIR="$(WEBUI_DIR)" $(PYTHON) -m pytest tests/webui
+# What needs no host, and the extension on the embedded host.
+test: environment
+	$(PYTHON) -m pytest tests
 
-$(VENV)/webui-pytest: | $(VENV)/.ready
+# What needs no host on the Python, torch and numpy of a WebUI that is there, and the extension in that WebUI.
+# Nothing is installed into it.
+test-webui: environment .venv/webui-pytest
+	PYTHONPATH=".venv/webui-pytest:$(WEBUI_DIR)/repositories/stable-diffusion-stability-ai" \
+		$(WEBUI_PYTHON) -m pytest tests/method tests/host
+	WEBUI_DIR="$(WEBUI_DIR)" $(PYTHON) -m pytest tests/contract --host webui
+
+.venv/webui-pytest: | environment
 	@test -x "$(WEBUI_PYTHON)" || { \
 		echo "NO WEBUI: there is none at $(WEBUI_DIR). Set WEBUI_DIR to a WebUI with a venv of its own."; exit 1; }
 	$(WEBUI_PYTHON) -m pip install --quiet --disable-pip-version-check --target $@ pytest
 
-bench: $(VENV)/.ready
-	PYTHONPATH=. WEBUI_DIR="$(WEBUI_DIR)" $(PYTHON) tests/webui/bench.py
+bench: environment
+	WEBUI_DIR="$(WEBUI_DIR)" $(PYTHON) tests/bench.py $(ARGS)
 
-lint: $(VENV)/.ready
+lint: environment
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy

@@ -131,7 +131,8 @@ def _to_our_layout(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         ours[f"attentions.{block}.to_qkv.weight"] = torch.cat(
             [tensors[f"{attention}{name}.weight"] for name in ("to_q", "to_k", "to_v")]
         )
-        ours[f"attentions.{block}.positions"] = tensors[_POSITIONS.format(block)][0]
+        # A copy: the table is used in its own number format, and a view would keep the whole file mapped.
+        ours[f"attentions.{block}.positions"] = tensors[_POSITIONS.format(block)][0].clone()
         for kind in ("weight", "bias"):
             ours[f"attentions.{block}.to_out.{kind}"] = tensors[f"{attention}to_out.0.{kind}"]
             ours[f"attention_norms.{block}.{kind}"] = tensors[f"{_MIDDLE}norms.{block}.{kind}"]

@@ -1,11 +1,39 @@
-"""Lets tests import the helpers that lie beside them."""
+"""What all tests share: helpers beside them can be imported, and what is skipped is said aloud."""
+
+from __future__ import annotations
 
 import sys
+from collections import Counter
 from pathlib import Path
 
+import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 # The networks of these tests are tiny: threads cost them more than they bring, above all where cores are busy.
 torch.set_num_threads(1)
+
+WEBUI_ONLY = "webui_only(reason): the embedded host cannot run it, because …"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--host", choices=("embedded", "webui"), default="embedded", help="what tests/contract runs on")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", WEBUI_ONLY)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--host") == "embedded":
+        for item in items:
+            if marker := item.get_closest_marker("webui_only"):
+                item.add_marker(pytest.mark.skip(reason=marker.args[0]))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """`make test-webui` runs these; a reader of this output alone should know that they did not run."""
+    skipped = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in terminalreporter.stats.get("skipped", []))
+    for reason, count in skipped.items():
+        terminalreporter.write_line(f"SKIPPED, {count} TEST{'S' * (count > 1)}: {reason.upper()}.")

@@ -1,0 +1,60 @@
+"""What `transformers` wants to find in the folder of a CLIP text encoder: its configuration, and its tokenizer."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+TEXT_LENGTH = 77
+VOCABULARY = 49408
+STABLE_DIFFUSION_1 = {
+    "model_type": "clip_text_model",
+    "vocab_size": VOCABULARY,
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "max_position_embeddings": TEXT_LENGTH,
+    "hidden_act": "quick_gelu",
+    "bos_token_id": 0,
+    "eos_token_id": 2,
+    "pad_token_id": 1,
+}
+
+
+def merge_rules() -> list[str]:
+    """CLIP's byte pair merges, from the copy that the `clip` package brings along."""
+    package = importlib.util.find_spec("clip")
+    if package is None or package.origin is None:
+        raise SystemExit("The package 'clip' is missing: run `python -m demo`, which installs it, or the Python of a WebUI.")
+    table = Path(package.origin).parent / "bpe_simple_vocab_16e6.txt.gz"
+    lines = gzip.decompress(table.read_bytes()).decode("utf-8").split("\n")
+    return lines[1 : VOCABULARY - 512 - 2 + 1]
+
+
+def byte_symbols() -> list[str]:
+    """The printable character that stands for each byte in CLIP's vocabulary, in vocabulary order."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = 256 - len(printable)
+    return [chr(code) for code in printable] + [chr(256 + index) for index in range(others)]
+
+
+def write_text_folder(folder: Path, config: dict[str, Any]) -> Path:
+    """Writes configuration and tokenizer of an encoder; `config` as for `transformers.CLIPTextConfig`."""
+    symbols = byte_symbols()
+    merges = merge_rules()
+    tokens = symbols + [symbol + "</w>" for symbol in symbols] + [merge.replace(" ", "") for merge in merges]
+    tokens += ["<|startoftext|>", "<|endoftext|>"]
+    files = {
+        "config.json": json.dumps({"architectures": ["CLIPTextModel"], **config}),
+        "vocab.json": json.dumps({token: index for index, token in enumerate(tokens)}),
+        "merges.txt": "\n".join(["#version: 0.2", *merges]) + "\n",
+        "tokenizer_config.json": json.dumps({"tokenizer_class": "CLIPTokenizer", "model_max_length": TEXT_LENGTH}),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder

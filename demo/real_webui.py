@@ -1,0 +1,79 @@
+"""Starts an installed WebUI on a folder of its own, with this extension in it: the WebUI's folder itself is only read."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from demo.environment import ROOT
+
+AS_INSTALLED = (
+    "--skip-prepare-environment",
+    "--skip-torch-cuda-test",
+    "--skip-version-check",
+    "--no-hashing",
+    "--do-not-download-clip",
+    "--no-download-sd-model",
+    "--api",
+)
+"""It is taken as it is: nothing is installed, updated or downloaded."""
+ON_CPU = ("--use-cpu", "all", "--no-half", "--precision", "full")
+
+
+def python_of(webui: Path) -> Path:
+    """The Python of a WebUI's own virtual environment."""
+    return webui / "venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def lay_out(data_dir: Path, extensions: Iterable[Path], settings: Mapping[str, Any]) -> None:
+    """Prepares a folder for `--data-dir`: extensions linked under their own names, settings as config.json."""
+    links = data_dir / "extensions"
+    links.mkdir(parents=True, exist_ok=True)
+    for extension in extensions:
+        _link(links / extension.name, extension)
+    (data_dir / "config.json").write_text(json.dumps(dict(settings)), encoding="utf-8")
+
+
+def command(webui: Path, data_dir: Path, ckpt_dir: Path, *more: str) -> list[str]:
+    """What to run, in the folder `webui`."""
+    folders = ["--data-dir", str(data_dir), "--ckpt-dir", str(ckpt_dir)]
+    return [str(python_of(webui)), "launch.py", *AS_INSTALLED, *folders, *more]
+
+
+def run_with_demo(webui: Path, checkpoint: Path, motion_module: Path) -> int:
+    """Runs the WebUI until it is stopped; its page opens in the browser. Returns its exit status."""
+    webui = webui.expanduser().absolute()
+    if not python_of(webui).exists() or not (webui / "launch.py").exists():
+        print(
+            f"There is no installed WebUI in {webui}: launch.py and venv are looked for. Start it once by itself.",
+            file=sys.stderr,
+        )
+        return 1
+    data_dir = ROOT / "demo" / "data" / "webui"
+    settings = {"sd_model_checkpoint": checkpoint.name, "animatediff_model_path": str(motion_module.parent)}
+    lay_out(data_dir, [ROOT], settings)
+    more = ["--autolaunch"] if _has_gpu(webui) else ["--autolaunch", *ON_CPU]
+    return subprocess.run(command(webui, data_dir, checkpoint.parent, *more), cwd=webui, check=False).returncode
+
+
+def _link(link: Path, target: Path) -> None:
+    if link.exists():
+        return
+    try:
+        link.symlink_to(target, target_is_directory=True)
+    except OSError:  # Windows grants symbolic links to administrators alone, but junctions to everyone
+        if sys.platform != "win32":
+            raise
+        import _winapi
+
+        _winapi.CreateJunction(str(target), str(link))
+
+
+def _has_gpu(webui: Path) -> bool:
+    question = "import sys, torch; sys.exit(not (torch.cuda.is_available() or torch.backends.mps.is_available()))"
+    return subprocess.run([python_of(webui), "-c", question], check=False).returncode == 0

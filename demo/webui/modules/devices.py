@@ -1,0 +1,22 @@
+"""Where to compute, and in which precision: half precision on CUDA unless `no_half` is set, else single precision."""
+
+from __future__ import annotations
+
+import contextlib
+from contextlib import AbstractContextManager
+
+import torch
+from modules.shared_cmd_options import cmd_opts
+
+cpu = torch.device("cpu")
+device = torch.device("cuda") if torch.cuda.is_available() else cpu
+dtype = torch.float16 if device.type == "cuda" and not cmd_opts.no_half else torch.float32
+
+
+def autocast() -> AbstractContextManager[None]:
+    return torch.autocast(device.type) if dtype == torch.float16 else contextlib.nullcontext()
+
+
+def torch_gc() -> None:
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

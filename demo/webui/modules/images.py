@@ -1,0 +1,43 @@
+"""Pictures as files, with their infotext, and side by side."""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import date
+from pathlib import Path
+
+from modules.shared import opts
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+
+def save_image_with_geninfo(image: Image.Image, geninfo: str | None, filename: str) -> None:
+    """Writes a picture, and into a PNG also how it was made."""
+    text = PngInfo()
+    if geninfo and opts.enable_pnginfo:
+        text.add_text("parameters", geninfo)
+    image.save(filename, pnginfo=text)
+
+
+def get_next_sequence_number(path: str, _basename: str) -> int:
+    """One more than the largest number that a name in the folder begins with."""
+    numbers = (re.match(r"\d+", entry.name) for entry in Path(path).iterdir())
+    return max((int(match[0]) for match in numbers if match), default=-1) + 1
+
+
+def save_image(image: Image.Image, path: str, seed: int, infotext: str) -> str:
+    folder = Path(path) / date.today().isoformat()
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{get_next_sequence_number(str(folder), ''):05}-{seed}.png"
+    save_image_with_geninfo(image, infotext, str(file))
+    return str(file)
+
+
+def image_grid(pictures: list[Image.Image], _batch_size: int) -> Image.Image:
+    columns = math.ceil(math.sqrt(len(pictures)))
+    width, height = pictures[0].size
+    grid = Image.new("RGB", (columns * width, math.ceil(len(pictures) / columns) * height))
+    for index, picture in enumerate(pictures):
+        grid.paste(picture, (index % columns * width, index // columns * height))
+    return grid

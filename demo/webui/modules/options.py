@@ -1,0 +1,64 @@
+"""Settings: what was chosen lies in `data`, what may be chosen in `data_labels`; a setting is read as an attribute."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+class OptionInfo:
+    """One setting: its default, and how the settings page would show it."""
+
+    def __init__(self, default: Any = None, label: str = "", component: Any = None, component_args: Any = None, **facts: Any):
+        self.default = default
+        self.label = label
+        self.component = component
+        self.component_args = component_args
+        self.section = facts.get("section")
+
+    def info(self, _text: str) -> OptionInfo:
+        return self
+
+    link = info
+
+    def needs_reload_ui(self) -> OptionInfo:
+        return self
+
+
+class Options:
+    data: dict[str, Any]
+    data_labels: dict[str, OptionInfo]
+
+    def __init__(self, defaults: dict[str, Any]) -> None:
+        vars(self).update(data={}, data_labels={key: OptionInfo(value) for key, value in defaults.items()})
+
+    def __getattr__(self, key: str) -> Any:
+        if key in self.data:
+            return self.data[key]
+        if key in self.data_labels:
+            return self.data_labels[key].default
+        raise AttributeError(f"There is no setting {key!r}.")
+
+    def __setattr__(self, key: str, value: Any) -> None:
+        self.data[key] = value
+
+    def set(self, key: str, value: Any, is_api: bool = False, run_callbacks: bool = True) -> bool:
+        """Whether that changed anything. A default that is set is data too."""
+        if key in self.data and self.data[key] == value:
+            return False
+        self.data[key] = value
+        return True
+
+    def add_option(self, key: str, info: OptionInfo) -> None:
+        self.data_labels[key] = info
+
+    def get_default(self, key: str) -> Any:
+        return self.data_labels[key].default
+
+    def load(self, filename: str) -> None:
+        if Path(filename).is_file():
+            self.data.update(json.loads(Path(filename).read_text(encoding="utf-8")))
+
+    def save(self, filename: str) -> None:
+        Path(filename).write_text(json.dumps(self.data, indent=4), encoding="utf-8")

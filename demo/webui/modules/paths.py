@@ -1,0 +1,5 @@
+"""The WebUI has its paths under this name too."""
+
+from modules.paths_internal import data_path, extensions_dir, project_path
+
+__all__ = ["data_path", "extensions_dir", "project_path"]

@@ -1,0 +1,9 @@
+"""Where things lie. `data_dir` holds all that is written."""
+
+from pathlib import Path
+
+from modules.shared_cmd_options import cmd_opts
+
+project_path = str(Path(__file__).resolve().parents[3])
+data_path = cmd_opts.data_dir
+extensions_dir = str(Path(data_path) / "extensions")

@@ -1,0 +1,306 @@
+"""One request for pictures, from text or from pictures, and the loop that makes them."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from modules import devices, images, prompt_parser, rng, scripts, sd_models, sd_samplers, sd_unet, shared
+from modules.infotext_utils import create_infotext
+from modules.shared import opts, state
+from PIL import Image
+
+LATENT_SIDE = 8
+"""Pixels to a latent."""
+HIRES_LATENT_MODES = {"Latent": "bilinear", "Latent (nearest)": "nearest", "Latent (bicubic)": "bicubic"}
+HIRES_PICTURE_MODES = {"None": Image.Resampling.LANCZOS, "Lanczos": Image.Resampling.LANCZOS}
+
+
+class DecodedSamples(list):
+    """What `sample` returns where it has decoded the latents itself."""
+
+
+@dataclass(repr=False)
+class StableDiffusionProcessing:
+    sd_model: Any = None
+    prompt: Any = ""
+    negative_prompt: Any = ""
+    seed: int = -1
+    subseed: int = -1
+    sampler_name: str = "Euler a"
+    scheduler: str | None = None
+    batch_size: int = 1
+    n_iter: int = 1
+    steps: int = 20
+    cfg_scale: float = 7.0
+    width: int = 512
+    height: int = 512
+    do_not_save_samples: bool = False
+    do_not_save_grid: bool = False
+    extra_generation_params: dict[str, Any] = field(default_factory=dict)
+    override_settings: dict[str, Any] = field(default_factory=dict)
+    override_settings_restore_afterwards: bool = True
+    refiner_checkpoint: str | None = None
+    refiner_switch_at: float = 0.0
+    denoising_strength: float = 0.75
+
+    scripts: Any = field(default=None, init=False)
+    script_args: tuple[Any, ...] = field(default=(), init=False)
+    outpath_samples: str = field(default="", init=False)
+    sampler: Any = field(default=None, init=False)
+    rng: Any = field(default=None, init=False)
+    iteration: int = field(default=0, init=False)
+    is_hr_pass: bool = field(default=False, init=False)
+    is_api: bool = field(default=False, init=False)
+    refiner_checkpoint_info: Any = field(default=None, init=False)
+    comments: dict[str, int] = field(default_factory=dict, init=False)
+    c: Any = field(default=None, init=False)
+    uc: Any = field(default=None, init=False)
+
+    def comment(self, text: str) -> None:
+        """A sentence for the user, shown below the pictures."""
+        self.comments[text] = 1
+
+    def save_samples(self) -> bool:
+        return bool(opts.samples_save) and not self.do_not_save_samples
+
+    def setup_prompts(self) -> None:
+        """A list of prompts decides over the number of pictures; one prompt is repeated for each."""
+        count = self.batch_size * self.n_iter
+        self.all_prompts = self.prompt if isinstance(self.prompt, list) else [self.prompt] * count
+        negative = self.negative_prompt
+        self.all_negative_prompts = negative if isinstance(negative, list) else [negative] * len(self.all_prompts)
+
+    def setup_seeds(self) -> None:
+        count = len(self.all_prompts)
+        first, second = (random.randrange(2**32 - 2) if seed in (-1, None) else int(seed) for seed in (self.seed, self.subseed))
+        self.all_seeds = [first + index for index in range(count)]
+        self.all_subseeds = [second + index for index in range(count)]
+
+    def setup_conds(self) -> None:
+        encode = shared.sd_model.get_learned_conditioning
+        self.uc = prompt_parser.get_learned_conditioning(encode, self.negative_prompts, self.steps)
+        self.c = prompt_parser.get_multicond_learned_conditioning(encode, self.prompts, self.steps)
+
+    def get_conds(self) -> tuple[Any, Any]:
+        return self.c, self.uc
+
+    def rows_of_iteration(self, n: int) -> None:
+        """Takes this iteration's prompts and seeds out of those of all."""
+        for name in ("prompts", "negative_prompts", "seeds", "subseeds"):
+            setattr(self, name, getattr(self, f"all_{name}")[n * self.batch_size : (n + 1) * self.batch_size])
+        self.rng = rng.ImageRNG((4, self.height // LATENT_SIDE, self.width // LATENT_SIDE), self.seeds)
+
+    def init(self, all_prompts: list[str], all_seeds: list[int], all_subseeds: list[int]) -> None:
+        """Everything that comes before the first iteration."""
+
+    def sample(self, conditioning: Any, unconditional_conditioning: Any, **_: Any) -> Any:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        self.sampler = self.c = self.uc = None
+
+
+@dataclass(repr=False)
+class StableDiffusionProcessingTxt2Img(StableDiffusionProcessing):
+    enable_hr: bool = False
+    hr_scale: float = 2.0
+    hr_upscaler: str = "Latent"
+    hr_second_pass_steps: int = 0
+    hr_checkpoint_name: str | None = None
+
+    def init(self, all_prompts: list[str], all_seeds: list[int], all_subseeds: list[int]) -> None:
+        if not self.enable_hr:
+            return
+        if self.hr_upscaler not in {**HIRES_LATENT_MODES, **HIRES_PICTURE_MODES}:
+            raise ValueError(f"could not find upscaler named {self.hr_upscaler}")
+        self.extra_generation_params |= {
+            "Denoising strength": self.denoising_strength,
+            "Hires upscale": self.hr_scale,
+            "Hires upscaler": self.hr_upscaler,
+        }
+
+    def sample(self, conditioning: Any, unconditional_conditioning: Any, **_: Any) -> Any:
+        self.sampler = sd_samplers.create_sampler(self.sampler_name, shared.sd_model)
+        x = self.rng.next()
+        self.scripts.process_before_every_sampling(self, x=x, noise=x, c=conditioning, uc=unconditional_conditioning)
+        samples = self.sampler.sample(self, x, conditioning, unconditional_conditioning)
+        if not self.enable_hr or state.interrupted:
+            return samples
+        return self._sample_hr_pass(samples)
+
+    def _sample_hr_pass(self, samples: torch.Tensor) -> DecodedSamples:
+        """A second run, on the enlarged result of the first, if so asked with another checkpoint."""
+        self.is_hr_pass = True
+        height, width = (int(side * self.hr_scale) // LATENT_SIDE for side in (self.height, self.width))
+        pictures = None if self.hr_upscaler in HIRES_LATENT_MODES else to_pictures(shared.sd_model.decode_first_stage(samples))
+        sd_models.reload_model_weights(info=sd_models.get_closet_checkpoint_match(self.hr_checkpoint_name))
+        self.sampler = sd_samplers.create_sampler(self.sampler_name, shared.sd_model)
+        if pictures is None:
+            samples = torch.nn.functional.interpolate(samples, size=(height, width), mode=HIRES_LATENT_MODES[self.hr_upscaler])
+        else:
+            size = width * LATENT_SIDE, height * LATENT_SIDE
+            mode = HIRES_PICTURE_MODES[self.hr_upscaler]
+            samples = encode_pictures([picture.resize(size, mode) for picture in pictures])
+        self.rng = rng.ImageRNG(samples.shape[1:], self.seeds)
+        noise = self.rng.next()
+        self.setup_conds()
+        self.scripts.before_hr(self)
+        self.scripts.process_before_every_sampling(self, x=samples, noise=noise, c=self.c, uc=self.uc)
+        steps = self.hr_second_pass_steps or self.steps
+        samples = self.sampler.sample_img2img(self, samples, noise, self.c, self.uc, steps=steps)
+        self.is_hr_pass = False
+        return DecodedSamples(shared.sd_model.decode_first_stage(samples))
+
+
+@dataclass(repr=False)
+class StableDiffusionProcessingImg2Img(StableDiffusionProcessing):
+    init_images: list[Any] | None = None
+
+    def init(self, all_prompts: list[str], all_seeds: list[int], all_subseeds: list[int]) -> None:
+        """Builds the sampler already here, and with it freezes the noise schedule."""
+        self.sampler = sd_samplers.create_sampler(self.sampler_name, shared.sd_model)
+        self.extra_generation_params["Denoising strength"] = self.denoising_strength
+        size = self.width, self.height
+        pictures = [picture.convert("RGB").resize(size, Image.Resampling.LANCZOS) for picture in self.init_images or []]
+        if len(pictures) > self.batch_size:
+            raise RuntimeError(f"bad number of images passed: {len(pictures)}; expecting {self.batch_size} or less")
+        if len(pictures) == 1:
+            self.init_latent = encode_pictures(pictures).repeat(self.batch_size, 1, 1, 1)
+        else:
+            self.batch_size = len(pictures)
+            self.init_latent = encode_pictures(pictures)
+
+    def sample(self, conditioning: Any, unconditional_conditioning: Any, **_: Any) -> torch.Tensor:
+        noise = self.rng.next()
+        keywords = {"x": self.init_latent, "noise": noise, "c": conditioning, "uc": unconditional_conditioning}
+        self.scripts.process_before_every_sampling(self, **keywords)
+        return self.sampler.sample_img2img(self, self.init_latent, noise, conditioning, unconditional_conditioning)
+
+
+class Processed:
+    """What came of a request. Everything that is one per picture runs parallel to `images`."""
+
+    def __init__(self, p: StableDiffusionProcessing, images_list: list[Any], infotexts: list[str] | None = None) -> None:
+        self.images = images_list
+        self.infotexts = infotexts or [create_infotext(p, 0)]
+        self.info = self.infotexts[0]
+        self.comments = "".join(f"{comment}\n" for comment in p.comments)
+        self.extra_generation_params = p.extra_generation_params
+        self.index_of_first_image = 0
+        self.all_prompts, self.all_negative_prompts = p.all_prompts, p.all_negative_prompts
+        self.all_seeds, self.all_subseeds = p.all_seeds, p.all_subseeds
+        self.job_timestamp = state.job_timestamp
+        self._facts = {
+            name: getattr(p, name) for name in ("width", "height", "sampler_name", "cfg_scale", "steps", "batch_size")
+        }
+
+    def js(self) -> str:
+        """As the API answers it in `info`."""
+        lists = ("all_prompts", "all_negative_prompts", "all_seeds", "all_subseeds")
+        named = {name: getattr(self, name) for name in (*lists, "extra_generation_params", "infotexts", "job_timestamp")}
+        firsts = {name: getattr(self, f"all_{name}s")[0] for name in ("prompt", "negative_prompt", "seed", "subseed")}
+        return json.dumps({**firsts, **named, **self._facts, "index_of_first_image": self.index_of_first_image}, default=str)
+
+
+def to_pictures(decoded: torch.Tensor) -> list[Image.Image]:
+    """Of -1 to 1 to pictures; levels are cut off, not rounded."""
+    levels = (torch.clamp((decoded + 1) / 2, 0, 1) * 255).permute(0, 2, 3, 1).cpu().numpy().astype(np.uint8)
+    return [Image.fromarray(picture) for picture in levels]
+
+
+def encode_pictures(pictures: list[Image.Image]) -> torch.Tensor:
+    """Latents of pictures of one size."""
+    levels = torch.from_numpy(np.stack([np.asarray(picture, dtype=np.float32) for picture in pictures])) / 255
+    return shared.sd_model.encode_first_stage(levels.permute(0, 3, 1, 2).to(devices.device) * 2 - 1)
+
+
+def process_images(p: StableDiffusionProcessing) -> Processed:
+    """Makes the pictures, under the request's own settings."""
+    p.scripts.before_process(p)
+    before = {key: getattr(opts, key) for key in p.override_settings if key in opts.data}
+    try:
+        for key, value in p.override_settings.items():
+            opts.set(key, value, is_api=True, run_callbacks=False)
+        sd_models.reload_model_weights()
+        with torch.no_grad():
+            return _process_images_inner(p)
+    finally:
+        if p.override_settings_restore_afterwards:
+            opts.data.update(before)
+
+
+def _process_images_inner(p: StableDiffusionProcessing) -> Processed:
+    p.refiner_checkpoint_info = sd_models.get_closet_checkpoint_match(p.refiner_checkpoint)
+    p.setup_prompts()
+    p.setup_seeds()
+    p.scripts.process(p)
+    with devices.autocast():
+        p.init(p.all_prompts, p.all_seeds, p.all_subseeds)
+    sd_unet.apply_unet()
+    if state.job_count == -1:
+        state.job_count = p.n_iter
+    finished: list[Image.Image] = []
+    infotexts: list[str] = []
+    for n in range(p.n_iter):
+        p.iteration = n
+        state.skipped = False
+        if state.interrupted or state.stopping_generation:
+            break
+        _make_batch(p, n, finished, infotexts)
+    if opts.return_grid and not p.do_not_save_grid and len(finished) > 1:
+        infotexts.insert(0, create_infotext(p, 0))
+        finished.insert(0, images.image_grid(finished, p.batch_size))
+    processed = Processed(p, finished, infotexts)
+    p.scripts.postprocess(p, processed)
+    return processed
+
+
+def _make_batch(p: StableDiffusionProcessing, n: int, finished: list[Image.Image], infotexts: list[str]) -> None:
+    """One iteration: prompts to conditions, noise to latents, latents to pictures."""
+    sd_models.reload_model_weights()  # a refiner may have left its own
+    p.rows_of_iteration(n)
+    named = {"batch_number": n, "prompts": p.prompts, "seeds": p.seeds, "subseeds": p.subseeds}
+    p.scripts.before_process_batch(p, **named)
+    p.scripts.process_batch(p, **named)
+    with devices.autocast():
+        p.setup_conds()
+        sd_models.apply_alpha_schedule_override(shared.sd_model, p)
+        samples = p.sample(
+            conditioning=p.c,
+            unconditional_conditioning=p.uc,
+            seeds=p.seeds,
+            subseeds=p.subseeds,
+            subseed_strength=0.0,
+            prompts=p.prompts,
+        )
+        held = scripts.PostSampleArgs(samples)
+        p.scripts.post_sample(p, held)
+        samples = held.samples
+        decoded = samples if isinstance(samples, DecodedSamples) else shared.sd_model.decode_first_stage(samples)
+    decoded = torch.clamp((torch.stack(list(decoded)).float() + 1) / 2, 0, 1)
+    state.nextjob()
+    p.scripts.postprocess_batch(p, decoded, batch_number=n)
+    batch = scripts.PostprocessBatchListArgs(list(decoded))
+    p.scripts.postprocess_batch_list(p, batch, batch_number=n)
+    for index, picture in enumerate(to_pictures(torch.stack(batch.images) * 2 - 1)):
+        p.batch_index = index
+        finished.append(_finish_picture(p, picture, index))
+        infotexts.append(create_infotext(p, index))
+
+
+def _finish_picture(p: StableDiffusionProcessing, picture: Image.Image, index: int) -> Image.Image:
+    for hook in (p.scripts.postprocess_image, p.scripts.postprocess_image_after_composite):
+        held = scripts.PostprocessImageArgs(picture)
+        hook(p, held)
+        picture = held.image
+    infotext = create_infotext(p, index)
+    if p.save_samples():
+        images.save_image(picture, p.outpath_samples, p.seeds[index], infotext)
+    if opts.enable_pnginfo:
+        picture.info["parameters"] = infotext
+    return picture

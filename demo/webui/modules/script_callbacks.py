@@ -1,0 +1,49 @@
+"""The WebUI's events. `on_…` adds a listener; the host calls `call`. What a listener raises is reported and swallowed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from modules import errors
+
+Listener = Callable[..., Any]
+callback_map: dict[str, list[Listener]] = {
+    f"callbacks_{name}": []
+    for name in ("app_started", "model_loaded", "ui_settings", "cfg_denoiser", "infotext_pasted", "script_unloaded")
+}
+
+
+@dataclass
+class CFGDenoiserParams:
+    """What is about to enter the UNet; a listener may replace `x`, `text_cond` and `text_uncond`."""
+
+    x: torch.Tensor
+    sigma: torch.Tensor
+    sampling_step: int
+    total_sampling_steps: int
+    text_cond: torch.Tensor
+    text_uncond: torch.Tensor
+    denoiser: Any
+
+
+def call(event: str, *args: Any) -> None:
+    for listener in callback_map[f"callbacks_{event}"]:
+        try:
+            listener(*args)
+        except Exception:
+            errors.report(f"A listener to {event} failed", exc_info=True)
+
+
+def _adder(event: str) -> Callable[[Listener], None]:
+    return lambda listener: callback_map[f"callbacks_{event}"].append(listener)
+
+
+on_app_started = _adder("app_started")
+on_model_loaded = _adder("model_loaded")
+on_ui_settings = _adder("ui_settings")
+on_cfg_denoiser = _adder("cfg_denoiser")
+on_infotext_pasted = _adder("infotext_pasted")
+on_script_unloaded = _adder("script_unloaded")

@@ -1,0 +1,170 @@
+"""Scripts of extensions, and the hooks at which the host calls them."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from modules import errors, extensions
+
+AlwaysVisible = object()
+_loading = Path.cwd()
+
+
+class Script:
+    """Base of every script. The host knows the hooks of `ScriptRunner`; those that a script lacks are not called."""
+
+    args_from = 0
+    args_to = 0
+    controls: list[Any]
+
+    def title(self) -> str:
+        raise NotImplementedError
+
+    def show(self, is_img2img: bool) -> Any:
+        return True
+
+    def ui(self, is_img2img: bool) -> list[Any] | None:
+        return None
+
+    def elem_id(self, name: str) -> str:
+        return f"script_{self.title().lower().replace(' ', '_')}_{name}"
+
+
+@dataclass
+class PostSampleArgs:
+    samples: Any
+
+
+@dataclass
+class PostprocessImageArgs:
+    image: Any
+
+
+@dataclass
+class PostprocessBatchListArgs:
+    images: list[Any]
+
+
+def basedir() -> str:
+    """The folder of the extension whose script is being loaded."""
+    return str(_loading)
+
+
+def load_scripts() -> list[type[Script]]:
+    """Executes `scripts/*.py` of every extension, each as a module that is not kept in `sys.modules`."""
+    global _loading
+    classes: list[type[Script]] = []
+    for extension in extensions.active():
+        for file in sorted(Path(extension.path, "scripts").glob("*.py")):
+            _loading = Path(extension.path)
+            with _importable(extension.path):
+                try:
+                    classes += _classes_of(file)
+                except Exception:
+                    errors.report(f"The script {file} could not be loaded", exc_info=True)
+    return classes
+
+
+@contextmanager
+def _importable(folder: str) -> Iterator[None]:
+    before = list(sys.path)
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path[:] = before
+
+
+def _classes_of(file: Path) -> list[type[Script]]:
+    spec = importlib.util.spec_from_file_location(file.name, file)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found = (value for value in vars(module).values() if inspect.isclass(value) and issubclass(value, Script))
+    return [kind for kind in found if kind is not Script]
+
+
+class ScriptRunner:
+    """The scripts of one tab."""
+
+    def __init__(self, classes: list[type[Script]], is_img2img: bool) -> None:
+        self.is_img2img = is_img2img
+        self.alwayson_scripts = [script for kind in classes if (script := kind()).show(is_img2img) is AlwaysVisible]
+        self.inputs: list[Any] = []
+
+    def setup_ui(self) -> None:
+        """Builds the controls of all scripts; to be called inside `gradio.Blocks`. The first argument of all is the host's."""
+        self.inputs = [None]
+        for script in self.alwayson_scripts:
+            script.controls = script.ui(self.is_img2img) or []
+            script.args_from = len(self.inputs)
+            self.inputs += script.controls
+            script.args_to = len(self.inputs)
+
+    def default_arguments(self) -> list[Any]:
+        return [control.value if control is not None else 0 for control in self.inputs]
+
+    def find(self, title: str) -> Script | None:
+        return next((script for script in self.alwayson_scripts if script.title().lower() == title.lower()), None)
+
+    def _call(self, hook: str, p: Any, *args: Any, **kwargs: Any) -> None:
+        for script in self.alwayson_scripts:
+            if not (method := getattr(script, hook, None)):
+                continue
+            try:
+                method(p, *args, *p.script_args[script.args_from : script.args_to], **kwargs)
+            except Exception:
+                errors.report(f"{script.title()}: {hook} failed", exc_info=True)
+
+    def before_process(self, p: Any) -> None:
+        self._call("before_process", p)
+
+    def process(self, p: Any) -> None:
+        self._call("process", p)
+
+    def before_process_batch(self, p: Any, **kwargs: Any) -> None:
+        self._call("before_process_batch", p, **kwargs)
+
+    def process_batch(self, p: Any, **kwargs: Any) -> None:
+        self._call("process_batch", p, **kwargs)
+
+    def process_before_every_sampling(self, p: Any, **kwargs: Any) -> None:
+        self._call("process_before_every_sampling", p, **kwargs)
+
+    def before_hr(self, p: Any) -> None:
+        self._call("before_hr", p)
+
+    def post_sample(self, p: Any, samples: PostSampleArgs) -> None:
+        self._call("post_sample", p, samples)
+
+    def postprocess_batch(self, p: Any, images: Any, **kwargs: Any) -> None:
+        self._call("postprocess_batch", p, images=images, **kwargs)
+
+    def postprocess_batch_list(self, p: Any, images: PostprocessBatchListArgs, **kwargs: Any) -> None:
+        self._call("postprocess_batch_list", p, images, **kwargs)
+
+    def postprocess_image(self, p: Any, image: PostprocessImageArgs) -> None:
+        self._call("postprocess_image", p, image)
+
+    def postprocess_image_after_composite(self, p: Any, image: PostprocessImageArgs) -> None:
+        self._call("postprocess_image_after_composite", p, image)
+
+    def postprocess(self, p: Any, processed: Any) -> None:
+        self._call("postprocess", p, processed)
+
+
+scripts_txt2img: ScriptRunner
+scripts_img2img: ScriptRunner
+
+
+def create_runners() -> None:
+    global scripts_txt2img, scripts_img2img
+    classes = load_scripts()
+    scripts_txt2img, scripts_img2img = ScriptRunner(classes, False), ScriptRunner(classes, True)

@@ -1,0 +1,156 @@
+"""Checkpoints: which there are, and which one is loaded."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+import yaml
+from modules import devices, errors, script_callbacks, shared
+from modules.latent_diffusion import LatentDiffusion
+from modules.paths_internal import data_path
+
+SUFFIXES = (".safetensors", ".ckpt")
+STABLE_DIFFUSION_1: dict[str, Any] = {
+    "linear_start": 0.00085, "linear_end": 0.012, "timesteps": 1000, "scale_factor": 0.18215,
+    "unet_config": {"params": {
+        "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 320, "attention_resolutions": [4, 2, 1],
+        "num_res_blocks": 2, "channel_mult": [1, 2, 4, 4], "num_heads": 8, "use_spatial_transformer": True,
+        "transformer_depth": 1, "context_dim": 768, "legacy": False,
+    }},
+    "first_stage_config": {"params": {"embed_dim": 4, "ddconfig": {
+        "double_z": True, "z_channels": 4, "resolution": 256, "in_channels": 3, "out_ch": 3, "ch": 128, "ch_mult": [1, 2, 4, 4],
+        "num_res_blocks": 2, "attn_resolutions": [], "dropout": 0.0,
+    }}},
+}  # fmt: skip
+"""The published description, for checkpoints without a .yaml of their own beside them."""
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    filename: str
+
+    @property
+    def name(self) -> str:
+        return Path(self.filename).name
+
+    title = short_title = name
+
+    @property
+    def name_for_extra(self) -> str:
+        return Path(self.filename).stem
+
+
+class ModelData:
+    sd_model: LatentDiffusion | None = None
+
+
+model_data = ModelData()
+checkpoints_list: dict[str, CheckpointInfo] = {}
+
+
+def list_models() -> None:
+    folder = Path(shared.cmd_opts.ckpt_dir)
+    files = sorted(file for file in folder.glob("*") if file.suffix in SUFFIXES)
+    checkpoints_list.update({file.name: CheckpointInfo(str(file)) for file in files})
+
+
+def get_closet_checkpoint_match(name: str | None) -> CheckpointInfo | None:
+    """The checkpoint of that name, with or without its suffix. (The WebUI's own spelling.)"""
+    stems = {info.name_for_extra: info for info in checkpoints_list.values()}
+    return checkpoints_list.get(name or "") or stems.get(name or "")
+
+
+def select_checkpoint() -> CheckpointInfo:
+    """The one that the settings name, else the first. Raises FileNotFoundError where there is none."""
+    chosen = get_closet_checkpoint_match(shared.opts.sd_model_checkpoint) or next(iter(checkpoints_list.values()), None)
+    if chosen is None:
+        raise FileNotFoundError(f"There is no checkpoint in {shared.cmd_opts.ckpt_dir}. Put one there.")
+    return chosen
+
+
+def read_state_dict(filename: str, map_location: str = "cpu") -> dict[str, torch.Tensor]:
+    """The weights of a file. Code in a `.ckpt` is never run: torch refuses to read such a file."""
+    if filename.endswith(".safetensors"):
+        return safetensors.torch.load_file(filename, device=map_location)
+    weights = torch.load(filename, map_location=map_location, weights_only=True)
+    return weights.get("state_dict", weights)
+
+
+def reload_model_weights(sd_model: Any = None, info: CheckpointInfo | None = None) -> LatentDiffusion:
+    """Makes `info`, else what the settings name, the loaded checkpoint: in the same model where it has the same description."""
+    info = info or select_checkpoint()
+    model = sd_model or model_data.sd_model
+    if model is None:
+        return load_model(info)
+    if model.sd_checkpoint_info == info:
+        return model
+    if _config_of(model.sd_checkpoint_info) != _config_of(info):
+        return load_model(info)
+    _load_weights(model, info)
+    return model
+
+
+def load_model(info: CheckpointInfo | None = None) -> LatentDiffusion:
+    info = info or select_checkpoint()
+    config = _config_of(info)
+    model = LatentDiffusion(config, *_text_encoder(config)).eval().requires_grad_(False)
+    _load_weights(model, info)
+    model_data.sd_model = model
+    return model
+
+
+def _load_weights(model: LatentDiffusion, info: CheckpointInfo) -> None:
+    print(f"Loading weights from {info.filename}")
+    weights = read_state_dict(info.filename)
+    missing = [key for key in model.load_state_dict(weights, strict=False).missing_keys if not key.endswith("position_ids")]
+    if missing and missing != ["alphas_cumprod"]:
+        errors.report(f"{info.name} lacks {len(missing)} weights of a Stable Diffusion 1 checkpoint, such as {missing[0]}")
+    signal = model.alphas_cumprod.float()
+    model.to(devices.device, devices.dtype)
+    model.alphas_cumprod = signal.to(devices.device)
+    model.alphas_cumprod_original = model.alphas_cumprod
+    model.sd_checkpoint_info = info
+    script_callbacks.call("model_loaded", model)
+
+
+def _config_of(info: CheckpointInfo) -> dict[str, Any]:
+    beside = Path(info.filename).with_suffix(".yaml")
+    return yaml.safe_load(beside.read_text())["model"]["params"] if beside.is_file() else STABLE_DIFFUSION_1
+
+
+def _text_encoder(config: dict[str, Any]) -> tuple[Any, Any]:
+    """Untrained text encoder and tokenizer: Stable Diffusion 1's, unless the description names a folder with another one."""
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+    from demo import clip
+
+    folder = config.get("cond_stage_config", {}).get("params", {}).get("version", "")
+    if not Path(folder, "config.json").is_file():
+        folder = str(clip.write_text_folder(Path(data_path, "clip"), clip.STABLE_DIFFUSION_1))
+    return CLIPTextModel(CLIPTextConfig.from_pretrained(folder)), CLIPTokenizer.from_pretrained(folder)
+
+
+def apply_alpha_schedule_override(sd_model: LatentDiffusion, p: Any = None) -> None:
+    """Takes the noise schedule from `alphas_cumprod_original`, with the terminal signal at nought where the settings say so."""
+    sd_model.alphas_cumprod = sd_model.alphas_cumprod_original.to(shared.device)
+    if shared.opts.sd_noise_schedule == "Zero Terminal SNR":
+        if p is not None:
+            p.extra_generation_params["Noise Schedule"] = shared.opts.sd_noise_schedule
+        sd_model.alphas_cumprod = rescale_zero_terminal_snr(sd_model.alphas_cumprod)
+
+
+def rescale_zero_terminal_snr(alphas_cumprod: torch.Tensor) -> torch.Tensor:
+    """Shifts and scales the square roots so that the first stays and the last is nought (Lin et al., 2023, algorithm 1).
+
+    The last step keeps a little signal, since sigmas would be infinite otherwise.
+    """
+    roots = copy.copy(alphas_cumprod).sqrt()
+    first, last = roots[0].clone(), roots[-1].clone()
+    scaled = ((roots - last) * first / (first - last)) ** 2
+    scaled[-1] = 4.8973451890853435e-08
+    return scaled

@@ -1,0 +1,34 @@
+"""The samplers by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from modules.sd_samplers_kdiffusion import KDiffusionSampler
+from modules.sd_samplers_timesteps import CompVisSampler
+
+
+@dataclass(frozen=True)
+class SamplerData:
+    name: str
+    function: str
+    scheduler: str | None = None
+    kind: Any = KDiffusionSampler
+
+
+all_samplers = [
+    SamplerData("DPM++ 2M", "sample_dpmpp_2m", "karras"),
+    SamplerData("Euler a", "sample_euler_ancestral"),
+    SamplerData("Euler", "sample_euler"),
+    SamplerData("LMS", "sample_lms"),
+    SamplerData("Heun", "sample_heun"),
+    SamplerData("DDIM", "ddim", None, CompVisSampler),
+]
+all_samplers_map = {sampler.name: sampler for sampler in all_samplers}
+
+
+def create_sampler(name: str, _model: Any) -> Any:
+    """Raises KeyError for a name that is not in the list."""
+    config = all_samplers_map[name]
+    return config.kind(config)

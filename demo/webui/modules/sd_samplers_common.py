@@ -1,0 +1,105 @@
+"""What samplers of both kinds share."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import k_diffusion.sampling
+import torch
+from modules import sd_models, shared
+from modules.shared import opts, state
+
+
+class InterruptedException(BaseException):
+    """Somebody wants the run to stop. Not an `Exception`, so that nobody on the way takes it for an error."""
+
+
+class TorchHijack:
+    """torch, but for `randn_like`, which draws from the generators of `p`; k-diffusion's samplers see this one."""
+
+    def __init__(self, p: Any) -> None:
+        self._rng = p.rng
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch, name)
+
+    def randn_like(self, _x: torch.Tensor) -> torch.Tensor:
+        return self._rng.next()
+
+
+def apply_refiner(denoiser: Any, sigma: torch.Tensor) -> bool:
+    """Goes over to the refiner's checkpoint once enough of the noise schedule is behind. Whether it did so now."""
+    info = denoiser.p.refiner_checkpoint_info
+    if info is None or shared.sd_model.sd_checkpoint_info == info:
+        return False
+    if 1 - (denoiser.timestep_of(sigma) + 1) / 1000 < denoiser.p.refiner_switch_at:
+        return False
+    denoiser.p.extra_generation_params |= {"Refiner": info.short_title, "Refiner switch at": denoiser.p.refiner_switch_at}
+    sd_models.reload_model_weights(info=info)
+    denoiser.p.setup_conds()
+    denoiser.update_inner_model()
+    return True
+
+
+def img2img_steps(p: Any, steps: int | None) -> tuple[int, int]:
+    """Steps of the whole schedule, and how many of them are behind `p.denoising_strength`.
+
+    A number of steps that is asked for is that of the steps taken; else they are those of the whole schedule.
+    """
+    strength = min(p.denoising_strength, 0.999)
+    if steps is None:
+        return p.steps, int(strength * p.steps)
+    return (int(steps / strength) if strength > 0 else 0), steps - 1
+
+
+class Sampler:
+    eta_option = "eta_ancestral"
+    model_wrap: Any
+    model_wrap_cfg: Any
+
+    def __init__(self, func: Callable[..., torch.Tensor], config: Any) -> None:
+        self.func = func
+        self.config = config
+        self.p: Any = None
+        self.last_latent: torch.Tensor | None = None
+        self.sampler_extra_args: dict[str, Any] = {}
+
+    def initialize(self, p: Any) -> dict[str, Any]:
+        """Gets ready for one run. Returns keywords for the sampling function."""
+        self.p = self.model_wrap_cfg.p = p
+        self.model_wrap_cfg.step = 0
+        k_diffusion.sampling.torch = TorchHijack(p)
+        takes_eta = "eta" in inspect.signature(self.func).parameters
+        return {"eta": getattr(opts, self.eta_option)} if takes_eta else {}
+
+    def run(self, p: Any, x: torch.Tensor, cond: Any, uncond: Any, steps: int, **levels: torch.Tensor) -> torch.Tensor:
+        """One run from `x`; `levels` are the function's sigmas or timesteps."""
+        keywords = {**self.initialize(p), **levels}
+        self.last_latent = x
+        self.sampler_extra_args = {
+            "cond": cond,
+            "uncond": uncond,
+            "image_cond": None,
+            "cond_scale": p.cfg_scale,
+            "s_min_uncond": opts.s_min_uncond,
+        }
+        return self.launch_sampling(
+            steps,
+            lambda: self.func(
+                self.model_wrap_cfg, x, extra_args=self.sampler_extra_args, callback=self.callback_state, **keywords
+            ),
+        )
+
+    def callback_state(self, step: dict[str, Any]) -> None:
+        state.sampling_step = step["i"]
+
+    def launch_sampling(self, steps: int, func: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """Runs it; where it is interrupted, what there was by then."""
+        self.model_wrap_cfg.total_steps = steps
+        state.sampling_steps, state.sampling_step = steps, 0
+        try:
+            return func()
+        except InterruptedException:
+            return self.last_latent

@@ -1,0 +1,92 @@
+"""DDIM (Song et al., 2020), which works with timesteps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import k_diffusion.sampling
+import torch
+from modules import sd_samplers_common, shared
+from modules.sd_samplers_cfg_denoiser import CFGDenoiser
+from torch import nn
+from torch.nn import functional as F
+from tqdm import trange
+
+
+class CompVisTimestepsDenoiser(nn.Module):
+    """Predicts the noise at a timestep."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.inner_model = model
+
+    def forward(self, x: torch.Tensor, timesteps: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        return self.inner_model.apply_model(x, timesteps, **kwargs)
+
+
+class CFGDenoiserTimesteps(CFGDenoiser):
+    def __init__(self, sampler: Any) -> None:
+        super().__init__(sampler)
+        self.alphas = shared.sd_model.alphas_cumprod
+
+    @property
+    def inner_model(self) -> Any:
+        if self.model_wrap is None:
+            self.model_wrap = CompVisTimestepsDenoiser(shared.sd_model)
+        return self.model_wrap
+
+    def timestep_of(self, sigma: torch.Tensor) -> float:
+        return float(sigma.max())
+
+    def get_pred_x0(self, x: torch.Tensor, out: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        signal = self.alphas[sigma.to(torch.int64)][:, None, None, None].to(x)
+        return (x - (1 - signal).sqrt() * out) / signal.sqrt()
+
+
+class CompVisSampler(sd_samplers_common.Sampler):
+    eta_option = "eta_ddim"
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(ddim, config)
+        self.model_wrap_cfg = CFGDenoiserTimesteps(self)
+        self.model_wrap = self.model_wrap_cfg.inner_model
+
+    @staticmethod
+    def get_timesteps(steps: int) -> torch.Tensor:
+        """Every so many of a thousand, from 1 up."""
+        return torch.clip(torch.arange(0, 1000, 1000 // steps) + 1, 0, 999)
+
+    def sample(self, p: Any, x: torch.Tensor, cond: Any, uncond: Any, steps: int | None = None) -> torch.Tensor:
+        """From noise `x` of variance 1."""
+        timesteps = self.get_timesteps(steps or p.steps).to(x.device)
+        return self.run(p, x, cond, uncond, steps or p.steps, timesteps=timesteps)
+
+    def sample_img2img(
+        self, p: Any, x: torch.Tensor, noise: torch.Tensor, cond: Any, uncond: Any, steps: int | None = None
+    ) -> torch.Tensor:
+        """From latents `x` to which as much `noise` is added as `p.denoising_strength` asks for."""
+        steps, taken = sd_samplers_common.img2img_steps(p, steps)
+        timesteps = self.get_timesteps(steps).to(x.device)[:taken]
+        signal = self.model_wrap_cfg.alphas[timesteps[-1]]
+        return self.run(p, x * signal.sqrt() + noise * (1 - signal).sqrt(), cond, uncond, taken + 1, timesteps=timesteps)
+
+
+@torch.no_grad()
+def ddim(
+    model: Any, x: torch.Tensor, timesteps: torch.Tensor, extra_args: dict[str, Any], callback: Any, eta: float = 0.0
+) -> torch.Tensor:
+    """Equation 12 of the paper, from the last timestep to the first but one."""
+    table = model.inner_model.inner_model.alphas_cumprod
+    signals = table[timesteps].double()
+    previous = table[F.pad(timesteps[:-1], (1, 0))].double()
+    spreads = eta * ((1 - previous) / (1 - signals) * (1 - signals / previous)).sqrt()
+    rows = x.new_ones(len(x))
+    for step in trange(len(timesteps) - 1):
+        index = len(timesteps) - 1 - step
+        noise = model(x, timesteps[index].item() * rows, **extra_args)
+        signal, towards, spread = (values[index].item() for values in (signals, previous, spreads))
+        clean = (x - (1 - signal) ** 0.5 * noise) / signal**0.5
+        fresh = k_diffusion.sampling.torch.randn_like(x)  # drawn even where nothing of it is used, as the WebUI does
+        x = towards**0.5 * clean + (1 - towards - spread**2) ** 0.5 * noise + spread * fresh
+        callback({"i": step})
+    return x

@@ -1,0 +1,40 @@
+"""How far the running generation is, and whether somebody wants it to stop."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+
+class State:
+    def __init__(self) -> None:
+        self.end()
+
+    def begin(self, job: str = "") -> None:
+        self.end()
+        self.job = job
+        self.job_timestamp = datetime.now().strftime("%Y%m%d%H%M%S")
+
+    def end(self) -> None:
+        self.job = self.job_timestamp = ""
+        self.textinfo: str | None = None
+        self.interrupted = self.skipped = self.stopping_generation = False
+        self.job_no, self.job_count = 0, -1
+        self.sampling_step = self.sampling_steps = 0
+        self.current_latent: Any = None
+
+    def interrupt(self) -> None:
+        self.interrupted = True
+
+    def skip(self) -> None:
+        self.skipped = True
+
+    def nextjob(self) -> None:
+        self.job_no += 1
+        self.sampling_step = 0
+
+    def progress(self) -> float:
+        """Of 0 to 1."""
+        if self.job_count <= 0:
+            return 0.0
+        return min((self.job_no + self.sampling_step / max(self.sampling_steps, 1)) / self.job_count, 1.0)

@@ -1,0 +1,443 @@
+"""Makes random weights: checkpoints, motion modules and a LoRA. What they generate means nothing.
+
+    .venv/bin/python -m demo.weights FOLDER        all that the tests need
+
+Nothing is downloaded. The files have the layout of the published ones, so the WebUI and the extension load
+them through their ordinary paths, but they are drawn from fixed seeds. Numbers come from a uniform
+distribution, because that is made of integer arithmetic only: every machine makes the same files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import math
+import os
+import re
+import sys
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from demo.clip import TEXT_LENGTH, VOCABULARY, write_text_folder
+
+RECIPE = "1"
+"""Raise it with every change that alters a file: a cache made by another recipe is made anew."""
+
+Tensors = dict[str, torch.Tensor]
+Shapes = dict[str, tuple[int, ...]]
+Gains = tuple[tuple[str, float], ...]
+"""Patterns of tensor names, and how much stronger than neutral those tensors are drawn."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """The widths of a Stable Diffusion 1 model; all else is as in SD 1.5."""
+
+    name: str
+    channels: int
+    text_width: int
+    text_heads: int
+
+    @property
+    def widths(self) -> tuple[int, int, int, int]:
+        """Channels of the four UNet levels, from the full resolution down."""
+        return self.channels, 2 * self.channels, 4 * self.channels, 4 * self.channels
+
+
+TINY = Size("tiny", channels=32, text_width=64, text_heads=4)
+SD15 = Size("sd15", channels=320, text_width=768, text_heads=12)
+
+TEXT_LAYERS = 2
+BETA_START, BETA_END, TIMESTEPS = 0.00085, 0.012, 1000
+
+
+@dataclass(frozen=True)
+class Family:
+    """What tells the published motion module families apart in a file."""
+
+    name: str
+    has_mid_block: bool
+    pe_length: int
+
+
+FAMILIES = Family("v1", False, 24), Family("v2", True, 32), Family("v3", False, 32)
+
+
+# --- numbers ---------------------------------------------------------------------------------------------------
+
+CHECKPOINT_GAINS: Gains = (
+    (r"diffusion_model\.out\.2\.weight", 0.2),
+    (r"first_stage_model\.decoder\.conv_out\.weight", 0.35),
+    (r"first_stage_model\.quant_conv\.weight", 5.0),
+)
+MOTION_GAINS: Gains = (
+    (r"\.to_[qk]\.weight", 1.5),
+    (r"\.proj_out\.weight", 2.0),
+)
+
+
+def draw(name: str, shape: tuple[int, ...], seed: int, gains: Gains = ()) -> torch.Tensor:
+    """Random fp16 values for one tensor, from its own stream: no tensor depends on the order of the others.
+
+    Matrices and kernels keep the variance of what passes through them, times the squared gain of the first
+    pattern that matches; norms stay near one and biases near zero.
+    """
+    stream = np.random.Generator(np.random.PCG64([seed, zlib.crc32(name.encode())]))
+    unit = stream.random(shape, dtype=np.float32)
+    centred = torch.from_numpy(unit).sub_(0.5).mul_(math.sqrt(12))
+    if len(shape) > 1:
+        gain = next((gain for pattern, gain in gains if re.search(pattern, name)), 1.0)
+        fan_in = shape[1] if "embedding" in name else math.prod(shape[1:])
+        return centred.mul_(gain / math.sqrt(fan_in)).half()
+    if name.endswith("weight"):
+        return centred.mul_(0.1).add_(1.0).half()
+    return centred.mul_(0.05).half()
+
+
+def draw_all(shapes: Shapes, seed: int, gains: Gains) -> Tensors:
+    """Random values for every named shape."""
+    return {name: draw(name, shape, seed, gains) for name, shape in shapes.items()}
+
+
+# --- checkpoints -----------------------------------------------------------------------------------------------
+
+
+def checkpoint_config(size: Size, text_folder: Path) -> dict:
+    """The model description that lies beside a checkpoint; JSON is YAML too, so no YAML library is needed."""
+    return {
+        "model": {
+            "target": "ldm.models.diffusion.ddpm.LatentDiffusion",
+            "params": {
+                "linear_start": BETA_START,
+                "linear_end": BETA_END,
+                "timesteps": TIMESTEPS,
+                "num_timesteps_cond": 1,
+                "first_stage_key": "jpg",
+                "cond_stage_key": "txt",
+                "image_size": 64,
+                "channels": 4,
+                "cond_stage_trainable": False,
+                "conditioning_key": "crossattn",
+                "scale_factor": 0.18215,
+                "use_ema": False,
+                "unet_config": {
+                    "target": "ldm.modules.diffusionmodules.openaimodel.UNetModel",
+                    "params": unet_params(size),
+                },
+                "first_stage_config": {
+                    "target": "ldm.models.autoencoder.AutoencoderKL",
+                    "params": {
+                        "embed_dim": 4,
+                        "ddconfig": vae_params(),
+                        "lossconfig": {"target": "torch.nn.Identity"},
+                    },
+                },
+                "cond_stage_config": {
+                    "target": "ldm.modules.encoders.modules.FrozenCLIPEmbedder",
+                    "params": {"version": str(text_folder)},
+                },
+            },
+        }
+    }
+
+
+def unet_params(size: Size) -> dict:
+    """Arguments of the UNet class."""
+    return {
+        "image_size": 32,
+        "in_channels": 4,
+        "out_channels": 4,
+        "model_channels": size.channels,
+        "attention_resolutions": [4, 2, 1],
+        "num_res_blocks": 2,
+        "channel_mult": [1, 2, 4, 4],
+        "num_heads": 8,
+        "use_spatial_transformer": True,
+        "transformer_depth": 1,
+        "context_dim": size.text_width,
+        "use_checkpoint": False,
+        "legacy": False,
+    }
+
+
+def vae_params() -> dict:
+    """Arguments of the autoencoder: the SD 1.5 layout, a quarter as wide."""
+    return {
+        "double_z": True,
+        "z_channels": 4,
+        "resolution": 256,
+        "in_channels": 3,
+        "out_ch": 3,
+        "ch": 32,
+        "ch_mult": [1, 2, 4, 4],
+        "num_res_blocks": 2,
+        "attn_resolutions": [],
+        "dropout": 0.0,
+    }
+
+
+def text_params(size: Size) -> dict:
+    """Arguments of the text encoder."""
+    return {
+        "model_type": "clip_text_model",
+        "vocab_size": VOCABULARY,
+        "hidden_size": size.text_width,
+        "intermediate_size": 4 * size.text_width,
+        "num_hidden_layers": TEXT_LAYERS,
+        "num_attention_heads": size.text_heads,
+        "max_position_embeddings": TEXT_LENGTH,
+        "hidden_act": "quick_gelu",
+        "bos_token_id": 0,
+        "eos_token_id": 2,
+        "pad_token_id": 1,
+    }
+
+
+def checkpoint_shapes(size: Size) -> Shapes:
+    """Name and shape of every weight of a checkpoint, asked of the model classes without allocating them."""
+    from ldm.modules.diffusionmodules.model import Decoder, Encoder
+    from ldm.modules.diffusionmodules.openaimodel import UNetModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    with torch.device("meta"), redirect_stdout(io.StringIO()):  # the VAE's classes print as they are built
+        parts = {
+            "model.diffusion_model.": UNetModel(**unet_params(size)),
+            "first_stage_model.encoder.": Encoder(**vae_params()),
+            "first_stage_model.decoder.": Decoder(**vae_params()),
+            "first_stage_model.quant_conv.": torch.nn.Conv2d(8, 8, 1),
+            "first_stage_model.post_quant_conv.": torch.nn.Conv2d(4, 4, 1),
+            "cond_stage_model.transformer.": CLIPTextModel(CLIPTextConfig(**text_params(size))),
+        }
+    return {
+        prefix + name: tuple(parameter.shape) for prefix, part in parts.items() for name, parameter in part.named_parameters()
+    }
+
+
+def noise_schedule() -> Tensors:
+    """The schedule that published SD 1.5 files carry; the WebUI copies it over its own when it loads weights."""
+    betas = torch.linspace(BETA_START**0.5, BETA_END**0.5, TIMESTEPS, dtype=torch.float64) ** 2
+    alphas_cumprod = torch.cumprod(1.0 - betas, dim=0)
+    return {"betas": betas.float(), "alphas_cumprod": alphas_cumprod.float()}
+
+
+def add_noise_path(tensors: Tensors, channels: int) -> None:
+    """Lets the UNet's output resemble its input, through the skip connection from its first to its last block.
+
+    A trained UNet predicts the noise that it is shown, and sampling cancels that noise. Without this a random one
+    leaves all of it in the picture, and sampler, steps and noise schedule hardly matter. Each latent channel goes
+    through positive and negative copies, because silu(x) - silu(-x) = x.
+    """
+    unet = "model.diffusion_model."
+    copies = torch.arange(channels)
+    latent, sign = copies % 4, (1.0 - 2.0 * ((copies // 4) % 2)).half()
+    tensors[unet + "input_blocks.0.0.weight"][copies, latent, 1, 1] += sign
+    tensors[unet + "output_blocks.11.0.skip_connection.weight"][copies, channels + copies, 0, 0] += 6.0
+    tensors[unet + "out.2.weight"][latent, copies, 1, 1] += sign * (1.6 * 8 / channels)
+
+
+def silence_vae_noise(tensors: Tensors) -> None:
+    """Makes the encoder certain of its latents, so that the same input picture always gives the same latents.
+
+    The last four of the eight encoder outputs are log variances; -30 is the least that the WebUI accepts.
+    """
+    tensors["first_stage_model.quant_conv.weight"][4:] = 0
+    tensors["first_stage_model.quant_conv.bias"][4:] = -30
+
+
+def checkpoint(size: Size, seed: int) -> Tensors:
+    """A whole random checkpoint."""
+    tensors = draw_all(checkpoint_shapes(size), seed, CHECKPOINT_GAINS)
+    add_noise_path(tensors, size.channels)
+    silence_vae_noise(tensors)
+    return tensors | noise_schedule()
+
+
+# --- motion modules --------------------------------------------------------------------------------------------
+
+
+def motion_places(size: Size, family: Family) -> Iterator[tuple[str, int]]:
+    """Key prefix and width of every motion module of a file."""
+    for level, width in enumerate(size.widths):
+        for index in range(2):
+            yield f"down_blocks.{level}.motion_modules.{index}.", width
+    for level, width in enumerate(reversed(size.widths)):
+        for index in range(3):
+            yield f"up_blocks.{level}.motion_modules.{index}.", width
+    if family.has_mid_block:
+        yield "mid_block.motion_modules.0.", size.widths[-1]
+
+
+def motion_shapes(prefix: str, width: int) -> Shapes:
+    """Name and shape of every weight of one motion module."""
+    block = "transformer_blocks.0."
+    shapes: Shapes = {}
+    for norm in ("norm", block + "norms.0", block + "norms.1", block + "ff_norm"):
+        shapes |= {f"{norm}.weight": (width,), f"{norm}.bias": (width,)}
+    linear = {"proj_in": (width, width), "proj_out": (width, width)}
+    linear |= {block + "ff.net.0.proj": (8 * width, width), block + "ff.net.2": (width, 4 * width)}
+    for attention in (block + "attention_blocks.0.", block + "attention_blocks.1."):
+        shapes |= {f"{attention}{name}.weight": (width, width) for name in ("to_q", "to_k", "to_v")}
+        linear[attention + "to_out.0"] = (width, width)
+    for name, shape in linear.items():
+        shapes |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
+    return {f"{prefix}temporal_transformer.{name}": shape for name, shape in shapes.items()}
+
+
+def position_table(length: int, width: int) -> torch.Tensor:
+    """Sinusoidal position table (1, length, width), in full precision as the authors' files have it."""
+    position = torch.arange(length, dtype=torch.float64)[:, None]
+    frequency = torch.exp(torch.arange(0, width, 2, dtype=torch.float64) * (-math.log(10000.0) / width))
+    table = torch.zeros(1, length, width, dtype=torch.float64)
+    table[0, :, 0::2] = torch.sin(position * frequency)
+    table[0, :, 1::2] = torch.cos(position * frequency)
+    return table.float()
+
+
+def motion_module(size: Size, family: Family) -> Tensors:
+    """A whole random motion module in the authors' key grammar; each family has its own seed."""
+    seed = 10 + FAMILIES.index(family)
+    tensors: Tensors = {}
+    for prefix, width in motion_places(size, family):
+        tensors |= draw_all(motion_shapes(prefix, width), seed, MOTION_GAINS)
+        for index in range(2):
+            attention = f"{prefix}temporal_transformer.transformer_blocks.0.attention_blocks.{index}."
+            tensors[attention + "pos_encoder.pe"] = position_table(family.pe_length, width)
+    return tensors
+
+
+# --- LoRA ------------------------------------------------------------------------------------------------------
+
+
+def lora(size: Size, seed: int, rank: int = 4) -> Tensors:
+    """A LoRA for the self and cross attention of the UNet's down blocks, in the key grammar of kohya's trainer."""
+    tensors: Tensors = {}
+    for level, width in enumerate(size.widths[:3]):
+        for index in range(2):
+            block = f"lora_unet_down_blocks_{level}_attentions_{index}_transformer_blocks_0_"
+            for layer in ("attn1_to_q", "attn1_to_v", "attn1_to_out_0", "attn2_to_q", "attn2_to_out_0"):
+                down, up = f"{block}{layer}.lora_down.weight", f"{block}{layer}.lora_up.weight"
+                tensors[down] = draw(down, (rank, width), seed)
+                tensors[up] = draw(up, (width, rank), seed)
+                tensors[f"{block}{layer}.alpha"] = torch.tensor(float(rank)).half()
+    return tensors
+
+
+# --- files -----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A temporary name to write to, renamed at the end: a run cut short leaves no half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_tensors(path: Path, make: Callable[[], Tensors]) -> None:
+    """Saves the made tensors, unless the file is there already."""
+    if path.exists():
+        return
+    with written_whole(path) as partial:
+        if path.suffix == ".safetensors":
+            save_file(make(), partial)
+        else:
+            torch.save({"state_dict": make()}, partial)
+    print(f"made {path}", flush=True)
+
+
+def write_checkpoints(cache: Path) -> None:
+    """Writes the checkpoints of the tests.
+
+    `tiny-swap` exists twice under one stem: the two share a description, and only between such files does the
+    WebUI load weights into the living model instead of building a new one.
+    """
+    write_checkpoint(cache, "tiny-a.safetensors", TINY, seed=1)
+    write_checkpoint(cache, "tiny-b.safetensors", TINY, seed=2)
+    write_checkpoint(cache, "tiny-swap.safetensors", TINY, seed=3)
+    write_checkpoint(cache, "tiny-swap.ckpt", TINY, seed=4)
+    write_checkpoint(cache, "sd15.safetensors", SD15, seed=5)
+
+
+def write_checkpoint(cache: Path, name: str, size: Size, seed: int) -> None:
+    """Writes one checkpoint, its description beside it, and the text encoder's folder that the description names."""
+    text_folder = write_text_folder(cache / "text" / size.name, text_params(size))
+    path = cache / "checkpoints" / name
+    write_tensors(path, lambda: checkpoint(size, seed))
+    path.with_suffix(".yaml").write_text(json.dumps(checkpoint_config(size, text_folder), indent=2))
+
+
+def write_motion_modules(cache: Path) -> None:
+    """Writes one motion module per size and family, and one as a distributed trainer saves it."""
+    folder = cache / "motion"
+    for size in (TINY, SD15):
+        for family in FAMILIES:
+            path = folder / f"mm_{size.name}_{family.name}.safetensors"
+            write_tensors(path, lambda size=size, family=family: motion_module(size, family))
+    v3 = FAMILIES[-1]
+    write_tensors(
+        folder / "mm_tiny_v3.ckpt",
+        lambda: {f"module.{name}": tensor for name, tensor in motion_module(TINY, v3).items()},
+    )
+
+
+def made_files(cache: Path) -> Iterable[Path]:
+    """The weight files that a cache holds."""
+    return (path for folder in ("checkpoints", "motion", "lora") for path in (cache / folder).glob("*"))
+
+
+def drop_other_recipe(cache: Path) -> None:
+    """Empties a cache that was made by another version of this file."""
+    stamp = cache / "recipe.txt"
+    if not stamp.exists() or stamp.read_text() != RECIPE:
+        for path in made_files(cache):
+            path.unlink()
+    cache.mkdir(parents=True, exist_ok=True)
+    stamp.write_text(RECIPE)
+
+
+def make_weights(cache: Path) -> None:
+    """Makes whatever the cache folder lacks."""
+    cache = cache.absolute()
+    drop_other_recipe(cache)
+    write_checkpoints(cache)
+    write_motion_modules(cache)
+    write_tensors(cache / "lora" / "lora_tiny.safetensors", lambda: lora(TINY, seed=20))
+
+
+def make_demo_weights(folder: Path) -> tuple[Path, Path]:
+    """A narrow checkpoint and a motion module for it, made where they are not there yet."""
+    folder = folder.absolute()
+    drop_other_recipe(folder)
+    write_checkpoint(folder, "random.safetensors", TINY, seed=1)
+    motion_module_file = folder / "motion" / "random_v3.safetensors"
+    write_tensors(motion_module_file, lambda: motion_module(TINY, FAMILIES[-1]))
+    return folder / "checkpoints" / "random.safetensors", motion_module_file
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="folder to make the files in; what exists is kept")
+    folder = parser.parse_args().folder
+    try:
+        make_weights(folder)
+    except OSError as error:
+        sys.exit(
+            f"The weights could not be made: {error}.\n{folder} must be writable, with 4.5 GB free; tests take another "
+            "folder from ANIMATEDIFF_TEST_CACHE."
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""Hosts for the tests of this folder, which run on the embedded host, or with `--host webui` in a live WebUI."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from server import HOSTS, PROBE, REPOSITORY, Server, weights_dir
+
+StartHost = Callable[..., Server]
+
+
+@pytest.fixture(scope="session")
+def weights() -> Path:
+    """The folder of checkpoints, motion modules and LoRAs; the first use makes them, in about a minute."""
+    cache = weights_dir()
+    subprocess.run([sys.executable, "-m", "demo.weights", cache], cwd=REPOSITORY, check=True)
+    return cache
+
+
+@pytest.fixture(scope="session")
+def start_host(weights: Path, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartHost]:
+    """Starts hosts with the given keywords of `Server`; all are stopped at the end of the session."""
+    kind = HOSTS[request.config.getoption("--host")]
+    with ExitStack() as running:
+
+        def start(kind: type[Server] = kind, **settings: Any) -> Server:
+            folder = tmp_path_factory.mktemp("host")
+            return running.enter_context(kind(folder, weights=weights, **settings))
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def host(start_host: StartHost) -> Server:
+    """One host for the session, with this repository as an extension, the probe, and the checkpoint tiny-a."""
+    return start_host(extensions=[REPOSITORY, PROBE], run_installers=True)
+
+
+@pytest.fixture(scope="session")
+def plain_host(start_host: StartHost) -> StartHost:
+    """Starts a host that has never seen this extension, only the probe."""
+
+    def start(**settings: Any) -> Server:
+        return start_host(extensions=[PROBE], **settings)
+
+    return start

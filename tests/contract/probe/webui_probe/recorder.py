@@ -1,0 +1,176 @@
+"""Writes down what sampling really did: which noise levels, how many rows, how many calls of what."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from ldm.modules.diffusionmodules import openaimodel as ldm_unet
+from modules import scripts, sd_hijack_clip, sd_samplers_cfg_denoiser, sd_samplers_common, shared
+
+from webui_probe.patching import Patches
+
+
+@dataclass
+class UNetCall:
+    """One forward pass of the UNet."""
+
+    rows: int
+    height: int
+    width: int
+    context_tokens: int | None
+    timestep: float
+    forward_hooks: int
+    """On all of its modules together."""
+
+
+@dataclass
+class DenoiserCall:
+    """One call of the classifier-free guidance denoiser: one or more UNet calls."""
+
+    noise_level: float
+    """A sigma, or the timestep where the sampler works with timesteps."""
+    rows: int
+    unet_calls: list[UNetCall] = field(default_factory=list)
+
+
+@dataclass
+class SamplerRun:
+    """One run of a sampler over all its steps."""
+
+    sampler: str
+    function: str
+    is_hr_pass: bool | None
+    steps: int
+    sigmas: tuple[float, float] | None
+    """First and last of the denoiser's table, from the least noise to the most; None for timestep samplers."""
+    alphas_cumprod: tuple[float, float] | None
+    """The same of the table that a timestep sampler's denoiser has taken; None for the others."""
+    model_alphas_cumprod: tuple[float, float]
+    """The same of the model's own table as this run began."""
+    denoiser_calls: list[DenoiserCall] = field(default_factory=list)
+    error: str | None = None
+
+
+@dataclass
+class Record:
+    """Everything since the recorder was armed."""
+
+    sampler_runs: list[SamplerRun] = field(default_factory=list)
+    stray_unet_calls: list[UNetCall] = field(default_factory=list)
+    """UNet calls that no denoiser asked for."""
+    text_encoder_forwards: int = 0
+    before_process_calls: int = 0
+
+
+def unet_classes() -> list[type]:
+    """That of Stable Diffusion 1 and 2, and in the WebUI that of SDXL."""
+    if importlib.util.find_spec("sgm") is None:
+        return [ldm_unet.UNetModel]
+    from sgm.modules.diffusionmodules import openaimodel as sgm_unet
+
+    return [ldm_unet.UNetModel, sgm_unet.UNetModel]
+
+
+def ends(table: torch.Tensor | None) -> tuple[float, float] | None:
+    """First and last value of a table."""
+    return None if table is None else (float(table[0]), float(table[-1]))
+
+
+def new_run(sampler: Any, steps: int) -> SamplerRun:
+    """What is known of a sampler run before its first step."""
+    return SamplerRun(
+        sampler=type(sampler).__name__,
+        function=getattr(sampler.func, "__name__", str(sampler.func)),
+        is_hr_pass=getattr(sampler.p, "is_hr_pass", None),
+        steps=steps,
+        sigmas=ends(getattr(sampler.model_wrap, "sigmas", None)),
+        alphas_cumprod=ends(getattr(sampler.model_wrap_cfg, "alphas", None)),
+        model_alphas_cumprod=ends(shared.sd_model.alphas_cumprod),
+    )
+
+
+class Recorder:
+    """Armed, it wraps methods of WebUI classes; disarmed, they are the original objects again."""
+
+    def __init__(self) -> None:
+        self._record = Record()
+        self._patches = Patches()
+        self._open_runs: list[SamplerRun] = []
+        self._open_calls: list[DenoiserCall] = []
+        self.armed = False
+
+    def arm(self) -> None:
+        """Starts a new record."""
+        self.disarm()
+        self._record = Record()
+        self.armed = True
+        self._patches.wrap(sd_samplers_common.Sampler, "launch_sampling", self._recording_runs)
+        self._patches.wrap(sd_samplers_cfg_denoiser.CFGDenoiser, "forward", self._recording_denoiser_calls)
+        for unet in unet_classes():
+            self._patches.wrap(unet, "forward", self._recording_unet_calls)
+        text_encoder = sd_hijack_clip.FrozenCLIPEmbedderWithCustomWordsBase
+        self._patches.wrap(text_encoder, "forward", self._counting("text_encoder_forwards"))
+        self._patches.wrap(scripts.ScriptRunner, "before_process", self._counting("before_process_calls"))
+
+    def disarm(self) -> None:
+        """Stops recording; the record stays readable."""
+        self._patches.undo()
+        self._open_runs.clear()
+        self._open_calls.clear()
+        self.armed = False
+
+    def report(self) -> dict[str, Any]:
+        """The record as plain data."""
+        return {"armed": self.armed, **asdict(self._record)}
+
+    def _recording_runs(self, launch_sampling: Any) -> Any:
+        def recorded(sampler: Any, steps: int, func: Any) -> Any:
+            run = new_run(sampler, steps)
+            self._record.sampler_runs.append(run)
+            self._open_runs.append(run)
+            try:
+                return launch_sampling(sampler, steps, func)
+            except BaseException as error:
+                run.error = repr(error)
+                raise
+            finally:
+                self._open_runs.pop()
+
+        return recorded
+
+    def _recording_denoiser_calls(self, forward: Any) -> Any:
+        def recorded(denoiser: Any, x: torch.Tensor, sigma: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+            call = DenoiserCall(float(sigma.flatten()[0]), len(x))
+            if self._open_runs:
+                self._open_runs[-1].denoiser_calls.append(call)
+            self._open_calls.append(call)
+            try:
+                return forward(denoiser, x, sigma, *args, **kwargs)
+            finally:
+                self._open_calls.pop()
+
+        return recorded
+
+    def _recording_unet_calls(self, forward: Any) -> Any:
+        def recorded(unet: Any, x: torch.Tensor, timesteps: Any = None, context: Any = None, *args: Any, **kwargs: Any) -> Any:
+            tokens = None if context is None else context.shape[1]
+            hooks = sum(len(module._forward_hooks) for module in unet.modules())
+            call = UNetCall(len(x), x.shape[-2], x.shape[-1], tokens, float(timesteps.flatten()[0]), hooks)
+            calls = self._open_calls[-1].unet_calls if self._open_calls else self._record.stray_unet_calls
+            calls.append(call)
+            return forward(unet, x, timesteps, context, *args, **kwargs)
+
+        return recorded
+
+    def _counting(self, counter: str) -> Any:
+        def wrapper(method: Any) -> Any:
+            def counted(*args: Any, **kwargs: Any) -> Any:
+                setattr(self._record, counter, getattr(self._record, counter) + 1)
+                return method(*args, **kwargs)
+
+            return counted
+
+        return wrapper

@@ -1,0 +1,111 @@
+"""The interface for programs."""
+
+from __future__ import annotations
+
+import pytest
+import requests
+import webuiapi
+from animation import animate, files_of, frames_of, info_of
+from server import PROBE, REPOSITORY
+
+
+def request_of(argument, name="AnimateDiff"):
+    return {"alwayson_scripts": {name: {"args": [argument]}}}
+
+
+@pytest.mark.parametrize("name", ["AnimateDiff", "animatediff", "ANIMATEDIFF"])
+def test_the_name_may_be_in_any_case(host, name):
+    values = animate(video_length=2)["alwayson_scripts"]["AnimateDiff"]["args"][0]
+    assert len(frames_of(host.txt2img(**request_of(values, name), steps=1))) == 2
+
+
+NOTHING = [False, None, {}, {"enable": False}]
+
+
+@pytest.mark.parametrize(
+    "request_part",
+    [{}, {"alwayson_scripts": {"AnimateDiff": {}}}, *(request_of(nothing) for nothing in NOTHING)],
+    ids=str,
+)
+def test_what_asks_for_nothing_is_a_picture(host, request_part):
+    (picture,) = files_of(host.txt2img(**request_part, steps=1))
+    assert picture.format == "PNG"
+
+
+def test_a_request_does_not_act_on_the_next(host):
+    assert len(files_of(host.txt2img(**animate(video_length=2), steps=1))) == 2
+    assert len(files_of(host.txt2img(steps=1))) == 1
+
+
+def test_unknown_keys_are_told_and_ignored(host):
+    answer = host.txt2img(**animate(video_length=2, frame_count=9), steps=1)
+    assert len(frames_of(answer)) == 2
+    assert "frame_count" in str(info_of(answer)["extra_generation_params"]["AnimateDiff warnings"])
+
+
+def test_the_gif_comes_before_the_frames(host):
+    first, *rest = files_of(host.txt2img(**animate(video_length=3, format=["Frame", "GIF"]), steps=1))
+    assert first.format == "GIF" and [file.format for file in rest] == ["PNG"] * 3
+
+
+@pytest.mark.parametrize("format", ["png", "jpg", "webp"])
+def test_the_format_for_stills_does_not_touch_the_gif(host, format):
+    setting = {"override_settings": {"samples_format": format}}
+    (gif,) = files_of(host.txt2img(**animate(video_length=3, format="GIF"), steps=1, **setting))
+    assert gif.format == "GIF" and gif.n_frames == 3
+
+
+def test_no_pictures_are_sent_where_none_are_wanted(host):
+    assert host.txt2img(**animate(video_length=2), steps=1, send_images=False).json()["images"] == []
+
+
+def test_the_published_client_gets_its_gif_and_frames(host):
+    client = webuiapi.WebUIApi(host="127.0.0.1", port=host.port, sampler="Euler a", steps=1)
+    animation = webuiapi.AnimateDiff(model="mm_tiny_v3.safetensors", video_length=4)
+    result = client.txt2img(prompt="a cat", width=64, height=64, animatediff=animation)
+    assert result.images[0].format == "GIF" and result.images[0].n_frames == 4
+    animation.format = ["Frame"]
+    assert len(client.txt2img(prompt="a cat", width=64, height=64, animatediff=animation).images) == 4
+    picture = client.txt2img(prompt="a cat", width=64, height=64)
+    assert [image.format for image in picture.images] == ["PNG"]
+
+
+def test_the_endpoints(host):
+    assert host.get("/animatediff/v1/version").json()["version"]
+    models = {model["name"]: model for model in host.get("/animatediff/v1/models").json()}
+    assert models["mm_tiny_v1.safetensors"] == {
+        "name": "mm_tiny_v1.safetensors", "family": "v1", "max_frames": 24, "problem": None,
+    }  # fmt: skip
+    assert host.get("/animatediff/v1/schema").json()["properties"]["fps"]["default"] == 8
+
+
+def test_the_controls_are_announced_to_launchers(host):
+    script = next(entry for entry in host.get("/sdapi/v1/script-info").json() if entry["name"] == "animatediff")
+    assert [argument["label"] for argument in script["args"]] == [
+        "AnimateDiff", "Motion module", "Number of frames", "FPS", "Save format", "Display loop number",
+    ]  # fmt: skip
+
+
+def test_panel_values_in_their_places_work_as_the_dictionary_does(host):
+    values = [True, "mm_tiny_v3.safetensors", 3, 8, ["GIF"], 0]
+    (gif,) = files_of(host.txt2img(alwayson_scripts={"AnimateDiff": {"args": values}}, steps=1))
+    assert gif.n_frames == 3
+
+
+def test_an_infotext_brings_the_settings_back(host):
+    first = host.txt2img(**animate(video_length=3, fps=12, format=["GIF"]), steps=1)
+    pasted = host.post("/sdapi/v1/png-info", {"image": "data:image/gif;base64," + first.json()["images"][0]}).json()
+    assert pasted["parameters"]["AnimateDiff enable"] == "True"
+    assert pasted["parameters"]["AnimateDiff video_length"] == "3"
+    assert pasted["parameters"]["AnimateDiff fps"] == "12"
+
+
+def test_the_endpoints_are_behind_the_password_of_the_api(start_host):
+    server = start_host(extensions=[REPOSITORY, PROBE], extra_args=["--api-auth", "me:secret"])
+    for name in ("version", "models", "schema"):
+        path = f"{server.url}/animatediff/v1/{name}"
+        assert requests.get(path).status_code == 401
+        assert requests.get(path, auth=("me", "wrong")).status_code == 401
+        assert requests.get(path, auth=("you", "secret")).status_code == 401
+        assert requests.get(path, auth=("me", "secret")).status_code == 200
+    server.stop()

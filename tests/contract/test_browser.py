@@ -1,0 +1,58 @@
+"""As a person does it: tick AnimateDiff on the page, press Generate, and see the GIF move. Needs Chromium."""
+
+from __future__ import annotations
+
+import shutil
+import time
+
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
+MINUTES = 60_000
+
+
+@pytest.fixture(scope="module")
+def page(host):
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium on this machine for the tests of the page")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        page = browser.new_page(viewport={"width": 1400, "height": 1600})
+        page.goto(host.url, wait_until="domcontentloaded", timeout=2 * MINUTES)
+        yield page
+        browser.close()
+
+
+def set_number(page, name, value):
+    field = page.locator(f"#{name} input[type=number]").first
+    field.fill(str(value))
+    field.press("Tab")
+
+
+def seen_to_move(picture, seconds=10):
+    """Whether two screenshots of it differ."""
+    first, end = picture.screenshot(), time.monotonic() + seconds
+    while time.monotonic() < end:
+        if picture.screenshot() != first:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_generate_shows_a_gif_that_moves(page):
+    page.locator("#txt2img-ad-enable-visible-checkbox, #txt2img-ad-enable input[type=checkbox]").first.check(
+        timeout=2 * MINUTES
+    )
+    expect(page.locator("#txt2img-ad-motion-module")).to_be_visible()
+    page.locator("#txt2img_prompt textarea").first.fill("a cat")
+    for name, value in {"txt2img_steps": 3, "txt2img_width": 64, "txt2img_height": 64, "txt2img-ad-video-length": 6}.items():
+        set_number(page, name, value)
+    page.locator("#txt2img-ad-motion-module input").first.click()
+    page.locator("li[data-value='mm_tiny_v3.safetensors']").dispatch_event("mousedown")
+    expect(page.locator("#txt2img-ad-duration").first).to_contain_text("6 frames: 0.75 seconds")
+    page.locator("#txt2img_generate").click()
+    picture = page.locator("#txt2img_gallery img[src$='.gif']").first
+    picture.wait_for(timeout=2 * MINUTES)
+    assert seen_to_move(picture)

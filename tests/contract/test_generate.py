@@ -1,0 +1,201 @@
+"""From a request to a video: how many frames, in which files, and what each sampler run did."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from animation import LAYERS, animate, files_of, frames_of, info_of, mean_difference, recording, unet_calls
+from pictures import encode, gradient
+from PIL import Image
+from server import Server
+
+from motion_module.noise import ANIMATEDIFF, STABLE_DIFFUSION
+
+LEAST, MOST = (float(sigma) for sigma in ANIMATEDIFF.sigmas()[[0, -1]])
+MASK = np.zeros((64, 64, 3), np.uint8)
+MASK[16:48, 16:48] = 255
+IMG2IMG = {"init_images": [encode(gradient())], "denoising_strength": 0.5}
+
+
+CHECKPOINT_PAIRS = pytest.mark.parametrize(
+    ("first", "second"),
+    [("tiny-a.safetensors", "tiny-b.safetensors"), ("tiny-swap.safetensors", "tiny-swap.ckpt")],
+    ids=["another model object", "the same model object"],
+)
+
+
+def checkpoint(name):
+    return {"override_settings": {"sd_model_checkpoint": name}}
+
+
+def assert_own_schedule(host, name):
+    """A plain picture of that checkpoint, which was swapped in during a job, has Stable Diffusion's own sigmas."""
+    with recording(host) as record:
+        assert host.txt2img(**checkpoint(name), steps=1).ok
+    own = STABLE_DIFFUSION.sigmas()[[0, -1]].tolist()
+    assert record["sampler_runs"][0]["sigmas"] == pytest.approx(own, rel=1e-5)
+
+
+def runs_of(host: Server, method, **request):
+    with recording(host) as record:
+        frames = frames_of(method(**request))
+    assert record["stray_unet_calls"] == []
+    return frames, record["sampler_runs"]
+
+
+def assert_animated(run, layers=LAYERS["v3"]):
+    """The run had AnimateDiff's own sigmas, and motion layers in every call of its UNet."""
+    assert run["sigmas"] == pytest.approx((LEAST, MOST), rel=1e-5)
+    assert {call["forward_hooks"] for call in unet_calls(run)} == {layers}
+
+
+@pytest.mark.parametrize(
+    ("family", "frames"),
+    [("v1", 1), ("v1", 24), ("v2", 15), ("v2", 32), ("v3", 1), ("v3", 3), ("v3", 15), ("v3", 24), ("v3", 32)],
+)
+def test_as_many_frames_as_asked_for(host, family, frames):
+    answer = host.txt2img(**animate(family, video_length=frames, format=["GIF", "Frame"]), steps=2)
+    gif, *stills = files_of(answer)
+    assert gif.format == "GIF" and gif.n_frames == frames == len(stills)
+
+
+def test_without_a_number_there_are_sixteen(host):
+    assert len(frames_of(host.txt2img(**animate(video_length=0), steps=1))) == 16
+
+
+@pytest.mark.parametrize("family", ["v1", "v2", "v3"])
+@pytest.mark.parametrize("sampler", ["Euler a", "DPM++ 2M", "DDIM"])
+def test_motion_layers_and_schedule_act_in_every_step(host, family, sampler):
+    _, (run,) = runs_of(host, host.txt2img, **animate(family), sampler_name=sampler)
+    assert {call["forward_hooks"] for call in unet_calls(run)} == {LAYERS[family]}
+    if sampler == "DDIM":
+        signal = ANIMATEDIFF.alphas_cumprod()[[0, -1]].tolist()
+        assert run["alphas_cumprod"] == run["model_alphas_cumprod"] == pytest.approx(signal, rel=1e-5)
+    else:
+        assert_animated(run, LAYERS[family])
+        assert run["denoiser_calls"][0]["noise_level"] == pytest.approx(MOST, rel=1e-5)
+
+
+def test_the_module_changes_what_the_same_batch_would_be(host):
+    moved = frames_of(host.txt2img(**animate()))
+    stills = frames_of(host.txt2img(batch_size=8, override_settings={"return_grid": False}))
+    assert mean_difference(moved, stills) > 10
+
+
+def test_a_ckpt_gives_the_same_frames(host):
+    from_ckpt = frames_of(host.txt2img(**animate(model="mm_tiny_v3.ckpt")))
+    assert np.array_equal(from_ckpt, frames_of(host.txt2img(**animate())))
+
+
+def test_img2img_is_noised_by_the_schedule_of_the_module(host):
+    frames, (run,) = runs_of(host, host.img2img, **animate(), **IMG2IMG)
+    assert len(frames) == 8
+    assert_animated(run)
+    # k-diffusion lays 4 steps at 999, 666, 333 and 0 of the training steps; at strength 0.5 the WebUI begins at the second.
+    assert run["denoiser_calls"][0]["noise_level"] == pytest.approx(float(ANIMATEDIFF.sigmas()[666]), rel=1e-5)
+
+
+@pytest.mark.webui_only("it has no inpainting")
+@pytest.mark.parametrize("whole_picture", [True, False])
+def test_inpainting_with_one_mask_keeps_what_is_outside(host, whole_picture):
+    request = {**IMG2IMG, "mask": encode(MASK), "inpaint_full_res": not whole_picture, "mask_blur": 0, "inpainting_fill": 1}
+    frames, (run,) = runs_of(host, host.img2img, **animate(), **request)
+    assert_animated(run)
+    assert len(frames) == 8
+    for frame in frames:
+        assert mean_difference(frame[:12], gradient()[:12]) < 2
+    assert mean_difference(frames[0][20:44, 20:44], frames[5][20:44, 20:44]) > 2
+
+
+def test_one_picture_for_each_frame(host):
+    """At next to no strength each frame must be what its own picture becomes in the checkpoint's VAE."""
+    pictures = [encode(gradient(shift=8 * index)) for index in range(8)]
+    faint = {"denoising_strength": 0.01}
+    frames = frames_of(host.img2img(**animate(), init_images=pictures, **faint))
+    alone = [frames_of(host.img2img(init_images=[picture], **faint))[0] for picture in pictures]
+    for index, frame in enumerate(frames):
+        assert int(np.argmin([mean_difference(frame, other) for other in alone])) == index
+
+
+@pytest.mark.parametrize("upscaler", ["Latent", "Lanczos"])
+def test_hires_fix_animates_both_passes(host, upscaler):
+    hires = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": upscaler, "denoising_strength": 0.6}
+    frames, runs = runs_of(host, host.txt2img, **animate(), **hires)
+    assert frames.shape == (8, 96, 96, 3)
+    assert [run["is_hr_pass"] for run in runs] == [False, True]
+    for run in runs:
+        assert_animated(run)
+
+
+@CHECKPOINT_PAIRS
+def test_a_hires_checkpoint_is_animated_too(host, first, second):
+    hires = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "denoising_strength": 0.6, **checkpoint(first)}
+    frames, runs = runs_of(host, host.txt2img, **animate(), **hires, hr_checkpoint_name=second)
+    assert len(frames) == 8 and len(runs) == 2
+    for run in runs:
+        assert_animated(run)
+    same_checkpoint = frames_of(host.txt2img(**animate(), **hires))
+    assert mean_difference(frames, same_checkpoint) > 3
+    assert_own_schedule(host, second)
+
+
+@CHECKPOINT_PAIRS
+def test_a_refiner_of_the_same_family_is_animated_too(host, first, second):
+    refiner = {"refiner_checkpoint": second, "refiner_switch_at": 0.3}
+    refined, (run,) = runs_of(host, host.txt2img, **animate(), **checkpoint(first), **refiner)
+    assert_animated(run)
+    assert len(refined) == 8
+    assert mean_difference(refined, frames_of(host.txt2img(**animate(), **checkpoint(first)))) > 3
+    assert_own_schedule(host, second)
+
+
+@pytest.mark.webui_only("it has no LoRAs")
+def test_a_lora_acts_as_in_pictures(host):
+    with_lora = frames_of(host.txt2img(**animate(), prompt="a cat <lora:lora_tiny:1>"))
+    assert mean_difference(with_lora, frames_of(host.txt2img(**animate()))) > 3
+
+
+def test_zero_terminal_snr_acts_on_top_of_the_schedule(host):
+    setting = {"override_settings": {"sd_noise_schedule": "Zero Terminal SNR"}}
+    for method, request in ((host.txt2img, {}), (host.img2img, IMG2IMG)):
+        with recording(host) as record:
+            assert method(**animate(), **request, **setting).ok
+        (run,) = record["sampler_runs"]
+        assert run["sigmas"][0] == pytest.approx(LEAST, rel=1e-3)
+        assert run["sigmas"][1] > 1000
+
+
+def test_batch_count_makes_videos_with_seeds_and_files_of_their_own(host):
+    request = {**animate(format=["GIF", "PNG"], video_length=4, request_id="abc"), "n_iter": 3, "seed": 7, "save_images": True}
+    answer = host.txt2img(**request)
+    info = info_of(answer)
+    files = [Path(file) for file in info["extra_generation_params"]["AnimateDiff files"]]
+    gifs, pngs = ([file for file in files if file.suffix == suffix] for suffix in (".gif", ".png"))
+    assert [file.stem.split("-", 1)[1] for file in gifs] == ["7-abc", "11-abc", "15-abc"]
+    assert info["all_seeds"] == [7, 11, 15]
+    assert [text.split("Seed: ")[1].split(",")[0] for text in info["infotexts"]] == ["7", "11", "15"]
+    assert [gif.n_frames for gif in files_of(answer)] == [4, 4, 4]
+    assert all(file.parent.parent.name == "AnimateDiff" for file in gifs)
+    for gif in gifs:
+        frames = sorted(file for file in pngs if file.parent == gif.with_suffix(""))
+        assert [frame.name for frame in frames] == [f"{index:05}.png" for index in range(4)]
+        infotext = Image.open(gif).info["comment"].decode()
+        assert infotext == Image.open(frames[0]).info["parameters"] == info["infotexts"][gifs.index(gif)]
+        assert "mm_tiny_v3.safetensors" in infotext
+
+
+def test_no_file_is_left_where_none_was_asked_for(host):
+    before = sorted(host.data_dir.rglob("outputs/**/*"))
+    assert host.txt2img(**animate(format=["GIF", "PNG"], video_length=2), steps=1).ok
+    assert sorted(host.data_dir.rglob("outputs/**/*")) == before
+
+
+def test_frames_can_go_where_the_webui_saves_pictures(host):
+    request = {**animate(format=["GIF", "PNG"], video_length=3), "steps": 1, "save_images": True}
+    answer = host.txt2img(**request, override_settings={"animatediff_save_to_custom": False})
+    files = info_of(answer)["extra_generation_params"]["AnimateDiff files"]
+    assert [Path(file).suffix for file in files] == [".gif"]
+    newest = sorted(host.data_dir.rglob("txt2img-images/*/*.png"), key=lambda file: file.stat().st_mtime)
+    assert len([file for file in newest if "AnimateDiff" not in file.parts]) >= 3

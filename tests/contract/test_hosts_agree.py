@@ -1,0 +1,50 @@
+"""The embedded host against the live WebUI: the same request, the same frames."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from animation import animate, difference, frames_of
+from pictures import encode, gradient
+from server import PROBE, REPOSITORY, EmbeddedHost
+
+pytestmark = pytest.mark.webui_only("it is held against the WebUI there")
+
+HIRES = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "denoising_strength": 0.6}
+REFINER = {"refiner_checkpoint": "tiny-b.safetensors", "refiner_switch_at": 0.3}
+REQUESTS: dict[str, dict[str, Any]] = {
+    "Euler a": {"sampler_name": "Euler a"},
+    "DDIM": {"sampler_name": "DDIM"},
+    "DPM++ 2M": {"sampler_name": "DPM++ 2M"},
+    "DPM++ 2M Karras": {"sampler_name": "DPM++ 2M", "scheduler": "Karras"},
+    "emphasis, editing, AND": {"prompt": "a (red:1.3) [cat:dog:0.5] AND [a] boat :0.6", "steps": 6},
+    "long negative prompt": {"negative_prompt": " ".join(["word"] * 90)},
+    "NGMS": {"override_settings": {"s_min_uncond": 4.0}, "steps": 6},
+    "hires fix": HIRES,
+    "refiner": REFINER,
+}
+
+
+@pytest.fixture(scope="module")
+def embedded(start_host):
+    server = start_host(EmbeddedHost, extensions=[REPOSITORY, PROBE])
+    yield server
+    server.stop()
+
+
+@pytest.mark.parametrize("family", ["v1", "v3"])
+@pytest.mark.parametrize("name", REQUESTS)
+def test_frames_from_text_are_the_same(host, embedded, family, name):
+    request = {"negative_prompt": "bad", **animate(family), **REQUESTS[name]}
+    assert difference(frames_of(host.txt2img(**request)), frames_of(embedded.txt2img(**request))) <= 2
+
+
+@pytest.mark.parametrize("sampler", ["Euler a", "DDIM"])
+def test_frames_from_a_picture_are_the_same(host, embedded, sampler):
+    request = {**animate(), "init_images": [encode(gradient())], "denoising_strength": 0.5, "sampler_name": sampler}
+    assert difference(frames_of(host.img2img(**request)), frames_of(embedded.img2img(**request))) <= 2
+
+
+def test_a_still_is_the_same(host, embedded):
+    assert difference(frames_of(host.txt2img()), frames_of(embedded.txt2img())) <= 2

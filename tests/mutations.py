@@ -1,0 +1,190 @@
+"""Does the suite see faults? Each mutation breaks the extension in one way; the named tests must then fail.
+
+    .venv/bin/python tests/mutations.py [PART_OF_A_NAME]
+
+They run on a copy of the tree, on the embedded host. A mutation that no test sees makes this exit with 1.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Mutation:
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+    """Where it must be seen: a file below `tests`, or a test in it."""
+
+
+MUTATIONS = (
+    Mutation(
+        "motion layers stay attached",
+        "motion_module/attach.py",
+        "return block.register_forward_hook(animate).remove",
+        "block.register_forward_hook(animate)\n    return lambda: None",
+        "contract/test_cleanliness.py",
+    ),
+    Mutation(
+        "noise schedule stays lent",
+        "animatediff/scope.py",
+        "        model.alphas_cumprod, model.alphas_cumprod_original = own",
+        "        pass",
+        "contract/test_cleanliness.py",
+    ),
+    Mutation(
+        "v1's norms stay over frames",
+        "motion_module/attach.py",
+        "undo.callback(_norm_over_frames(norm, layout_of))",
+        "_norm_over_frames(norm, layout_of)",
+        "contract/test_cleanliness.py",
+    ),
+    Mutation(
+        "v1's norms are per frame",
+        "motion_module/attach.py",
+        'if family.unet_norms == "over frames":',
+        "if False:",
+        "method/test_attach.py",
+    ),
+    Mutation(
+        "frames reversed on the way in",
+        "motion_module/frames.py",
+        "return x.reshape(-1, self.frames, *x.shape[1:])",
+        "return x.reshape(-1, self.frames, *x.shape[1:]).flip(1)",
+        "method/test_frames.py",
+    ),
+    Mutation(
+        "two clips in every UNet call",
+        "motion_module/frames.py",
+        "return x.reshape(-1, self.frames, *x.shape[1:])",
+        "return x.reshape(2, -1, *x.shape[1:])",
+        "contract/test_prompts.py",
+    ),
+    Mutation(
+        "parts joined by AND taken for frames",
+        "motion_module/frames.py",
+        "    if parts == 1 or rows == frames:",
+        "    if True:",
+        "contract/test_prompts.py",
+    ),
+    Mutation(
+        "no positions",
+        "motion_module/network.py",
+        "hidden = hidden + self.positions[:frames].to(hidden.dtype)",
+        "pass",
+        "method/test_network.py",
+    ),
+    Mutation(
+        "img2img noised by the checkpoint's schedule",
+        "animatediff/scope.py",
+        "        with lent_schedule(shared.sd_model, self._family.schedule, self._p):\n            yield",
+        "        yield",
+        "contract/test_generate.py",
+    ),
+    Mutation(
+        "a refiner loaded into the changed model",
+        "animatediff/scope.py",
+        "            with self.suspended():\n                return reload",
+        "            if True:\n                return reload",
+        "contract/test_generate.py",
+    ),
+    Mutation(
+        "all videos of one seed",
+        "animatediff/job.py",
+        "row = iteration * self.params.video_length",
+        "row = 0",
+        "contract/test_generate.py",
+    ),
+    Mutation(
+        "nothing in the infotext",
+        "animatediff/job.py",
+        "        p.extra_generation_params[infotext.KEY] = infotext.write(self.params, library.short_hash(self._path))\n",
+        "",
+        "contract/test_api.py",
+    ),
+    Mutation(
+        "a refused request makes a picture",
+        "animatediff/job.py",
+        "    _take(p, _Refusal(p, AnimateDiffError(text, status_code)))",
+        "    pass",
+        "contract/test_refusals.py",
+    ),
+    Mutation(
+        "copies of p take part in the job",
+        "animatediff/job.py",
+        "return job if isinstance(job, Job) and job.p is p else None",
+        "return job if isinstance(job, Job) else None",
+        "contract/test_cleanliness.py",
+    ),
+    Mutation(
+        "settings for AND stay changed",
+        "animatediff/job.py",
+        "        if p is self.p:\n            self._options.close()\n",
+        "",
+        "contract/test_prompts.py",
+    ),
+    Mutation(
+        "rounding of a GIF's delays not carried",
+        "animatediff/video/gif.py",
+        "ends = [round(frame * 100 / fps) for frame in range(frames + 1)]",
+        "ends = [frame * round(100 / fps) for frame in range(frames + 1)]",
+        "host/test_gif.py",
+    ),
+)
+
+
+def main(wanted: str = "") -> int:
+    unseen = [mutation.name for mutation in MUTATIONS if wanted in mutation.name and not is_seen(mutation)]
+    for name in unseen:
+        print(f"NOT SEEN: {name}")
+    return bool(unseen)
+
+
+def tree() -> list[str]:
+    """The project's files, also those that are not committed yet."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    return [name for name in names if (ROOT / name).is_file()]
+
+
+def is_seen(mutation: Mutation) -> bool:
+    """Whether a test fails on a copy of the tree that has the fault."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / ROOT.name
+        for name in tree():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, copy / name)
+        file = copy / mutation.file
+        text = file.read_text()
+        assert text.count(mutation.old) == 1, f"{mutation.name}: the code to change is not in {mutation.file} once"
+        file.write_text(text.replace(mutation.old, mutation.new))
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-x",
+            "-q",
+            "--no-header",
+            "-p",
+            "no:cacheprovider",
+            f"tests/{mutation.tests}",
+        ]
+        run = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False)
+    assert run.returncode in (0, 1), run.stdout + run.stderr
+    failed = next((line for line in run.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))), "")
+    print(f"{'seen' if run.returncode else 'NOT SEEN'}: {mutation.name} {failed[:160]}", flush=True)
+    return run.returncode == 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
