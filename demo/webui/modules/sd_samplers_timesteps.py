@@ -66,9 +66,10 @@ class CompVisSampler(sd_samplers_common.Sampler):
     ) -> torch.Tensor:
         """From latents `x` to which as much `noise` is added as `p.denoising_strength` asks for."""
         steps, taken = sd_samplers_common.img2img_steps(p, steps)
-        timesteps = self.get_timesteps(steps).to(x.device)[:taken]
-        signal = self.model_wrap_cfg.alphas[timesteps[-1]]
-        return self.run(p, x * signal.sqrt() + noise * (1 - signal).sqrt(), cond, uncond, taken + 1, timesteps=timesteps)
+        timesteps = self.get_timesteps(steps).to(x.device)
+        signal = shared.sd_model.alphas_cumprod[timesteps[taken]]  # one step noisier than where the run begins
+        noised = x * signal.sqrt() + noise * (1 - signal).sqrt()
+        return self.run(p, noised, cond, uncond, taken + 1, timesteps=timesteps[:taken])
 
 
 @torch.no_grad()
