@@ -1,8 +1,14 @@
 """An embedded host for the extension: see README.md beside this file."""
 
 import os
+from pathlib import Path
 
-OFFLINE = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
-"""No library reaches for a network by itself. They read this as they are imported, and children inherit it."""
+HABITS = {
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "MPLCONFIGDIR": str(Path(__file__).resolve().parent / "data" / "matplotlib"),
+}
+"""No library reaches for a network, or writes outside this folder, by itself. Children of this process inherit it."""
 
-os.environ.update(OFFLINE)
+os.environ.update(HABITS)

@@ -203,11 +203,12 @@ def text_params(size: Size) -> dict:
 
 def checkpoint_shapes(size: Size) -> Shapes:
     """Name and shape of every weight of a checkpoint, asked of the model classes without allocating them."""
-    from ldm.modules.diffusionmodules.model import Decoder, Encoder
-    from ldm.modules.diffusionmodules.openaimodel import UNetModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    with torch.device("meta"), redirect_stdout(io.StringIO()):  # the VAE's classes print as they are built
+    with redirect_stdout(io.StringIO()):  # LDM prints as it is imported
+        from ldm.modules.diffusionmodules.model import Decoder, Encoder
+        from ldm.modules.diffusionmodules.openaimodel import UNetModel
+    with torch.device("meta"), redirect_stdout(io.StringIO()):  # and its VAE as it is built
         parts = {
             "model.diffusion_model.": UNetModel(**unet_params(size)),
             "first_stage_model.encoder.": Encoder(**vae_params()),

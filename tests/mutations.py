@@ -128,9 +128,9 @@ MUTATIONS = (
     ),
     Mutation(
         "settings for AND stay changed",
-        "animatediff/job.py",
-        "        if p is self.p:\n            self._options.close()\n",
-        "",
+        "animatediff/scope.py",
+        "                options[key] = before[key]\n",
+        "                pass\n",
         "contract/test_prompts.py",
     ),
     Mutation(
