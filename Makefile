@@ -5,6 +5,9 @@ WEBUI_PYTHON := $(WEBUI_DIR)/venv/bin/python
 
 .PHONY: demo test test-webui bench lint environment
 
+# Under other names, because Windows has a PROMPT of its own in every environment.
+demo: export DEMO_PROMPT := $(PROMPT)
+demo: export DEMO_OUT := $(OUT)
 demo:
 	python3 -m demo $(ARGS)
 
@@ -25,7 +28,9 @@ test-webui: environment .venv/webui-pytest
 .venv/webui-pytest: | environment
 	@test -x "$(WEBUI_PYTHON)" || { \
 		echo "NO WEBUI: there is none at $(WEBUI_DIR). Set WEBUI_DIR to a WebUI with a venv of its own."; exit 1; }
-	$(WEBUI_PYTHON) -m pip install --quiet --disable-pip-version-check --target $@ pytest
+	rm -rf $@.part
+	$(WEBUI_PYTHON) -m pip install --quiet --disable-pip-version-check --target $@.part pytest==9.2.0
+	mv $@.part $@
 
 bench: environment
 	WEBUI_DIR="$(WEBUI_DIR)" $(PYTHON) tests/bench.py $(ARGS)

@@ -6,9 +6,11 @@ import subprocess
 import sys
 
 from demo.environment import ROOT, ensure
+from demo.run import read_options
 
 
 def main() -> int:
+    read_options(sys.argv[1:])  # what is wrong in them is said before anything is installed
     command = [str(ensure()), "-m", "demo.run", *sys.argv[1:]]
     with subprocess.Popen(command, cwd=ROOT) as inside:
         while True:

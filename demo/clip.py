@@ -10,19 +10,26 @@ from typing import Any
 
 TEXT_LENGTH = 77
 VOCABULARY = 49408
-STABLE_DIFFUSION_1 = {
-    "model_type": "clip_text_model",
-    "vocab_size": VOCABULARY,
-    "hidden_size": 768,
-    "intermediate_size": 3072,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "max_position_embeddings": TEXT_LENGTH,
-    "hidden_act": "quick_gelu",
-    "bos_token_id": 0,
-    "eos_token_id": 2,
-    "pad_token_id": 1,
-}
+
+
+def text_config(width: int, heads: int, layers: int) -> dict[str, Any]:
+    """Arguments for `transformers.CLIPTextConfig`, as OpenAI's text encoders have them."""
+    return {
+        "model_type": "clip_text_model",
+        "vocab_size": VOCABULARY,
+        "hidden_size": width,
+        "intermediate_size": 4 * width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "max_position_embeddings": TEXT_LENGTH,
+        "hidden_act": "quick_gelu",
+        "bos_token_id": 0,
+        "eos_token_id": 2,
+        "pad_token_id": 1,
+    }
+
+
+STABLE_DIFFUSION_1 = text_config(width=768, heads=12, layers=12)
 
 
 def merge_rules() -> list[str]:
@@ -43,7 +50,7 @@ def byte_symbols() -> list[str]:
 
 
 def write_text_folder(folder: Path, config: dict[str, Any]) -> Path:
-    """Writes configuration and tokenizer of an encoder; `config` as for `transformers.CLIPTextConfig`."""
+    """Writes configuration, of `text_config`, and tokenizer of an encoder."""
     symbols = byte_symbols()
     merges = merge_rules()
     tokens = symbols + [symbol + "</w>" for symbol in symbols] + [merge.replace(" ", "") for merge in merges]

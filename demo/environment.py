@@ -9,64 +9,77 @@ short is never trusted.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / ".venv"
 LOCK = ROOT / "demo" / "requirements.txt"
 DEV = ROOT / "requirements-dev.txt"
+PYTHON = FOLDER / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 PYTHONS = ("3.11", "3.10")
+STAMP = ".complete"
+UNFINISHED = "unfinished"
+"""A file that says that an environment is ours, but not whole."""
 
 
 def ensure(dev: bool = False) -> Path:
     """The Python of a complete environment. Exits with a sentence where one cannot be made."""
-    python = FOLDER / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     try:
-        if not _is_stamped(LOCK):
-            _make(python)
+        if not (_is_stamped(LOCK) and PYTHON.exists()):
+            _make()
         if dev and not _is_stamped(DEV):
             print("Installing what the tests need …", flush=True)
-            _pip(python, "-r", DEV, "-c", LOCK)
+            _pip("-r", DEV, "-c", LOCK)
             _stamp(DEV)
     except OSError as error:
         sys.exit(f"The environment could not be made: {error}.\nThe folder {ROOT} must be writable, with about 6 GB free.")
-    except subprocess.CalledProcessError:
+    except subprocess.CalledProcessError as error:
         sys.exit(
-            "The environment could not be made: pip failed, see above.\n"
-            "The first run needs a network and about 6 GB of disk; later ones need neither. Run the same command again."
+            f"The environment could not be made: this command failed, see above.\n  {' '.join(map(str, error.cmd))}\n"
+            "The first run needs a network, about 6 GB of disk, and a Python with its module venv. Run the same command again."
         )
     except KeyboardInterrupt:
         sys.exit("\nStopped. The next run starts the installation again.")
-    return python
+    return PYTHON
 
 
-def _make(python: Path) -> None:
+def _make() -> None:
+    interpreter = _interpreter()
+    if FOLDER.exists():
+        if not any(FOLDER.glob(f"*{STAMP}")) and not (FOLDER / UNFINISHED).exists():
+            sys.exit(f"{FOLDER} was not made by this project. Move it away, or remove it, and run the same command again.")
+        (FOLDER / UNFINISHED).touch()
+        for stamp in FOLDER.glob(f"*{STAMP}"):
+            stamp.unlink()
+        shutil.rmtree(FOLDER)
     print(f"Making the environment {FOLDER}. This happens once and takes some minutes.", flush=True)
-    shutil.rmtree(FOLDER, ignore_errors=True)
-    subprocess.run([*_interpreter(), "-m", "venv", str(FOLDER)], check=True)
+    FOLDER.mkdir()
+    (FOLDER / UNFINISHED).touch()
+    subprocess.run([*interpreter, "-m", "venv", str(FOLDER)], check=True)
     torch = [line for line in LOCK.read_text().splitlines() if line.startswith("torch==")]
     print("1 of 2: torch …", flush=True)
-    _pip(python, *torch, "-c", LOCK)
+    _pip(*torch, "-c", LOCK)
     print("2 of 2: everything else …", flush=True)
-    _pip(python, "--no-deps", "-r", LOCK)
+    _pip("--no-deps", "-r", LOCK)
     _stamp(LOCK)
+    (FOLDER / UNFINISHED).unlink()
 
 
 def _interpreter() -> list[str]:
     """A Python that the lock holds for: the one that runs this, else one that is installed beside it."""
     if ".".join(map(str, sys.version_info[:2])) in PYTHONS:
-        return [sys.executable]
+        return [getattr(sys, "_base_executable", sys.executable)]  # not one of a virtual environment, least of all of ours
     for version in PYTHONS:
         if found := shutil.which(f"python{version}"):
             return [found]
         if (
-            os.name == "nt"
+            shutil.which("py")
             and subprocess.run(["py", f"-{version}", "-c", ""], capture_output=True, check=False).returncode == 0
         ):
             return ["py", f"-{version}"]
@@ -75,13 +88,13 @@ def _interpreter() -> list[str]:
     )
 
 
-def _pip(python: Path, *arguments: str | Path) -> None:
+def _pip(*arguments: str | Path) -> None:
     quiet = ["--quiet", "--disable-pip-version-check", "--no-input"]
-    subprocess.run([str(python), "-m", "pip", "install", *quiet, *map(str, arguments)], check=True)
+    subprocess.run([str(PYTHON), "-m", "pip", "install", *quiet, *map(str, arguments)], check=True)
 
 
 def _stamp_file(requirements: Path) -> Path:
-    return FOLDER / f"{requirements.parent.name}-{requirements.stem}.complete"
+    return FOLDER / f"{requirements.parent.name}-{requirements.stem}{STAMP}"
 
 
 def _is_stamped(requirements: Path) -> bool:
@@ -97,9 +110,11 @@ def _digest(requirements: Path) -> str:
     return hashlib.sha256(requirements.read_bytes()).hexdigest()
 
 
-def main(arguments: Sequence[str]) -> None:
-    print(ensure(dev="--dev" in arguments))
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m demo.environment", description="Makes .venv, and prints its Python.")
+    parser.add_argument("--dev", action="store_true", help="with what tests and lint need")
+    print(ensure(parser.parse_args().dev))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

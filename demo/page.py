@@ -42,7 +42,7 @@ def build() -> gr.Blocks:
         try:
             processed = run(StableDiffusionProcessingTxt2Img(**named), "txt2img", [0, *values[len(fields) :]])
         except Exception as error:
-            raise gr.Error(str(error)) from error
+            raise gr.Error(getattr(error, "detail", "") or str(error)) from error
         shown = [getattr(picture, "already_saved_as", None) or picture for picture in processed.images]
         return shown, f"{processed.info}\n{processed.comments}".strip()
 

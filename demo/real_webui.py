@@ -31,12 +31,14 @@ def python_of(webui: Path) -> Path:
 
 
 def lay_out(data_dir: Path, extensions: Iterable[Path], settings: Mapping[str, Any]) -> None:
-    """Prepares a folder for `--data-dir`: extensions linked under their own names, settings as config.json."""
+    """Prepares a folder for `--data-dir`: extensions linked under their own names, settings on top of those in config.json."""
     links = data_dir / "extensions"
     links.mkdir(parents=True, exist_ok=True)
     for extension in extensions:
         _link(links / extension.name, extension)
-    (data_dir / "config.json").write_text(json.dumps(dict(settings)), encoding="utf-8")
+    config = data_dir / "config.json"
+    known = json.loads(config.read_text(encoding="utf-8")) if config.exists() else {}
+    config.write_text(json.dumps({**known, **settings}, indent=4), encoding="utf-8")
 
 
 def command(webui: Path, data_dir: Path, ckpt_dir: Path, *more: str) -> list[str]:
@@ -57,13 +59,15 @@ def run_with_demo(webui: Path, checkpoint: Path, motion_module: Path) -> int:
     data_dir = ROOT / "demo" / "data" / "webui"
     settings = {"sd_model_checkpoint": checkpoint.name, "animatediff_model_path": str(motion_module.parent)}
     lay_out(data_dir, [ROOT], settings)
-    more = ["--autolaunch"] if _has_gpu(webui) else ["--autolaunch", *ON_CPU]
+    more = ["--autolaunch"] if _has_cuda(webui) else ["--autolaunch", *ON_CPU]
     return subprocess.run(command(webui, data_dir, checkpoint.parent, *more), cwd=webui, check=False).returncode
 
 
 def _link(link: Path, target: Path) -> None:
-    if link.exists():
+    if link.resolve() == target.resolve():
         return
+    if link.is_symlink():  # to where the project was before
+        link.unlink()
     try:
         link.symlink_to(target, target_is_directory=True)
     except OSError:  # Windows grants symbolic links to administrators alone, but junctions to everyone
@@ -74,6 +78,6 @@ def _link(link: Path, target: Path) -> None:
         _winapi.CreateJunction(str(target), str(link))
 
 
-def _has_gpu(webui: Path) -> bool:
-    question = "import sys, torch; sys.exit(not (torch.cuda.is_available() or torch.backends.mps.is_available()))"
+def _has_cuda(webui: Path) -> bool:
+    question = "import sys, torch; sys.exit(not torch.cuda.is_available())"
     return subprocess.run([python_of(webui), "-c", question], check=False).returncode == 0

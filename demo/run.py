@@ -7,8 +7,8 @@ import os
 import re
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from demo.environment import ROOT
 
@@ -19,46 +19,45 @@ MEANINGLESS = (
 )
 
 
-def main(arguments: list[str] | None = None) -> int:
+class Refused(Exception):
+    """The request cannot be met. The text is for the user."""
+
+
+def main(arguments: list[str]) -> int:
     options = read_options(arguments)
     try:
+        checkpoint, motion_module = files_of(options)
         if options.webui:
             from demo.real_webui import run_with_demo
 
-            return run_with_demo(options.webui, *files_of(options))
-        start_host(*files_of(options))
+            return run_with_demo(options.webui, checkpoint, motion_module)
+        start_host(checkpoint, motion_module)
         if options.page:
             from demo.server import serve
 
             serve(options.port, open_browser=True)
         else:
-            print(make_clip(options))
+            print(make_clip(options, motion_module.name))
             print("The same with a page: python -m demo --page")
     except KeyboardInterrupt:
         print("\nStopped.")
         return 130
-    except OSError as error:
-        print(f"The demo could not go on: {error}.\nIt writes to {ROOT / 'demo'} and to what OUT names.", file=sys.stderr)
-        return 1
-    except Refused as error:
-        print(error, file=sys.stderr)
+    except (OSError, ValueError, Refused) as error:
+        print(f"The demo could not go on: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-class Refused(Exception):
-    """The request cannot be met. The text is for the user."""
-
-
-def read_options(arguments: list[str] | None) -> argparse.Namespace:
+def read_options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m demo", description="AnimateDiff without a WebUI: writes one clip as GIF.")
-    parser.add_argument("--prompt", default=os.environ.get("PROMPT") or "a boat on a lake", help="also as PROMPT=…")
-    parser.add_argument("--out", type=Path, default=os.environ.get("OUT") or None, help="the GIF to write; also as OUT=…")
+    prompt, out = (os.environ.get(name) or None for name in ("DEMO_PROMPT", "DEMO_OUT"))
+    parser.add_argument("--prompt", default=prompt or "a boat on a lake", help="make demo: PROMPT=…")
+    parser.add_argument("--out", type=Path, default=out, help="the GIF to write; make demo: OUT=…")
     parser.add_argument("--checkpoint", type=Path, help="an SD 1.x checkpoint instead of random weights")
     parser.add_argument("--motion-module", type=Path, help="the motion module for that checkpoint")
-    parser.add_argument("--frames", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--size", type=int, help="width and height in pixels")
+    parser.add_argument("--frames", type=_whole_number(1), default=16)
+    parser.add_argument("--steps", type=_whole_number(2), default=20)
+    parser.add_argument("--size", type=_whole_number(64, step=8), help="width and height in pixels")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--page", action="store_true", help="open a page instead of writing a clip")
     parser.add_argument("--port", type=int, help="of the page; without it, the first that is free")
@@ -68,12 +67,23 @@ def read_options(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if bool(options.checkpoint) != bool(options.motion_module):
         parser.error("--checkpoint and --motion-module go together: a motion module fits one kind of checkpoint")
-    for file in (options.checkpoint, options.motion_module):
-        if file and not file.is_file():
-            parser.error(f"{file} is not there")
+    for file in filter(None, (options.checkpoint, options.motion_module)):
+        if not file.is_file() or file.suffix not in (".safetensors", ".ckpt"):
+            parser.error(f"{file} is not a .safetensors or .ckpt file that is there")
     if options.out and options.out.suffix.lower() != ".gif":
         parser.error(f"{options.out} must end in .gif")
     return options
+
+
+def _whole_number(least: int, step: int = 1) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        number = int(text)
+        if number < least or number % step:
+            multiple = f", and a multiple of {step}" if step > 1 else ""
+            raise argparse.ArgumentTypeError(f"it must be {least} or more{multiple}")
+        return number
+
+    return read
 
 
 def files_of(options: argparse.Namespace) -> tuple[Path, Path]:
@@ -98,41 +108,27 @@ def start_host(checkpoint: Path, motion_module: Path) -> None:
     host.start(ROOT / "demo" / "data", checkpoint.parent, settings)
 
 
-def make_clip(options: argparse.Namespace) -> str:
+def make_clip(options: argparse.Namespace, motion_module: str) -> str:
     """Writes the GIF. Returns what to tell the user."""
     from modules.processing import StableDiffusionProcessingTxt2Img
 
     from demo import host
-    from demo.server import generate
+    from demo.server import HTTPException, generate, script_arguments
 
     out = options.out or free_name(options.prompt, options.seed)
     out.parent.mkdir(parents=True, exist_ok=True)
     side = options.size or host.default_size()
     picture = {"prompt": options.prompt, "width": side, "height": side, "steps": options.steps, "seed": options.seed}
     p = StableDiffusionProcessingTxt2Img(**picture, sampler_name="DDIM", do_not_save_samples=True)
+    animation = {"enable": True, "model": motion_module, "video_length": options.frames, "format": ["GIF"]}
     started = time.monotonic()
-    processed = generate_or_refuse(generate, p, animatediff(options))
+    try:
+        processed = generate(p, "txt2img", script_arguments("txt2img", {"AnimateDiff": {"args": [animation]}}))
+    except HTTPException as error:
+        raise Refused(error.detail) from error
     processed.images[0].save(out)
     seconds = time.monotonic() - started
     return f"{options.frames} frames of {side}x{side} in {seconds:.0f} seconds: {out.absolute()}"
-
-
-def generate_or_refuse(generate: Any, p: Any, arguments: dict[str, Any]) -> Any:
-    from animatediff.scope import AnimateDiffError
-    from demo.server import script_arguments
-
-    try:
-        return generate(p, "txt2img", script_arguments("txt2img", {"AnimateDiff": {"args": [arguments]}}))
-    except AnimateDiffError as error:
-        raise Refused(str(error)) from error
-
-
-def animatediff(options: argparse.Namespace) -> dict[str, Any]:
-    """The extension's part of the request."""
-    from animatediff import library
-
-    name = options.motion_module.name if options.motion_module else library.names()[0]
-    return {"enable": True, "model": name, "video_length": options.frames, "format": ["GIF"]}
 
 
 def free_name(prompt: str, seed: int) -> Path:
@@ -143,4 +139,4 @@ def free_name(prompt: str, seed: int) -> Path:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

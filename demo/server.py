@@ -33,7 +33,7 @@ def serve(port: int | None, api_auth: str | None = None, open_browser: bool = Fa
 
     vars(shared.cmd_opts).update(api_auth=api_auth)
     blocks = page.build()
-    allowed = [shared.cmd_opts.data_dir, shared.opts.outdir_txt2img_samples]
+    allowed = [shared.cmd_opts.data_dir, samples_folder("txt2img")]
     app, url, _ = blocks.queue().launch(
         server_name="127.0.0.1",
         server_port=port,
@@ -44,7 +44,7 @@ def serve(port: int | None, api_auth: str | None = None, open_browser: bool = Fa
     )
     add_routes(app)
     script_callbacks.call("app_started", blocks, app)
-    print(f"Running on {url}\nStartup time: ready. Stop with Ctrl-C.", flush=True)
+    print(f"Running on {url} until Ctrl-C is pressed.", flush=True)
     try:
         while True:
             time.sleep(3600)
@@ -142,20 +142,16 @@ def _answer(request: dict[str, Any], kind: Any, tab: str) -> Any:
     try:
         return _generate(request, kind, tab)
     except HTTPException as error:
-        status, detail = error.status_code, error.detail
+        return JSONResponse({"error": "HTTPException", "detail": error.detail, "errors": ""}, error.status_code)
     except Exception as error:
         traceback.print_exc()
-        status, detail = 500, ""
-        return JSONResponse({"error": type(error).__name__, "detail": detail, "errors": str(error)}, status)
-    return JSONResponse({"error": "HTTPException", "detail": detail, "errors": ""}, status)
+        return JSONResponse({"error": type(error).__name__, "detail": "", "errors": str(error)}, 500)
 
 
 def _generate(request: dict[str, Any], kind: Any, tab: str) -> dict[str, Any]:
-    asked = [what for name, what in NOT_HERE.items() if request.get(name)]
-    if "<lora:" in str(request.get("prompt")):
-        asked.append("LoRAs")
-    if asked:
-        raise HTTPException(422, f"The embedded host has no {' and no '.join(asked)}. Use the WebUI for it.")
+    for name, what in NOT_HERE.items():
+        if request.get(name):
+            raise _not_here(what)
     known = {field.name for field in dataclasses.fields(kind) if field.init}
     values = {name: value for name, value in request.items() if name in known and value is not None}
     values["do_not_save_samples"] = values["do_not_save_grid"] = not request.get("save_images", False)
@@ -168,9 +164,11 @@ def generate(p: Any, tab: str, arguments: list[Any], is_api: bool = False) -> An
     """Runs one request, alone."""
     from modules import call_queue, devices, processing, shared
 
+    if "<lora:" in f"{p.prompt}{p.negative_prompt}":
+        raise _not_here("LoRAs")
     with call_queue.queue_lock, closing(p):
         p.is_api, p.scripts, p.script_args = is_api, _runners()[tab], tuple(arguments)
-        p.outpath_samples = str(Path(shared.cmd_opts.data_dir, getattr(shared.opts, f"outdir_{tab}_samples")))
+        p.outpath_samples = samples_folder(tab)
         shared.state.begin(tab)
         if devices.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
@@ -178,6 +176,17 @@ def generate(p: Any, tab: str, arguments: list[Any], is_api: bool = False) -> An
             return processing.process_images(p)
         finally:
             shared.state.end()
+
+
+def samples_folder(tab: str) -> str:
+    """Where the pictures of a tab go: the setting, below the data folder where it is relative."""
+    from modules import shared
+
+    return str(Path(shared.cmd_opts.data_dir, getattr(shared.opts, f"outdir_{tab}_samples")))
+
+
+def _not_here(what: str) -> HTTPException:
+    return HTTPException(422, f"The embedded host has no {what}. Use the WebUI for it.")
 
 
 def script_arguments(tab: str, alwayson: dict[str, Any]) -> list[Any]:
@@ -214,7 +223,7 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--ckpt-dir", type=Path, required=True)
     parser.add_argument("--port", type=int)
-    parser.add_argument("--api-auth")
+    parser.add_argument("--api-auth", help="USER:PASSWORD for the routes of extensions; those of the host itself stay open")
     parser.add_argument("--no-half", action="store_true", help="single precision on CUDA too")
     options = parser.parse_args()
     host.start(options.data_dir.absolute(), options.ckpt_dir.absolute(), no_half=options.no_half)

@@ -15,9 +15,10 @@ import json
 import math
 import os
 import re
+import shutil
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from demo.clip import TEXT_LENGTH, VOCABULARY, write_text_folder
+from demo.clip import text_config, write_text_folder
 
 RECIPE = "1"
 """Raise it with every change that alters a file: a cache made by another recipe is made anew."""
@@ -186,19 +187,7 @@ def vae_params() -> dict:
 
 def text_params(size: Size) -> dict:
     """Arguments of the text encoder."""
-    return {
-        "model_type": "clip_text_model",
-        "vocab_size": VOCABULARY,
-        "hidden_size": size.text_width,
-        "intermediate_size": 4 * size.text_width,
-        "num_hidden_layers": TEXT_LAYERS,
-        "num_attention_heads": size.text_heads,
-        "max_position_embeddings": TEXT_LENGTH,
-        "hidden_act": "quick_gelu",
-        "bos_token_id": 0,
-        "eos_token_id": 2,
-        "pad_token_id": 1,
-    }
+    return text_config(size.text_width, size.text_heads, TEXT_LAYERS)
 
 
 def checkpoint_shapes(size: Size) -> Shapes:
@@ -393,17 +382,14 @@ def write_motion_modules(cache: Path) -> None:
     )
 
 
-def made_files(cache: Path) -> Iterable[Path]:
-    """The weight files that a cache holds."""
-    return (path for folder in ("checkpoints", "motion", "lora") for path in (cache / folder).glob("*"))
-
-
 def drop_other_recipe(cache: Path) -> None:
-    """Empties a cache that was made by another version of this file."""
+    """Empties a cache that was made by another version of this file. Raises FileExistsError where a folder is no such cache."""
     stamp = cache / "recipe.txt"
-    if not stamp.exists() or stamp.read_text() != RECIPE:
-        for path in made_files(cache):
-            path.unlink()
+    if not stamp.exists() and cache.exists() and any(cache.iterdir()):
+        raise FileExistsError(f"{cache} holds other files already")
+    if stamp.exists() and stamp.read_text() != RECIPE:
+        for folder in ("checkpoints", "motion", "lora"):
+            shutil.rmtree(cache / folder, ignore_errors=True)
     cache.mkdir(parents=True, exist_ok=True)
     stamp.write_text(RECIPE)
 
@@ -429,7 +415,7 @@ def make_demo_weights(folder: Path) -> tuple[Path, Path]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="folder to make the files in; what exists is kept")
+    parser.add_argument("folder", type=Path, help="an empty folder, or one that this has filled before")
     folder = parser.parse_args().folder
     try:
         make_weights(folder)

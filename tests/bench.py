@@ -61,7 +61,10 @@ def main() -> None:
     on_cuda = options.host == "embedded" and torch.cuda.is_available()
     subprocess.run([sys.executable, "-m", "demo.weights", weights_dir()], cwd=ROOT, check=True)
     more = ["--no-half"] if options.fp32 and on_cuda else []
-    with HOSTS[options.host](Path(tempfile.mkdtemp()), [options.extension], more, options=SETTINGS) as server:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        HOSTS[options.host](Path(folder), [options.extension.resolve()], more, options=SETTINGS) as server,
+    ):
         measured = measure(server, requests_of(options), options.rounds, peak_on_cuda if on_cuda else peak_on_cpu)
     device = torch.cuda.get_device_name() if on_cuda else f"CPU, {torch.get_num_threads()} threads"
     precision = "fp16" if on_cuda and not options.fp32 else "fp32"
@@ -85,7 +88,8 @@ def measure(
     measured: dict[str, list[tuple[float, float]]] = {kind: [] for kind in requests}
     for round_number in range(rounds + 1):
         for kind, request in requests.items():
-            reset_peak_on_cpu(server)
+            if peak is peak_on_cpu:
+                reset_peak_on_cpu(server)
             seconds = [timed(server, {**request, "steps": steps}) for steps in (SHORT, LONG)]
             if round_number:
                 measured[kind].append(((seconds[1] - seconds[0]) / (LONG - SHORT), peak(server)))

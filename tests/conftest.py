@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 # The networks of these tests are tiny: threads cost them more than they bring, above all where cores are busy.
 torch.set_num_threads(1)
 
-WEBUI_ONLY = "webui_only(reason): the embedded host cannot run it, because …"
+WEBUI_ONLY = "webui_only(reason): does not run on the embedded host, because …"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -144,9 +144,13 @@ MUTATIONS = (
 
 
 def main(wanted: str = "") -> int:
-    unseen = [mutation.name for mutation in MUTATIONS if wanted in mutation.name and not is_seen(mutation)]
-    for name in unseen:
-        print(f"NOT SEEN: {name}")
+    mutations = [mutation for mutation in MUTATIONS if wanted in mutation.name]
+    if not mutations:
+        sys.exit(f"There is no mutation {wanted!r}.")
+    for tests in sorted({mutation.tests for mutation in mutations}):
+        if failed := failure_of(tests):
+            sys.exit(f"Without any fault {tests} fails already: {failed}")
+    unseen = [mutation.name for mutation in mutations if not is_seen(mutation)]
     return bool(unseen)
 
 
@@ -159,31 +163,28 @@ def tree() -> list[str]:
 
 def is_seen(mutation: Mutation) -> bool:
     """Whether a test fails on a copy of the tree that has the fault."""
+    failed = failure_of(mutation.tests, mutation)
+    print(f"{'seen' if failed else 'NOT SEEN'}: {mutation.name} {failed[:160]}", flush=True)
+    return bool(failed)
+
+
+def failure_of(tests: str, mutation: Mutation | None = None) -> str:
+    """The first test that fails on a copy of the tree, mutated or not; empty where none does."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / ROOT.name
         for name in tree():
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, copy / name)
-        file = copy / mutation.file
-        text = file.read_text()
-        assert text.count(mutation.old) == 1, f"{mutation.name}: the code to change is not in {mutation.file} once"
-        file.write_text(text.replace(mutation.old, mutation.new))
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-x",
-            "-q",
-            "--no-header",
-            "-p",
-            "no:cacheprovider",
-            f"tests/{mutation.tests}",
-        ]
+        if mutation:
+            file = copy / mutation.file
+            text = file.read_text()
+            assert text.count(mutation.old) == 1, f"{mutation.name}: the code to change is not in {mutation.file} once"
+            file.write_text(text.replace(mutation.old, mutation.new))
+        options = ["-x", "-q", "--no-header", "-p", "no:cacheprovider"]
+        command = [sys.executable, "-m", "pytest", *options, f"tests/{tests}"]
         run = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False)
     assert run.returncode in (0, 1), run.stdout + run.stderr
-    failed = next((line for line in run.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))), "")
-    print(f"{'seen' if run.returncode else 'NOT SEEN'}: {mutation.name} {failed[:160]}", flush=True)
-    return run.returncode == 1
+    return next((line for line in run.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))), "")
 
 
 if __name__ == "__main__":

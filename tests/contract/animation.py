@@ -46,10 +46,6 @@ def difference(first: np.ndarray, second: np.ndarray) -> int:
     return int(np.abs(first.astype(np.int16) - second.astype(np.int16)).max())
 
 
-def mean_difference(first: np.ndarray, second: np.ndarray) -> float:
-    return float(np.abs(first.astype(np.int16) - second.astype(np.int16)).mean())
-
-
 @contextmanager
 def recording(server: Server) -> Iterator[dict[str, Any]]:
     """What the probe records while open; filled in at the end."""

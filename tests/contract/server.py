@@ -3,7 +3,7 @@
     with WebUI(data_dir=tmp, weights=cache, extensions=[repository]) as server:
         answer = server.txt2img(prompt="a dog", steps=2)
 
-`WebUI` is the real one at $WEBUI_DIR, else at ~/stable-diffusion-host. `EmbeddedHost` is that of the folder `demo`.
+`WebUI` is the real one at $WEBUI_DIR, else at ~/stable-diffusion-webui. `EmbeddedHost` is that of the folder `demo`.
 """
 
 from __future__ import annotations
@@ -214,13 +214,14 @@ class WebUI(Server):
     def run_installers(self) -> None:
         """Through the WebUI's own code for it: the flag that keeps it from checking its packages skips this too."""
         python = str(real_webui.python_of(self.folder))
-        self._run([python, "-c", RUN_INSTALLERS, "--data-dir", str(self.data_dir)]).wait()
+        if self._run([python, "-c", RUN_INSTALLERS, "--data-dir", str(self.data_dir)]).wait():
+            raise ServerError(f"An extension's install.py failed.\n{self._log_tail()}")
 
 
 class EmbeddedHost(Server):
     """That of the folder `demo`, in the environment of the tests."""
 
-    ready_lines = ("Startup time:",)
+    ready_lines = ("Running on http",)
     folder = REPOSITORY
 
     def command(self) -> list[str]:

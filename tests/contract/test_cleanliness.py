@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from animation import animate, frames_of, mean_difference, recording
-from pictures import decode, encode, gradient, pictures_of
+from animation import animate, frames_of, recording
+from pictures import decode, encode, gradient, mean_difference, pictures_of
 
 LOOPBACK = {"script_name": "loopback", "script_args": [3, 0.5, "Linear", "None"]}
 SEEDS = {
@@ -136,7 +136,7 @@ def test_postprocess_with_an_empty_result_loses_nothing(host):
     assert host.get("/probe/v1/nested").json()["error"] is None
 
 
-@pytest.mark.webui_only("it has no scripts that are chosen by name")
+@pytest.mark.webui_only("the embedded host has no scripts that are chosen by name")
 def test_loopback_makes_one_video_after_another(host):
     start = {"init_images": [encode(gradient())], "denoising_strength": 0.5}
     with recording(host) as record:
@@ -148,7 +148,7 @@ def test_loopback_makes_one_video_after_another(host):
     assert {call["rows"] for run in record["sampler_runs"] for call in run["denoiser_calls"]} == {8}
 
 
-@pytest.mark.webui_only("it has no scripts that are chosen by name")
+@pytest.mark.webui_only("the embedded host has no scripts that are chosen by name")
 def test_xyz_over_seeds_is_the_same_as_each_alone(host):
     answer = host.txt2img(**animate(), **SEEDS)
     cells = answer.json()["images"][-3:]

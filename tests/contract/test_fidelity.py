@@ -38,7 +38,7 @@ def request_of(family, sampler):
 
 ON_BOTH_HOSTS = [("v1", "DDIM"), ("v2", "Euler a"), ("v3", "DPM++ 2M")]
 IN_THE_WEBUI = [(family, sampler) for family in ("v1", "v2", "v3") for sampler in SAMPLERS]
-at_length = pytest.mark.webui_only("at full size each family and each sampler once is enough for it")
+at_length = pytest.mark.webui_only("at full size each family and each sampler once is enough outside the WebUI")
 
 
 @pytest.mark.parametrize(

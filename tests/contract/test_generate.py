@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from animation import LAYERS, animate, files_of, frames_of, info_of, mean_difference, recording, unet_calls
-from pictures import encode, gradient
+from animation import LAYERS, animate, files_of, frames_of, info_of, recording, unet_calls
+from pictures import encode, gradient, mean_difference
 from PIL import Image
 from server import Server
 
@@ -97,7 +97,7 @@ def test_img2img_is_noised_by_the_schedule_of_the_module(host):
     assert run["denoiser_calls"][0]["noise_level"] == pytest.approx(float(ANIMATEDIFF.sigmas()[666]), rel=1e-5)
 
 
-@pytest.mark.webui_only("it has no inpainting")
+@pytest.mark.webui_only("the embedded host has no inpainting")
 @pytest.mark.parametrize("whole_picture", [True, False])
 def test_inpainting_with_one_mask_keeps_what_is_outside(host, whole_picture):
     request = {**IMG2IMG, "mask": encode(MASK), "inpaint_full_res": not whole_picture, "mask_blur": 0, "inpainting_fill": 1}
@@ -151,7 +151,7 @@ def test_a_refiner_of_the_same_family_is_animated_too(host, first, second):
     assert_own_schedule(host, second)
 
 
-@pytest.mark.webui_only("it has no LoRAs")
+@pytest.mark.webui_only("the embedded host has no LoRAs")
 def test_a_lora_acts_as_in_pictures(host):
     with_lora = frames_of(host.txt2img(**animate(), prompt="a cat <lora:lora_tiny:1>"))
     assert mean_difference(with_lora, frames_of(host.txt2img(**animate()))) > 3
@@ -194,8 +194,9 @@ def test_no_file_is_left_where_none_was_asked_for(host):
 
 def test_frames_can_go_where_the_webui_saves_pictures(host):
     request = {**animate(format=["GIF", "PNG"], video_length=3), "steps": 1, "save_images": True}
+    before = set(host.data_dir.rglob("txt2img-images/*/*.png"))
     answer = host.txt2img(**request, override_settings={"animatediff_save_to_custom": False})
     files = info_of(answer)["extra_generation_params"]["AnimateDiff files"]
     assert [Path(file).suffix for file in files] == [".gif"]
-    newest = sorted(host.data_dir.rglob("txt2img-images/*/*.png"), key=lambda file: file.stat().st_mtime)
-    assert len([file for file in newest if "AnimateDiff" not in file.parts]) >= 3
+    new = set(host.data_dir.rglob("txt2img-images/*/*.png")) - before
+    assert len(new) == 3 and not any("AnimateDiff" in file.parts for file in new)

@@ -9,7 +9,7 @@ from animation import animate, difference, frames_of
 from pictures import encode, gradient
 from server import PROBE, REPOSITORY, EmbeddedHost
 
-pytestmark = pytest.mark.webui_only("it is held against the WebUI there")
+pytestmark = pytest.mark.webui_only("there the embedded host is held against the WebUI")
 
 HIRES = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "denoising_strength": 0.6}
 REFINER = {"refiner_checkpoint": "tiny-b.safetensors", "refiner_switch_at": 0.3}

@@ -30,7 +30,7 @@ def test_another_animatediff_is_noticed_before_anything_is_imported(start_host, 
     assert "Another AnimateDiff extension is enabled: sd-webui-animatediff" in page_of(server)
     assert "animatediff" not in server.get("/sdapi/v1/scripts").json()["txt2img"]
     assert server.txt2img(steps=1).ok
-    assert "Traceback" not in server.log_text().split("Startup time")[1]
+    assert "Traceback" not in server.log_text()
     server.stop()
 
 
@@ -44,7 +44,7 @@ def test_an_empty_folder_says_what_to_get_and_offers_the_neighbours(start_host, 
     server.stop()
 
 
-@pytest.mark.webui_only("its page has no img2img tab")
+@pytest.mark.webui_only("the embedded host's page has no img2img tab")
 def test_the_panel_is_in_both_tabs_under_its_old_names(host):
     page = page_of(host)
     for tab in ("txt2img", "img2img"):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from animation import LONG, animate, difference, frames_of, mean_difference, recording, unet_calls
+from animation import LONG, animate, difference, frames_of, recording, unet_calls
+from pictures import mean_difference
 
 
 def options(**values):
@@ -72,7 +73,7 @@ def test_steps_without_the_negative_prompt_are_as_without_the_extension(host, se
         assert rows[0] == rows[1]
 
 
-@pytest.mark.webui_only("it has no scripts that are chosen by name")
+@pytest.mark.webui_only("the embedded host has no scripts that are chosen by name")
 def test_a_script_with_prompts_of_its_own_is_refused(host):
     matrix = {"script_name": "prompt matrix", "script_args": [False, False, "positive", "comma", 0]}
     answer = host.txt2img(**animate(), **matrix, prompt="a|b|c")

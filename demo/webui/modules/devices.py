@@ -15,8 +15,3 @@ dtype = torch.float16 if device.type == "cuda" and not cmd_opts.no_half else tor
 
 def autocast() -> AbstractContextManager[None]:
     return torch.autocast(device.type) if dtype == torch.float16 else contextlib.nullcontext()
-
-
-def torch_gc() -> None:
-    if device.type == "cuda":
-        torch.cuda.empty_cache()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from modules import script_callbacks, shared
 
 VERSION = "v1.10.1"
-_ENTRY = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
+NEEDS_QUOTES = set(",:\n")
 
 
 class PasteField(NamedTuple):
@@ -22,37 +22,58 @@ class PasteField(NamedTuple):
 
 def create_infotext(p: Any, index: int) -> str:
     """Prompt, negative prompt, and one line of settings, for one picture of the running batch."""
-    prompts, negatives, seeds = (
-        getattr(p, name, None) or getattr(p, f"all_{name}") for name in ("prompts", "negative_prompts", "seeds")
-    )
+
+    def of_picture(name: str) -> Any:
+        return (getattr(p, name, None) or getattr(p, f"all_{name}"))[index]
+
     entries = {
         "Steps": p.steps,
         "Sampler": p.sampler_name,
         "Schedule type": p.scheduler or "Automatic",
         "CFG scale": p.cfg_scale,
-        "Seed": seeds[index],
+        "Seed": of_picture("seeds"),
         "Size": f"{p.width}x{p.height}",
         "Model": shared.sd_model.sd_checkpoint_info.name_for_extra,
         **p.extra_generation_params,
         "Version": VERSION,
     }
-    settings = ", ".join(f"{name}: {_quoted(value)}" for name, value in entries.items() if value is not None)
-    negative = f"\nNegative prompt: {negatives[index]}" if negatives[index] else ""
-    return f"{prompts[index]}{negative}\n{settings}"
+    settings = ", ".join(f"{name}: {_as_entry(value)}" for name, value in entries.items() if value is not None)
+    negative = of_picture("negative_prompts")
+    return "\n".join([of_picture("prompts"), *([f"Negative prompt: {negative}"] if negative else []), settings])
 
 
 def parse_generation_parameters(infotext: str) -> dict[str, Any]:
     """The entries of an infotext, after extensions have had their say."""
-    *lines, settings = infotext.strip().split("\n")
-    if len(_ENTRY.findall(settings)) < 3:
-        lines, settings = [*lines, settings], ""
-    prompt, _, negative = "\n".join(lines).partition("\nNegative prompt: ")
+    text, _, settings = infotext.strip().rpartition("\n")
+    if not settings.startswith("Steps: "):
+        text, settings = infotext.strip(), ""
+    prompt, _, negative = text.partition("\nNegative prompt: ")
     results: dict[str, Any] = {"Prompt": prompt, "Negative prompt": negative}
-    results |= {name: json.loads(value) if value.startswith('"') else value for name, value in _ENTRY.findall(settings)}
+    for entry in _entries(settings):
+        name, _, value = entry.partition(": ")
+        results[name] = json.loads(value) if value.startswith('"') else value
     script_callbacks.call("infotext_pasted", infotext, results)
     return results
 
 
-def _quoted(value: Any) -> str:
+def _as_entry(value: Any) -> str:
+    """Text that could be taken for the end of its entry goes in quotes."""
     text = str(value)
-    return json.dumps(text, ensure_ascii=False) if re.search(r"[,:\n]", text) else text
+    return json.dumps(text, ensure_ascii=False) if NEEDS_QUOTES & set(text) else text
+
+
+def _entries(settings: str) -> Iterator[str]:
+    """The parts between commas that stand outside quotes."""
+    start, quoted, escaped = 0, False, False
+    for position, character in enumerate(settings):
+        if escaped:
+            escaped = False
+        elif character == "\\":
+            escaped = quoted
+        elif character == '"':
+            quoted = not quoted
+        elif character == "," and not quoted:
+            yield settings[start:position].strip()
+            start = position + 1
+    if rest := settings[start:].strip():
+        yield rest

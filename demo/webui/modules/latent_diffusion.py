@@ -54,7 +54,8 @@ class LatentDiffusion(nn.Module):
         self.scale_factor = config["scale_factor"]
         ends = config["linear_start"] ** 0.5, config["linear_end"] ** 0.5
         betas = torch.linspace(*ends, config["timesteps"], dtype=torch.float64) ** 2
-        self.register_buffer("alphas_cumprod", torch.cumprod(1 - betas, dim=0).float())
+        self.trained_alphas_cumprod = torch.cumprod(1 - betas, dim=0).float()
+        self.register_buffer("alphas_cumprod", self.trained_alphas_cumprod.clone())
 
     @property
     def device(self) -> torch.device:

@@ -10,12 +10,11 @@ from typing import Any
 class OptionInfo:
     """One setting: its default, and how the settings page would show it."""
 
-    def __init__(self, default: Any = None, label: str = "", component: Any = None, component_args: Any = None, **facts: Any):
+    def __init__(self, default: Any = None, label: str = "", component: Any = None, component_args: Any = None, **_: Any):
         self.default = default
         self.label = label
         self.component = component
         self.component_args = component_args
-        self.section = facts.get("section")
 
     def info(self, _text: str) -> OptionInfo:
         return self
@@ -52,9 +51,6 @@ class Options:
 
     def add_option(self, key: str, info: OptionInfo) -> None:
         self.data_labels[key] = info
-
-    def get_default(self, key: str) -> Any:
-        return self.data_labels[key].default
 
     def load(self, filename: str) -> None:
         if Path(filename).is_file():

@@ -117,7 +117,7 @@ class StableDiffusionProcessingTxt2Img(StableDiffusionProcessing):
         if not self.enable_hr:
             return
         if self.hr_upscaler not in {**HIRES_LATENT_MODES, **HIRES_PICTURE_MODES}:
-            raise ValueError(f"could not find upscaler named {self.hr_upscaler}")
+            raise ValueError(f"The embedded host has no upscaler {self.hr_upscaler!r}.")
         self.extra_generation_params |= {
             "Denoising strength": self.denoising_strength,
             "Hires upscale": self.hr_scale,
@@ -138,7 +138,7 @@ class StableDiffusionProcessingTxt2Img(StableDiffusionProcessing):
         self.is_hr_pass = True
         height, width = (int(side * self.hr_scale) // LATENT_SIDE for side in (self.height, self.width))
         pictures = None if self.hr_upscaler in HIRES_LATENT_MODES else to_pictures(shared.sd_model.decode_first_stage(samples))
-        sd_models.reload_model_weights(info=sd_models.get_closet_checkpoint_match(self.hr_checkpoint_name))
+        sd_models.reload_model_weights(info=sd_models.find_checkpoint(self.hr_checkpoint_name))
         self.sampler = sd_samplers.create_sampler(self.sampler_name, shared.sd_model)
         if pictures is None:
             samples = torch.nn.functional.interpolate(samples, size=(height, width), mode=HIRES_LATENT_MODES[self.hr_upscaler])
@@ -168,7 +168,7 @@ class StableDiffusionProcessingImg2Img(StableDiffusionProcessing):
         size = self.width, self.height
         pictures = [picture.convert("RGB").resize(size, Image.Resampling.LANCZOS) for picture in self.init_images or []]
         if len(pictures) > self.batch_size:
-            raise RuntimeError(f"bad number of images passed: {len(pictures)}; expecting {self.batch_size} or less")
+            raise ValueError(f"img2img was given {len(pictures)} pictures for {self.batch_size} rows.")
         if len(pictures) == 1:
             self.init_latent = encode_pictures(pictures).repeat(self.batch_size, 1, 1, 1)
         else:
@@ -189,7 +189,7 @@ class Processed:
         self.images = images_list
         self.infotexts = infotexts or [create_infotext(p, 0)]
         self.info = self.infotexts[0]
-        self.comments = "".join(f"{comment}\n" for comment in p.comments)
+        self.comments = "\n".join([*p.comments, ""])
         self.extra_generation_params = p.extra_generation_params
         self.index_of_first_image = 0
         self.all_prompts, self.all_negative_prompts = p.all_prompts, p.all_negative_prompts
@@ -222,7 +222,7 @@ def encode_pictures(pictures: list[Image.Image]) -> torch.Tensor:
 def process_images(p: StableDiffusionProcessing) -> Processed:
     """Makes the pictures, under the request's own settings."""
     p.scripts.before_process(p)
-    before = {key: getattr(opts, key) for key in p.override_settings if key in opts.data}
+    before = dict(opts.data)
     try:
         for key, value in p.override_settings.items():
             opts.set(key, value, is_api=True, run_callbacks=False)
@@ -231,11 +231,13 @@ def process_images(p: StableDiffusionProcessing) -> Processed:
             return _process_images_inner(p)
     finally:
         if p.override_settings_restore_afterwards:
-            opts.data.update(before)
+            for key in p.override_settings:
+                opts.data.pop(key, None)
+                opts.data.update({key: before[key]} if key in before else {})
 
 
 def _process_images_inner(p: StableDiffusionProcessing) -> Processed:
-    p.refiner_checkpoint_info = sd_models.get_closet_checkpoint_match(p.refiner_checkpoint)
+    p.refiner_checkpoint_info = sd_models.find_checkpoint(p.refiner_checkpoint)
     p.setup_prompts()
     p.setup_seeds()
     p.scripts.process(p)
@@ -252,10 +254,12 @@ def _process_images_inner(p: StableDiffusionProcessing) -> Processed:
         if state.interrupted or state.stopping_generation:
             break
         _make_batch(p, n, finished, infotexts)
-    if opts.return_grid and not p.do_not_save_grid and len(finished) > 1:
+    has_grid = opts.return_grid and not p.do_not_save_grid and len(finished) > 1
+    if has_grid:
         infotexts.insert(0, create_infotext(p, 0))
         finished.insert(0, images.image_grid(finished, p.batch_size))
     processed = Processed(p, finished, infotexts)
+    processed.index_of_first_image = int(has_grid)
     p.scripts.postprocess(p, processed)
     return processed
 

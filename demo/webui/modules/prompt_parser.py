@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 
@@ -14,7 +15,9 @@ Encode = Callable[[list[str]], torch.Tensor]
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)"
 _EDIT = re.compile(r"\[(?:([^\[\]:]*):)?([^\[\]:]*):\s*(\d+\.?\d*|\.\d+)\s*\]")
 _WEIGHTED_PART = re.compile(rf"(.*?)(?:\s*:\s*({_NUMBER}))?\s*", re.DOTALL)
-_EMPHASIS = re.compile(rf"\\.|[()\[\]]|:\s*({_NUMBER})\s*\)|[^\\()\[\]:]+|:")
+_EDIT_END = re.compile(r":\s*(\d+\.?\d*|\.\d+)\s*\]")
+_TOKENS = re.compile(rf"\\.|:\s*{_NUMBER}\s*\)|[()\[\]:\\]|[^()\[\]:\\]+", re.DOTALL)
+_FACTORS = {"": 1.0, "(": 1.1, "[": 1 / 1.1}
 
 
 @dataclass
@@ -49,14 +52,8 @@ def texts_over_steps(prompt: str, steps: int) -> list[tuple[int, str]]:
             text, edits = _EDIT.subn(lambda m: (m[1] or "") if step <= step_of(m[3]) else m[2], text)
         return text
 
-    ends = sorted(
-        {step_of(match[3]) for match in _EDIT.finditer(prompt)} - {0} | _ends_of_outer_edits(prompt, step_of) | {steps}
-    )
-    return [(end, read_at(end)) for end in ends]
-
-
-def _ends_of_outer_edits(prompt: str, step_of: Callable[[str], int]) -> set[int]:
-    return {step_of(when) for when in re.findall(r":\s*(\d+\.?\d*|\.\d+)\s*\]", prompt)} - {0}
+    ends = {step_of(when) for when in _EDIT_END.findall(prompt)}
+    return [(end, read_at(end)) for end in sorted(ends - {0} | {steps})]
 
 
 def get_learned_conditioning(encode: Encode, prompts: Sequence[str], steps: int) -> list[list[ScheduledPromptConditioning]]:
@@ -112,41 +109,29 @@ def _at_step(schedule: list[ScheduledPromptConditioning], step: int) -> torch.Te
 def parse_prompt_attention(text: str) -> list[tuple[str, float]]:
     """Pieces of a prompt and how strongly each counts.
 
-    `(a)` counts 1.1 times, `[a]` 1/1.1 times, `(a:1.3)` 1.3 times; `\\(` is a parenthesis.
+    `(a)` counts 1.1 times, `[a]` 1/1.1 times, `(a:1.3)` 1.3 times; `\\(` is a parenthesis. A bracket that nobody closes
+    reaches to the end.
     """
+    pieces, _ = _read_group(_TOKENS.findall(text), 0, "")
+    joined = [("".join(piece for piece, _ in run), weight) for weight, run in groupby(pieces, key=lambda piece: piece[1])]
+    return joined or [("", 1.0)]
+
+
+def _read_group(tokens: list[str], position: int, opened_by: str) -> tuple[list[tuple[str, float]], int]:
+    """Reads up to the bracket that closes the group, or to the end. Returns its pieces, weighted, and where to go on."""
     pieces: list[tuple[str, float]] = []
-    open_round: list[int] = []
-    open_square: list[int] = []
-
-    def multiply(start: int, factor: float) -> None:
-        pieces[start:] = [(piece, weight * factor) for piece, weight in pieces[start:]]
-
-    for match in _EMPHASIS.finditer(text):
-        token, number = match[0], match[1]
-        if token == "(":
-            open_round.append(len(pieces))
-        elif token == "[":
-            open_square.append(len(pieces))
-        elif number is not None and open_round:
-            multiply(open_round.pop(), float(number))
-        elif token == ")" and open_round:
-            multiply(open_round.pop(), 1.1)
-        elif token == "]" and open_square:
-            multiply(open_square.pop(), 1 / 1.1)
+    factor = _FACTORS[opened_by]
+    while position < len(tokens):
+        token = tokens[position]
+        position += 1
+        if token in _FACTORS:
+            inner, position = _read_group(tokens, position, token)
+            pieces += inner
+        elif opened_by == "(" and token[0] == ":" and token[-1] == ")":
+            factor = float(token[1:-1])
+            break
+        elif opened_by + token in ("()", "[]"):
+            break
         else:
-            pieces.append((token.removeprefix("\\") if len(token) > 1 else token, 1.0))
-    for start in open_round:
-        multiply(start, 1.1)
-    for start in open_square:
-        multiply(start, 1 / 1.1)
-    return _merged(pieces) or [("", 1.0)]
-
-
-def _merged(pieces: list[tuple[str, float]]) -> list[tuple[str, float]]:
-    merged: list[tuple[str, float]] = []
-    for piece, weight in pieces:
-        if merged and merged[-1][1] == weight:
-            merged[-1] = (merged[-1][0] + piece, weight)
-        else:
-            merged.append((piece, weight))
-    return merged
+            pieces.append((token[1:] if token[0] == "\\" and len(token) > 1 else token, 1.0))
+    return [(piece, weight * factor) for piece, weight in pieces], position

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import safetensors.torch
 import torch
 import yaml
-from modules import devices, errors, script_callbacks, shared
+from modules import devices, script_callbacks, shared
 from modules.latent_diffusion import LatentDiffusion
 from modules.paths_internal import data_path
 
@@ -28,6 +27,14 @@ STABLE_DIFFUSION_1: dict[str, Any] = {
     }}},
 }  # fmt: skip
 """The published description, for checkpoints without a .yaml of their own beside them."""
+
+
+LEAST_SIGNAL = 4.8973451890853435e-08
+"""What is left at the last step of a schedule that would end at nought: the value that a WebUI was seen to use."""
+
+
+class UnusableCheckpoint(ValueError):
+    """A checkpoint cannot be loaded. The text is for the user."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,14 @@ def select_checkpoint() -> CheckpointInfo:
     return chosen
 
 
+def find_checkpoint(name: str | None) -> CheckpointInfo | None:
+    """The checkpoint that a request names, None where it names none. Raises ValueError where it is not there."""
+    info = get_closet_checkpoint_match(name)
+    if name and info is None:
+        raise ValueError(f"There is no checkpoint {name!r} in {shared.cmd_opts.ckpt_dir}.")
+    return info
+
+
 def read_state_dict(filename: str, map_location: str = "cpu") -> dict[str, torch.Tensor]:
     """The weights of a file. Code in a `.ckpt` is never run: torch refuses to read such a file."""
     if filename.endswith(".safetensors"):
@@ -82,14 +97,14 @@ def read_state_dict(filename: str, map_location: str = "cpu") -> dict[str, torch
 
 
 def reload_model_weights(sd_model: Any = None, info: CheckpointInfo | None = None) -> LatentDiffusion:
-    """Makes `info`, else what the settings name, the loaded checkpoint: in the same model where it has the same description."""
+    """Makes `info`, else what the settings name, the loaded checkpoint: in the same model where both have one description."""
     info = info or select_checkpoint()
     model = sd_model or model_data.sd_model
     if model is None:
         return load_model(info)
     if model.sd_checkpoint_info == info:
         return model
-    if _config_of(model.sd_checkpoint_info) != _config_of(info):
+    if _description_of(model.sd_checkpoint_info) != _description_of(info):
         return load_model(info)
     _load_weights(model, info)
     return model
@@ -97,7 +112,8 @@ def reload_model_weights(sd_model: Any = None, info: CheckpointInfo | None = Non
 
 def load_model(info: CheckpointInfo | None = None) -> LatentDiffusion:
     info = info or select_checkpoint()
-    config = _config_of(info)
+    beside = _description_of(info)
+    config = yaml.safe_load(beside.read_text())["model"]["params"] if beside else STABLE_DIFFUSION_1
     model = LatentDiffusion(config, *_text_encoder(config)).eval().requires_grad_(False)
     _load_weights(model, info)
     model_data.sd_model = model
@@ -105,12 +121,22 @@ def load_model(info: CheckpointInfo | None = None) -> LatentDiffusion:
 
 
 def _load_weights(model: LatentDiffusion, info: CheckpointInfo) -> None:
+    """Raises UnusableCheckpoint, before the loaded model changes, where the file is no Stable Diffusion 1 checkpoint."""
     print(f"Loading weights from {info.filename}")
-    weights = read_state_dict(info.filename)
-    missing = [key for key in model.load_state_dict(weights, strict=False).missing_keys if not key.endswith("position_ids")]
-    if missing and missing != ["alphas_cumprod"]:
-        errors.report(f"{info.name} lacks {len(missing)} weights of a Stable Diffusion 1 checkpoint, such as {missing[0]}")
-    signal = model.alphas_cumprod.float()
+    try:
+        weights = read_state_dict(info.filename)
+    except Exception as error:  # a damaged file can raise nearly anything
+        raise UnusableCheckpoint(f"{info.name} cannot be read: {str(error).splitlines()[0]}") from error
+    own = model.state_dict()
+    misshapen = [key for key in weights if key in own and own[key].shape != weights[key].shape]
+    missing = [key for key in own if key not in weights and not key.endswith("position_ids") and key != "alphas_cumprod"]
+    if missing or misshapen:
+        raise UnusableCheckpoint(
+            f"{info.name} is not a whole Stable Diffusion 1 checkpoint: {len(missing)} weights are missing and "
+            f"{len(misshapen)} have another shape, such as {(missing + misshapen)[0]}."
+        )
+    model.load_state_dict(weights, strict=False)
+    signal = weights.get("alphas_cumprod", model.trained_alphas_cumprod).float()
     model.to(devices.device, devices.dtype)
     model.alphas_cumprod = signal.to(devices.device)
     model.alphas_cumprod_original = model.alphas_cumprod
@@ -118,9 +144,10 @@ def _load_weights(model: LatentDiffusion, info: CheckpointInfo) -> None:
     script_callbacks.call("model_loaded", model)
 
 
-def _config_of(info: CheckpointInfo) -> dict[str, Any]:
+def _description_of(info: CheckpointInfo) -> Path | None:
+    """The `.yaml` beside a checkpoint, where there is one."""
     beside = Path(info.filename).with_suffix(".yaml")
-    return yaml.safe_load(beside.read_text())["model"]["params"] if beside.is_file() else STABLE_DIFFUSION_1
+    return beside if beside.is_file() else None
 
 
 def _text_encoder(config: dict[str, Any]) -> tuple[Any, Any]:
@@ -149,8 +176,8 @@ def rescale_zero_terminal_snr(alphas_cumprod: torch.Tensor) -> torch.Tensor:
 
     The last step keeps a little signal, since sigmas would be infinite otherwise.
     """
-    roots = copy.copy(alphas_cumprod).sqrt()
-    first, last = roots[0].clone(), roots[-1].clone()
+    roots = alphas_cumprod.sqrt()
+    first, last = roots[0], roots[-1]
     scaled = ((roots - last) * first / (first - last)) ** 2
-    scaled[-1] = 4.8973451890853435e-08
+    scaled[-1] = LEAST_SIGNAL
     return scaled

@@ -66,7 +66,8 @@ class CFGDenoiser(nn.Module):
         if opts.skip_early_cond and self.step / self.total_steps <= opts.skip_early_cond:
             infotext["Skip Early CFG"] = opts.skip_early_cond
             return True
-        if (self.step % 2 or opts.s_min_uncond_all) and s_min_uncond > 0 and sigma[0] < s_min_uncond:
+        every_step_or_odd = opts.s_min_uncond_all or self.step % 2 == 1
+        if every_step_or_odd and s_min_uncond > 0 and bool((sigma < s_min_uncond).all()):
             infotext["NGMS"] = s_min_uncond
             return True
         return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import k_diffusion.sampling
@@ -16,7 +17,7 @@ class InterruptedException(BaseException):
     """Somebody wants the run to stop. Not an `Exception`, so that nobody on the way takes it for an error."""
 
 
-class TorchHijack:
+class _TorchWithNoiseOf:
     """torch, but for `randn_like`, which draws from the generators of `p`; k-diffusion's samplers see this one."""
 
     def __init__(self, p: Any) -> None:
@@ -49,9 +50,11 @@ def img2img_steps(p: Any, steps: int | None) -> tuple[int, int]:
     A number of steps that is asked for is that of the steps taken; else they are those of the whole schedule.
     """
     strength = min(p.denoising_strength, 0.999)
-    if steps is None:
-        return p.steps, int(strength * p.steps)
-    return (int(steps / strength) if strength > 0 else 0), steps - 1
+    whole = p.steps
+    taken = int(strength * whole)
+    if steps is not None:
+        whole, taken = (int(steps / strength) if strength else 0), steps - 1
+    return whole, taken
 
 
 class Sampler:
@@ -70,7 +73,7 @@ class Sampler:
         """Gets ready for one run. Returns keywords for the sampling function."""
         self.p = self.model_wrap_cfg.p = p
         self.model_wrap_cfg.step = 0
-        k_diffusion.sampling.torch = TorchHijack(p)
+        k_diffusion.sampling.torch = _TorchWithNoiseOf(p)
         takes_eta = "eta" in inspect.signature(self.func).parameters
         return {"eta": getattr(opts, self.eta_option)} if takes_eta else {}
 
@@ -85,12 +88,8 @@ class Sampler:
             "cond_scale": p.cfg_scale,
             "s_min_uncond": opts.s_min_uncond,
         }
-        return self.launch_sampling(
-            steps,
-            lambda: self.func(
-                self.model_wrap_cfg, x, extra_args=self.sampler_extra_args, callback=self.callback_state, **keywords
-            ),
-        )
+        keywords |= {"extra_args": self.sampler_extra_args, "callback": self.callback_state}
+        return self.launch_sampling(steps, partial(self.func, self.model_wrap_cfg, x, **keywords))
 
     def callback_state(self, step: dict[str, Any]) -> None:
         state.sampling_step = step["i"]

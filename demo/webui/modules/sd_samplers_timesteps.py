@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from itertools import pairwise
 from typing import Any
 
 import k_diffusion.sampling
@@ -9,8 +11,7 @@ import torch
 from modules import sd_samplers_common, shared
 from modules.sd_samplers_cfg_denoiser import CFGDenoiser
 from torch import nn
-from torch.nn import functional as F
-from tqdm import trange
+from tqdm import tqdm
 
 
 class CompVisTimestepsDenoiser(nn.Module):
@@ -54,7 +55,7 @@ class CompVisSampler(sd_samplers_common.Sampler):
     @staticmethod
     def get_timesteps(steps: int) -> torch.Tensor:
         """Every so many of a thousand, from 1 up."""
-        return torch.clip(torch.arange(0, 1000, 1000 // steps) + 1, 0, 999)
+        return torch.tensor([min(timestep + 1, 999) for timestep in range(0, 1000, 1000 // steps)])
 
     def sample(self, p: Any, x: torch.Tensor, cond: Any, uncond: Any, steps: int | None = None) -> torch.Tensor:
         """From noise `x` of variance 1."""
@@ -76,18 +77,15 @@ class CompVisSampler(sd_samplers_common.Sampler):
 def ddim(
     model: Any, x: torch.Tensor, timesteps: torch.Tensor, extra_args: dict[str, Any], callback: Any, eta: float = 0.0
 ) -> torch.Tensor:
-    """Equation 12 of the paper, from the last timestep to the first but one."""
-    table = model.inner_model.inner_model.alphas_cumprod
-    signals = table[timesteps].double()
-    previous = table[F.pad(timesteps[:-1], (1, 0))].double()
-    spreads = eta * ((1 - previous) / (1 - signals) * (1 - signals / previous)).sqrt()
-    rows = x.new_ones(len(x))
-    for step in trange(len(timesteps) - 1):
-        index = len(timesteps) - 1 - step
-        noise = model(x, timesteps[index].item() * rows, **extra_args)
-        signal, towards, spread = (values[index].item() for values in (signals, previous, spreads))
-        clean = (x - (1 - signal) ** 0.5 * noise) / signal**0.5
+    """Equation 12 of the paper, from the noisiest of the ascending `timesteps` down to the first."""
+    signal_at = model.inner_model.inner_model.alphas_cumprod.double()
+    downward = timesteps.flip(0).tolist()
+    for step, (here, there) in enumerate(pairwise(tqdm(downward, total=len(downward) - 1))):
+        signal, next_signal = signal_at[here].item(), signal_at[there].item()
+        noise = model(x, x.new_full((len(x),), here), **extra_args)
+        clean = (x - math.sqrt(1 - signal) * noise) / math.sqrt(signal)
+        spread = eta * math.sqrt((1 - next_signal) / (1 - signal) * (1 - signal / next_signal))
         fresh = k_diffusion.sampling.torch.randn_like(x)  # drawn even where nothing of it is used, as the WebUI does
-        x = towards**0.5 * clean + (1 - towards - spread**2) ** 0.5 * noise + spread * fresh
+        x = math.sqrt(next_signal) * clean + math.sqrt(1 - next_signal - spread**2) * noise + spread * fresh
         callback({"i": step})
     return x

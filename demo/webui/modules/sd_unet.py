@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from ldm.modules.diffusionmodules.openaimodel import UNetModel
 from modules import shared
 from torch import nn
@@ -40,10 +39,8 @@ def apply_unet(option: str | None = None) -> None:
         current_unet = chosen.create_unet() if chosen else None
 
 
-def _forward(self: nn.Module, x: torch.Tensor, timesteps: Any = None, context: Any = None, *args: Any, **kwargs: Any) -> Any:
-    if current_unet is not None:
-        return current_unet.forward(x, timesteps, context, *args, **kwargs)
-    return _own_forward(self, x, timesteps, context, *args, **kwargs)
+def _chosen_forward(unet: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    return _own_forward(unet, *args, **kwargs) if current_unet is None else current_unet.forward(*args, **kwargs)
 
 
-UNetModel.forward = _forward
+UNetModel.forward = _chosen_forward
