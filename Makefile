@@ -29,7 +29,7 @@ test-webui: environment .venv/webui-pytest
 	@test -x "$(WEBUI_PYTHON)" || { \
 		echo "NO WEBUI: there is none at $(WEBUI_DIR). Set WEBUI_DIR to a WebUI with a venv of its own."; exit 1; }
 	rm -rf $@.part
-	$(WEBUI_PYTHON) -m pip install --quiet --disable-pip-version-check --target $@.part pytest==9.2.0
+	$(WEBUI_PYTHON) -m pip install --quiet --disable-pip-version-check --target $@.part pytest==9.2.0 av==17.1.0
 	mv $@.part $@
 
 bench: environment

@@ -20,7 +20,7 @@ from PIL import Image
 from motion_module.files import CheckpointError
 from motion_module.frames import RowLayoutError
 
-from . import infotext, library
+from . import infotext, library, settings
 from .params import Params, RequestError, read_arguments
 from .results import Results, Video, require_writable
 from .scope import ON_MODEL, AnimateDiffError, ModelScope, option_values, options_for_parts, prompt_parts
@@ -261,7 +261,7 @@ class Job:
         """`postprocess`: frames to files, videos to the answer. What fails here costs no finished frame."""
         self.finish()
         outpath = self.p.outpath_samples if self.p.save_samples() else None
-        results = Results(self.params, outpath, self._writes_frames(), self.warnings)
+        results = Results(self.params, settings.quality(), outpath, self._writes_frames(), self.p.is_api, self.warnings)
         try:
             results.deliver(processed, self._videos(processed), self._others(processed))
         except Exception as error:
@@ -270,6 +270,8 @@ class Job:
         for warning in self.warnings:
             log.warning(warning)
             processed.comments += warning + "\n"
+        for video in results.videos:
+            processed.comments += f"AnimateDiff saved {video}\n"
 
     def _videos(self, processed: Any) -> list[Video]:
         """One video per iteration; the WebUI's infotexts and seeds run through the frames of all."""

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-FORMATS = ("GIF", "PNG")
+from .video.formats import VIDEO_FORMATS
+
+FORMATS = (*VIDEO_FORMATS, "PNG", "TXT")
 API_FORMATS = (*FORMATS, "Frame")
-LATER_FORMATS = ("MP4", "WEBP", "WEBM", "TXT")
 MOST_GIF_FPS = 50
 """Browsers take a delay of less than two hundredths of a second for a mistake, and show the GIF slowly."""
 DEFAULT_MODULE = "mm_sd15_v3.safetensors"
@@ -81,7 +82,8 @@ class Params:
         group="main",
         elem_id="save-format",
         choices=API_FORMATS,
-        help="GIF: the animation. PNG: every frame as a file. Frame (API): every frame in the answer.",
+        help=f"{', '.join(VIDEO_FORMATS)}: the video. PNG: every frame as a file. TXT: how it was made, as a file. "
+        "Frame (API): every frame in the answer.",
     )
     loop_number: int = _option(
         0,
@@ -230,15 +232,17 @@ def _read_formats(value: Any) -> tuple[str, ...]:
     names = [value] if isinstance(value, str) else value
     if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
         raise RequestError(f"format is {value!r}, but must be a list of {', '.join(API_FORMATS)}.")
-    known = {name.upper(): name for name in (*API_FORMATS, *LATER_FORMATS)}
+    known = {name.upper(): name for name in API_FORMATS}
     chosen = dict.fromkeys(known.get(name.upper(), name) for name in names)
+    problems = format_problems()
+    choice = f"Choose from {', '.join(name for name in API_FORMATS if name not in problems)}."
     for name in chosen:
-        if name in LATER_FORMATS:
-            raise RequestError(f"The format {name} is not available yet. Choose from {', '.join(API_FORMATS)}.")
         if name not in API_FORMATS:
-            raise RequestError(f"The format {name!r} is unknown. Choose from {', '.join(API_FORMATS)}.")
+            raise RequestError(f"The format {name!r} is unknown. {choice}")
+        if name in problems:
+            raise RequestError(f"The format {name} cannot be written here: {problems[name]}. {choice}")
     if not chosen:
-        raise RequestError(f"No save format is chosen. Choose from {', '.join(API_FORMATS)}.")
+        raise RequestError(f"No save format is chosen. {choice}")
     return tuple(chosen)
 
 
@@ -251,6 +255,11 @@ def _refuse_what_is_not_there_yet(params: Params) -> None:
         raise RequestError(
             f"{later} is not available yet, but {field.name} is {value!r}. Leave {field.name} out, or at {field.default!r}."
         )
+
+
+def format_problems() -> dict[str, str]:
+    """The formats that cannot be written on this machine, and why."""
+    return {name: problem for name, video_format in VIDEO_FORMATS.items() if (problem := video_format.problem())}
 
 
 def schema() -> dict[str, Any]:

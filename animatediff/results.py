@@ -17,7 +17,8 @@ from modules import images, shared
 from PIL import Image
 
 from .params import Params, RequestError
-from .video.gif import encode_gif
+from .video.clip import Clip, Quality
+from .video.formats import VIDEO_FORMATS
 
 
 @dataclass
@@ -58,16 +59,23 @@ class Animation(Image.Image):
 class Results:
     """Collects the answer of one job: pictures in the order in which they are shown, files, and what went wrong."""
 
-    def __init__(self, params: Params, outpath: str | None, writes_frames: bool, warnings: list[str]) -> None:
+    def __init__(
+        self, params: Params, quality: Quality, outpath: str | None, writes_frames: bool, is_api: bool, warnings: list[str]
+    ) -> None:
         """`outpath`: the WebUI's folder for samples, None to leave no file. `writes_frames`: frames go to ours too.
 
+        `is_api`: whoever asked decodes what arrives, so it may be a video; the page's gallery shows pictures alone.
         What goes wrong is added to `warnings`, which the answer carries.
         """
         self._params = params
+        self._quality = quality
         self._folder = _folder_of_today(outpath) if outpath else None
         self._writes_frames = writes_frames
+        self._is_api = is_api
         self.warnings = warnings
         self.files: list[str] = []
+        self.videos: list[str] = []
+        """Those of the files that the page's gallery cannot show."""
 
     def deliver(self, processed: Any, videos: Sequence[Video], others: Sequence[Image.Image]) -> None:
         """Saves videos and puts them into the WebUI's answer, in front of `others`.
@@ -97,11 +105,16 @@ class Results:
         stem = self._new_stem(video)
         if stem and self._writes_frames and "PNG" in self._params.format:
             self._write_frames(video, stem)
-        animation = self._animation(video, stem) if "GIF" in self._params.format else None
-        shown: list[tuple[Image.Image, int]] = [(animation, 0)] if animation else []
-        if not animation or "Frame" in self._params.format:
+        if stem and "TXT" in self._params.format:
+            self._write_file(stem.with_name(stem.name + ".txt"), video.infotexts[0].encode())
+        wanted = [name for name in VIDEO_FORMATS if name in self._params.format]
+        made = {name: animation for name in wanted if (animation := self._encode(video, name, stem))}
+        shown: list[tuple[Image.Image, int]] = [
+            (animation, 0) for name, animation in made.items() if VIDEO_FORMATS[name].is_picture or self._is_api
+        ]
+        if "Frame" in self._params.format or not made:
             shown += [(frame, index) for index, frame in enumerate(video.frames)]
-        return shown
+        return shown or [(video.frames[0], 0)]
 
     def _new_stem(self, video: Video) -> Path | None:
         if self._folder is None:
@@ -127,25 +140,34 @@ class Results:
                 return
             self.files.append(str(path))
 
-    def _animation(self, video: Video, stem: Path | None) -> Animation | None:
-        shared.state.textinfo = "AnimateDiff: encoding GIF"
-        comment = video.infotexts[0] if shared.opts.enable_pnginfo else ""
+    def _encode(self, video: Video, name: str, stem: Path | None) -> Animation | None:
+        """Makes and saves the video in one format; None where it could not be made."""
+        shared.state.textinfo = f"AnimateDiff: encoding {name}"
+        video_format = VIDEO_FORMATS[name]
+        infotext = video.infotexts[0] if shared.opts.enable_pnginfo else ""
+        clip = Clip(video.frames, self._params.fps, self._params.loop_number, infotext)
         try:
-            gif = encode_gif(video.frames, self._params.fps, self._params.loop_number, comment)
+            encoded = video_format.encode(clip, self._quality)
         except Exception as error:
-            self._warn(f"The GIF could not be made, so its frames are shown instead: {error!r}.")
+            self._warn(f"The {name} could not be made: {error!r}.")
             return None
-        animation = Animation.of(video.frames[0], gif)
-        if stem:
-            path = stem.with_name(stem.name + ".gif")
-            try:
-                path.write_bytes(gif)
-            except OSError as error:
-                self._warn(f"The GIF could not be saved as {path}: {error}.")
-            else:
-                animation.already_saved_as = str(path)
-                self.files.append(str(path))
+        path = stem and stem.with_name(stem.name + video_format.suffix)
+        animation = Animation.of(video.frames[0], encoded)
+        if path and self._write_file(path, encoded):
+            animation.already_saved_as = str(path)
+            if not video_format.is_picture:
+                self.videos.append(str(path))
         return animation
+
+    def _write_file(self, path: Path, content: bytes) -> bool:
+        """Whether that could be done."""
+        try:
+            path.write_bytes(content)
+        except OSError as error:
+            self._warn(f"{path} could not be saved: {error}.")
+            return False
+        self.files.append(str(path))
+        return True
 
     def _warn(self, text: str) -> None:
         self.warnings.append(f"AnimateDiff: {text}")

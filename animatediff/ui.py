@@ -14,7 +14,7 @@ from modules.ui_common import create_refresh_button
 from modules.ui_components import InputAccordion
 
 from . import infotext, library
-from .params import DEFAULT_MODULE, FORMATS, PANEL_FIELDS, option_of
+from .params import DEFAULT_MODULE, FORMATS, PANEL_FIELDS, format_problems, option_of
 
 Controls = dict[str, gr.components.Component]
 
@@ -122,10 +122,13 @@ def _number(field: dataclasses.Field[Any], elem_id: Callable[[str], str]) -> gr.
 def _formats(field: dataclasses.Field[Any], elem_id: Callable[[str], str]) -> gr.CheckboxGroup:
     option = option_of(field)
     chosen = shared.opts.data.get("animatediff_default_save_formats", list(field.default))
+    problems = format_problems()
+    choices = [name for name in FORMATS if name not in problems]
     return gr.CheckboxGroup(
         label=option.label,
-        choices=list(FORMATS),
-        value=[name for name in chosen if name in FORMATS],
+        choices=choices,
+        value=[name for name in chosen if name in choices],
+        info=" ".join(f"No {name}: {problem}." for name, problem in problems.items()) or None,
         elem_id=elem_id(option.elem_id),
     )
 

@@ -117,10 +117,10 @@ def get_script_info() -> list[dict[str, Any]]:
 
 
 def png_info(request: dict[str, Any] = Body(...)) -> dict[str, Any]:
+    from modules import images
     from modules.infotext_utils import parse_generation_parameters
 
-    facts = decode_picture(request["image"]).info
-    text = facts.get("parameters") or facts.get("comment", b"").decode()
+    text = images.read_infotext(decode_picture(request["image"]))
     return {"info": text, "parameters": parse_generation_parameters(text)}
 
 

@@ -135,10 +135,10 @@ MUTATIONS = (
     ),
     Mutation(
         "rounding of a GIF's delays not carried",
-        "animatediff/video/gif.py",
-        "ends = [round(frame * 100 / fps) for frame in range(frames + 1)]",
-        "ends = [frame * round(100 / fps) for frame in range(frames + 1)]",
-        "host/test_gif.py",
+        "animatediff/video/pictures.py",
+        "ends = [round(frame * 1000 / fps / unit) for frame in range(frames + 1)]",
+        "ends = [frame * round(1000 / fps / unit) for frame in range(frames + 1)]",
+        "host/test_video.py",
     ),
 )
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+from pathlib import Path
+
 import pytest
 import requests
 import webuiapi
@@ -46,6 +49,28 @@ def test_unknown_keys_are_told_and_ignored(host):
 def test_the_gif_comes_before_the_frames(host):
     first, *rest = files_of(host.txt2img(**animate(video_length=3, format=["Frame", "GIF"]), steps=1))
     assert first.format == "GIF" and [file.format for file in rest] == ["PNG"] * 3
+
+
+ALL_FORMATS = ["TXT", "WEBM", "MP4", "APNG", "WEBP", "PNG", "GIF"]
+FIRST_BYTES = {"GIF": b"GIF89a", "WEBP": b"RIFF", "APNG": b"\x89PNG", "MP4": b"\0\0\0\x20ftyp", "WEBM": b"\x1a\x45\xdf\xa3"}
+
+
+def test_every_format_arrives_and_is_saved(host):
+    answer = host.txt2img(**animate(video_length=3, format=ALL_FORMATS), steps=1, save_images=True)
+    arrived = [base64.b64decode(text) for text in answer.json()["images"]]
+    assert len(arrived) == len(FIRST_BYTES), "pictures first, then videos, whatever the order of the request"
+    assert all(data.startswith(first) for data, first in zip(arrived, FIRST_BYTES.values()))
+    files = [Path(file) for file in info_of(answer)["extra_generation_params"]["AnimateDiff files"]]
+    assert [file.suffix for file in files] == [".png"] * 3 + [".txt", ".gif", ".webp", ".png", ".mp4", ".webm"]
+    assert [file.read_bytes() for file in files[4:]] == arrived
+    assert files[3].read_text() == info_of(answer)["infotexts"][0]
+
+
+@pytest.mark.parametrize("format", ["GIF", "WEBP", "APNG"])
+def test_the_infotext_comes_back_from_pictures(host, format):
+    answer = host.txt2img(**animate(video_length=2, format=[format]), steps=1, prompt="a cat, 猫")
+    read = host.post("/sdapi/v1/png-info", {"image": "data:image/png;base64," + answer.json()["images"][0]}).json()
+    assert read["info"] == info_of(answer)["infotexts"][0] and "猫" in read["info"]
 
 
 @pytest.mark.parametrize("format", ["png", "jpg", "webp"])

@@ -127,6 +127,15 @@ def test_after_a_refusal_the_same_request_mended_works(host):
     assert len(frames_of(host.txt2img(**animate(), steps=1))) == 8
 
 
+def test_a_format_that_fails_costs_the_others_nothing(host):
+    setting = {"override_settings": {"animatediff_mp4_preset": "no-such-preset"}}
+    answer = host.txt2img(**animate(format=["MP4", "GIF"], video_length=3), steps=1, **setting)
+    (gif,) = files_of(answer)
+    assert gif.format == "GIF" and gif.n_frames == 3
+    (warning,) = info_of(answer)["extra_generation_params"]["AnimateDiff warnings"]
+    assert "MP4" in warning and "no-such-preset" in warning
+
+
 @pytest.mark.parametrize("failing", ["encode", "gif", "png"])
 def test_late_faults_cost_only_themselves(host, failing):
     host.post("/probe/v1/late-fault", {"at": failing})

@@ -76,7 +76,6 @@ def test_unknown_keys_are_warned_about():
         ({"enable": 1}, ("enable", "true or false")),
         ({"format": []}, ("No save format", "GIF")),
         ({"format": ["GIF", "BMP"]}, ("BMP", "unknown")),
-        ({"format": "MP4"}, ("MP4", "not available yet")),
         ({"format": 5}, ("format", "list")),
         ({"model": 3}, ("model", "text")),
         ({"closed_loop": "Z"}, ("closed_loop", "R-P")),

@@ -8,7 +8,7 @@ from datetime import date
 from pathlib import Path
 
 from modules.shared import opts
-from PIL import Image
+from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 
 
@@ -18,6 +18,16 @@ def save_image_with_geninfo(image: Image.Image, geninfo: str | None, filename: s
     if geninfo and opts.enable_pnginfo:
         text.add_text("parameters", geninfo)
     image.save(filename, pnginfo=text)
+
+
+def read_infotext(image: Image.Image) -> str:
+    """What a PNG, a GIF, or a picture with Exif says of how it was made; empty where it says nothing."""
+    if text := image.info.get("parameters"):
+        return text
+    if comment := image.info.get("comment"):
+        return comment.decode()
+    comment = image.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment, b"")
+    return comment.removeprefix(b"UNICODE\0").decode("utf-16-be")
 
 
 def get_next_sequence_number(path: str, _basename: str) -> int:

@@ -19,9 +19,9 @@ class LateFault:
 
     def arm(self, at: str) -> None:
         """`encode`: making the GIF; `gif`: writing it; `png`: writing the second frame."""
-        results = sys.modules["animatediff.results"]
+        pictures = sys.modules["animatediff.video.pictures"]
         fail_at = {
-            "encode": (results, "encode_gif", 1),
+            "encode": (pictures, "shared_palette", 1),
             "gif": (Path, "write_bytes", 1),
             "png": (images, "save_image_with_geninfo", 2),
         }

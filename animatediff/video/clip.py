@@ -1,0 +1,37 @@
+"""What is encoded, and how well."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PIL import Image
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Frames of one size. `plays`: how often it is shown, 0 for ever. `infotext`: how it was made, empty to keep that out."""
+
+    frames: Sequence[Image.Image]
+    fps: int
+    plays: int = 0
+    infotext: str = ""
+
+    @property
+    def rgb(self) -> list[Image.Image]:
+        """The frames without transparency or palettes, which no two formats treat alike."""
+        return [frame.convert("RGB") for frame in self.frames]
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Settings of encoders, with the defaults of the established extension."""
+
+    mp4_crf: int = 23
+    """H.264's constant rate factor: 0 loses nothing, 51 is worst."""
+    mp4_preset: str = ""
+    """How long H.264 may take to make the file small; empty for its own default."""
+    mp4_tune: str = ""
+    """What H.264 is tuned for: film, animation or grain; empty for nothing."""
+    webp_quality: int = 80
+    webp_lossless: bool = False

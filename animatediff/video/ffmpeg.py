@@ -1,0 +1,81 @@
+"""MP4 and WebM, through the ffmpeg that the package imageio-ffmpeg brings along."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from .clip import Clip, Quality
+
+VP9_CRF = 30
+COLOURS = (
+    # Frames are full-range sRGB; players take video for narrow-range BT.709.
+    "-vf", "scale=in_range=pc:out_range=tv:out_color_matrix=bt709",
+    "-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "iec61966-2-1",
+)  # fmt: skip
+
+
+@cache
+def problem() -> str:
+    """Why no video can be encoded here; empty where it can."""
+    try:
+        import imageio_ffmpeg
+
+        imageio_ffmpeg.get_ffmpeg_exe()
+    except (ImportError, RuntimeError):
+        return "the package imageio-ffmpeg is missing; the WebUI installs it for AnimateDiff when it starts with a network"
+    return ""
+
+
+def encode_mp4(clip: Clip, quality: Quality) -> bytes:
+    """H.264, in the pixel format and the order of parts that browsers and editors take."""
+    choices = {"-preset": quality.mp4_preset, "-tune": quality.mp4_tune}
+    options = ["-crf", str(quality.mp4_crf), "-movflags", "+faststart"]
+    options += [word for option, value in choices.items() if value for word in (option, value)]
+    return _encode(clip, ".mp4", "libx264", options)
+
+
+def encode_webm(clip: Clip, _quality: Quality) -> bytes:
+    """VP9 at a constant quality."""
+    return _encode(clip, ".webm", "libvpx-vp9", ["-crf", str(VP9_CRF), "-b:v", "0", "-row-mt", "1", "-cpu-used", "4"])
+
+
+def _encode(clip: Clip, suffix: str, codec: str, options: list[str]) -> bytes:
+    """Raises OSError, with ffmpeg's own words, where it fails."""
+    from imageio_ffmpeg import get_ffmpeg_exe
+
+    frames = [_even(np.asarray(frame)) for frame in clip.rgb]
+    height, width = frames[0].shape[:2]
+    source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(clip.fps), "-i", "-"]
+    with tempfile.TemporaryDirectory() as folder:
+        file, log, metadata = (Path(folder, name) for name in ("clip" + suffix, "log", "metadata"))
+        metadata.write_bytes(_metadata(clip.infotext))
+        source += ["-f", "ffmetadata", "-i", str(metadata), "-map", "0:v", "-map_metadata", "1"]
+        target = ["-c:v", codec, "-pix_fmt", "yuv420p", *COLOURS, *options, str(file)]
+        command = [get_ffmpeg_exe(), "-hide_banner", "-loglevel", "error", *source, *target]
+        with log.open("wb") as errors, subprocess.Popen(command, stdin=subprocess.PIPE, stderr=errors) as process:
+            assert process.stdin
+            with suppress(BrokenPipeError):  # it ended early, and its log says why
+                for frame in frames:
+                    process.stdin.write(frame.tobytes())
+                process.stdin.close()
+        if process.returncode:
+            raise OSError(f"ffmpeg failed: {log.read_text(errors='replace').strip()[:1000]}")
+        return file.read_bytes()
+
+
+def _metadata(comment: str) -> bytes:
+    """A metadata file for ffmpeg: a command line has not room for every prompt."""
+    escaped = re.sub(r"[=;#\\\n]", lambda match: "\\" + match[0], comment)
+    return f";FFMETADATA1\n{f'comment={escaped}' if comment else ''}\n".encode()
+
+
+def _even(pixels: np.ndarray) -> np.ndarray:
+    """`(height, width, 3)` with even sides, which these codecs need: the last row or column is shown twice."""
+    return np.pad(pixels, ((0, pixels.shape[0] % 2), (0, pixels.shape[1] % 2), (0, 0)), mode="edge")

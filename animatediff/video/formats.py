@@ -1,0 +1,30 @@
+"""The formats that videos are written in, and which of them this machine can write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from . import ffmpeg, pictures
+from .clip import Clip, Quality
+
+
+@dataclass(frozen=True)
+class VideoFormat:
+    """`is_picture`: whether Pillow opens it and a browser shows it as a picture."""
+
+    suffix: str
+    is_picture: bool
+    encode: Callable[[Clip, Quality], bytes]
+    problem: Callable[[], str] = lambda: ""
+    """Why it cannot be written here; empty where it can."""
+
+
+VIDEO_FORMATS = {
+    "GIF": VideoFormat(".gif", True, pictures.encode_gif),
+    "WEBP": VideoFormat(".webp", True, pictures.encode_webp, pictures.webp_problem),
+    "APNG": VideoFormat(".png", True, pictures.encode_apng),
+    "MP4": VideoFormat(".mp4", False, ffmpeg.encode_mp4, ffmpeg.problem),
+    "WEBM": VideoFormat(".webm", False, ffmpeg.encode_webm, ffmpeg.problem),
+}
+"""By the names under which requests ask for them, pictures first: in this order they are shown and answered."""

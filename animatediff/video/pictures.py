@@ -1,0 +1,112 @@
+"""Animated pictures, through Pillow: GIF, WebP and APNG."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from io import BytesIO
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from PIL import Image, features
+from PIL.PngImagePlugin import PngInfo
+
+from .clip import Clip, Quality
+
+PALETTE_PIXELS = 512 * 512
+"""About as many pixels, from all frames alike, decide over the palette of a GIF."""
+DITHER_LEVELS = 16
+"""From the lightest to the darkest place of the pattern, of 255. About half of what lies between neighbouring colours."""
+EXIF_IFD, USER_COMMENT = 0x8769, 0x9286
+
+
+def encode_gif(clip: Clip, _quality: Quality) -> bytes:
+    """A GIF with one palette for all frames, so that what stands still does not shimmer.
+
+    The format counts time in hundredths of a second; rounding is carried from frame to frame, so the whole is right.
+    """
+    frames = clip.rgb
+    palette = shared_palette(frames)
+    first, *rest = (dithered(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames)
+    options: dict[str, Any] = {"comment": clip.infotext.encode()} if clip.infotext else {}
+    if clip.plays != 1:
+        options["loop"] = max(clip.plays - 1, 0)  # the file says how often it starts again; 0 is for ever
+    durations = frame_durations(len(frames), clip.fps, 10)
+    return _saved(first, "GIF", save_all=True, append_images=rest, duration=durations, **options)
+
+
+def encode_webp(clip: Clip, quality: Quality) -> bytes:
+    first, *rest = clip.rgb
+    options: dict[str, Any] = {"exif": _exif(clip.infotext)} if clip.infotext else {}
+    durations = frame_durations(len(clip.frames), clip.fps, 1)
+    options |= {"quality": quality.webp_quality, "lossless": quality.webp_lossless, "loop": clip.plays}
+    return _saved(first, "WEBP", save_all=True, append_images=rest, duration=durations, **options)
+
+
+def encode_apng(clip: Clip, _quality: Quality) -> bytes:
+    """Every frame exactly as it is. What does not know animation shows the first."""
+    first, *rest = clip.rgb
+    text = PngInfo()
+    if clip.infotext:
+        text.add_itxt("parameters", clip.infotext)
+    durations = frame_durations(len(clip.frames), clip.fps, 1)
+    return _saved(first, "PNG", save_all=True, append_images=rest, duration=durations, loop=clip.plays, pnginfo=text)
+
+
+def webp_problem() -> str:
+    return "" if features.check("webp_anim") else "this Pillow cannot write animated WebP"
+
+
+def frame_durations(frames: int, fps: int, unit: int) -> list[int]:
+    """How long each frame is shown, in milliseconds that are whole multiples of `unit`. Their sum is right to half a unit."""
+    ends = [round(frame * 1000 / fps / unit) for frame in range(frames + 1)]
+    return [unit * (end - start) for start, end in pairwise(ends)]
+
+
+def shared_palette(frames: Sequence[Image.Image]) -> Image.Image:
+    """256 colours for all frames: median cut over a sheet of them all, scaled down to a bounded number of pixels."""
+    width, height = frames[0].size
+    scale = min(1.0, math.sqrt(PALETTE_PIXELS / (width * height * len(frames))))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    sheet = Image.new("RGB", (size[0], size[1] * len(frames)))
+    for index, frame in enumerate(frames):
+        sheet.paste(frame.resize(size, Image.Resampling.NEAREST), (0, size[1] * index))
+    return sheet.quantize(256, method=Image.Quantize.MEDIANCUT)
+
+
+def dithered(frame: Image.Image) -> Image.Image:
+    """The frame, lightened and darkened by a pattern that stays in its place (Bayer, 1973).
+
+    Few colours make bands of a gradient, and the pattern breaks them. Diffusing errors would do so too, but whatever moves
+    would change the dots all over the frame.
+    """
+    pixels = np.asarray(frame, dtype=np.float32)
+    height, width = pixels.shape[:2]
+    times = math.ceil(height / len(BAYER)), math.ceil(width / len(BAYER))
+    pattern = np.tile(BAYER, times)[:height, :width, None]
+    return Image.fromarray(np.clip(pixels + DITHER_LEVELS * pattern, 0, 255).round().astype(np.uint8))
+
+
+def _bayer_matrix(doublings: int) -> np.ndarray:
+    """`(2**doublings, 2**doublings)`, thresholds between -1/2 and 1/2."""
+    matrix = np.zeros((1, 1))
+    for _ in range(doublings):
+        matrix = np.block([[4 * matrix, 4 * matrix + 2], [4 * matrix + 3, 4 * matrix + 1]])
+    return ((matrix + 0.5) / matrix.size - 0.5).astype(np.float32)
+
+
+BAYER = _bayer_matrix(3)
+
+
+def _exif(text: str) -> bytes:
+    """Exif with the text as user comment, where the WebUI looks for it (Exif 2.32, section 4.6.5)."""
+    exif = Image.Exif()
+    exif[EXIF_IFD] = {USER_COMMENT: b"UNICODE\0" + text.encode("utf-16-be")}
+    return exif.tobytes()
+
+
+def _saved(image: Image.Image, format: str, **options: Any) -> bytes:
+    buffer = BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()

@@ -1,0 +1,172 @@
+"""Video files, read back by libraries that did not write them: Pillow for pictures, PyAV for MP4 and WebM."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from io import BytesIO
+
+import av
+import numpy as np
+import pytest
+from PIL import ExifTags, Image, ImageSequence
+
+from animatediff.video import ffmpeg
+from animatediff.video.clip import Clip, Quality
+from animatediff.video.formats import VIDEO_FORMATS
+from animatediff.video.pictures import frame_durations
+
+TOLERANCE = {"GIF": 12, "WEBP": 8, "APNG": 0, "MP4": 6, "WEBM": 6}
+"""The most that a frame may differ on average, in levels of 255."""
+AWKWARD = 'a cat, "猫": 🐱 (кот:1.2)\nNegative prompt: x\nSteps: 4, Model: "a, b"'
+
+
+@dataclass
+class Decoded:
+    frames: list[np.ndarray]
+    milliseconds: float
+    infotext: str
+
+
+def frames(count, width=48, height=32):
+    """A gradient with a square that moves over it."""
+    row, column = np.mgrid[:height, :width]
+    background = np.stack([column * 200 // width, row * 200 // height, np.full_like(row, 90)], -1).astype(np.uint8)
+    pictures = []
+    for index in range(count):
+        picture = background.copy()
+        left = (index * 3) % (width - 8)
+        picture[8:16, left : left + 8] = (250, 60, 40)
+        pictures.append(Image.fromarray(picture))
+    return pictures
+
+
+def decode(name, data):
+    return decode_picture(data) if VIDEO_FORMATS[name].is_picture else decode_video(data)
+
+
+def decode_picture(data):
+    image = Image.open(BytesIO(data))
+    pictures, milliseconds = [], 0
+    for frame in ImageSequence.Iterator(image):
+        frame.load()
+        pictures.append(np.asarray(frame.convert("RGB")))
+        milliseconds += frame.info.get("duration", 0)
+    return Decoded(pictures, milliseconds, infotext_of_picture(image))
+
+
+def infotext_of_picture(image):
+    if comment := image.info.get("comment"):
+        return comment.decode()
+    if text := image.info.get("parameters"):
+        return text
+    comment = image.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment, b"UNICODE\0")
+    return comment.removeprefix(b"UNICODE\0").decode("utf-16-be")
+
+
+def decode_video(data):
+    with av.open(BytesIO(data)) as container:
+        stream = container.streams.video[0]
+        pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
+        milliseconds = 1000 * container.duration / av.time_base
+        metadata = {key.lower(): value for key, value in container.metadata.items()}
+    return Decoded(pictures, milliseconds, metadata.get("comment", ""))
+
+
+@pytest.mark.parametrize("fps", [8, 24, 30, 60])
+@pytest.mark.parametrize("count", [1, 2, 16, 33])
+@pytest.mark.parametrize("name", VIDEO_FORMATS)
+def test_frames_duration_and_size_are_right(name, count, fps):
+    pictures = frames(count)
+    decoded = decode(name, VIDEO_FORMATS[name].encode(Clip(pictures, fps), Quality()))
+    assert len(decoded.frames) == count
+    for picture, frame in zip(pictures, decoded.frames):
+        assert frame.shape == (32, 48, 3)
+        assert np.abs(np.asarray(picture).astype(int) - frame).mean() <= TOLERANCE[name]
+    if not (VIDEO_FORMATS[name].is_picture and count == 1):  # a picture that does not move has no duration
+        assert decoded.milliseconds == pytest.approx(1000 * count / fps, abs=5)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [AWKWARD, "x, " * 3333 + "end", "a=b;c#\\d\n" * 20_000 + "end", ""],
+    ids=["awkward", "10,000 characters", "200,000 characters", "none"],
+)
+@pytest.mark.parametrize("name", VIDEO_FORMATS)
+def test_the_infotext_survives(name, text):
+    assert decode(name, VIDEO_FORMATS[name].encode(Clip(frames(3), 8, infotext=text), Quality())).infotext == text
+
+
+@pytest.mark.parametrize("name", VIDEO_FORMATS)
+def test_transparency_and_palettes_are_flattened(name):
+    pictures = [frame.convert(mode) for frame, mode in zip(frames(3), ("RGBA", "P", "L"))]
+    assert len(decode(name, VIDEO_FORMATS[name].encode(Clip(pictures, 8), Quality())).frames) == 3
+
+
+@pytest.mark.parametrize("name", ["MP4", "WEBM"])
+def test_odd_sides_are_made_even_by_showing_the_last_row_and_column_twice(name):
+    pictures = frames(3, width=47, height=31)
+    decoded = decode(name, VIDEO_FORMATS[name].encode(Clip(pictures, 8), Quality()))
+    assert {frame.shape for frame in decoded.frames} == {(32, 48, 3)}
+    assert np.abs(np.asarray(pictures[1]).astype(int) - decoded.frames[1][:31, :47]).mean() <= TOLERANCE[name]
+
+
+def test_mp4_is_what_browsers_play():
+    data = VIDEO_FORMATS["MP4"].encode(Clip(frames(16), 8), Quality())
+    with av.open(BytesIO(data)) as container:
+        stream = container.streams.video[0]
+        assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
+    assert data.index(b"moov") < data.index(b"mdat"), "it starts before all of it has arrived"
+
+
+@pytest.mark.parametrize(
+    "changes", [{"mp4_crf": 45}, {"mp4_preset": "ultrafast"}, {"mp4_tune": "grain"}], ids=lambda changes: next(iter(changes))
+)
+def test_settings_of_mp4_reach_the_encoder(changes):
+    clip = Clip(frames(16, 128, 128), 8)
+    encode = VIDEO_FORMATS["MP4"].encode
+    assert encode(clip, Quality()) == encode(clip, Quality())
+    assert encode(clip, replace(Quality(), **changes)) != encode(clip, Quality())
+
+
+def test_webp_can_lose_nothing():
+    pictures = frames(4)
+    decoded = decode("WEBP", VIDEO_FORMATS["WEBP"].encode(Clip(pictures, 8), Quality(webp_lossless=True)))
+    assert all(np.array_equal(np.asarray(picture), frame) for picture, frame in zip(pictures, decoded.frames))
+
+
+def test_what_stands_still_does_not_shimmer_in_a_gif():
+    decoded = decode("GIF", VIDEO_FORMATS["GIF"].encode(Clip(frames(8), 8), Quality()))
+    assert all(np.array_equal(frame[20:], decoded.frames[0][20:]) for frame in decoded.frames)
+
+
+def test_an_encoder_that_fails_says_why():
+    with pytest.raises(OSError, match="no-such-preset"):
+        VIDEO_FORMATS["MP4"].encode(Clip(frames(3), 8), Quality(mp4_preset="no-such-preset"))
+
+
+def test_without_ffmpeg_the_reason_is_known(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "imageio_ffmpeg", None)
+    ffmpeg.problem.cache_clear()
+    try:
+        assert "imageio-ffmpeg is missing" in VIDEO_FORMATS["MP4"].problem()
+    finally:
+        ffmpeg.problem.cache_clear()
+
+
+@pytest.mark.parametrize("fps", [1, 7, 8, 12, 15, 24, 30, 50])
+@pytest.mark.parametrize("count", [1, 16, 100])
+def test_a_gif_lasts_as_long_as_it_should(count, fps):
+    durations = frame_durations(count, fps, 10)
+    assert all(duration % 10 == 0 for duration in durations)
+    assert sum(durations) == pytest.approx(1000 * count / fps, abs=5)
+
+
+@pytest.mark.parametrize(("plays", "again"), [(0, 0), (1, None), (3, 2)])
+def test_how_often_a_gif_plays(plays, again):
+    assert Image.open(BytesIO(VIDEO_FORMATS["GIF"].encode(Clip(frames(3), 8, plays), Quality()))).info.get("loop") == again
+
+
+@pytest.mark.parametrize("name", ["WEBP", "APNG"])
+@pytest.mark.parametrize("plays", [0, 1, 3])
+def test_how_often_other_pictures_play(name, plays):
+    assert Image.open(BytesIO(VIDEO_FORMATS[name].encode(Clip(frames(3), 8, plays), Quality()))).info["loop"] == plays
