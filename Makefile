@@ -19,17 +19,18 @@ test: environment
 	$(PYTHON) -m pytest tests
 
 # What needs no host on the Python, torch and numpy of a WebUI that is there, and the extension in that WebUI.
-# Nothing is installed into it.
-test-webui: environment .venv/webui-pytest
-	PYTHONPATH=".venv/webui-pytest:$(WEBUI_DIR)/repositories/stable-diffusion-stability-ai" \
+# Nothing is installed into it but what install.py adds.
+test-webui: environment .venv/webui-packages
+	PYTHONPATH=".venv/webui-packages:$(WEBUI_DIR)/repositories/stable-diffusion-stability-ai" \
 		$(WEBUI_PYTHON) -m pytest tests/method tests/host
 	WEBUI_DIR="$(WEBUI_DIR)" $(PYTHON) -m pytest tests/contract --host webui
 
-.venv/webui-pytest: | environment
+.venv/webui-packages: | environment
 	@test -x "$(WEBUI_PYTHON)" || { \
 		echo "NO WEBUI: there is none at $(WEBUI_DIR). Set WEBUI_DIR to a WebUI with a venv of its own."; exit 1; }
 	rm -rf $@.part
-	$(WEBUI_PYTHON) -m pip install --quiet --disable-pip-version-check --target $@.part pytest==9.2.0 av==17.1.0
+	$(WEBUI_PYTHON) -m pip install --quiet --disable-pip-version-check --target $@.part \
+		pytest==9.2.0 av==17.1.0 imageio-ffmpeg==0.8.1
 	mv $@.part $@
 
 bench: environment

@@ -9,6 +9,8 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import piexif
+import piexif.helper
 from PIL import Image, features
 from PIL.PngImagePlugin import PngInfo
 
@@ -18,7 +20,6 @@ PALETTE_PIXELS = 512 * 512
 """About as many pixels, from all frames alike, decide over the palette of a GIF."""
 DITHER_LEVELS = 16
 """From the lightest to the darkest place of the pattern, of 255. About half of what lies between neighbouring colours."""
-EXIF_IFD, USER_COMMENT = 0x8769, 0x9286
 
 
 def encode_gif(clip: Clip, _quality: Quality) -> bytes:
@@ -100,10 +101,9 @@ BAYER = _bayer_matrix(3)
 
 
 def _exif(text: str) -> bytes:
-    """Exif with the text as user comment, where the WebUI looks for it (Exif 2.32, section 4.6.5)."""
-    exif = Image.Exif()
-    exif[EXIF_IFD] = {USER_COMMENT: b"UNICODE\0" + text.encode("utf-16-be")}
-    return exif.tobytes()
+    """Exif with the text as user comment, where the WebUI looks for it."""
+    comment = piexif.helper.UserComment.dump(text, encoding="unicode")
+    return piexif.dump({"Exif": {piexif.ExifIFD.UserComment: comment}})
 
 
 def _saved(image: Image.Image, format: str, **options: Any) -> bytes:
