@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -157,6 +158,8 @@ class Results:
             animation.already_saved_as = str(path)
             if not video_format.is_picture:
                 self.videos.append(str(path))
+        elif not (path or video_format.is_picture or self._is_api):
+            self._warn(f"The {name} was not kept: the page cannot show it, and the settings say to save nothing.")
         return animation
 
     def _write_file(self, path: Path, content: bytes) -> bool:
@@ -165,6 +168,8 @@ class Results:
             path.write_bytes(content)
         except OSError as error:
             self._warn(f"{path} could not be saved: {error}.")
+            with suppress(OSError):
+                path.unlink(missing_ok=True)  # half a file is worse than none
             return False
         self.files.append(str(path))
         return True

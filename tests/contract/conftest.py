@@ -19,7 +19,10 @@ StartHost = Callable[..., Server]
 def weights() -> Path:
     """The folder of checkpoints, motion modules and LoRAs; the first use makes them, in about a minute."""
     cache = weights_dir()
-    subprocess.run([sys.executable, "-m", "demo.weights", cache], cwd=REPOSITORY, check=True)
+    command = [sys.executable, "-m", "demo.weights", cache]
+    making = subprocess.run(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True, check=False)
+    if making.returncode:
+        pytest.exit(making.stderr, returncode=1)
     return cache
 
 
