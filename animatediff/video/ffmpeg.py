@@ -59,12 +59,14 @@ def _encode(clip: Clip, suffix: str, codec: str, options: list[str]) -> bytes:
         source += ["-f", "ffmetadata", "-i", str(metadata), "-map", "0:v", "-map_metadata", "1"]
         target = ["-c:v", codec, "-pix_fmt", "yuv420p", *COLOURS, *options, str(file)]
         command = [get_ffmpeg_exe(), "-hide_banner", "-loglevel", "error", *source, *target]
-        with log.open("wb") as errors, subprocess.Popen(command, stdin=subprocess.PIPE, stderr=errors) as process:
+        with (
+            log.open("wb") as errors,
+            suppress(BrokenPipeError),  # also as its input is closed: it has ended early, and its log says why
+            subprocess.Popen(command, stdin=subprocess.PIPE, stderr=errors) as process,
+        ):
             assert process.stdin
-            with suppress(BrokenPipeError):  # it ended early, and its log says why
-                for frame in frames:
-                    process.stdin.write(frame.tobytes())
-                process.stdin.close()
+            for frame in frames:
+                process.stdin.write(frame.tobytes())
         if process.returncode:
             raise OSError(f"ffmpeg failed: {log.read_text(errors='replace').strip()[:1000]}")
         return file.read_bytes()

@@ -141,7 +141,7 @@ def test_what_stands_still_does_not_shimmer_in_a_gif():
 
 def test_an_encoder_that_fails_says_why():
     with pytest.raises(OSError, match="no-such-preset"):
-        VIDEO_FORMATS["MP4"].encode(Clip(frames(3), 8), Quality(mp4_preset="no-such-preset"))
+        VIDEO_FORMATS["MP4"].encode(Clip(frames(8, 512, 512), 8), Quality(mp4_preset="no-such-preset"))
 
 
 def test_without_ffmpeg_the_reason_is_known(monkeypatch):
