@@ -1,4 +1,4 @@
-"""`GET /animatediff/v1/version`, `/models` and `/schema`."""
+"""`GET /animatediff/v1/version`, `/models`, `/schema`, and `/video` for the links in answers."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from secrets import compare_digest
 from typing import Any
 
 from fastapi import Depends, FastAPI, HTTPException
+from fastapi.responses import FileResponse
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
 from modules import shared
 
 from motion_module.files import CheckpointError
 
-from . import __version__, library
+from . import __version__, library, links
 from .params import schema
 
 
@@ -23,6 +24,14 @@ def add_routes(_page: Any, app: FastAPI) -> None:
     answers = {"version": lambda: {"version": __version__}, "models": _models, "schema": schema}
     for name, answer in answers.items():
         app.add_api_route(f"/animatediff/v1/{name}", answer, methods=["GET"], dependencies=guards)
+    app.add_api_route(links.ROUTE, _video, methods=["GET"], dependencies=guards)
+
+
+def _video(file: str, key: str) -> FileResponse:
+    path = links.linked(file, key)
+    if path is None:
+        raise HTTPException(404, "There is no such video, or the WebUI has been restarted since this link was made.")
+    return FileResponse(path, filename=path.name)
 
 
 def _models() -> list[dict[str, Any]]:

@@ -14,6 +14,8 @@ from . import __version__
 from .params import PANEL_FIELDS, Params
 
 KEY = "AnimateDiff"
+NOT_OF_THE_VIDEO = ("video_delivery",)
+"""Parameters that say how it is handed over."""
 
 
 def write(params: Params, module_hash: str | None) -> str:
@@ -21,7 +23,7 @@ def write(params: Params, module_hash: str | None) -> str:
     entries = {
         field.name: _as_text(getattr(params, field.name))
         for field in dataclasses.fields(params)
-        if field.name in always or getattr(params, field.name) != field.default
+        if field.name in always or (field.name not in NOT_OF_THE_VIDEO and getattr(params, field.name) != field.default)
     }
     if module_hash:
         entries["mm_hash"] = module_hash

@@ -20,10 +20,11 @@ from PIL import Image
 from motion_module.files import CheckpointError
 from motion_module.frames import RowLayoutError
 
-from . import infotext, library, settings
+from . import folder, infotext, library, settings
 from .params import Params, RequestError, read_arguments
-from .results import Results, Video, require_writable
+from .results import Results, Video
 from .scope import ON_MODEL, AnimateDiffError, ModelScope, option_values, options_for_parts, prompt_parts
+from .video.formats import is_picture
 
 log = logging.getLogger("AnimateDiff")
 ON_P = "_animatediff"
@@ -125,7 +126,12 @@ def _prepare(p: Any, arguments: tuple[Any, ...]) -> Job | None:
     scope = ModelScope(p, description, frames, lambda: library.read(path))
     job = Job(p, params.with_frames(frames), path, scope, warnings)
     if shared.opts.samples_save and not p.do_not_save_samples:
-        require_writable(p.outpath_samples)
+        folder.require_writable(p.outpath_samples)
+    elif params.video_delivery == "url" and not all(is_picture(name) for name in params.format):
+        raise RequestError(
+            'video_delivery is "url", but nothing is saved that a URL could lead to. '
+            'Set save_images to true, or video_delivery to "data".'
+        )
     return job
 
 
@@ -270,8 +276,8 @@ class Job:
         for warning in self.warnings:
             log.warning(warning)
             processed.comments += warning + "\n"
-        for video in results.videos:
-            processed.comments += f"AnimateDiff saved {video}\n"
+        for film in results.films:
+            processed.comments += f"AnimateDiff saved {film}\n"
 
     def _videos(self, processed: Any) -> list[Video]:
         """One video per iteration; the WebUI's infotexts and seeds run through the frames of all."""

@@ -115,6 +115,11 @@ class Params:
     latent_power_last: float = _option(1.0, help="As latent_power, for last_frame. Counts only with it.")
     latent_scale_last: float = _option(32.0, help="As latent_scale, for last_frame. Counts only with it.")
     request_id: str = _option("", help="Put behind the seed in file names.")
+    video_delivery: str = _option(
+        "data",
+        choices=("data", "url"),
+        help="How MP4 and WebM reach a program: in images, or as links in info, for programs that open all images as pictures.",
+    )
 
     def with_frames(self, frames: int) -> Params:
         return dataclasses.replace(self, video_length=frames)

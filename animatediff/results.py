@@ -5,19 +5,19 @@ Frames are written first, then what is made of them, so that whatever fails cost
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import date
 from pathlib import Path
 from typing import Any
 
-from modules import images, shared
+from modules import images, shared, ui_tempdir
 from PIL import Image
 
-from .params import Params, RequestError
+from . import folder
+from .links import link_to
+from .params import Params
+from .video import gifsicle
 from .video.clip import Clip, Quality
 from .video.formats import VIDEO_FORMATS
 
@@ -30,7 +30,8 @@ class Video:
     infotexts: list[str]
     first_row: int
     seed: int
-    files: list[str] = field(default_factory=list)
+    films: list[str] = field(default_factory=list)
+    """Its files that the page's gallery cannot show."""
 
 
 class Animation(Image.Image):
@@ -70,12 +71,13 @@ class Results:
         """
         self._params = params
         self._quality = quality
-        self._folder = _folder_of_today(outpath) if outpath else None
+        self._folder = folder.of_today(outpath) if outpath else None
         self._writes_frames = writes_frames
         self._is_api = is_api
+        self._answers_films = is_api and params.video_delivery == "data"
         self.warnings = warnings
         self.files: list[str] = []
-        self.videos: list[str] = []
+        self.films: list[str] = []
         """Those of the files that the page's gallery cannot show."""
 
     def deliver(self, processed: Any, videos: Sequence[Video], others: Sequence[Image.Image]) -> None:
@@ -85,7 +87,8 @@ class Results:
         """
         shown = [(picture, video, index) for video in videos for picture, index in self._pictures(video)]
         shown.sort(key=lambda entry: not isinstance(entry[0], Animation))  # animations first: they are what was asked for
-        facts = {"AnimateDiff files": self.files, "AnimateDiff warnings": self.warnings}
+        films = [self._film(file, video, [entry[1] for entry in shown]) for video in videos for file in video.films]
+        facts = {"AnimateDiff files": self.files, "AnimateDiff videos": films, "AnimateDiff warnings": self.warnings}
         processed.extra_generation_params = {
             **processed.extra_generation_params,
             **{name: entries for name, entries in facts.items() if entries},
@@ -101,33 +104,41 @@ class Results:
             values = getattr(processed, name)
             setattr(processed, name, [values[row] for row in rows])
 
+    def _film(self, file: str, video: Video, shown: Sequence[Video]) -> dict[str, Any]:
+        """What the answer says of a file that the gallery cannot show: programs get a link, the page what its player needs."""
+        if self._is_api:
+            return {"file": file, "name": Path(file).name, "url": link_to(file)}
+        ui_tempdir.register_tmp_file(shared.demo, file)  # gradio serves it to whoever may see the page
+        facts = {"frames": len(video.frames), "fps": self._params.fps, "plays": self._params.loop_number}
+        return {"file": file, "name": Path(file).name, "picture": shown.index(video), **facts}
+
     def _pictures(self, video: Video) -> list[tuple[Image.Image, int]]:
         """Saves one video. Returns what to show of it, with the frame whose infotext belongs to it."""
-        stem = self._new_stem(video)
-        if stem and self._writes_frames and "PNG" in self._params.format:
-            self._write_frames(video, stem)
-        if stem and "TXT" in self._params.format:
-            self._write_file(stem.with_name(stem.name + ".txt"), video.infotexts[0].encode())
-        wanted = [name for name in VIDEO_FORMATS if name in self._params.format]
-        made = {name: animation for name in wanted if (animation := self._encode(video, name, stem))}
+        with self._stem(video) as stem:
+            if stem and self._writes_frames and "PNG" in self._params.format:
+                self._write_frames(video, stem)
+            if stem and "TXT" in self._params.format:
+                self._write_file(stem.with_name(stem.name + ".txt"), video.infotexts[0].encode())
+            wanted = [name for name in VIDEO_FORMATS if name in self._params.format]
+            made = {name: animation for name in wanted if (animation := self._encode(video, name, stem))}
         shown: list[tuple[Image.Image, int]] = [
-            (animation, 0) for name, animation in made.items() if VIDEO_FORMATS[name].is_picture or self._is_api
+            (animation, 0) for name, animation in made.items() if VIDEO_FORMATS[name].is_picture or self._answers_films
         ]
         if "Frame" in self._params.format or not made:
             shown += [(frame, index) for index, frame in enumerate(video.frames)]
         return shown or [(video.frames[0], 0)]
 
-    def _new_stem(self, video: Video) -> Path | None:
-        if self._folder is None:
-            return None
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            number = images.get_next_sequence_number(str(self._folder), "")
-        except OSError as error:
-            self._warn(f"Nothing could be saved in {self._folder}: {error}.")
-            return None
-        request = re.sub(r"[^\w.-]", "_", self._params.request_id)
-        return self._folder / "-".join(filter(None, (f"{number:05}", str(video.seed), request)))
+    @contextmanager
+    def _stem(self, video: Video) -> Iterator[Path | None]:
+        """Where the files of one video go, without suffix; None where nothing is to be saved, or can be."""
+        with ExitStack() as claim:
+            stem = None
+            if self._folder is not None:
+                try:
+                    stem = claim.enter_context(folder.new_stem(self._folder, str(video.seed), self._params.request_id))
+                except OSError as error:
+                    self._warn(f"Nothing could be saved in {self._folder}: {error}.")
+            yield stem
 
     def _write_frames(self, video: Video, folder: Path) -> None:
         shared.state.textinfo = "AnimateDiff: saving frames"
@@ -152,15 +163,25 @@ class Results:
         except Exception as error:
             self._warn(f"The {name} could not be made: {error!r}.")
             return None
+        if name == "GIF" and self._quality.optimize_gif_gifsicle:
+            encoded = self._shrunk(encoded)
         path = stem and stem.with_name(stem.name + video_format.suffix)
         animation = Animation.of(video.frames[0], encoded)
         if path and self._write_file(path, encoded):
             animation.already_saved_as = str(path)
             if not video_format.is_picture:
-                self.videos.append(str(path))
+                video.films.append(str(path))
+                self.films.append(str(path))
         elif not (path or video_format.is_picture or self._is_api):
             self._warn(f"The {name} was not kept: the page cannot show it, and the settings say to save nothing.")
         return animation
+
+    def _shrunk(self, gif: bytes) -> bytes:
+        try:
+            return gifsicle.shrunk(gif)
+        except OSError as error:
+            self._warn(f"The GIF could not be made smaller: {error}.")
+            return gif
 
     def _write_file(self, path: Path, content: bytes) -> bool:
         """Whether that could be done."""
@@ -176,18 +197,3 @@ class Results:
 
     def _warn(self, text: str) -> None:
         self.warnings.append(f"AnimateDiff: {text}")
-
-
-def require_writable(outpath: str) -> None:
-    """Raises RequestError unless files can be made in the folder of today's videos."""
-    folder = _folder_of_today(outpath)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RequestError(f"The folder {folder} cannot be made: {error}. Choose another one in the settings.") from None
-    if not os.access(folder, os.W_OK):
-        raise RequestError(f"Nothing can be written to {folder}. Choose another folder in the settings.")
-
-
-def _folder_of_today(outpath: str) -> Path:
-    return Path(outpath) / "AnimateDiff" / date.today().isoformat()

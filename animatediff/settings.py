@@ -9,7 +9,7 @@ import gradio as gr
 from modules import shared
 
 from .params import FORMATS, Params
-from .video.clip import Quality
+from .video.clip import DITHERINGS, Quality
 
 SECTION = ("animatediff", "AnimateDiff")
 MP4_PRESETS = ("veryslow", "slower", "slow", "medium", "fast", "faster", "veryfast", "superfast", "ultrafast")
@@ -40,6 +40,12 @@ def _quality_options() -> dict[str, shared.OptionInfo]:
         return shared.OptionInfo(getattr(Quality, name), label, component, arguments, section=SECTION)
 
     return {
+        "gif_dithering": option("gif_dithering", "GIF: dithering", gr.Radio, choices=list(DITHERINGS)).info(
+            "how 256 colours stand in for more; a pattern keeps still what stands still"
+        ),
+        "optimize_gif_gifsicle": option("optimize_gif_gifsicle", "GIF: make it smaller with gifsicle", gr.Checkbox).info(
+            "where that program is installed"
+        ),
         "mp4_crf": option("mp4_crf", "MP4: CRF of H.264", gr.Slider, minimum=0, maximum=51, step=1).info(
             "0 loses nothing, 51 is worst and smallest"
         ),

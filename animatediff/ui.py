@@ -34,7 +34,7 @@ def build(tab: str) -> Controls:
             controls["model"] = _module_dropdown(fields["model"], elem_id)
         notice = gr.HTML(_notice(), elem_id=elem_id("notice"))
         _offer_old_folder(controls["model"], notice, elem_id)
-        with gr.Row():
+        with gr.Row(elem_classes="ad-row"):
             controls["video_length"] = _number(fields["video_length"], elem_id)
             controls["fps"] = _number(fields["fps"], elem_id)
             asked = [controls["model"], controls["video_length"], controls["fps"]]

@@ -47,7 +47,7 @@ if hindrance := _hindrance():
     print(f"AnimateDiff is off: {hindrance}")
 
 else:
-    from animatediff import api, infotext, job, settings, ui
+    from animatediff import api, infotext, job, player, png_info, settings, ui
 
     class AnimateDiff(scripts.Script):
         def title(self):
@@ -78,5 +78,7 @@ else:
                 current.complete(processed)
 
     script_callbacks.on_ui_settings(settings.add_settings)
+    script_callbacks.on_after_component(player.add_to_page)
+    script_callbacks.on_after_component(png_info.add_to_page)
     script_callbacks.on_infotext_pasted(infotext.expand_pasted)
     script_callbacks.on_app_started(api.add_routes)

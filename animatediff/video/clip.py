@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+PATTERN, DIFFUSION, NO_DITHERING = "Pattern", "Error diffusion", "None"
+DITHERINGS = (PATTERN, DIFFUSION, NO_DITHERING)
+
 
 @dataclass(frozen=True)
 class Clip:
@@ -27,6 +30,10 @@ class Clip:
 class Quality:
     """Settings of encoders, with the defaults of the established extension."""
 
+    gif_dithering: str = PATTERN
+    """How the 256 colours of a GIF stand in for more: one of DITHERINGS."""
+    optimize_gif_gifsicle: bool = False
+    """Whether the program gifsicle makes GIFs smaller, without loss."""
     mp4_crf: int = 23
     """H.264's constant rate factor: 0 loses nothing, 51 is worst."""
     mp4_preset: str = ""

@@ -1,4 +1,4 @@
-"""MP4 and WebM, through the ffmpeg that the package imageio-ffmpeg brings along."""
+"""MP4 and WebM, written and read, through the ffmpeg that the package imageio-ffmpeg brings along."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ import subprocess
 import tempfile
 from contextlib import suppress
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from .clip import Clip, Quality
 
 VP9_CRF = 30
+FROM_VIDEO_COLOURS = "scale=in_range=tv:out_range=pc:in_color_matrix=bt709"
 COLOURS = (
     # Frames are full-range sRGB; players take video for narrow-range BT.709.
     "-vf", "scale=in_range=pc:out_range=tv:out_color_matrix=bt709",
@@ -44,6 +47,35 @@ def encode_mp4(clip: Clip, quality: Quality) -> bytes:
 def encode_webm(clip: Clip, _quality: Quality) -> bytes:
     """VP9 at a constant quality."""
     return _encode(clip, ".webm", "libvpx-vp9", ["-crf", str(VP9_CRF), "-b:v", "0", "-row-mt", "1", "-cpu-used", "4"])
+
+
+def read_infotext(path: Path) -> str:
+    """How a video was made, as its file says; empty where it does not. Raises OSError where it cannot be read."""
+    text = _output("-i", f"file:{path}", "-f", "ffmetadata", "-").decode(errors="replace")
+    comment = re.search(r"^comment=((?:\\.|[^\\\n])*)", text, re.MULTILINE | re.IGNORECASE | re.DOTALL)
+    return re.sub(r"\\(.)", r"\1", comment[1], flags=re.DOTALL) if comment else ""
+
+
+def read_frame(path: Path, index: int) -> Image.Image:
+    """One frame of a video, counted from 0. Raises OSError where there is no such frame."""
+    colours = f"select=eq(n\\,{index}),{FROM_VIDEO_COLOURS},format=rgb24"
+    data = _output("-i", f"file:{path}", "-vf", colours, "-frames:v", "1", "-f", "image2pipe", "-c:v", "png", "-")
+    if not data:
+        raise OSError(f"{path.name} has no frame {index}")
+    return Image.open(BytesIO(data))
+
+
+def _output(*arguments: str) -> bytes:
+    """What ffmpeg writes. Raises OSError, with its own words, where it fails."""
+    if reason := problem():
+        raise OSError(reason)
+    from imageio_ffmpeg import get_ffmpeg_exe
+
+    command = [get_ffmpeg_exe(), "-hide_banner", "-loglevel", "error", "-nostdin", *arguments]
+    done = subprocess.run(command, capture_output=True, check=False)
+    if done.returncode:
+        raise OSError(f"ffmpeg failed: {done.stderr.decode(errors='replace').strip()[:1000]}")
+    return done.stdout
 
 
 def _encode(clip: Clip, suffix: str, codec: str, options: list[str]) -> bytes:

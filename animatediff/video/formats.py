@@ -28,3 +28,8 @@ VIDEO_FORMATS = {
     "WEBM": VideoFormat(".webm", False, ffmpeg.encode_webm, ffmpeg.problem),
 }
 """By the names under which requests ask for them, pictures first: in this order they are shown and answered."""
+
+
+def is_picture(name: str) -> bool:
+    """Whether what a request asks for by this name can be opened as a picture, or is only written to disk."""
+    return name not in VIDEO_FORMATS or VIDEO_FORMATS[name].is_picture

@@ -14,7 +14,7 @@ import piexif.helper
 from PIL import Image, features
 from PIL.PngImagePlugin import PngInfo
 
-from .clip import Clip, Quality
+from .clip import DIFFUSION, PATTERN, Clip, Quality
 
 PALETTE_PIXELS = 512 * 512
 """About as many pixels, from all frames alike, decide over the palette of a GIF."""
@@ -22,14 +22,16 @@ DITHER_LEVELS = 16
 """From the lightest to the darkest place of the pattern, of 255. About half of what lies between neighbouring colours."""
 
 
-def encode_gif(clip: Clip, _quality: Quality) -> bytes:
+def encode_gif(clip: Clip, quality: Quality) -> bytes:
     """A GIF with one palette for all frames, so that what stands still does not shimmer.
 
     The format counts time in hundredths of a second; rounding is carried from frame to frame, so the whole is right.
     """
     frames = clip.rgb
     palette = shared_palette(frames)
-    first, *rest = (dithered(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames)
+    method = Image.Dither.FLOYDSTEINBERG if quality.gif_dithering == DIFFUSION else Image.Dither.NONE
+    patterned = map(dithered, frames) if quality.gif_dithering == PATTERN else frames
+    first, *rest = (frame.quantize(palette=palette, dither=method) for frame in patterned)
     options: dict[str, Any] = {"comment": clip.infotext.encode()} if clip.infotext else {}
     if clip.plays != 1:
         options["loop"] = max(clip.plays - 1, 0)  # the file says how often it starts again; 0 is for ever

@@ -20,6 +20,20 @@ class PasteField(NamedTuple):
     api: str | None = None
 
 
+class ParamBinding(NamedTuple):
+    """A button that sends a picture, or the settings of a tab, to a tab."""
+
+    paste_button: Any
+    tabname: str
+    source_text_component: Any = None
+    source_image_component: Any = None
+    source_tabname: str | None = None
+
+
+def register_paste_params_button(binding: ParamBinding) -> None:
+    """Does nothing: there is but one tab."""
+
+
 def create_infotext(p: Any, index: int) -> str:
     """Prompt, negative prompt, and one line of settings, for one picture of the running batch."""
 

@@ -12,7 +12,16 @@ from modules import errors
 Listener = Callable[..., Any]
 callback_map: dict[str, list[Listener]] = {
     f"callbacks_{name}": []
-    for name in ("app_started", "model_loaded", "ui_settings", "cfg_denoiser", "infotext_pasted", "script_unloaded")
+    for name in (
+        "after_component",
+        "app_started",
+        "before_ui",
+        "cfg_denoiser",
+        "infotext_pasted",
+        "model_loaded",
+        "script_unloaded",
+        "ui_settings",
+    )
 }
 
 
@@ -41,6 +50,9 @@ def _adder(event: str) -> Callable[[Listener], None]:
     return lambda listener: callback_map[f"callbacks_{event}"].append(listener)
 
 
+on_after_component = _adder("after_component")
+"""Never called: the page has none of the components that extensions look for."""
+on_before_ui = _adder("before_ui")
 on_app_started = _adder("app_started")
 on_model_loaded = _adder("model_loaded")
 on_ui_settings = _adder("ui_settings")

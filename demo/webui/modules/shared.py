@@ -18,6 +18,8 @@ __all__ = ["OptionInfo", "cmd_opts", "config_filename", "device", "natural_sort_
 config_filename = str(Path(data_path) / "config.json")
 device = devices.device
 state = State()
+demo: Any = None
+"""The page; here nobody asks for it but to register files."""
 opts = Options(
     {
         "sd_model_checkpoint": None,
