@@ -7,11 +7,13 @@ default, and always the motion module, its hash, the number of frames and our ve
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
 from . import __version__
-from .params import PANEL_FIELDS, Params
+from .params import FORMATS, PANEL_FIELDS, Params
 
 KEY = "AnimateDiff"
 NOT_OF_THE_VIDEO = ("video_delivery",)
@@ -31,20 +33,46 @@ def write(params: Params, module_hash: str | None) -> str:
     return ", ".join(f"{name}: {value}" for name, value in entries.items())
 
 
+def value_for(field: dataclasses.Field[Any], results: Mapping[str, Any]) -> Any:
+    """What a pasted infotext, parsed to `results`, puts into one control of the panel; None leaves it as it is.
+
+    A still's infotext turns the panel off. What an animation's leaves out, or has in a form that nobody writes, is the default.
+    """
+    entries = _entries(results)
+    if entries is None:
+        return False if field.name == "enable" else None
+    text = entries.get(field.name, "True" if field.name == "enable" else _as_text(field.default))
+    try:
+        return _READ[str(field.type)](text)
+    except ValueError:
+        return list(field.default) if isinstance(field.default, tuple) else field.default
+
+
+READERS: dict[str, Callable[[Mapping[str, Any]], Any]] = {field.name: partial(value_for, field) for field in PANEL_FIELDS}
+"""`value_for` by parameter; the same objects in both tabs: the WebUI compares them when it sends from one to the other."""
+
+
 def expand_pasted(_infotext: str, results: dict[str, Any]) -> None:
-    """Turns the entry into one `AnimateDiff …` per control, for the WebUI to paste. A still's infotext turns the panel off."""
+    """Adds one `AnimateDiff …` per control, as text, for programs that read the WebUI's png-info."""
+    for name, read in READERS.items():
+        if (value := read(results)) is not None:
+            results[f"{KEY} {name}"] = " ".join(value) if isinstance(value, list) else str(value)
+
+
+def _entries(results: Mapping[str, Any]) -> dict[str, str] | None:
     if KEY not in results:
-        results[label("enable")] = "False"
-        return
-    entries = dict(part.split(": ", 1) for part in results.pop(KEY).split(", ") if ": " in part)
-    entries = {name: unquote(value) for name, value in entries.items()}
-    for field in PANEL_FIELDS:
-        results[label(field.name)] = entries.get(field.name, _as_text(field.default))
-    results[label("enable")] = entries.get("enable", "True")
+        return None
+    parts = (part.split(": ", 1) for part in results[KEY].split(", ") if ": " in part)
+    return {name: unquote(value) for name, value in parts}
 
 
-def label(name: str) -> str:
-    return f"{KEY} {name}"
+_READ: dict[str, Callable[[str], Any]] = {
+    "bool": lambda text: text == "True",
+    "int": lambda text: int(float(text)),
+    "float": float,
+    "str": str,
+    "tuple[str, ...]": lambda text: [name for name in text.split(" ") if name in FORMATS],
+}
 
 
 def _as_text(value: Any) -> str:

@@ -20,7 +20,7 @@ from PIL import Image
 from motion_module.files import CheckpointError
 from motion_module.frames import RowLayoutError
 
-from . import folder, infotext, library, settings
+from . import folder, history, infotext, library, preview, settings, xyz
 from .params import Params, RequestError, read_arguments
 from .results import Results, Video
 from .scope import ON_MODEL, AnimateDiffError, ModelScope, option_values, options_for_parts, prompt_parts
@@ -74,6 +74,12 @@ def job_of(p: Any) -> Job | None:
     return job if isinstance(job, Job) and job.p is p else None
 
 
+def on_step(params: Any) -> None:
+    """`on_cfg_denoiser`: says where it is, if what runs is a clip."""
+    if getattr(shared.sd_model, ON_MODEL, None) is not None:
+        preview.tell_step(params)
+
+
 def _scope_around(p: Any) -> ModelScope | None:
     """The scope of a running job in whose middle `p` is to be generated, if there is one."""
     outer = vars(p).get(ON_P)
@@ -101,7 +107,7 @@ def _animated(kind: type) -> type:
 
 
 def _prepare(p: Any, arguments: tuple[Any, ...]) -> Job | None:
-    params, warnings = read_arguments(arguments)
+    params, warnings = read_arguments(arguments, xyz.values_on(p))
     if not params.enable or getattr(p, "_ad_inner", False):
         return None
     if getattr(p, "txt2img_upscale", False):
@@ -190,6 +196,7 @@ class Job:
         changed = ("batch_size", "do_not_save_samples", "do_not_save_grid", "init_images")
         self._before = {name: getattr(p, name) for name in changed if hasattr(p, name)}
         self._options = ExitStack()
+        self._stopwatch = history.Stopwatch()
 
     def start(self) -> None:
         """Makes the batch a clip. This is the last moment before the WebUI repeats prompts and seeds for each row."""
@@ -222,11 +229,14 @@ class Job:
 
     @contextmanager
     def during_sample(self, p: Any) -> Iterator[None]:
-        scope = self.scope.open() if p is self.p else self.scope.suspended()
-        with self._finished_on_error(p), scope:
+        if p is not self.p:
+            with self._finished_on_error(p), self.scope.suspended():
+                yield
+            return
+        with self._finished_on_error(p), self.scope.open(), preview.moving_preview(self.params.fps):
             yield
-        if p is self.p:
-            self._options.close()
+        self._options.close()
+        shared.state.textinfo = "AnimateDiff: decoding frames"
 
     @contextmanager
     def _finished_on_error(self, p: Any) -> Iterator[None]:
@@ -273,6 +283,7 @@ class Job:
         except Exception as error:
             errors.report("AnimateDiff could not finish its video", exc_info=True)
             self.warnings.append(f"AnimateDiff could not finish its video, so the frames are shown: {error!r}.")
+        self._stopwatch.record(self.p, self.params.video_length)
         for warning in self.warnings:
             log.warning(warning)
             processed.comments += warning + "\n"

@@ -137,18 +137,15 @@ def option_of(field: dataclasses.Field[Any]) -> Option:
 PANEL_FIELDS = tuple(field for field in FIELDS if option_of(field).group)
 
 
-def read_arguments(arguments: Iterable[Any]) -> tuple[Params, list[str]]:
+def read_arguments(arguments: Iterable[Any], changes: Mapping[str, Any]) -> tuple[Params, list[str]]:
     """Reads what the WebUI hands a script: the panel's values in order, or the API's dictionary in the first place.
 
-    Returns the parameters and warnings. Raises RequestError where a value cannot be used.
+    `changes` count instead of what is there. Returns the parameters and warnings. Raises RequestError where that cannot be met.
     """
     values = list(arguments)
     first = values[0] if values else None
-    if isinstance(first, Mapping):
-        return read_mapping(first)
-    if first is None or first is False:
-        return Params(), []
-    return read_mapping({field.name: value for field, value in zip(PANEL_FIELDS, values)})
+    given = first if isinstance(first, Mapping) else {field.name: value for field, value in zip(PANEL_FIELDS, values)}
+    return read_mapping({**given, **changes})
 
 
 def read_mapping(given: Mapping[str, Any]) -> tuple[Params, list[str]]:

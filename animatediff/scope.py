@@ -101,9 +101,11 @@ class ModelScope:
 
     def _enter(self) -> None:
         self._require_usable_model(sd_unet.current_unet is not None)
+        shared.state.textinfo = "AnimateDiff: loading the motion module"
         model, module = shared.sd_model, self._load_module()
         with ExitStack() as stack:
-            stack.callback(module.to, "cpu")  # layers move to the checkpoint's device by themselves, when they are used
+            if not shared.opts.data.get("animatediff_keep_on_gpu", False):
+                stack.callback(module.to, "cpu")  # layers move to the checkpoint's device by themselves, when they are used
             stack.enter_context(lent_schedule(model, self._family.schedule, self._p))
             stack.enter_context(attached(model.model.diffusion_model, module, self._family, self._layout_of))
             stack.enter_context(_attribute(model, ON_MODEL, self))

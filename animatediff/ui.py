@@ -13,13 +13,16 @@ from modules.infotext_utils import PasteField
 from modules.ui_common import create_refresh_button
 from modules.ui_components import InputAccordion
 
-from . import infotext, library
-from .params import DEFAULT_MODULE, FORMATS, PANEL_FIELDS, format_problems, option_of
+from motion_module.files import CheckpointError
+
+from . import infotext, library, presets
+from .forecast import Forecast
+from .params import DEFAULT_MODULE, FORMATS, PANEL_FIELDS, RequestError, format_problems, option_of
 
 Controls = dict[str, gr.components.Component]
 
 
-def build(tab: str) -> Controls:
+def build(tab: str, forecast: Forecast) -> Controls:
     """Builds the panel of one tab, "txt2img" or "img2img". Returns its controls by parameter, in the table's order."""
 
     def elem_id(name: str) -> str:
@@ -38,7 +41,9 @@ def build(tab: str) -> Controls:
             controls["video_length"] = _number(fields["video_length"], elem_id)
             controls["fps"] = _number(fields["fps"], elem_id)
             asked = [controls["model"], controls["video_length"], controls["fps"]]
-            duration = gr.HTML(_duration(*(control.value for control in asked)), elem_id=elem_id("duration"))
+            with gr.Column():
+                duration = gr.HTML(_duration(*(control.value for control in asked)), elem_id=elem_id("duration"))
+                expected = gr.HTML(elem_id=elem_id("expected"))
         controls["format"] = _formats(fields["format"], elem_id)
         for group in dict.fromkeys(option_of(field).group for field in PANEL_FIELDS):
             if group != "main":
@@ -46,19 +51,16 @@ def build(tab: str) -> Controls:
                     for field in PANEL_FIELDS:
                         if option_of(field).group == group:
                             controls[field.name] = _number(field, elem_id)
+        presets.add_to_panel(controls, elem_id)
         for control in asked:
             control.change(_duration, asked, [duration], show_progress=False, queue=False)
+        forecast.put_in(asked[:2], expected)
     return {name: controls[name] for name in fields}
 
 
 def paste_fields(controls: Controls) -> list[PasteField]:
-    """How a pasted infotext, expanded by `infotext.expand_pasted`, reaches the controls."""
-
-    def formats(results: dict[str, Any]) -> list[str] | None:
-        text = results.get(infotext.label("format"))
-        return None if text is None else [name for name in text.split(" ") if name in FORMATS]
-
-    return [PasteField(control, formats if name == "format" else infotext.label(name)) for name, control in controls.items()]
+    """How a pasted infotext reaches the controls."""
+    return [PasteField(control, infotext.READERS[name]) for name, control in controls.items()]
 
 
 def _module_dropdown(field: dataclasses.Field[Any], elem_id: Callable[[str], str]) -> gr.Dropdown:
@@ -74,8 +76,9 @@ def _module_dropdown(field: dataclasses.Field[Any], elem_id: Callable[[str], str
     return dropdown
 
 
-def _first_choice(names: list[str]) -> str | None:
-    return DEFAULT_MODULE if DEFAULT_MODULE in names else next(iter(names), None)
+def _first_choice(names: list[str]) -> str:
+    """Text in any case: the WebUI pastes into a control what has the type of its first value."""
+    return DEFAULT_MODULE if DEFAULT_MODULE in names else next(iter(names), "")
 
 
 def _notice() -> str:
@@ -83,8 +86,8 @@ def _notice() -> str:
     if library.names():
         return ""
     return (
-        f"<p>There is no motion module in <code>{html.escape(str(library.folder()))}</code> yet. "
-        f"{library.WHERE_TO_GET}, put it there and press the refresh button.</p>"
+        f"<p><span>There is no motion module in this folder yet:</span> <code>{html.escape(str(library.folder()))}</code><br>"
+        f"<span>{library.WHERE_TO_GET}, put it there and press the refresh button.</span></p>"
     )
 
 
@@ -137,6 +140,6 @@ def _duration(model: str | None, frames: float | None, fps: float | None) -> str
     """How long the video will be; nothing where that cannot be said, since Generate will say why."""
     try:
         count = frames or library.automatic_frames(library.find(model or ""))
-        return f"<span>{count:.0f} frames: {count / (fps or 0):.2f} seconds</span>"
-    except (ValueError, ZeroDivisionError):
+        return f"<span>Length</span> {count / (fps or 0):.2f} s ({count:.0f} <span>frames</span>)"
+    except (RequestError, CheckpointError, ZeroDivisionError):
         return ""

@@ -86,10 +86,13 @@ def set_options(changes: dict[str, Any] = Body(...)) -> None:
         sd_models.reload_model_weights()
 
 
-def get_progress() -> dict[str, Any]:
+def get_progress(skip_current_image: bool = False) -> dict[str, Any]:
+    from modules import sd_samplers
     from modules.shared import state
 
-    return {"progress": state.progress(), "textinfo": state.textinfo, "current_image": None}
+    latents = None if skip_current_image else state.current_latent
+    picture = None if latents is None else encode_picture(sd_samplers.samples_to_image_grid(latents))
+    return {"progress": state.progress(), "textinfo": state.textinfo, "current_image": picture}
 
 
 def get_memory() -> dict[str, Any]:

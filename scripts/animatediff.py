@@ -47,7 +47,8 @@ if hindrance := _hindrance():
     print(f"AnimateDiff is off: {hindrance}")
 
 else:
-    from animatediff import api, infotext, job, player, png_info, settings, ui
+    from animatediff import api, infotext, job, player, png_info, settings, ui, xyz
+    from animatediff.forecast import Forecast
 
     class AnimateDiff(scripts.Script):
         def title(self):
@@ -57,10 +58,17 @@ else:
             return scripts.AlwaysVisible
 
         def ui(self, is_img2img):
-            controls = ui.build("img2img" if is_img2img else "txt2img")
+            controls = ui.build("img2img" if is_img2img else "txt2img", self._forecast(is_img2img))
             self.infotext_fields = ui.paste_fields(controls)
-            self.paste_field_names = [infotext.label(name) for name in controls]
+            self.paste_field_names = list(infotext.READERS.values())
             return list(controls.values())
+
+        def after_component(self, component, **kwargs):
+            self._forecast(self.is_img2img).see(component, kwargs.get("elem_id"))
+
+        def _forecast(self, is_img2img):
+            """One for each page; parts of the page are made before `ui` is called, and after."""
+            return vars(self).setdefault("forecast", Forecast("img2img" if is_img2img else "txt2img"))
 
         def before_process(self, p, *arguments):
             job.begin(p, arguments)
@@ -81,4 +89,6 @@ else:
     script_callbacks.on_after_component(player.add_to_page)
     script_callbacks.on_after_component(png_info.add_to_page)
     script_callbacks.on_infotext_pasted(infotext.expand_pasted)
+    script_callbacks.on_before_ui(xyz.add_axes)
+    script_callbacks.on_cfg_denoiser(job.on_step)
     script_callbacks.on_app_started(api.add_routes)

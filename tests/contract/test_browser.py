@@ -1,36 +1,50 @@
-"""As a person does it: tick AnimateDiff on the page, press Generate, and see the GIF move. Needs Chromium."""
+"""As a person does it: tick AnimateDiff on the page, press Generate, and see the video move. Needs Chromium."""
 
 from __future__ import annotations
 
+import base64
+import io
+import re
 import shutil
 import time
+from pathlib import Path
+from urllib.parse import unquote
 
+import numpy as np
 import pytest
+from animation import animate
+from PIL import Image, ImageSequence
 from playwright.sync_api import expect, sync_playwright
+
+from animatediff.video import ffmpeg
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
 MINUTES = 60_000
+NO_PLAYER = "the embedded host's page names videos, and has neither player nor other tabs"
 
 
 @pytest.fixture(scope="module")
-def page(host):
+def browser():
     if CHROMIUM is None:
         pytest.skip("there is no Chromium on this machine for the tests of the page")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        page = browser.new_page(viewport={"width": 1400, "height": 1600})
-        page.goto(host.url, wait_until="domcontentloaded", timeout=2 * MINUTES)
-        ask_for_a_small_clip(page)
-        yield page
+        yield browser
         browser.close()
 
 
+@pytest.fixture
+def page(browser, host):
+    page = browser.new_page(viewport={"width": 1400, "height": 1600})
+    page.goto(host.url, wait_until="domcontentloaded", timeout=2 * MINUTES)
+    ask_for_a_small_clip(page)
+    yield page
+    page.close()
+
+
 def ask_for_a_small_clip(page):
-    # The WebUI's panel opens with a click on its title, once its script has put a tick box there; the other host has the box.
-    page.locator("#txt2img-ad-enable input[type=checkbox]").first.wait_for(timeout=2 * MINUTES)
-    page.locator("#txt2img-ad-enable .label-wrap, #txt2img-ad-enable input[type=checkbox]").first.click()
-    expect(page.locator("#txt2img-ad-motion-module")).to_be_visible()
+    open_panel(page)
     page.locator("#txt2img_prompt textarea").first.fill("a cat")
     for name, value in {"txt2img_steps": 3, "txt2img_width": 64, "txt2img_height": 64, "txt2img-ad-video-length": 6}.items():
         set_number(page, name, value)
@@ -38,10 +52,21 @@ def ask_for_a_small_clip(page):
     page.locator("li[data-value='mm_tiny_v3.safetensors']").dispatch_event("mousedown")
 
 
+def open_panel(page):
+    # The WebUI's panel opens with a click on its title, once its script has put a tick box there; the other host has the box.
+    page.locator("#txt2img-ad-enable input[type=checkbox]").first.wait_for(timeout=2 * MINUTES)
+    page.locator("#txt2img-ad-enable .label-wrap, #txt2img-ad-enable input[type=checkbox]").first.click()
+    expect(page.locator("#txt2img-ad-motion-module")).to_be_visible()
+
+
 def set_number(page, name, value):
     field = page.locator(f"#{name} input[type=number]").first
     field.fill(str(value))
-    field.press("Tab")
+    field.blur()
+
+
+def number(page, name):
+    return page.locator(f"#{name} input[type=number]").first.input_value()
 
 
 def seen_to_move(picture, seconds=10):
@@ -58,20 +83,188 @@ def choose_formats(page, *names):
         box.set_checked(box.evaluate("box => box.parentElement.innerText.trim()") in names)
 
 
-def test_generate_shows_a_gif_that_moves(page):
-    choose_formats(page, "GIF")
-    expect(page.locator("#txt2img-ad-duration").first).to_contain_text("6 frames: 0.75 seconds")
+def generate(page):
     page.locator("#txt2img_generate").click()
+
+
+def gif_in_gallery(page):
     picture = page.locator("#txt2img_gallery img[src*='.gif']").first
     picture.wait_for(timeout=2 * MINUTES)
-    assert seen_to_move(picture)
+    return picture
+
+
+def frames_of_file(path):
+    with Image.open(path) as picture:
+        return np.stack([np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(picture)])
+
+
+def file_of(picture):
+    """The file on disk that the page shows."""
+    return Path(unquote(re.search(r"file=([^?]*)", picture.get_attribute("src"))[1]))
+
+
+def test_generate_shows_a_gif_that_moves(page):
+    choose_formats(page, "GIF")
+    expect(page.locator("#txt2img-ad-duration").first).to_contain_text("Length 0.75 s (6 frames)")
+    generate(page)
+    assert seen_to_move(gif_in_gallery(page))
 
 
 def test_an_mp4_is_named_below_the_gallery(page):
     choose_formats(page, "MP4")
-    page.locator("#txt2img_generate").click()
+    generate(page)
     page.wait_for_function(
         """() => [document.body.innerText, ...[...document.querySelectorAll("textarea")].map(area => area.value)]
             .some(text => /AnimateDiff saved .*\\.mp4/.test(text))""",
         timeout=2 * MINUTES,
     )
+
+
+# --- player ---
+
+
+def player_of(page):
+    page.locator(".ad-player video").wait_for(timeout=2 * MINUTES)
+    page.wait_for_function("document.querySelector('.ad-player video').readyState >= 2")
+    return page.locator(".ad-player")
+
+
+@pytest.mark.webui_only(NO_PLAYER)
+@pytest.mark.parametrize("name", ["MP4", "WEBM"])
+def test_a_video_plays_and_steps(page, name):
+    choose_formats(page, name)
+    generate(page)
+    player = player_of(page)
+    assert seen_to_move(player.locator("video"))
+    player.locator(".ad-player-on").click()
+    expect(player.locator("video")).to_have_js_property("paused", True)
+    frame = int(player.locator("output").inner_text().split(" / ")[0])
+    for step, button in ((1, "on"), (1, "on"), (-1, "back"), (-1, "back"), (-1, "back")):
+        player.locator(f".ad-player-{button}").click()
+        frame = (frame - 1 + step) % 6 + 1
+        expect(player.locator("output")).to_have_text(f"{frame} / 6")
+    expect(player.locator("video")).to_have_js_property("loop", True)
+    player.get_by_label("Loop").uncheck()
+    expect(player.locator("video")).to_have_js_property("loop", False)
+    player.get_by_label("Speed").select_option("0.5")
+    expect(player.locator("video")).to_have_js_property("playbackRate", 0.5)
+    with page.expect_download() as download:
+        player.locator(".ad-player-download").click()
+    assert Path(download.value.path()).stat().st_size > 500 and download.value.suggested_filename.endswith("." + name.lower())
+
+
+@pytest.mark.webui_only(NO_PLAYER)
+def test_videos_of_one_run_can_be_picked_and_their_settings_are_shown(page):
+    choose_formats(page, "MP4")
+    set_number(page, "txt2img_batch_count", 2)
+    generate(page)
+    player = player_of(page)
+    names = player.locator(".ad-player-name")
+    expect(names).to_have_count(2)
+    for index in (1, 0, 1):
+        names.nth(index).click()
+        expect(names.nth(index)).to_have_attribute("aria-pressed", "true")
+        seed = re.search(r"-(\d+)\.mp4", names.nth(index).inner_text())[1]
+        expect(page.locator("#html_info_txt2img").first).to_contain_text(f"Seed: {seed},")
+    page.locator("#txt2img_gallery .thumbnails button").first.click()
+    expect(names.nth(0)).to_have_attribute("aria-pressed", "true")
+
+
+@pytest.mark.webui_only(NO_PLAYER)
+@pytest.mark.parametrize("destination", ["img2img", "inpaint"])
+@pytest.mark.parametrize("formats", [("MP4", "PNG"), ("MP4",)], ids=["as it was saved", "out of the video"])
+def test_a_frame_goes_to_img2img_and_inpaint(page, formats, destination):
+    choose_formats(page, *formats)
+    generate(page)
+    player = player_of(page)
+    while player.locator("output").inner_text() != "3 / 6":
+        player.locator(".ad-player-on").click()
+        time.sleep(0.2)
+    video = file_of(player.locator("video"))
+    player.locator(f".ad-player-{destination}").click()
+    arrived = page.locator({"img2img": "#img2img_image img", "inpaint": "#img2maskimg img"}[destination]).first
+    arrived.wait_for()
+    expect(page.locator("#img2img_prompt textarea").first).to_have_value("a cat")
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(arrived.get_attribute("src").partition(",")[2]))).convert("RGB"))
+    saved = video.with_suffix("") / "00002.png"
+    expected = np.asarray(Image.open(saved) if "PNG" in formats else ffmpeg.read_frame(video, 2))
+    assert np.array_equal(pixels, expected)
+
+
+# --- settings that travel with the file ---
+
+
+def read_in_png_info(page, field, file):
+    page.locator("#tabs > .tab-nav button", has_text="PNG Info").click()
+    page.locator(f"#{field} input[type=file]").set_input_files(file)
+    expect(page.locator("#tab_pnginfo")).to_contain_text("mm_tiny_v3.safetensors", timeout=MINUTES)
+    page.locator("#tab_pnginfo #txt2img_tab").click()
+    expect(page.locator("#txt2img_prompt textarea").first).to_be_visible()
+
+
+@pytest.mark.webui_only(NO_PLAYER)
+@pytest.mark.parametrize("name", ["GIF", "WEBP", "MP4"])
+def test_a_file_dropped_on_png_info_makes_the_same_frames_again(page, browser, host, name, tmp_path):
+    answer = host.txt2img(
+        **animate(video_length=5, fps=12, loop_number=2, format=["GIF", name]), steps=3, prompt="a dog, (red:1.2)", seed=77
+    )
+    assert answer.ok
+    gif, file = tmp_path / "clip.gif", tmp_path / f"clip.{name.lower()}"
+    for path, text in zip((gif, file), answer.json()["images"]):  # where the two are one, there is one picture
+        path.write_bytes(base64.b64decode(text))
+    page.reload()
+    page.locator("#txt2img-ad-enable input[type=checkbox]").first.wait_for(timeout=2 * MINUTES)
+    read_in_png_info(page, "pnginfo-ad-video" if name == "MP4" else "pnginfo_image", file)
+    expect(page.locator("#txt2img-ad-enable input[type=checkbox]").first).to_be_checked()
+    expect(page.locator("#txt2img_prompt textarea").first).to_have_value("a dog, (red:1.2)")
+    assert [number(page, f"txt2img-ad-{field}") for field in ("video-length", "fps", "loop-number")] == ["5", "12", "2"]
+    generate(page)
+    assert np.array_equal(frames_of_file(file_of(gif_in_gallery(page))), frames_of_file(gif))
+
+
+@pytest.mark.webui_only("the embedded host has no scripts that are chosen by name")
+def test_a_plot_over_fps_and_frames(page):
+    choose_formats(page, "GIF")
+    page.locator("#script_list input").first.click()
+    page.locator("li[data-value='X/Y/Z plot']").dispatch_event("mousedown")
+    for axis, (name, values) in {"x": ("FPS", "4, 10"), "y": ("Number of frames", "2, 5")}.items():
+        page.locator(f"#script_txt2img_xyz_plot_{axis}_type input").first.click()
+        page.locator(f"li[data-value='[AnimateDiff] {name}']").dispatch_event("mousedown")
+        time.sleep(1)  # the choice empties the field for values
+        page.locator(f"#script_txt2img_xyz_plot_{axis}_values textarea").fill(values)
+    page.locator("#script_txt2img_xyz_plot_include_lone_images input").check()
+    generate(page)
+    page.locator("#txt2img_gallery .thumbnails img[src*='.gif']").nth(3).wait_for(timeout=3 * MINUTES)
+    found = []
+    for picture in page.locator("#txt2img_gallery .thumbnails img[src*='.gif']").all():
+        with Image.open(file_of(picture)) as gif:
+            found.append((gif.n_frames, sum(frame.info["duration"] for frame in ImageSequence.Iterator(gif))))
+    assert found == [(2, 500), (2, 200), (5, 1250), (5, 500)]
+
+
+@pytest.mark.webui_only(NO_PLAYER)
+def test_a_preset_outlives_the_page(page):
+    choose_formats(page, "WEBP", "TXT")
+    for name, value in {"video-length": 7, "fps": 13, "loop-number": 4}.items():
+        if name == "loop-number":
+            page.locator("#txt2img-ad-enable").get_by_text("Playback").first.click()
+        set_number(page, f"txt2img-ad-{name}", value)
+    page.locator("#txt2img-ad-presets .label-wrap").click()
+    page.locator("#txt2img-ad-preset-name textarea").fill("slow, “clouds”")
+    page.locator("#txt2img-ad-preset-save").click()
+    expect(page.locator("#txt2img-ad-preset input").first).to_have_value("slow, “clouds”")
+    page.reload()
+    open_panel(page)
+    page.locator("#txt2img-ad-presets .label-wrap").click()
+    assert number(page, "txt2img-ad-fps") == "8"
+    page.locator("#txt2img-ad-preset input").first.click()
+    page.locator("li[data-value='slow, “clouds”']").dispatch_event("mousedown")
+    page.locator("#txt2img-ad-preset-load").click()
+    expect(page.locator("#txt2img-ad-fps input[type=number]").first).to_have_value("13")
+    assert [number(page, f"txt2img-ad-{name}") for name in ("video-length", "loop-number")] == ["7", "4"]
+    ticked = page.locator("#txt2img-ad-save-format input:checked")
+    assert [box.evaluate("box => box.parentElement.innerText.trim()") for box in ticked.all()] == ["WEBP", "TXT"]
+    page.locator("#txt2img-ad-preset-delete").click()
+    expect(page.locator("#txt2img-ad-preset input").first).to_have_value("")
+    page.locator("#txt2img-ad-preset input").first.click()
+    expect(page.locator("li[data-value='slow, “clouds”']")).to_have_count(0)

@@ -40,7 +40,7 @@ def test_an_empty_folder_says_what_to_get_and_offers_the_neighbours(start_host, 
     empty.mkdir()
     server = start_host(extensions=[neighbour, REPOSITORY, PROBE], options={"animatediff_model_path": str(empty)})
     page = page_of(server)
-    assert f"There is no motion module in <code>{empty}</code> yet" in page and "v3_sd15_mm.ckpt" in page
+    assert f"There is no motion module in this folder yet:</span> <code>{empty}</code>" in page and "v3_sd15_mm.ckpt" in page
     assert f"Use the motion modules in {server.data_dir / 'extensions' / neighbour.name / 'model'}" in page
     server.stop()
 

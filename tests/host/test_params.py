@@ -3,14 +3,21 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from animatediff import __version__ as VERSION
 from animatediff import infotext
 from animatediff.params import (
     FIELDS,
+    FORMATS,
+    MOST_GIF_FPS,
+    NO_MODULE,
     PANEL_FIELDS,
     Params,
     RequestError,
     as_markdown,
+    format_problems,
     read_arguments,
     read_mapping,
     schema,
@@ -27,18 +34,18 @@ def refusal(**values):
 
 @pytest.mark.parametrize("arguments", [(), (None,), (False,), ({},), ({"enable": False},), ({"enable": None, "fps": 0},)])
 def test_what_asks_for_nothing_is_off(arguments):
-    assert read_arguments(arguments) == (Params(), [])
+    assert read_arguments(arguments, {}) == (Params(), [])
 
 
 def test_panel_values_come_in_the_order_of_the_table():
-    params, warnings = read_arguments((True, "m.ckpt", 12, 10, ["GIF"], 3))
+    params, warnings = read_arguments((True, "m.ckpt", 12, 10, ["GIF"], 3), {})
     assert (params.model, params.video_length, params.fps, params.format, params.loop_number) == ("m.ckpt", 12, 10, ("GIF",), 3)
     assert warnings == []
     assert PANEL_FIELDS[0].name == "enable"
 
 
 def test_a_dictionary_in_the_first_place_is_the_whole_request():
-    params, _ = read_arguments(({"enable": True, "video_length": 8}, "ignored.ckpt", 99))
+    params, _ = read_arguments(({"enable": True, "video_length": 8}, "ignored.ckpt", 99), {})
     assert (params.model, params.video_length) == ("mm_sd15_v3.safetensors", 8)
 
 
@@ -123,37 +130,83 @@ def test_the_schema_and_the_docs_come_from_the_table():
     assert as_markdown() in DOCS.read_text(encoding="utf-8"), "run `python -m animatediff.params` and put it into the page"
 
 
-def test_infotext_comes_back_as_it_was_written():
-    params = Params(enable=True, model="a b.ckpt", video_length=12, fps=10, format=("GIF",), loop_number=2)
-    results = {"AnimateDiff": infotext.write(params, "12345678")}
-    infotext.expand_pasted("", results)
-    assert "AnimateDiff" not in results
-    pasted = {field.name: results[f"AnimateDiff {field.name}"] for field in PANEL_FIELDS}
-    assert pasted == {
-        "enable": "True", "model": "a b.ckpt", "video_length": "12", "fps": "10", "format": "GIF", "loop_number": "2",
-    }  # fmt: skip
+# --- infotext ---
 
 
-def test_a_name_with_commas_survives_the_infotext():
-    name = "a, enable: False, 50%2C.ckpt"
-    results = {"AnimateDiff": infotext.write(Params(enable=True, model=name, video_length=16), None)}
-    infotext.expand_pasted("", results)
-    assert results["AnimateDiff model"] == name and results["AnimateDiff enable"] == "True"
+def pasted(entry):
+    """What the panel gets when a picture's infotext is pasted. `entry`: that of AnimateDiff; None for a still's."""
+    results = {"Steps": "20"} if entry is None else {"Steps": "20", "AnimateDiff": entry}
+    return {name: read(results) for name, read in infotext.READERS.items()}
+
+
+NAMES = st.text(min_size=1).filter(lambda name: name not in NO_MODULE and not set(name) & set("\r\n\0"))
+PANELS = st.fixed_dictionaries(
+    {
+        "model": NAMES,
+        "video_length": st.integers(1, 10_000),
+        "fps": st.integers(1, MOST_GIF_FPS),
+        "format": st.lists(st.sampled_from(FORMATS), min_size=1, unique=True),
+        "loop_number": st.integers(0, 1000),
+    }
+)
+
+
+def test_every_parameter_of_the_panel_is_in_the_round_trip():
+    sample = {"enable", "model", "video_length", "fps", "format", "loop_number"}
+    assert {field.name for field in PANEL_FIELDS} == sample, "add the new one to PANELS"
+
+
+@given(PANELS)
+def test_any_panel_comes_back_from_its_infotext(panel):
+    panel = {**panel, "format": [name for name in panel["format"] if name not in format_problems()] or ["GIF"]}
+    params, _ = read_arguments([{"enable": True, **panel}], {})
+    again = pasted(infotext.write(params, "12345678"))
+    assert again == {"enable": True, **panel}
+    assert read_arguments(list(again.values()), {}) == (params, [])
 
 
 def test_infotext_says_only_what_differs_but_always_the_module_and_frames():
-    text = infotext.write(Params(enable=True, video_length=16), "12345678")
-    assert text.startswith("enable: True, model: mm_sd15_v3.safetensors, video_length: 16, mm_hash: 12345678, version: ")
-    assert "fps" not in text
+    text = infotext.write(Params(enable=True, video_length=16, video_delivery="url"), "12345678")
+    assert text == f"enable: True, model: mm_sd15_v3.safetensors, video_length: 16, mm_hash: 12345678, version: {VERSION}"
 
 
 def test_pasting_puts_back_what_the_infotext_leaves_out():
-    results = {"AnimateDiff": "enable: True, model: m.ckpt, video_length: 16, version: 0.1.0"}
-    infotext.expand_pasted("", results)
-    assert results["AnimateDiff fps"] == "8" and results["AnimateDiff format"] == "GIF PNG"
+    panel = pasted("enable: True, model: m.ckpt, video_length: 16, version: 0.1.0")
+    assert panel["fps"] == 8 and panel["format"] == ["GIF", "PNG"]
 
 
-def test_the_infotext_of_a_still_turns_the_panel_off():
-    results = {"Steps": "20"}
+def test_what_nobody_writes_is_pasted_as_the_default():
+    assert pasted("model: m.ckpt, fps: many, format: BMP GIF")["fps"] == 8
+
+
+def test_the_infotext_of_a_still_turns_the_panel_off_and_leaves_the_rest():
+    assert pasted(None) == {field.name: False if field.name == "enable" else None for field in PANEL_FIELDS}
+
+
+OLD_REST = "loop_number: 1, closed_loop: R-P, batch_size: 16, stride: 1, overlap: 4, interp: Off, interp_x: 10"
+OLD = {
+    "v1.13": f"enable: True, model: mm_sd_v15_v2.ckpt, video_length: 24, fps: 12, {OLD_REST}, mm_hash: 69ed0f5f",
+    "v2.0.1": f"model: mm_sd15_v3.safetensors, video_length: 24, fps: 12, {OLD_REST}, freeinit_enable: False, "
+    "mm_hash: dd464a5e, version: v2.0.1-a",
+}
+"""What versions of the established extension write, the newer one without `enable`."""
+
+
+@pytest.mark.parametrize("version", OLD)
+def test_infotexts_of_the_established_extension_can_be_pasted(version):
+    model = {"v1.13": "mm_sd_v15_v2.ckpt", "v2.0.1": "mm_sd15_v3.safetensors"}[version]
+    panel = {"enable": True, "model": model, "video_length": 24, "fps": 12, "format": ["GIF", "PNG"], "loop_number": 1}
+    assert pasted(OLD[version]) == panel
+
+
+def test_programs_find_one_entry_for_each_control():
+    results = {"AnimateDiff": OLD["v1.13"]}
     infotext.expand_pasted("", results)
-    assert results["AnimateDiff enable"] == "False"
+    assert results["AnimateDiff enable"] == "True" and results["AnimateDiff fps"] == "12"
+    assert results["AnimateDiff format"] == "GIF PNG"
+
+
+def test_axes_of_a_plot_come_before_panel_and_dictionary():
+    assert read_arguments([False, "m.ckpt", 12], {"enable": True, "fps": 3})[0].fps == 3
+    assert read_arguments([{"enable": True, "fps": 5}], {"fps": 3})[0].fps == 3
+    assert read_arguments([{"enable": True}], {"enable": False}) == (Params(), [])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from dataclasses import dataclass, replace
 from io import BytesIO
 
@@ -10,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageSequence
 
-from animatediff.video import ffmpeg
-from animatediff.video.clip import Clip, Quality
+from animatediff.video import ffmpeg, gifsicle
+from animatediff.video.clip import DIFFUSION, DITHERINGS, NO_DITHERING, PATTERN, Clip, Quality
 from animatediff.video.formats import VIDEO_FORMATS
-from animatediff.video.pictures import frame_durations
+from animatediff.video.pictures import encode_gif, frame_durations
 
 TOLERANCE = {"GIF": 12, "WEBP": 8, "APNG": 0, "MP4": 6, "WEBM": 6}
 """The most that a frame may differ on average, in levels of 255."""
@@ -96,6 +98,26 @@ def test_the_infotext_survives(name, text):
     assert decode(name, VIDEO_FORMATS[name].encode(Clip(frames(3), 8, infotext=text), Quality())).infotext == text
 
 
+@pytest.mark.parametrize("text", [AWKWARD, "", "\\=\n;" * 9])
+@pytest.mark.parametrize("name", ["MP4", "WEBM"])
+def test_we_read_infotext_and_frames_of_videos_back(name, text, tmp_path):
+    pictures = frames(4, 47, 31)
+    file = tmp_path / "a %d [b], c'd"
+    file.write_bytes(VIDEO_FORMATS[name].encode(Clip(pictures, 24, infotext=text), Quality()))
+    assert ffmpeg.read_infotext(file) == text
+    for index, picture in enumerate(pictures):
+        frame = np.asarray(ffmpeg.read_frame(file, index))[:31, :47]
+        assert np.abs(frame.astype(int) - np.asarray(picture)).mean() <= TOLERANCE[name]
+    with pytest.raises(OSError, match="has no frame 4"):
+        ffmpeg.read_frame(file, 4)
+
+
+def test_what_is_no_video_is_said_in_ffmpegs_words(tmp_path):
+    (tmp_path / "no.mp4").write_bytes(b"no video")
+    with pytest.raises(OSError, match=r"ffmpeg failed: (.|\n)*Invalid data"):
+        ffmpeg.read_infotext(tmp_path / "no.mp4")
+
+
 @pytest.mark.parametrize("name", VIDEO_FORMATS)
 def test_transparency_and_palettes_are_flattened(name):
     pictures = [frame.convert(mode) for frame, mode in zip(frames(3), ("RGBA", "P", "L"))]
@@ -170,3 +192,60 @@ def test_how_often_a_gif_plays(plays, again):
 @pytest.mark.parametrize("plays", [0, 1, 3])
 def test_how_often_other_pictures_play(name, plays):
     assert Image.open(BytesIO(VIDEO_FORMATS[name].encode(Clip(frames(3), 8, plays), Quality()))).info["loop"] == plays
+
+
+def gradient():
+    """`(128, 128, 3)`, of many more colours than 256."""
+    rows, columns = np.indices((128, 128))
+    return np.stack([2 * columns, 2 * rows, rows + columns], -1).astype(np.uint8)
+
+
+def test_dithering_is_a_choice():
+    """Diffused errors come nearest in the mean of a neighbourhood; the pattern breaks the bands that there are otherwise."""
+    clip = Clip([Image.fromarray(gradient()), Image.fromarray(gradient()[::-1])], 8)
+
+    def neighbourhoods(pixels):
+        return pixels.reshape(16, 8, 16, 8, 3).mean((1, 3))
+
+    error, bands = {}, {}
+    for how in DITHERINGS:
+        made = np.asarray(decode("GIF", encode_gif(clip, Quality(gif_dithering=how))).frames[0], float)
+        error[how] = np.abs(neighbourhoods(made) - neighbourhoods(gradient())).mean()
+        bands[how] = (np.diff(made, axis=1) == 0).all(-1).mean()
+    assert error[DIFFUSION] < 0.5 * error[NO_DITHERING], error
+    assert bands[PATTERN] < 0.5 * bands[NO_DITHERING], bands
+
+
+def put_on_path(monkeypatch, folder, script):
+    program = folder / "gifsicle"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+
+def test_gifsicle_is_asked_to_make_gifs_smaller(monkeypatch, tmp_path):
+    put_on_path(monkeypatch, tmp_path, f'echo "$@" > {tmp_path}/arguments; cat')
+    assert gifsicle.shrunk(b"GIF89a...") == b"GIF89a..."
+    assert "--optimize=3" in (tmp_path / "arguments").read_text()
+
+
+def test_gifsicle_says_why_it_fails(monkeypatch, tmp_path):
+    put_on_path(monkeypatch, tmp_path, "echo not a GIF >&2; exit 1")
+    with pytest.raises(OSError, match="gifsicle failed: not a GIF"):
+        gifsicle.shrunk(b"x")
+
+
+def test_without_gifsicle_that_is_said(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(OSError, match="not installed"):
+        gifsicle.shrunk(b"x")
+
+
+@pytest.mark.skipif(not shutil.which("gifsicle"), reason="GIFSICLE IS NOT INSTALLED")
+def test_the_real_gifsicle_keeps_pictures_delays_and_infotext():
+    whole = encode_gif(Clip(frames(16, 96, 96), 24, infotext=AWKWARD), Quality())
+    small = gifsicle.shrunk(whole)
+    before, after = decode("GIF", whole), decode("GIF", small)
+    assert len(small) < len(whole)
+    assert np.array_equal(before.frames, after.frames)
+    assert (after.milliseconds, after.infotext) == (before.milliseconds, AWKWARD)

@@ -8,9 +8,11 @@ from functools import partial
 from typing import Any
 
 import k_diffusion.sampling
+import numpy as np
 import torch
 from modules import sd_models, shared
 from modules.shared import opts, state
+from PIL import Image
 
 
 class InterruptedException(BaseException):
@@ -28,6 +30,23 @@ class _TorchWithNoiseOf:
 
     def randn_like(self, _x: torch.Tensor) -> torch.Tensor:
         return self._rng.next()
+
+
+def single_sample_to_image(sample: torch.Tensor, _approximation: int | None = None) -> Image.Image:
+    """For the live preview; `sample`: `(4, height, width)`."""
+    decoded = shared.sd_model.decode_first_stage(sample[None])[0]
+    levels = (torch.clamp((decoded + 1) / 2, 0, 1) * 255).permute(1, 2, 0).cpu().numpy().astype(np.uint8)
+    return Image.fromarray(levels)
+
+
+def samples_to_image_grid(samples: torch.Tensor) -> Image.Image:
+    """The batch, side by side."""
+    pictures = [single_sample_to_image(sample) for sample in samples]
+    width, height = pictures[0].size
+    grid = Image.new("RGB", (width * len(pictures), height))
+    for index, picture in enumerate(pictures):
+        grid.paste(picture, (width * index, 0))
+    return grid
 
 
 def apply_refiner(denoiser: Any, sigma: torch.Tensor) -> bool:

@@ -1,0 +1,81 @@
+"""The whole panel, saved under a name and loaded again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+from . import saved
+from .params import PANEL_FIELDS, format_problems
+
+FILE = "presets"
+FIELDS = tuple(field for field in PANEL_FIELDS if field.name != "enable")
+
+
+def names() -> list[str]:
+    return sorted(_all())
+
+
+def save(name: str, *values: Any) -> None:
+    """`values`: those of the controls of FIELDS."""
+    saved.write(FILE, {**_all(), name: {field.name: value for field, value in zip(FIELDS, values)}})
+
+
+def load(name: str) -> list[Any]:
+    """Values for the controls of FIELDS. What the preset does not know, or this machine cannot write, is left out of it."""
+    preset = _all()[name]
+    values = [preset.get(field.name, list(field.default) if field.name == "format" else field.default) for field in FIELDS]
+    formats = [field.name for field in FIELDS].index("format")
+    values[formats] = [name for name in values[formats] if name not in format_problems()]
+    return values
+
+
+def delete(name: str) -> None:
+    saved.write(FILE, {other: preset for other, preset in _all().items() if other != name})
+
+
+def _all() -> dict[str, dict[str, Any]]:
+    presets = saved.read(FILE)
+    return presets if isinstance(presets, dict) else {}
+
+
+def add_to_panel(controls: dict[str, Any], elem_id: Callable[[str], str]) -> None:
+    """A folded group that saves, loads and deletes presets of these controls."""
+    panel = [controls[field.name] for field in FIELDS]
+    with gr.Accordion("Presets", open=False, elem_id=elem_id("presets")):
+        with gr.Row(elem_classes="ad-row"):
+            choice = gr.Dropdown(names(), label="Preset", elem_id=elem_id("preset"))
+            load_button = gr.Button("Load", elem_id=elem_id("preset-load"), scale=0, min_width=80)
+            delete_button = gr.Button("Delete", elem_id=elem_id("preset-delete"), scale=0, min_width=80)
+        with gr.Row(elem_classes="ad-row"):
+            name = gr.Textbox(label="Name for a preset of the panel as it is now", elem_id=elem_id("preset-name"))
+            save_button = gr.Button("Save", elem_id=elem_id("preset-save"), scale=0, min_width=80)
+
+    def on_load(choice: str | None) -> list[Any]:
+        if choice not in names():
+            raise gr.Error("Choose a preset first.")
+        return load(choice)
+
+    def on_save(name: str, *values: Any) -> Any:
+        if not (name := name.strip()):
+            raise gr.Error("Write a name for the preset first.")
+        try:
+            save(name, *values)
+        except OSError as error:
+            raise gr.Error(f"The preset could not be saved: {error}.") from error
+        return gr.update(choices=names(), value=name)
+
+    def on_delete(choice: str | None) -> Any:
+        try:
+            delete(choice or "")
+        except OSError as error:
+            raise gr.Error(f"The preset could not be deleted: {error}.") from error
+        return gr.update(choices=names(), value=None)
+
+    # Saved in the other tab, or since the WebUI was started: the page has the choices of that time.
+    choice.focus(lambda: gr.update(choices=names()), [], [choice], show_progress=False, queue=False)
+    load_button.click(on_load, [choice], panel, show_progress=False)
+    delete_button.click(on_delete, [choice], [choice], show_progress=False)
+    save_button.click(on_save, [name, *panel], [choice], show_progress=False)

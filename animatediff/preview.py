@@ -1,0 +1,58 @@
+"""The WebUI's live preview of a clip: a few of its frames, moving, in place of a grid of them all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+from modules import sd_samplers, sd_samplers_common, shared
+from PIL import Image
+
+MOST_FRAMES = 8
+
+
+class Preview(Image.Image):
+    """The first frame to whoever shows or changes it; all of them where it is saved in a format that can move."""
+
+    _rest: Sequence[Image.Image]
+    _milliseconds: int
+
+    @classmethod
+    def of(cls, frames: Sequence[Image.Image], milliseconds: int) -> Preview:
+        preview = frames[0].copy()
+        preview.__class__ = cls  # Pillow has no public way to make an instance of a subclass from an image
+        assert isinstance(preview, Preview)
+        preview._rest, preview._milliseconds = frames[1:], milliseconds
+        return preview
+
+    def save(self, fp: Any, format: str | None = None, **params: Any) -> None:
+        if str(format).upper() in ("PNG", "WEBP"):
+            params |= {"save_all": True, "append_images": self._rest, "duration": self._milliseconds, "loop": 0}
+            params |= {"optimize": False, "compress_level": 1}  # quick: it is looked at once
+        super().save(fp, format, **params)
+
+
+@contextmanager
+def moving_preview(fps: int) -> Iterator[None]:
+    """For as long as a clip is sampled.
+
+    Where the WebUI is set to show but one picture of the batch, it shows one frame, as it would without us.
+    """
+
+    def preview(latents: Any, approximation: int | None = None) -> Image.Image:
+        stride = max(2, -(-len(latents) // MOST_FRAMES))  # at most half of what the grid would decode
+        frames = [sd_samplers_common.single_sample_to_image(frame, approximation) for frame in latents[::stride]]
+        return Preview.of(frames, round(1000 * stride / fps))
+
+    with mock.patch.object(sd_samplers, "samples_to_image_grid", preview):
+        try:
+            yield
+        finally:
+            shared.state.current_latent = None  # whoever asks later would decode the whole clip
+
+
+def tell_step(params: Any) -> None:
+    """`on_cfg_denoiser` of a clip: the step, beside the progress bar."""
+    shared.state.textinfo = f"AnimateDiff: step {params.sampling_step + 1} of {params.total_sampling_steps}"
