@@ -50,8 +50,10 @@ def add_to_panel(controls: dict[str, Any], elem_id: Callable[[str], str]) -> Non
             load_button = gr.Button("Load", elem_id=elem_id("preset-load"), scale=0, min_width=80)
             delete_button = gr.Button("Delete", elem_id=elem_id("preset-delete"), scale=0, min_width=80)
         with gr.Row(elem_classes="ad-row"):
-            name = gr.Textbox(label="Name for a preset of the panel as it is now", elem_id=elem_id("preset-name"))
+            name = gr.Textbox(label="Name for a preset of the panel as it is now", max_lines=1, elem_id=elem_id("preset-name"))
             save_button = gr.Button("Save", elem_id=elem_id("preset-save"), scale=0, min_width=80)
+
+    refresh_button = gr.Button(visible=False, elem_id=elem_id("preset-refresh"))  # pressed by the page's script
 
     def on_load(choice: str | None) -> list[Any]:
         if choice not in names():
@@ -74,8 +76,8 @@ def add_to_panel(controls: dict[str, Any], elem_id: Callable[[str], str]) -> Non
             raise gr.Error(f"The preset could not be deleted: {error}.") from error
         return gr.update(choices=names(), value=None)
 
-    # Saved in the other tab, or since the WebUI was started: the page has the choices of that time.
-    choice.focus(lambda: gr.update(choices=names()), [], [choice], show_progress=False, queue=False)
+    refresh_both_tabs = {"fn": None, "_js": "() => window.animateDiffPresets?.refresh()", "show_progress": False}
+    refresh_button.click(lambda: gr.update(choices=names()), [], [choice], show_progress=False, queue=False)
     load_button.click(on_load, [choice], panel, show_progress=False)
-    delete_button.click(on_delete, [choice], [choice], show_progress=False)
-    save_button.click(on_save, [name, *panel], [choice], show_progress=False)
+    delete_button.click(on_delete, [choice], [choice], show_progress=False).success(**refresh_both_tabs)
+    save_button.click(on_save, [name, *panel], [choice], show_progress=False).success(**refresh_both_tabs)

@@ -250,7 +250,7 @@ def test_a_preset_outlives_the_page(page):
             page.locator("#txt2img-ad-enable").get_by_text("Playback").first.click()
         set_number(page, f"txt2img-ad-{name}", value)
     page.locator("#txt2img-ad-presets .label-wrap").click()
-    page.locator("#txt2img-ad-preset-name textarea").fill("slow, “clouds”")
+    page.locator("#txt2img-ad-preset-name input").fill("slow, “clouds”")
     page.locator("#txt2img-ad-preset-save").click()
     expect(page.locator("#txt2img-ad-preset input").first).to_have_value("slow, “clouds”")
     page.reload()
