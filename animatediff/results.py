@@ -146,7 +146,8 @@ class Results:
             path = folder / f"{index:05}.png"
             try:
                 folder.mkdir(exist_ok=True)
-                images.save_image_with_geninfo(frame, text, str(path))
+                with _whole_or_not_at_all(path):
+                    images.save_image_with_geninfo(frame, text, str(path))
             except OSError as error:
                 self._warn(f"{len(video.frames) - index} of {len(video.frames)} frames could not be saved: {error}.")
                 return
@@ -186,14 +187,24 @@ class Results:
     def _write_file(self, path: Path, content: bytes) -> bool:
         """Whether that could be done."""
         try:
-            path.write_bytes(content)
+            with _whole_or_not_at_all(path):
+                path.write_bytes(content)
         except OSError as error:
             self._warn(f"{path} could not be saved: {error}.")
-            with suppress(OSError):
-                path.unlink(missing_ok=True)  # half a file is worse than none
             return False
         self.files.append(str(path))
         return True
 
     def _warn(self, text: str) -> None:
         self.warnings.append(f"AnimateDiff: {text}")
+
+
+@contextmanager
+def _whole_or_not_at_all(file: Path) -> Iterator[None]:
+    """Takes away what has been written of a file where writing it fails: half a file is worse than none."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            file.unlink(missing_ok=True)
+        raise

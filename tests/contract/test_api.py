@@ -95,6 +95,59 @@ def test_the_published_client_gets_its_gif_and_frames(host):
     assert [image.format for image in picture.images] == ["PNG"]
 
 
+class WithLinks(webuiapi.AnimateDiff):
+    """Its request, with a key that the client does not know."""
+
+    def to_dict(self, is_img2img=False):
+        return {**super().to_dict(is_img2img), "video_delivery": "url"}
+
+
+def test_the_published_client_gets_videos_through_links(host):
+    client = webuiapi.WebUIApi(host="127.0.0.1", port=host.port, sampler="Euler a", steps=1)
+    animation = WithLinks(model="mm_tiny_v3.safetensors", video_length=3, format=["GIF", "WEBP", "MP4", "WEBM", "Frame"])
+    result = client.txt2img(prompt="a cat", width=64, height=64, animatediff=animation, save_images=True)
+    assert [image.format for image in result.images] == ["GIF", "WEBP", "PNG", "PNG", "PNG"]
+    videos = result.info["extra_generation_params"]["AnimateDiff videos"]
+    assert [Path(video["name"]).suffix for video in videos] == [".mp4", ".webm"]
+    for video in videos:
+        data = requests.get(host.url + video["url"]).content
+        assert data == Path(video["file"]).read_bytes() and data.startswith(FIRST_BYTES[Path(video["name"]).suffix[1:].upper()])
+
+
+def test_with_links_alone_there_is_still_a_picture(host):
+    answer = host.txt2img(**animate(video_length=2, format=["MP4"], video_delivery="url"), steps=1, save_images=True)
+    assert [file.format for file in files_of(answer)] == ["PNG"]
+
+
+def test_a_link_leads_to_no_other_file(host):
+    answer = host.txt2img(**animate(video_length=2, format=["MP4"], video_delivery="url"), steps=1, save_images=True)
+    (video,) = info_of(answer)["extra_generation_params"]["AnimateDiff videos"]
+    key = video["url"].rpartition("key=")[2]
+    for file, other_key in (("/etc/passwd", key), (video["file"], "0" * len(key)), (video["file"] + "/../x", key)):
+        assert host.get("/animatediff/v1/video", params={"file": file, "key": other_key}).status_code == 404
+    Path(video["file"]).unlink()
+    assert host.get(video["url"]).status_code == 404
+
+
+def test_links_to_nothing_are_refused_before_anything_is_made(host):
+    answer = host.txt2img(**animate(video_length=2, format=["MP4"], video_delivery="url"), steps=1)
+    assert answer.status_code == 422 and "save_images" in answer.json()["detail"]
+    assert host.txt2img(**animate(video_length=2, format=["GIF"], video_delivery="url"), steps=1).ok
+
+
+def test_links_are_not_in_the_infotext(host):
+    answer = host.txt2img(**animate(video_length=2, format=["GIF"], video_delivery="url"), steps=1)
+    assert "video_delivery" not in info_of(answer)["infotexts"][0]
+
+
+@pytest.mark.webui_only("the embedded host does not read infotexts in requests")
+def test_an_infotext_in_a_request_makes_the_same_video(host):
+    first = host.txt2img(**animate(video_length=3, fps=12, format=["GIF"]), steps=2, seed=5)
+    text = info_of(first)["infotexts"][0]
+    again = host.post("/sdapi/v1/txt2img", {"infotext": text})
+    assert again.ok and again.json()["images"] == first.json()["images"]
+
+
 def test_the_endpoints(host):
     assert host.get("/animatediff/v1/version").json()["version"]
     models = {model["name"]: model for model in host.get("/animatediff/v1/models").json()}

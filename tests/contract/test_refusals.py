@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from animation import animate, files_of, frames_of, info_of, recording
 from safetensors.torch import load_file, save_file
+from server import PROBE, REPOSITORY
 
 
 @pytest.fixture(scope="module")
@@ -104,14 +108,124 @@ def test_a_wrong_model_is_refused_in_words(host, flags, words):
         host.post("/probe/v1/flags", dict.fromkeys(flags))
 
 
-def test_an_unwritable_folder_is_refused(host, tmp_path):
+@pytest.fixture
+def saving_to(host):
+    """Has the host save to another folder."""
+    before = host.get("/sdapi/v1/options").json()["outdir_txt2img_samples"]
+    yield lambda folder: host.post("/sdapi/v1/options", {"outdir_txt2img_samples": str(folder)})
+    host.post("/sdapi/v1/options", {"outdir_txt2img_samples": before})
+
+
+def test_an_unwritable_folder_is_refused(host, saving_to, tmp_path):
     (tmp_path / "file").write_text("")
-    host.post("/sdapi/v1/options", {"outdir_txt2img_samples": str(tmp_path / "file")})
-    try:
-        assert_refused(host, [str(tmp_path)], animate(), save_images=True)
-        assert host.txt2img(**animate(video_length=1), steps=1).ok, "nothing is written where nothing is asked for"
-    finally:
-        host.post("/sdapi/v1/options", {"outdir_txt2img_samples": "outputs/txt2img-images"})
+    saving_to(tmp_path / "file")
+    assert_refused(host, [str(tmp_path)], animate(), save_images=True)
+    assert host.txt2img(**animate(video_length=1), steps=1).ok, "nothing is written where nothing is asked for"
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Mounts a disk of so many bytes, for what follows; its folder."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(size, options="rw"):
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size},{options}", "none", str(folder)]
+        if subprocess.run(command, capture_output=True, check=False).returncode:
+            pytest.skip("THIS USER MAY NOT MOUNT A SMALL DISK")
+        return folder
+
+    yield mount
+    subprocess.run(["umount", str(folder)], capture_output=True, check=False)
+
+
+def test_a_disk_that_cannot_be_written_to_is_refused(host, small_disk, saving_to):
+    saving_to(small_disk(100_000, "ro"))
+    assert_refused(host, ["Read-only file system"], animate(), save_images=True)
+
+
+def files_in(answer):
+    return [Path(file) for file in info_of(answer)["extra_generation_params"]["AnimateDiff files"]]
+
+
+def test_a_disk_that_fills_up_costs_only_what_has_no_room(host, small_disk, saving_to, tmp_path):
+    """There is room for half of the APNG, which comes before the MP4."""
+    request = {**animate(video_length=8, format=["PNG", "GIF", "APNG", "MP4"]), "steps": 1, "save_images": True}
+    saving_to(tmp_path / "large")
+    *frames, gif, apng, mp4 = files_in(host.txt2img(**request))
+    room = {file: -(-file.stat().st_size // 4096) * 4096 for file in (*frames, gif, apng, mp4)}
+    assert room[mp4] < room[apng] // 2
+    disk = small_disk(sum(room[file] for file in (*frames, gif)) + room[apng] // 2)
+    saving_to(disk)
+    answer = host.txt2img(**request)
+    (warning,) = info_of(answer)["extra_generation_params"]["AnimateDiff warnings"]
+    assert "No space left on device" in warning and ".png" in warning
+    left = files_in(answer)
+    assert [file.read_bytes() for file in left] == [file.read_bytes() for file in (*frames, gif, mp4)]
+    assert {file for file in disk.rglob("*") if file.is_file()} == set(left), "no half file"
+    assert len(answer.json()["images"]) == 3, "the answer has what the disk has no room for"
+
+
+def test_a_disk_without_any_room_costs_no_frame(host, small_disk, saving_to):
+    disk = small_disk(4096)
+    saving_to(disk)
+    (disk / "full").write_bytes(b"x" * 4096)
+    answer = host.txt2img(**animate(video_length=3, format=["PNG", "GIF", "Frame"]), steps=1, save_images=True)
+    assert [file.format for file in files_of(answer)] == ["GIF", "PNG", "PNG", "PNG"]
+    assert "No space left on device" in str(info_of(answer)["extra_generation_params"]["AnimateDiff warnings"])
+    assert [file.name for file in disk.rglob("*") if file.is_file()] == ["full"]
+
+
+CRASHING = """#!/bin/sh
+head -c 5000 > /dev/null
+echo "going down" >&2
+kill -SEGV $$
+"""
+
+
+def test_an_encoder_that_crashes_costs_its_format(start_host, monkeypatch, tmp_path):
+    program = tmp_path / "ffmpeg"
+    program.write_text(CRASHING)
+    program.chmod(0o755)
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(program))
+    server = start_host(extensions=[REPOSITORY, PROBE])
+    answer = server.txt2img(**animate(video_length=3, format=["PNG", "GIF", "MP4"]), steps=1, save_images=True)
+    (warning,) = info_of(answer)["extra_generation_params"]["AnimateDiff warnings"]
+    assert "MP4 could not be made" in warning and "going down" in warning
+    assert [file.suffix for file in files_in(answer)] == [".png", ".png", ".png", ".gif"]
+    assert [file.format for file in files_of(answer)] == ["GIF"]
+    server.stop()
+
+
+def test_two_jobs_do_not_take_the_same_name(host, saving_to, tmp_path):
+    """Another WebUI that saves to the same folder has taken the next number, and has written nothing yet."""
+    saving_to(tmp_path)
+    request = {**animate(video_length=2, format=["PNG", "GIF"]), "steps": 1, "save_images": True}
+    first = files_in(host.txt2img(**request))
+    claim = first[-1].parent / ".00001"
+    claim.touch()
+    second = files_in(host.txt2img(**request))
+    assert first[-1].name.startswith("00000-") and second[-1].name.startswith("00002-")
+    assert claim.exists() and sorted(first[-1].parent.glob(".*")) == [claim], "the others' claim stays, ours does not"
+
+
+RACE = """
+import sys
+from pathlib import Path
+from animatediff.folder import new_stem
+for _ in range(40):
+    with new_stem(Path(sys.argv[1]), "1") as stem:
+        with stem.with_suffix(".gif").open("x"):
+            pass
+"""
+
+
+def test_many_jobs_at_once_do_not_take_the_same_name(tmp_path):
+    paths = os.pathsep.join(map(str, (REPOSITORY / "demo" / "webui", REPOSITORY)))
+    environment = {**os.environ, "PYTHONPATH": paths}
+    jobs = [subprocess.Popen([sys.executable, "-c", RACE, tmp_path], env=environment) for _ in range(4)]
+    assert [job.wait() for job in jobs] == [0] * 4
+    assert len(list(tmp_path.iterdir())) == 160
 
 
 def test_pictures_that_do_not_match_the_frames_are_refused(host):
