@@ -68,6 +68,5 @@ def text(size: estimate.Size, before_hires: bool) -> str:
     if memory is not None and there_is is not None:
         parts.append(f"<span>Expected memory</span> {memory / GIGABYTE:.1f} GB")
         if memory > there_is:
-            advice = "More than this GPU has. Take fewer frames or a smaller picture."
-            parts.append(f"<b>{advice}</b>")
+            parts.append("<b>More than this GPU has. Take fewer frames or a smaller picture.</b>")
     return " · ".join(parts)

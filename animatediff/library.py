@@ -16,9 +16,7 @@ from motion_module.network import MotionModule
 from .params import NO_MODULE, RequestError
 
 ROOT = Path(__file__).resolve().parent.parent
-WHERE_TO_GET = (
-    "Get one for Stable Diffusion 1.5, such as v3_sd15_mm.ckpt or mm_sd_v15_v2.ckpt, from guoyww/animatediff on Hugging Face"
-)
+EXAMPLES = "v3_sd15_mm.ckpt, mm_sd_v15_v2.ckpt (guoyww/animatediff, Hugging Face)"
 
 
 def folder() -> Path:
@@ -79,7 +77,7 @@ def short_hash(path: Path) -> str | None:
 def _what_there_is() -> str:
     available = names()
     if not available:
-        return f"There is none in {folder()} yet. {WHERE_TO_GET}, and put it there."
+        return f"There is none in {folder()} yet. Get one for Stable Diffusion 1.5 and put it there, such as {EXAMPLES}."
     shown = ", ".join(available[:8]) + (", …" if len(available) > 8 else "")
     return f"In {folder()} there are: {shown}."
 

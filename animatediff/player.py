@@ -31,11 +31,11 @@ def _build(tab: str) -> None:
     gr.HTML(elem_id=f"{tab}-ad-player")
     request = gr.Textbox(visible=False, elem_id=f"{tab}-ad-player-request")
     frame = gr.Image(visible=False, type="pil", elem_id=f"{tab}-ad-player-frame")
-    folder = gr.Button(visible=False, elem_id=f"{tab}-ad-player-folder")
+    folder = gr.Button("", visible=False, elem_id=f"{tab}-ad-player-folder")
     folder.click(_open_folder, [request], [], show_progress=False)
     for destination in DESTINATIONS:
-        fetch = gr.Button(visible=False, elem_id=f"{tab}-ad-player-to-{destination}")
-        send = gr.Button(visible=False, elem_id=f"{tab}-ad-player-send-{destination}")
+        fetch = gr.Button("", visible=False, elem_id=f"{tab}-ad-player-to-{destination}")
+        send = gr.Button("", visible=False, elem_id=f"{tab}-ad-player-send-{destination}")
         fetch.click(_frame, [request], [frame], show_progress=False).success(
             None, [], [], _js=f"() => animateDiffPlayer.press('{tab}', 'send-{destination}')"
         )

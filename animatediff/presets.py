@@ -53,7 +53,7 @@ def add_to_panel(controls: dict[str, Any], elem_id: Callable[[str], str]) -> Non
             name = gr.Textbox(label="Name for a preset of the panel as it is now", max_lines=1, elem_id=elem_id("preset-name"))
             save_button = gr.Button("Save", elem_id=elem_id("preset-save"), scale=0, min_width=80)
 
-    refresh_button = gr.Button(visible=False, elem_id=elem_id("preset-refresh"))  # pressed by the page's script
+    refresh_button = gr.Button("", visible=False, elem_id=elem_id("preset-refresh"))  # pressed by the page's script
 
     def on_load(choice: str | None) -> list[Any]:
         if choice not in names():

@@ -47,7 +47,7 @@ def build(tab: str, forecast: Forecast) -> Controls:
         controls["format"] = _formats(fields["format"], elem_id)
         for group in dict.fromkeys(option_of(field).group for field in PANEL_FIELDS):
             if group != "main":
-                with gr.Accordion(group, open=False):
+                with gr.Accordion(group, open=False, elem_id=elem_id(group.lower().replace(" ", "-"))):
                     for field in PANEL_FIELDS:
                         if option_of(field).group == group:
                             controls[field.name] = _number(field, elem_id)
@@ -87,7 +87,8 @@ def _notice() -> str:
         return ""
     return (
         f"<p><span>There is no motion module in this folder yet:</span> <code>{html.escape(str(library.folder()))}</code><br>"
-        f"<span>{library.WHERE_TO_GET}, put it there and press the refresh button.</span></p>"
+        "<span>Get one for Stable Diffusion 1.5, put it there and press the refresh button; for example these:</span> "
+        f"{library.EXAMPLES}</p>"
     )
 
 
@@ -106,7 +107,7 @@ def _offer_old_folder(dropdown: gr.Dropdown, notice: gr.HTML, elem_id: Callable[
             gr.update(visible=False),
         )
 
-    button = gr.Button(f"Use the motion modules in {folder}", elem_id=elem_id("use-old-folder"))
+    button = gr.Button("Use the motion modules of sd-webui-animatediff", elem_id=elem_id("use-old-folder"))
     button.click(use_it, [], [dropdown, notice, button])
 
 

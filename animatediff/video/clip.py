@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-PATTERN, DIFFUSION, NO_DITHERING = "Pattern", "Error diffusion", "None"
+PATTERN, DIFFUSION, NO_DITHERING = "Pattern", "Error diffusion", "No dithering"
 DITHERINGS = (PATTERN, DIFFUSION, NO_DITHERING)
 
 

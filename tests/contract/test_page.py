@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 
 import pytest
 from server import PROBE, REPOSITORY
@@ -41,7 +43,7 @@ def test_an_empty_folder_says_what_to_get_and_offers_the_neighbours(start_host, 
     server = start_host(extensions=[neighbour, REPOSITORY, PROBE], options={"animatediff_model_path": str(empty)})
     page = page_of(server)
     assert f"There is no motion module in this folder yet:</span> <code>{empty}</code>" in page and "v3_sd15_mm.ckpt" in page
-    assert f"Use the motion modules in {server.data_dir / 'extensions' / neighbour.name / 'model'}" in page
+    assert "Use the motion modules of sd-webui-animatediff" in page
     server.stop()
 
 
@@ -51,3 +53,40 @@ def test_the_panel_is_in_both_tabs_under_its_old_names(host):
     for tab in ("txt2img", "img2img"):
         for name in ("motion-module", "save-format", "enable", "video-length", "fps", "loop-number"):
             assert f'"{tab}-ad-{name}"' in page
+
+
+LANGUAGES = {"ko_KR": "[가-힣]", "ja_JP": "[ぁ-んァ-ヶ一-龯]", "zh_CN": "[一-龯]"}
+NOT_TRANSLATED = {"AnimateDiff"}
+
+
+def texts_of(component):
+    """What of a component a reader sees, in the pieces in which the WebUI looks up translations."""
+    props = component["props"]
+    texts = [props.get("label"), props.get("info")]
+    if component["type"] in ("html", "button"):
+        texts += re.split(r"<[^>]*>", html.unescape(props.get("value") or ""))
+    if component["type"] == "radio":
+        texts += [choice[0] if isinstance(choice, list) else choice for choice in props["choices"]]
+    return {text.strip() for text in texts if text and re.search("[a-z]", text) and not re.match(r"\s*[\d.]+ s", text)}
+
+
+def texts_of_the_extension(server):
+    components = server.get("/config").json()["components"]
+    ours = [part for part in components if re.search(r"-ad-|animatediff", part["props"].get("elem_id") or "")]
+    script = (REPOSITORY / "javascript" / "animatediff_player.js").read_text()
+    said = re.findall(r'textContent: "([^"]+)"', script) + re.findall(r'button\("\w+", "([^"]+)", "([^"]*)"', script)
+    spoken = {text for entry in said for text in ([entry] if isinstance(entry, str) else entry) if re.search("[a-z]", text)}
+    sources = {name: (REPOSITORY / "animatediff" / f"{name}.py").read_text() for name in ("ui", "forecast", "settings")}
+    notes = {f"({text})" for text in re.findall(r'\.info\(\s*"([^"]+)"', sources["settings"])}
+    sometimes = set(re.findall(r'(?:<(?:span|b)>|gr.Button\(")([^<{"]+)[<"]', sources["ui"] + sources["forecast"]))
+    return set().union(spoken, notes, sometimes, *map(texts_of, ours)) - NOT_TRANSLATED
+
+
+@pytest.mark.webui_only("the embedded host's page is in English")
+def test_every_text_of_the_page_is_translated(host):
+    texts = texts_of_the_extension(host)
+    assert {"Motion module", "Download", "Frames shown in a second."} <= texts
+    for language, letters in LANGUAGES.items():
+        translated = json.loads((REPOSITORY / "localizations" / f"{language}.json").read_text(encoding="utf-8"))
+        assert not texts - set(translated), f"{language} lacks these"
+        assert not [text for text in translated.values() if not re.search(letters, text)], f"not in {language}"
