@@ -23,7 +23,7 @@ class Clip:
     @property
     def rgb(self) -> list[Image.Image]:
         """The frames without transparency or palettes, which no two formats treat alike."""
-        return [frame.convert("RGB") for frame in self.frames]
+        return [frame if frame.mode == "RGB" else frame.convert("RGB") for frame in self.frames]
 
 
 @dataclass(frozen=True)

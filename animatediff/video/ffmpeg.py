@@ -82,8 +82,8 @@ def _encode(clip: Clip, suffix: str, codec: str, options: list[str]) -> bytes:
     """Raises OSError, with ffmpeg's own words, where it fails."""
     from imageio_ffmpeg import get_ffmpeg_exe
 
-    frames = [_even(np.asarray(frame)) for frame in clip.rgb]
-    height, width = frames[0].shape[:2]
+    frames = [_even(frame) for frame in clip.rgb]
+    width, height = frames[0].size
     source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(clip.fps), "-i", "-"]
     with tempfile.TemporaryDirectory() as folder:
         file, log, metadata = (Path(folder, name) for name in ("clip" + suffix, "log", "metadata"))
@@ -110,6 +110,10 @@ def _metadata(comment: str) -> bytes:
     return f";FFMETADATA1\n{f'comment={escaped}' if comment else ''}\n".encode()
 
 
-def _even(pixels: np.ndarray) -> np.ndarray:
-    """`(height, width, 3)` with even sides, which these codecs need: the last row or column is shown twice."""
-    return np.pad(pixels, ((0, pixels.shape[0] % 2), (0, pixels.shape[1] % 2), (0, 0)), mode="edge")
+def _even(frame: Image.Image) -> Image.Image:
+    """With even sides, which these codecs need: the last row or column is shown twice."""
+    width, height = frame.size
+    if width % 2 == height % 2 == 0:
+        return frame
+    pixels = np.asarray(frame)
+    return Image.fromarray(np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge"))
