@@ -23,12 +23,18 @@ class Stopwatch:
 
     def __init__(self) -> None:
         self._began = time.perf_counter()
+        self._cut_short = False
         if devices.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(devices.device)
 
+    def lap(self) -> None:
+        """One of the videos has been sampled: whether in full, the WebUI knows until the next begins."""
+        state = shared.state
+        self._cut_short |= bool(state.interrupted or state.skipped or state.stopping_generation)
+
     def record(self, p: Any, frames: int) -> None:
         """Remembers the job, if others can be judged by it: one that took all its steps, at one size, with one checkpoint."""
-        if _is_special(p):
+        if self._cut_short or getattr(p, "enable_hr", False) or p.refiner_checkpoint:
             return
         size = Size(
             frames,
@@ -39,19 +45,27 @@ class Stopwatch:
         )
         run = Run(device_name(), size, time.perf_counter() - self._began, _peak_memory())
         try:
-            saved.write(FILE, [dataclasses.asdict(run) for run in [*_all(), run][-MOST_RUNS:]])
-        except OSError as error:
+            saved.update(FILE, lambda before: [*_readable(before), dataclasses.asdict(run)][-MOST_RUNS:])
+        except (OSError, ValueError) as error:
             log.warning("This run could not be remembered for estimates: %s", error)
 
 
 def runs() -> list[Run]:
     """Those on the device in use, the last one last."""
-    return [run for run in _all() if run.device == device_name()]
+    try:
+        facts = _readable(saved.read(FILE))
+    except (OSError, ValueError):
+        return []
+    return [Run(**{**run, "size": Size(**run["size"])}) for run in facts if run["device"] == device_name()]
 
 
 def steps_taken(steps: int, strength: float | None) -> int:
-    """img2img takes as many of its steps as its strength says."""
-    return steps if strength is None else min(steps, int(min(strength, 0.999) * steps) + 1)
+    """img2img takes as many of its steps as its strength says, unless a setting has it take all."""
+    return (
+        steps
+        if strength is None or shared.opts.data.get("img2img_fix_steps", False)
+        else min(steps, int(min(strength, 0.999) * steps) + 1)
+    )
 
 
 def device_name() -> str:
@@ -63,17 +77,10 @@ def device_memory() -> int | None:
     return torch.cuda.mem_get_info(devices.device)[1] if devices.device.type == "cuda" else None
 
 
-def _all() -> list[Run]:
-    try:
-        return [Run(**{**facts, "size": Size(**facts["size"])}) for facts in saved.read(FILE) or []]
-    except (TypeError, KeyError):
-        return []  # written by another version
-
-
-def _is_special(p: Any) -> bool:
-    state = shared.state
-    stopped = state.interrupted or state.skipped or state.stopping_generation
-    return bool(stopped or getattr(p, "enable_hr", False) or p.refiner_checkpoint)
+def _readable(runs: Any) -> list[dict[str, Any]]:
+    """What was remembered, unless by a version that remembers other things."""
+    names = {field.name for field in dataclasses.fields(Run)}
+    return [run for run in runs or [] if set(run) == names]
 
 
 def _peak_memory() -> int:

@@ -236,6 +236,7 @@ class Job:
         with self._finished_on_error(p), self.scope.open(), preview.moving_preview(self.params.fps):
             yield
         self._options.close()
+        self._stopwatch.lap()
         shared.state.textinfo = "AnimateDiff: decoding frames"
 
     @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import gradio as gr
 from . import saved
 from .params import PANEL_FIELDS, format_problems
 
+log = logging.getLogger("AnimateDiff")
 FILE = "presets"
 FIELDS = tuple(field for field in PANEL_FIELDS if field.name != "enable")
 
@@ -20,7 +22,8 @@ def names() -> list[str]:
 
 def save(name: str, *values: Any) -> None:
     """`values`: those of the controls of FIELDS."""
-    saved.write(FILE, {**_all(), name: {field.name: value for field, value in zip(FIELDS, values)}})
+    preset = {field.name: value for field, value in zip(FIELDS, values)}
+    saved.update(FILE, lambda presets: {**(presets or {}), name: preset})
 
 
 def load(name: str) -> list[Any]:
@@ -33,12 +36,15 @@ def load(name: str) -> list[Any]:
 
 
 def delete(name: str) -> None:
-    saved.write(FILE, {other: preset for other, preset in _all().items() if other != name})
+    saved.update(FILE, lambda presets: {other: preset for other, preset in (presets or {}).items() if other != name})
 
 
 def _all() -> dict[str, dict[str, Any]]:
-    presets = saved.read(FILE)
-    return presets if isinstance(presets, dict) else {}
+    try:
+        return saved.read(FILE) or {}
+    except (OSError, ValueError):
+        log.warning("The presets in %s cannot be read. Mend that file, or move it away.", saved.folder())
+        return {}
 
 
 def add_to_panel(controls: dict[str, Any], elem_id: Callable[[str], str]) -> None:
@@ -65,15 +71,17 @@ def add_to_panel(controls: dict[str, Any], elem_id: Callable[[str], str]) -> Non
             raise gr.Error("Write a name for the preset first.")
         try:
             save(name, *values)
-        except OSError as error:
-            raise gr.Error(f"The preset could not be saved: {error}.") from error
+        except (OSError, ValueError) as error:
+            raise gr.Error(f"The preset could not be saved in {saved.folder()}: {error}.") from error
         return gr.update(choices=names(), value=name)
 
     def on_delete(choice: str | None) -> Any:
+        if choice not in names():
+            raise gr.Error("Choose a preset first.")
         try:
-            delete(choice or "")
-        except OSError as error:
-            raise gr.Error(f"The preset could not be deleted: {error}.") from error
+            delete(choice)
+        except (OSError, ValueError) as error:
+            raise gr.Error(f"The preset could not be deleted in {saved.folder()}: {error}.") from error
         return gr.update(choices=names(), value=None)
 
     refresh_both_tabs = {"fn": None, "_js": "() => window.animateDiffPresets?.refresh()", "show_progress": False}

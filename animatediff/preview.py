@@ -49,6 +49,8 @@ def moving_preview(fps: int) -> Iterator[None]:
     with mock.patch.object(sd_samplers, "samples_to_image_grid", preview):
         try:
             yield
+            if shared.opts.live_previews_enable and shared.opts.show_progress_every_n_steps == -1:
+                shared.state.do_set_current_image()  # the setting for one preview at the end of each batch
         finally:
             shared.state.current_latent = None  # whoever asks later would decode the whole clip
 

@@ -74,7 +74,6 @@ class Results:
         self._folder = folder.of_today(outpath) if outpath else None
         self._writes_frames = writes_frames
         self._is_api = is_api
-        self._answers_films = is_api and params.video_delivery == "data"
         self.warnings = warnings
         self.files: list[str] = []
         self.films: list[str] = []
@@ -108,12 +107,15 @@ class Results:
         """What the answer says of a file that the gallery cannot show: programs get a link, the page what its player needs."""
         if self._is_api:
             return {"file": file, "name": Path(file).name, "url": link_to(file)}
+        file = str(Path(file).resolve())  # under which the WebUI looks it up
         ui_tempdir.register_tmp_file(shared.demo, file)  # gradio serves it to whoever may see the page
         facts = {"frames": len(video.frames), "fps": self._params.fps, "plays": self._params.loop_number}
-        return {"file": file, "name": Path(file).name, "picture": shown.index(video), **facts}
+        pictures = [index for index, other in enumerate(shown) if other is video]
+        return {"file": file, "name": Path(file).name, "pictures": pictures, **facts}
 
     def _pictures(self, video: Video) -> list[tuple[Image.Image, int]]:
         """Saves one video. Returns what to show of it, with the frame whose infotext belongs to it."""
+        self.files += [frame.already_saved_as for frame in video.frames if hasattr(frame, "already_saved_as")]  # by the WebUI
         with self._stem(video) as stem:
             if stem and self._writes_frames and "PNG" in self._params.format:
                 self._write_frames(video, stem)
@@ -122,11 +124,15 @@ class Results:
             wanted = [name for name in VIDEO_FORMATS if name in self._params.format]
             made = {name: animation for name in wanted if (animation := self._encode(video, name, stem))}
         shown: list[tuple[Image.Image, int]] = [
-            (animation, 0) for name, animation in made.items() if VIDEO_FORMATS[name].is_picture or self._answers_films
+            (animation, 0) for name, animation in made.items() if VIDEO_FORMATS[name].is_picture or self._answers(animation)
         ]
         if "Frame" in self._params.format or not made:
             shown += [(frame, index) for index, frame in enumerate(video.frames)]
         return shown or [(video.frames[0], 0)]
+
+    def _answers(self, film: Animation) -> bool:
+        """Whether a program gets it as data: also where it wanted a link, if there is no file that one could lead to."""
+        return self._is_api and (self._params.video_delivery == "data" or film.already_saved_as is None)
 
     @contextmanager
     def _stem(self, video: Video) -> Iterator[Path | None]:

@@ -65,13 +65,14 @@ const animateDiffPlayer = (() => {
         // The gallery shows below it how the picked picture was made: that of this video, then.
         function pick(choice) {
             load(choice);
-            gallery(tab).querySelectorAll(".thumbnails button")[choice.picture]?.click();
+            gallery(tab).querySelectorAll(".thumbnails button")[choice.pictures[0]]?.click();
         }
 
         // A picture of another video was picked in the gallery.
         function follow() {
-            const choice = videos.find(candidate => candidate.picture === selected_gallery_index());
-            if (choice && choice.picture !== playing.picture) load(choice);
+            const picked = selected_gallery_index();
+            const choice = videos.find(candidate => candidate.pictures.includes(picked));
+            if (choice && !playing.pictures.includes(picked)) load(choice);
         }
 
         function ask(control) {

@@ -140,6 +140,41 @@ MUTATIONS = (
         "ends = [frame * round(1000 / fps / unit) for frame in range(frames + 1)]",
         "host/test_video.py",
     ),
+    Mutation(
+        "half a file stays on a full disk",
+        "animatediff/results.py",
+        "            file.unlink(missing_ok=True)",
+        "            pass",
+        "contract/test_refusals.py",
+    ),
+    Mutation(
+        "taken names are not noticed",
+        "animatediff/folder.py",
+        "claim.touch(exist_ok=False)",
+        "claim.touch()",
+        "contract/test_refusals.py",
+    ),
+    Mutation(
+        "links lead to any file",
+        "animatediff/links.py",
+        "if not hmac.compare_digest(key.encode(), _signature(file).encode()):",
+        "if not key:",
+        "contract/test_api.py",
+    ),
+    Mutation(
+        "the preview decodes the whole clip",
+        "animatediff/preview.py",
+        "stride = max(2, -(-len(latents) // MOST_FRAMES))",
+        "stride = 1",
+        "contract/test_progress.py",
+    ),
+    Mutation(
+        "a still's infotext leaves the panel on",
+        "animatediff/infotext.py",
+        'return False if field.name == "enable" else None',
+        "return None",
+        "host/test_params.py",
+    ),
 )
 
 

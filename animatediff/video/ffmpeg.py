@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import subprocess
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -93,7 +95,7 @@ def _encode(clip: Clip, suffix: str, codec: str, options: list[str]) -> bytes:
         command = [get_ffmpeg_exe(), "-hide_banner", "-loglevel", "error", *source, *target]
         with (
             log.open("wb") as errors,
-            suppress(BrokenPipeError),  # also as its input is closed: it has ended early, and its log says why
+            _ended_early(),  # also as its input is closed: its log says why
             subprocess.Popen(command, stdin=subprocess.PIPE, stderr=errors) as process,
         ):
             assert process.stdin
@@ -102,6 +104,16 @@ def _encode(clip: Clip, suffix: str, codec: str, options: list[str]) -> bytes:
         if process.returncode:
             raise OSError(f"ffmpeg failed: {log.read_text(errors='replace').strip()[:1000]}")
         return file.read_bytes()
+
+
+@contextmanager
+def _ended_early() -> Iterator[None]:
+    """Suppresses what writing to a process that has ended raises: EPIPE, on Windows EINVAL."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.EINVAL):
+            raise
 
 
 def _metadata(comment: str) -> bytes:

@@ -6,18 +6,12 @@ import shutil
 import subprocess
 
 
-def problem() -> str:
-    """Why GIFs cannot be made smaller here; empty where they can."""
-    if shutil.which("gifsicle"):
-        return ""
-    return "the program gifsicle is not installed; install it, or switch its setting off"
-
-
 def shrunk(gif: bytes) -> bytes:
     """The same pictures, delays and comment in fewer bytes. Raises OSError, with gifsicle's own words, where it fails."""
-    if reason := problem():
-        raise OSError(reason)
-    done = subprocess.run(["gifsicle", "--optimize=3", "--no-warnings"], input=gif, capture_output=True, check=False)
+    program = shutil.which("gifsicle")
+    if program is None:
+        raise OSError("the program gifsicle is not installed; install it, or switch its setting off")
+    done = subprocess.run([program, "--optimize=3", "--no-warnings"], input=gif, capture_output=True, check=False)
     if done.returncode or not done.stdout:
         raise OSError(f"gifsicle failed: {done.stderr.decode(errors='replace').strip()[:1000]}")
     return done.stdout

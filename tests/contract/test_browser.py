@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import re
 import shutil
 import time
@@ -173,13 +174,17 @@ def test_videos_of_one_run_can_be_picked_and_their_settings_are_shown(page):
 @pytest.mark.webui_only(NO_PLAYER)
 @pytest.mark.parametrize("destination", ["img2img", "inpaint"])
 @pytest.mark.parametrize("formats", [("MP4", "PNG"), ("MP4",)], ids=["as it was saved", "out of the video"])
-def test_a_frame_goes_to_img2img_and_inpaint(page, formats, destination):
+def test_a_frame_goes_to_img2img_and_inpaint(page, host, tmp_path, formats, destination):
+    before = host.get("/sdapi/v1/options").json()["outdir_txt2img_samples"]
+    beside = os.path.relpath(tmp_path, host.folder)  # the WebUI's own default is a relative folder too
+    host.post("/sdapi/v1/options", {"outdir_txt2img_samples": beside})
     choose_formats(page, *formats)
     generate(page)
     player = player_of(page)
     while player.locator("output").inner_text() != "3 / 6":
         player.locator(".ad-player-on").click()
         time.sleep(0.2)
+    host.post("/sdapi/v1/options", {"outdir_txt2img_samples": before})
     video = file_of(player.locator("video"))
     player.locator(f".ad-player-{destination}").click()
     arrived = page.locator({"img2img": "#img2img_image img", "inpaint": "#img2maskimg img"}[destination]).first

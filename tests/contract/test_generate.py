@@ -196,7 +196,8 @@ def test_frames_can_go_where_the_webui_saves_pictures(host):
     request = {**animate(format=["GIF", "PNG"], video_length=3), "steps": 1, "save_images": True}
     before = set(host.data_dir.rglob("txt2img-images/*/*.png"))
     answer = host.txt2img(**request, override_settings={"animatediff_save_to_custom": False})
-    files = info_of(answer)["extra_generation_params"]["AnimateDiff files"]
-    assert [Path(file).suffix for file in files] == [".gif"]
+    files = [Path(file) for file in info_of(answer)["extra_generation_params"]["AnimateDiff files"]]
+    assert [file.suffix for file in files] == [".png", ".png", ".png", ".gif"]
     new = set(host.data_dir.rglob("txt2img-images/*/*.png")) - before
     assert len(new) == 3 and not any("AnimateDiff" in file.parts for file in new)
+    assert set(files[:3]) == new

@@ -41,6 +41,7 @@ def save_image(image: Image.Image, path: str, seed: int, infotext: str) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{get_next_sequence_number(str(folder), ''):05}-{seed}.png"
     save_image_with_geninfo(image, infotext, str(file))
+    image.already_saved_as = str(file)
     return str(file)
 
 

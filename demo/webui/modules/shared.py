@@ -33,6 +33,8 @@ opts = Options(
         "eta_ancestral": 1.0,
         "eta_ddim": 0.0,
         "enable_pnginfo": True,
+        "live_previews_enable": True,
+        "show_progress_every_n_steps": 10,
         "samples_format": "png",
         "samples_save": True,
         "return_grid": True,
