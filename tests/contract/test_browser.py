@@ -172,8 +172,11 @@ def test_videos_of_one_run_can_be_picked_and_their_settings_are_shown(page):
 
 
 @pytest.mark.webui_only(NO_PLAYER)
-@pytest.mark.parametrize("destination", ["img2img", "inpaint"])
-@pytest.mark.parametrize("formats", [("MP4", "PNG"), ("MP4",)], ids=["as it was saved", "out of the video"])
+@pytest.mark.parametrize(
+    ("formats", "destination"),
+    [(("MP4", "PNG"), "img2img"), (("MP4",), "inpaint")],
+    ids=["as it was saved, to img2img", "out of the video, to inpaint"],
+)
 def test_a_frame_goes_to_img2img_and_inpaint(page, host, tmp_path, formats, destination):
     before = host.get("/sdapi/v1/options").json()["outdir_txt2img_samples"]
     beside = os.path.relpath(tmp_path, host.folder)  # the WebUI's own default is a relative folder too
