@@ -88,6 +88,23 @@ def test_frames_duration_and_size_are_right(name, count, fps):
         assert decoded.milliseconds == pytest.approx(1000 * count / fps, abs=5)
 
 
+@pytest.mark.parametrize("fps", [8, 24, 30, 60])
+@pytest.mark.parametrize("count", [1, 2, 16, 33])
+@pytest.mark.parametrize("name", ["GIF", "APNG"])
+def test_pyav_sees_the_same_in_what_pillow_writes(name, count, fps):
+    """Not in a WebP: its decoder for moving ones is not in PyAV."""
+    pictures = frames(count)
+    data = VIDEO_FORMATS[name].encode(Clip(pictures, fps), Quality())
+    with av.open(BytesIO(data), format=name.lower()) as container:
+        decoded = list(container.decode(video=0))
+    assert len(decoded) == count
+    for picture, frame in zip(pictures, decoded):
+        pixels = frame.to_ndarray(format="rgb24")
+        assert np.abs(np.asarray(picture).astype(int) - pixels).mean() <= TOLERANCE[name]
+    seconds = float((decoded[-1].pts + decoded[-1].duration) * decoded[-1].time_base)
+    assert seconds == pytest.approx(count / fps, abs=0.005 + 1e-9)
+
+
 @pytest.mark.parametrize(
     "text",
     [AWKWARD, "x, " * 3333 + "end", "a=b;c#\\d\n" * 20_000 + "end", ""],
