@@ -30,7 +30,7 @@ test-webui: environment .venv/webui-packages
 		echo "NO WEBUI: there is none at $(WEBUI_DIR). Set WEBUI_DIR to a WebUI with a venv of its own."; exit 1; }
 	rm -rf $@.part
 	$(WEBUI_PYTHON) -m pip install --quiet --disable-pip-version-check --target $@.part \
-		pytest==9.2.0 hypothesis==6.170.17 av==17.1.0 imageio-ffmpeg==0.8.1
+		pytest==9.2.0 hypothesis==6.168.5 av==17.1.0 imageio-ffmpeg==0.8.1
 	mv $@.part $@
 
 bench: environment
