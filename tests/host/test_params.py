@@ -188,7 +188,7 @@ OLD = {
     "v1.13.1": f"enable: True, model: mm_sd15_v2.safetensors, video_length: 4, fps: 12, {OLD_REST}",
     "v2.0.1": f"model: mm_sd15_v3.safetensors, video_length: 4, fps: 12, {OLD_REST}, freeinit_enable: False",
 }
-"""What the established extension wrote in a live WebUI, asked for 4 frames at 12 a second that play once; v2 without `enable`."""
+"""What the established extension wrote in a live WebUI, asked for 4 frames at 12 a second, once; v2 without `enable`."""
 
 
 @pytest.mark.parametrize("end", ["", ", mm_hash: 69ed0f5f", ", mm_hash: 69ed0f5f, version: v2.0.1-a"])
