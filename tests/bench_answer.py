@@ -68,6 +68,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=512, help="width and height in pixels")
     parser.add_argument("--frames", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--formats", nargs="+", choices=FIRST_BYTES, default=list(FIRST_BYTES))
     options = parser.parse_args()
 
     subprocess.run([sys.executable, "-m", "demo.weights", weights_dir()], cwd=ROOT, check=True)
@@ -90,9 +91,9 @@ def main() -> None:
 
 def measure(server: Server, sampled: Path, options: argparse.Namespace) -> dict[str, list[float]]:
     """Seconds from the end of sampling to the answer, by format; formats take turns, and a round before them warms up."""
-    seconds: dict[str, list[float]] = {name: [] for name in FIRST_BYTES}
+    seconds: dict[str, list[float]] = {name: [] for name in options.formats}
     for round_number in range(options.rounds + 1):
-        for name in FIRST_BYTES:
+        for name in options.formats:
             args = {"enable": True, "model": "mm_sd15_v3.safetensors", "format": [name], "video_length": options.frames}
             args |= {"batch_size": options.frames}
             request = {"width": options.size, "height": options.size, "steps": 1, "save_images": True}
