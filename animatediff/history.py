@@ -61,11 +61,9 @@ def runs() -> list[Run]:
 
 def steps_taken(steps: int, strength: float | None) -> int:
     """img2img takes as many of its steps as its strength says, unless a setting has it take all."""
-    return (
-        steps
-        if strength is None or shared.opts.data.get("img2img_fix_steps", False)
-        else min(steps, int(min(strength, 0.999) * steps) + 1)
-    )
+    if strength is None or shared.opts.data.get("img2img_fix_steps", False):
+        return steps
+    return min(steps, int(min(strength, 0.999) * steps) + 1)
 
 
 def device_name() -> str:

@@ -27,7 +27,7 @@ def save(name: str, *values: Any) -> None:
 
 
 def load(name: str) -> list[Any]:
-    """Values for the controls of FIELDS. What the preset does not know, or this machine cannot write, is left out of it."""
+    """Values for the controls of FIELDS: the default where the preset has none, without formats that cannot be written here."""
     preset = _all()[name]
     values = [preset.get(field.name, list(field.default) if field.name == "format" else field.default) for field in FIELDS]
     formats = [field.name for field in FIELDS].index("format")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from unittest import mock
@@ -10,28 +10,9 @@ from unittest import mock
 from modules import sd_samplers, sd_samplers_common, shared
 from PIL import Image
 
+from .moving import Preview
+
 MOST_FRAMES = 8
-
-
-class Preview(Image.Image):
-    """The first frame to whoever shows or changes it; all of them where it is saved in a format that can move."""
-
-    _rest: Sequence[Image.Image]
-    _milliseconds: int
-
-    @classmethod
-    def of(cls, frames: Sequence[Image.Image], milliseconds: int) -> Preview:
-        preview = frames[0].copy()
-        preview.__class__ = cls  # Pillow has no public way to make an instance of a subclass from an image
-        assert isinstance(preview, Preview)
-        preview._rest, preview._milliseconds = frames[1:], milliseconds
-        return preview
-
-    def save(self, fp: Any, format: str | None = None, **params: Any) -> None:
-        if str(format).upper() in ("PNG", "WEBP"):
-            params |= {"save_all": True, "append_images": self._rest, "duration": self._milliseconds, "loop": 0}
-            params |= {"optimize": False, "compress_level": 1}  # quick: it is looked at once
-        super().save(fp, format, **params)
 
 
 @contextmanager

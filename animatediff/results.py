@@ -16,6 +16,7 @@ from PIL import Image
 
 from . import folder
 from .links import link_to
+from .moving import Animation
 from .params import Params
 from .video import gifsicle
 from .video.clip import Clip, Quality
@@ -32,30 +33,6 @@ class Video:
     seed: int
     films: list[str] = field(default_factory=list)
     """Its files that the page's gallery cannot show."""
-
-
-class Animation(Image.Image):
-    """A picture that shows its first frame to whoever paints it, and is the animation to whoever saves it.
-
-    The gallery serves the file named in `already_saved_as`; the API and the WebUI's temporary files call `save`.
-    """
-
-    encoded: bytes
-    already_saved_as: str | None
-
-    @classmethod
-    def of(cls, frame: Image.Image, encoded: bytes) -> Animation:
-        animation = frame.copy()
-        animation.__class__ = cls  # Pillow has no public way to make an instance of a subclass from an image
-        assert isinstance(animation, Animation)
-        animation.encoded, animation.already_saved_as = encoded, None
-        return animation
-
-    def save(self, fp: Any, format: str | None = None, **_params: Any) -> None:
-        if hasattr(fp, "write"):
-            fp.write(self.encoded)
-        else:
-            Path(fp).write_bytes(self.encoded)
 
 
 class Results:

@@ -27,10 +27,10 @@ def add_settings() -> None:
         "animatediff_save_to_custom": shared.OptionInfo(
             True, "Save frames in a folder of their own beside the video", section=SECTION
         ).info("off: where and as the WebUI saves other pictures"),
+        "animatediff_keep_on_gpu": shared.OptionInfo(
+            False, "Leave the motion module on the GPU after a video", section=SECTION
+        ).info("the next video begins sooner, and pictures have less memory"),
     }
-    defaults["animatediff_keep_on_gpu"] = shared.OptionInfo(
-        False, "Leave the motion module on the GPU after a video", section=SECTION
-    ).info("the next video begins sooner, and pictures have less memory")
     defaults |= {f"animatediff_{name}": info for name, info in _quality_options().items()}
     for key, info in defaults.items():
         shared.opts.add_option(key, info)

@@ -1,4 +1,4 @@
-"""Video files, read back by libraries that did not write them: Pillow for pictures, PyAV for MP4 and WebM."""
+"""Video files, read back: MP4, WebM, GIF and APNG by PyAV, which wrote none of them; GIF, APNG and WebP by Pillow too."""
 
 from __future__ import annotations
 
