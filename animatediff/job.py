@@ -211,6 +211,7 @@ class Job:
     def finish(self) -> None:
         """Gives `p` back as it was, but for its infotext, which scripts around it may still write. Harmless when repeated."""
         self._options.close()
+        shared.state.textinfo = None
         if job_of(self.p) is not self:
             return
         _release(self.p)
@@ -290,6 +291,7 @@ class Job:
             processed.comments += warning + "\n"
         for film in results.films:
             processed.comments += f"AnimateDiff saved {film}\n"
+        shared.state.textinfo = None  # whoever asks between two generations would still hear of this one
 
     def _videos(self, processed: Any) -> list[Video]:
         """One video per iteration; the WebUI's infotexts and seeds run through the frames of all."""

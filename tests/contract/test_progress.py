@@ -61,6 +61,8 @@ def test_each_phase_is_said(host):
 
 
 def test_a_still_has_neither(host, previews):
+    host.txt2img(**animate(video_length=2, format=["GIF"]), steps=1)
+    assert not host.get("/sdapi/v1/progress").json()["textinfo"], "said between generations"
     phases, pictures = watched(host, steps=20, batch_size=2)
     assert not any("AnimateDiff" in phase for phase in phases)
     assert all(getattr(picture, "n_frames", 1) == 1 for picture in pictures)
