@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
@@ -10,50 +9,33 @@ import gradio as gr
 from motion_module.files import CheckpointError
 
 from . import estimate, history, library
+from .page import Page
 from .params import RequestError
 
 GIGABYTE = 1e9
 
 
-class Forecast:
-    """Joins controls of the WebUI, which come in an order that users may change, with what is said in our panel."""
+def add_to_panel(page: Page, model: gr.components.Component, frames: gr.components.Component, shown: gr.HTML) -> None:
+    """Keeps `shown` up to date with the panel's motion module and number of frames, and the WebUI's own controls."""
+    is_img2img = page.tab == "img2img"
+    own_name = "denoising_strength" if is_img2img else "hr-checkbox"
 
-    def __init__(self, tab: str) -> None:
-        own = {"txt2img": "txt2img_hr-checkbox", "img2img": "img2img_denoising_strength"}
-        self._wanted = [*(f"{tab}_{name}" for name in ("width", "height", "steps", "batch_count")), own[tab]]
-        self._found: dict[str, Any] = {}
-        self._panel: tuple[Sequence[Any], gr.HTML] | None = None
-        self._is_img2img = tab == "img2img"
-
-    def see(self, component: Any, elem_id: str | None) -> None:
-        """A control of the WebUI has been made."""
-        if elem_id in self._wanted and elem_id not in self._found:
-            self._found[elem_id] = component
-            self._connect_when_complete()
-
-    def put_in(self, panel: Sequence[Any], shown: gr.HTML) -> None:
-        """Our panel has been made. `panel`: motion module and number of frames."""
-        if self._panel is None:  # it is made again, for the API alone
-            self._panel = panel, shown
-            self._connect_when_complete()
-
-    def _connect_when_complete(self) -> None:
-        if self._panel is None or len(self._found) < len(self._wanted):
-            return
-        panel, shown = self._panel
-        inputs = [*panel, *(self._found[elem_id] for elem_id in self._wanted)]
-        for control in inputs:
-            control.change(self._text, inputs, [shown], show_progress=False, queue=False)
-
-    def _text(self, model: str, frames: float, width: float, height: float, steps: float, videos: float, own: Any) -> str:
+    def expected(model: str, frames: float, width: float, height: float, steps: float, videos: float, own: Any) -> str:
         """`own`: the strength of img2img, or whether txt2img is followed by hires fix."""
         try:
-            count = int(frames or library.automatic_frames(library.find(model or "")))
-            steps = history.steps_taken(int(steps), own if self._is_img2img else None)
-            size = estimate.Size(count, int(width), int(height), steps, int(videos))
+            count = int(frames or library.trained_frames(model))
+            taken = history.steps_taken(int(steps), own if is_img2img else None)
+            size = estimate.Size(count, int(width), int(height), taken, int(videos))
         except (RequestError, CheckpointError, TypeError, ValueError):
             return ""  # Generate will say what is wrong
         return text(size, before_hires=own is True)
+
+    def connect(controls: list[Any]) -> None:
+        inputs = [model, frames, *controls]
+        for control in inputs:
+            control.change(expected, inputs, [shown], show_progress=False, queue=False)
+
+    page.when_there("forecast", ["width", "height", "steps", "batch_count", own_name], connect)
 
 
 def text(size: estimate.Size, before_hires: bool) -> str:

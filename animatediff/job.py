@@ -20,10 +20,11 @@ from PIL import Image
 from motion_module.files import CheckpointError
 from motion_module.frames import RowLayoutError
 
-from . import folder, history, infotext, library, preview, settings, xyz
+from . import advice, folder, history, infotext, library, loras, preview, settings, xyz
 from .params import Params, RequestError, read_arguments
+from .plan import make_plan
 from .results import Results, Video
-from .scope import ON_MODEL, AnimateDiffError, ModelScope, option_values, options_for_parts, prompt_parts
+from .scope import ON_MODEL, AnimateDiffError, ModelScope, option_values, options_for_parts, prompt_parts, speaking_errors
 from .video.formats import is_picture
 
 log = logging.getLogger("AnimateDiff")
@@ -36,6 +37,10 @@ class _Animated:
     def init(self, *args: Any, **kwargs: Any) -> Any:
         with vars(self)[ON_P].during_init(self):
             return super().init(*args, **kwargs)  # type: ignore[misc]
+
+    def parse_extra_network_prompts(self) -> Any:
+        with vars(self)[ON_P].during_parse(self):
+            return super().parse_extra_network_prompts()  # type: ignore[misc]
 
     def sample(self, *args: Any, **kwargs: Any) -> Any:
         with vars(self)[ON_P].during_sample(self):
@@ -114,23 +119,16 @@ def _prepare(p: Any, arguments: tuple[Any, ...]) -> Job | None:
         p.comment("AnimateDiff: the ✨ button upscales the first frame, as a picture. Use hires fix to upscale a video.")
         p.firstpass_image = p.firstpass_image.convert("RGB")  # a GIF has a palette, which the WebUI does not expect
         return None
-    path = library.find(params.model)
-    description = library.what_it_is(path)
-    description.require_motion_module()
-    asked = params.video_length or (params.batch_size if params.batch_size != Params.batch_size else 0)
-    frames = asked or library.automatic_frames(path)
-    if frames > description.length:
-        raise RequestError(
-            f"{frames} frames are asked for, but {path.name} knows {description.length} positions. "
-            f"Set the number of frames to {description.length} or fewer."
-        )
+    plan = make_plan(params)
     pictures = _init_pictures(p)
-    if len(pictures) not in (0, 1, frames):
+    if len(pictures) not in (0, 1, plan.frames):
         raise RequestError(
-            f"img2img was given {len(pictures)} pictures for {frames} frames. Give it one picture, or one for each frame."
+            f"img2img was given {len(pictures)} pictures for {plan.frames} frames. Give it one picture, or one for each frame."
         )
-    scope = ModelScope(p, description, frames, lambda: library.read(path))
-    job = Job(p, params.with_frames(frames), path, scope, warnings)
+    if plan.family.takes_picture and not pictures:
+        raise RequestError(f"{plan.family.title} animates a picture: use it in img2img.")
+    warnings += advice.warnings(p, plan)
+    job = Job(p, plan.as_params(params), plan.description.path, ModelScope(p, plan), warnings)
     if shared.opts.samples_save and not p.do_not_save_samples:
         folder.require_writable(p.outpath_samples)
     elif params.video_delivery == "url" and not all(is_picture(name) for name in params.format):
@@ -166,7 +164,7 @@ class _Refusal:
             raise self._error
         yield
 
-    during_sample = during_init
+    during_parse = during_sample = during_init
 
 
 class _Bystander:
@@ -180,7 +178,7 @@ class _Bystander:
         with self._scope.suspended():
             yield
 
-    during_sample = during_init
+    during_parse = during_sample = during_init
 
 
 class Job:
@@ -192,6 +190,9 @@ class Job:
         self.scope = scope
         self.warnings = warnings
         self._path = path
+        self._loras: loras.Loras = ()
+        self._hires_loras: loras.Loras = ()
+        self._lora_hashes: dict[str, str] = {}
         self._finished: dict[int, list[Any]] = {}
         changed = ("batch_size", "do_not_save_samples", "do_not_save_grid", "init_images")
         self._before = {name: getattr(p, name) for name in changed if hasattr(p, name)}
@@ -227,6 +228,21 @@ class Job:
             if p is self.p:
                 self._require_prompts()
             yield
+
+    @contextmanager
+    def during_parse(self, p: Any) -> Iterator[None]:
+        """Takes the LoRAs that are ours out of what the WebUI parses, for this video and its hires pass."""
+        yield
+        if p is self.p and not p.disable_extra_networks:
+            with self._finished_on_error(p), speaking_errors():
+                self._loras, self._lora_hashes = loras.take_from(p.extra_network_data)
+                self._hires_loras, more = loras.take_from(getattr(p, "hr_extra_network_data", None))
+                self._lora_hashes |= more
+                self.scope.expect_loras(self._loras, self._hires_loras)
+
+    def loras_activated(self) -> None:
+        """`after_extra_networks_activate`."""
+        loras.write_hashes(self.p, self._lora_hashes)
 
     @contextmanager
     def during_sample(self, p: Any) -> Iterator[None]:
@@ -265,8 +281,9 @@ class Job:
         return shared.opts.data.get("animatediff_save_to_custom", True)
 
     def before_sampler(self, conditions: Any) -> None:
-        """`process_before_every_sampling`: sees to it that the WebUI keeps clips whole in this pass."""
+        """`process_before_every_sampling`: sees to it that the WebUI keeps clips whole in this pass, and takes its LoRAs."""
         self._options.close()
+        self.scope.use_loras(self._hires_loras if getattr(self.p, "is_hr_pass", False) else self._loras)
         with suppress(RowLayoutError):  # the scope will say it, where it can end the job
             wanted = options_for_parts(prompt_parts(conditions))
             self._options.enter_context(option_values(wanted))

@@ -11,6 +11,7 @@ from modules.paths_internal import extensions_dir
 
 from motion_module.checkpoint import Description, describe, load
 from motion_module.files import SUFFIXES
+from motion_module.lora import Lora, load_lora
 from motion_module.network import MotionModule
 
 from .params import NO_MODULE, RequestError
@@ -54,24 +55,35 @@ def old_folder() -> Path | None:
 
 
 def what_it_is(path: Path) -> Description:
-    return _describe_once(path, *_identity(path))
+    """What a weight file is; surer of it once the WebUI knows the file's hash. Raises CheckpointError if it cannot be read."""
+    return _describe_once(path, *_identity(path)).with_hash(hashes.sha256_from_cache(str(path), _title(path)))
 
 
-def automatic_frames(path: Path) -> int:
-    """How many frames a motion module makes where the request leaves it open. Raises CheckpointError if it is none."""
-    description = what_it_is(path)
+def trained_frames(name: str | None) -> int:
+    """How many frames a motion module is at its best with. Raises RequestError or CheckpointError where there is none."""
+    description = what_it_is(find(name or ""))
     return min(description.require_motion_module().frames, description.length)
 
 
-def read(path: Path) -> MotionModule:
-    """The motion module in a file. The last one read is kept in memory."""
-    return _load_once(path, *_identity(path))
+def lora(path: Path) -> Lora:
+    """The LoRA in a file. The last few are kept in memory. Raises CheckpointError where it is none of ours, or broken."""
+    return _load_lora_once(path, *_identity(path))
+
+
+def read(paths: tuple[Path, ...]) -> tuple[MotionModule, ...]:
+    """The motion modules in some files. Those of the last call are kept in memory."""
+    return _load_once(tuple((path, *_identity(path)) for path in paths))
 
 
 def short_hash(path: Path) -> str | None:
     """Eight digits of the file's SHA-256, which the WebUI keeps; None where hashing is switched off."""
-    digest = hashes.sha256(str(path), f"animatediff/{path.name}")
+    digest = hashes.sha256(str(path), _title(path))
     return digest[:8] if digest else None
+
+
+def _title(path: Path) -> str:
+    """Under which the WebUI remembers the hash; the whole path, since diffusers gives all weights the same name."""
+    return f"animatediff/{path}"
 
 
 def _what_there_is() -> str:
@@ -92,6 +104,11 @@ def _describe_once(path: Path, _changed: int, _size: int) -> Description:
     return describe(path)
 
 
+@lru_cache(maxsize=4)
+def _load_lora_once(path: Path, _changed: int, _size: int) -> Lora:
+    return load_lora(path)
+
+
 @lru_cache(maxsize=1)
-def _load_once(path: Path, _changed: int, _size: int) -> MotionModule:
-    return load(path)[1]
+def _load_once(files: tuple[tuple[Path, int, int], ...]) -> tuple[MotionModule, ...]:
+    return tuple(load(path)[1] for path, _changed, _size in files)

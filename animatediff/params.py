@@ -11,6 +11,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from motion_module.controls import ControlsError, parse_rules
+from motion_module.families import FAMILIES
+from motion_module.picture import CURVES
+
 from .video.formats import VIDEO_FORMATS
 
 FORMATS = (*VIDEO_FORMATS, "PNG", "TXT")
@@ -30,6 +34,7 @@ class Option:
     """What is said of one parameter beside its name, type and default.
 
     `group`: where the panel shows it: "main", the name of a folded group, or "" for the API alone.
+    `lines`: of a text, in the panel.
     `later`: the feature that a value other than the default asks for, where that feature is not there yet.
     """
 
@@ -38,6 +43,8 @@ class Option:
     group: str = ""
     elem_id: str = ""
     minimum: float | None = None
+    maximum: float | None = None
+    lines: int = 1
     choices: tuple[str, ...] = ()
     later: str = ""
 
@@ -49,6 +56,8 @@ def _option(default: Any, **facts: Any) -> Any:
     return dataclasses.field(default=default, metadata=metadata)
 
 
+MOTION, SECOND, PICTURE = "Motion", "Second motion module", "PIA"
+AS_FOUND = "as found"
 _WINDOWS = "Context windows"
 _FREEINIT = "FreeInit"
 _FROM_VIDEO = "Video input"
@@ -93,6 +102,95 @@ class Params:
         minimum=0,
         help="How often the animation plays. 0 is for ever.",
     )
+    motion_scale: float = _option(
+        1.0,
+        label="Motion scale",
+        group=MOTION,
+        elem_id="motion-scale",
+        minimum=0.0,
+        help="Multiplies the keys of the temporal attention: above 1 frames differ more, below 1 less.",
+    )
+    motion_effect: float = _option(
+        1.0,
+        label="Motion effect",
+        group=MOTION,
+        elem_id="motion-effect",
+        help="How much of what the motion module adds is added: 0 is off, 1 as trained.",
+    )
+    motion_start: float = _option(
+        0.0,
+        label="Motion starts at",
+        group=MOTION,
+        elem_id="motion-start",
+        minimum=0.0,
+        maximum=1.0,
+        help="Share of the steps (0 to 1) before which the motion module is off.",
+    )
+    motion_end: float = _option(
+        1.0,
+        label="Motion ends at",
+        group=MOTION,
+        elem_id="motion-end",
+        minimum=0.0,
+        maximum=1.0,
+        help="Share of the steps (0 to 1) from which on the motion module is off.",
+    )
+    motion_rules: str = _option(
+        "",
+        label="Motion rules",
+        group=MOTION,
+        elem_id="motion-rules",
+        lines=3,
+        help="Other scale or effect for single blocks or steps, one rule a line: up_3: scale 1.2, or mid 0.5-1: effect 0.8.",
+    )
+    positions: str = _option(
+        "as trained",
+        label="Positions",
+        group=MOTION,
+        elem_id="positions",
+        choices=("as trained", "stretch", "extend"),
+        help="For more frames than were trained. stretch: the trained motion, drawn out. extend: positions beyond the last.",
+    )
+    family: str = _option(
+        AS_FOUND,
+        label="Family",
+        group=MOTION,
+        elem_id="family",
+        choices=(AS_FOUND, *FAMILIES),
+        help="What the motion module is, where its file is taken for something else.",
+    )
+    model_2: str = _option(
+        "",
+        label="Second motion module",
+        group=SECOND,
+        elem_id="motion-module-2",
+        help="A second motion module that acts together with the first.",
+    )
+    mix: str = _option(
+        "blend",
+        label="How they act together",
+        group=SECOND,
+        elem_id="mix",
+        choices=("blend", "chain"),
+        help="blend: a mean of both. chain: the second on what the first has made.",
+    )
+    mix_share: float = _option(
+        0.5,
+        label="Share of the second",
+        group=SECOND,
+        elem_id="mix-share",
+        minimum=0.0,
+        maximum=1.0,
+        help="blend: its weight in the mean. chain: its effect.",
+    )
+    pia_motion: str = _option(
+        "moderate motion",
+        label="Motion of the picture",
+        group=PICTURE,
+        elem_id="pia-motion",
+        choices=tuple(CURVES),
+        help="For a motion module of PIA, in img2img: how far the frames may go from the picture.",
+    )
     closed_loop: str = _option("R-P", choices=("N", "R-P", "R+P", "A"), later=_WINDOWS, help="How windows close the loop.")
     batch_size: int = _option(
         16, minimum=1, later=_WINDOWS, help="Frames in a context window. Where video_length is 0, also the number of frames."
@@ -120,9 +218,6 @@ class Params:
         choices=("data", "url"),
         help="How MP4 and WebM reach a program: in images, or as links in info, for programs that open all images as pictures.",
     )
-
-    def with_frames(self, frames: int) -> Params:
-        return dataclasses.replace(self, video_length=frames)
 
 
 FIELDS = dataclasses.fields(Params)
@@ -174,6 +269,15 @@ def read_mapping(given: Mapping[str, Any]) -> tuple[Params, list[str]]:
         raise RequestError(" ".join(faults))
     params = Params(**values)
     _refuse_what_is_not_there_yet(params)
+    try:
+        parse_rules(params.motion_rules)
+    except ControlsError as error:
+        raise RequestError(f"Motion rules (motion_rules): {error}") from None
+    if params.motion_start >= params.motion_end:
+        raise RequestError(
+            f"Motion starts at {params.motion_start:g} of the steps (motion_start) and ends at {params.motion_end:g} "
+            "(motion_end). The end must come after the start."
+        )
     if "GIF" in params.format and params.fps > MOST_GIF_FPS:
         raise RequestError(f"FPS (fps) is {params.fps}, but players show a GIF at {MOST_GIF_FPS} frames a second at most.")
     return params, warnings
@@ -187,7 +291,9 @@ def _read_value(field: dataclasses.Field[Any], value: Any) -> Any:
     name = _spoken_name(field)
     result = readers[str(field.type)](name, value)
     if option.minimum is not None and result < option.minimum:
-        raise RequestError(f"{name} is {value}, but must be at least {option.minimum}.")
+        raise RequestError(f"{name} is {value}, but must be at least {option.minimum:g}.")
+    if option.maximum is not None and result > option.maximum:
+        raise RequestError(f"{name} is {value}, but must be at most {option.maximum:g}.")
     if option.choices and result not in option.choices:
         raise RequestError(f"{name} is {value!r}, but must be one of {', '.join(option.choices)}.")
     return result
@@ -284,6 +390,8 @@ def _schema_of(field: dataclasses.Field[Any]) -> dict[str, Any]:
     facts["type"] = types[str(field.type)]
     if option.minimum is not None:
         facts["minimum"] = option.minimum
+    if option.maximum is not None:
+        facts["maximum"] = option.maximum
     if option.choices:
         facts["enum"] = list(option.choices)
     if option.later:

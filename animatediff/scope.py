@@ -6,7 +6,7 @@ Everything is undone on the way out, and also for the moment in which the WebUI 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
@@ -14,12 +14,18 @@ from unittest import mock
 from fastapi import HTTPException
 from modules import sd_models, sd_unet, shared
 
-from motion_module.attach import UnsuitableUNet, attached, require_fit
-from motion_module.checkpoint import Description
+from motion_module.attach import UnsuitableUNet, attached, blocks_by_place, require_fit
 from motion_module.files import CheckpointError
 from motion_module.frames import RowLayout, RowLayoutError, row_layout
-from motion_module.network import MotionModule
+from motion_module.lora import Lora, added_to_unet, merged, require_image_fit, require_motion_fit
+from motion_module.motion import Motion, Second, positions
 from motion_module.noise import NoiseSchedule
+from motion_module.picture import Picture, likeness
+
+from . import library
+from .loras import Loras
+from .plan import Plan
+from .samplers import original_steps
 
 ON_MODEL = "_animatediff_scope"
 """The attribute under which an open scope can be found on the checkpoint it animates."""
@@ -56,20 +62,36 @@ def custom_unet_is_chosen() -> bool:
 class ModelScope:
     """What one job does to the checkpoint, for as long as it samples."""
 
-    def __init__(self, p: Any, description: Description, frames: int, load_module: Callable[[], MotionModule]) -> None:
+    def __init__(self, p: Any, plan: Plan) -> None:
         self._p = p
-        self._description = description
-        self._family = description.require_motion_module()
-        self._frames = frames
-        self._load_module = load_module
+        self._plan = plan
+        self._family = plan.family
+        self._loras: Loras = ()
+        self._expected: list[Lora] = []
         self._undo: ExitStack | None = None
+
+    def expect_loras(self, *passes: Loras) -> None:
+        """The LoRAs of each pass, of which the first is next. Whether they fit is seen before anything is sampled."""
+        self._loras, self._expected = passes[0], [lora for loras in passes for lora, _ in loras]
+
+    def use_loras(self, loras: Loras) -> None:
+        """Changes to the LoRAs of another pass."""
+        if loras != self._loras:
+            with self.suspended():
+                self._loras = loras
 
     @contextmanager
     def schedule_only(self) -> Iterator[None]:
         """For `p.init`: img2img builds its sampler there, and freezes its sigmas with it."""
         with speaking_errors():
             self._require_usable_model(custom_unet_is_chosen())
-        with lent_schedule(shared.sd_model, self._family.schedule, self._p):
+        with self._lent_sampling():
+            yield
+
+    @contextmanager
+    def _lent_sampling(self) -> Iterator[None]:
+        """What samplers are built from."""
+        with lent_schedule(shared.sd_model, self._family.schedule, self._p), original_steps(self._family.original_steps):
             yield
 
     @contextmanager
@@ -102,14 +124,43 @@ class ModelScope:
     def _enter(self) -> None:
         self._require_usable_model(sd_unet.current_unet is not None)
         shared.state.textinfo = "AnimateDiff: loading the motion module"
-        model, module = shared.sd_model, self._load_module()
+        model, motion = shared.sd_model, self._motion()
+        unet = model.model.diffusion_model
+        for lora in self._expected:
+            require_image_fit(blocks_by_place(unet), lora)
+            for module in motion.modules:
+                require_motion_fit(module, lora)
         with ExitStack() as stack:
-            if not shared.opts.data.get("animatediff_keep_on_gpu", False):
-                stack.callback(module.to, "cpu")  # layers move to the checkpoint's device by themselves, when they are used
-            stack.enter_context(lent_schedule(model, self._family.schedule, self._p))
-            stack.enter_context(attached(model.model.diffusion_model, module, self._family, self._layout_of))
+            for module in motion.modules:
+                if not shared.opts.data.get("animatediff_keep_on_gpu", False):
+                    stack.callback(module.to, "cpu")  # layers move to the checkpoint's device by themselves, when they are used
+                stack.enter_context(merged(module, self._loras))
+                stack.enter_context(positions(module, self._plan.positions, self._plan.frames, self._family.frames))
+            stack.enter_context(added_to_unet(blocks_by_place(unet), self._loras))
+            stack.enter_context(self._lent_sampling())
+            stack.enter_context(attached(unet, motion, self._family, self._layout_of, self._picture()))
             stack.enter_context(_attribute(model, ON_MODEL, self))
             self._undo = stack.pop_all()
+
+    def _motion(self) -> Motion:
+        second = self._plan.second
+        module, *others = library.read(tuple(description.path for description in self._plan.descriptions))
+        return Motion(
+            module,
+            self._plan.controls,
+            self._progress,
+            Second(others[0], second.how, second.share) if second else None,
+        )
+
+    def _progress(self) -> float:
+        guidance = self._p.sampler.model_wrap_cfg
+        return guidance.step / (guidance.total_steps or 1)
+
+    def _picture(self) -> Picture | None:
+        """What a PIA module starts from: the first picture of img2img."""
+        if not self._family.takes_picture:
+            return None
+        return Picture(self._p.init_latent[:1], likeness(self._plan.curve, self._plan.frames))
 
     def _require_usable_model(self, custom_unet: bool) -> None:
         """Raises AnimateDiffError or UnsuitableUNet unless the checkpoint that is loaded now can be animated."""
@@ -121,13 +172,14 @@ class ModelScope:
         if found != family.base:
             raise AnimateDiffError(
                 f"The checkpoint {model.sd_checkpoint_info.title} is {found}, but the motion module "
-                f"{self._description.path.name} is made for {family.base}. Choose a {family.base} checkpoint."
+                f"{self._plan.description.path.name} is made for {family.base}. Choose a {family.base} checkpoint."
             )
         if custom_unet:
             raise AnimateDiffError(
                 "A custom SD UNet, such as TensorRT's, would bypass the motion module. Set “SD Unet” to None in the settings."
             )
-        require_fit(model.model.diffusion_model, self._description.channels or {})
+        for description in self._plan.descriptions:
+            require_fit(model.model.diffusion_model, description.channels or {})
 
     def _leave(self) -> None:
         if self._undo is not None:
@@ -136,11 +188,10 @@ class ModelScope:
 
     def _layout_of(self, rows: int) -> RowLayout:
         conditions = self._p.sampler.sampler_extra_args["cond"]
-        if len(conditions.batch) != self._frames:
-            raise RowLayoutError(
-                f"There are {len(conditions.batch)} prompts for {self._frames} frames. Give one for each frame."
-            )
-        return row_layout(rows, self._frames, prompt_parts(conditions))
+        frames = self._plan.frames
+        if len(conditions.batch) != frames:
+            raise RowLayoutError(f"There are {len(conditions.batch)} prompts for {frames} frames. Give one for each frame.")
+        return row_layout(rows, frames, prompt_parts(conditions))
 
 
 def prompt_parts(conditions: Any) -> int:

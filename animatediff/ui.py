@@ -15,18 +15,18 @@ from modules.ui_components import InputAccordion
 
 from motion_module.files import CheckpointError
 
-from . import infotext, library, presets
-from .forecast import Forecast
+from . import advice, forecast, infotext, library, presets
+from .page import Page
 from .params import DEFAULT_MODULE, FORMATS, PANEL_FIELDS, RequestError, format_problems, option_of
 
 Controls = dict[str, gr.components.Component]
 
 
-def build(tab: str, forecast: Forecast) -> Controls:
-    """Builds the panel of one tab, "txt2img" or "img2img". Returns its controls by parameter, in the table's order."""
+def build(page: Page) -> Controls:
+    """Builds the panel of one page. Returns its controls by parameter, in the table's order."""
 
     def elem_id(name: str) -> str:
-        return f"{tab}-ad-{name}"
+        return f"{page.tab}-ad-{name}"
 
     fields = {field.name: field for field in PANEL_FIELDS}
     enable = option_of(fields["enable"])
@@ -37,6 +37,9 @@ def build(tab: str, forecast: Forecast) -> Controls:
             controls["model"] = _module_dropdown(fields["model"], elem_id)
         notice = gr.HTML(_notice(), elem_id=elem_id("notice"))
         _offer_old_folder(controls["model"], notice, elem_id)
+        with gr.Row(elem_classes="ad-row"):
+            advised = gr.HTML(elem_id=elem_id("advice"))
+            advice_place = gr.Column(scale=0, min_width=240)
         with gr.Row(elem_classes="ad-row"):
             controls["video_length"] = _number(fields["video_length"], elem_id)
             controls["fps"] = _number(fields["fps"], elem_id)
@@ -50,11 +53,13 @@ def build(tab: str, forecast: Forecast) -> Controls:
                 with gr.Accordion(group, open=False, elem_id=elem_id(group.lower().replace(" ", "-"))):
                     for field in PANEL_FIELDS:
                         if option_of(field).group == group:
-                            controls[field.name] = _number(field, elem_id)
+                            controls[field.name] = _control(field, elem_id)
+        with advice_place:
+            advice.add_to_panel(page, controls, advised, elem_id)
         presets.add_to_panel(controls, elem_id)
         for control in asked:
             control.change(_duration, asked, [duration], show_progress=False, queue=False)
-        forecast.put_in(asked[:2], expected)
+        forecast.add_to_panel(page, *asked[:2], expected)
     return {name: controls[name] for name in fields}
 
 
@@ -73,6 +78,20 @@ def _module_dropdown(field: dataclasses.Field[Any], elem_id: Callable[[str], str
         elem_id=elem_id(option.elem_id),
     )
     create_refresh_button(dropdown, lambda: None, lambda: {"choices": library.names()}, elem_id("refresh"))
+    return dropdown
+
+
+def _second_module_dropdown(field: dataclasses.Field[Any], elem_id: Callable[[str], str]) -> gr.Dropdown:
+    option = option_of(field)
+
+    def choices() -> list[str]:
+        return ["", *library.names()]
+
+    with gr.Row():
+        dropdown = gr.Dropdown(
+            label=option.label, choices=choices(), value="", info=option.help, elem_id=elem_id(option.elem_id)
+        )
+        create_refresh_button(dropdown, lambda: None, lambda: {"choices": choices()}, elem_id("refresh-2"))
     return dropdown
 
 
@@ -111,13 +130,24 @@ def _offer_old_folder(dropdown: gr.Dropdown, notice: gr.HTML, elem_id: Callable[
     button.click(use_it, [], [dropdown, notice, button])
 
 
+def _control(field: dataclasses.Field[Any], elem_id: Callable[[str], str]) -> gr.components.Component:
+    """The control of a parameter in one of the folded groups."""
+    option = option_of(field)
+    if field.name == "model_2":
+        return _second_module_dropdown(field, elem_id)
+    if str(field.type) != "str":
+        return _number(field, elem_id)
+    facts = {"label": option.label, "value": field.default, "info": option.help, "elem_id": elem_id(option.elem_id)}
+    return gr.Dropdown(choices=list(option.choices), **facts) if option.choices else gr.Textbox(lines=option.lines, **facts)
+
+
 def _number(field: dataclasses.Field[Any], elem_id: Callable[[str], str]) -> gr.Number:
     """Without gradio's own limits: what is out of range is said in our words when Generate is pressed."""
     option = option_of(field)
     return gr.Number(
         label=option.label,
         value=field.default,
-        precision=0,
+        precision=0 if str(field.type) == "int" else None,
         info=option.help,
         elem_id=elem_id(option.elem_id),
     )
@@ -140,7 +170,7 @@ def _formats(field: dataclasses.Field[Any], elem_id: Callable[[str], str]) -> gr
 def _duration(model: str | None, frames: float | None, fps: float | None) -> str:
     """How long the video will be; nothing where that cannot be said, since Generate will say why."""
     try:
-        count = frames or library.automatic_frames(library.find(model or ""))
+        count = frames or library.trained_frames(model)
         return f"<span>Length</span> {count / (fps or 0):.2f} s ({count:.0f} <span>frames</span>)"
     except (RequestError, CheckpointError, ZeroDivisionError):
         return ""

@@ -1,4 +1,4 @@
-"""`python -m motion_module inspect FILE…`: says what weight files are."""
+"""`python -m motion_module inspect|convert …`: says what weight files are, and writes them in another layout."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from .checkpoint import Description, describe
+from .convert import convert
 from .files import CheckpointError
+from .lora import load_lora
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -18,8 +20,24 @@ def main(arguments: list[str] | None = None) -> int:
     inspect = commands.add_parser("inspect", help="say what weight files are")
     inspect.add_argument("files", nargs="+", type=Path, metavar="FILE")
     inspect.add_argument("--json", action="store_true", help="print one JSON list")
+    conversion = commands.add_parser("convert", help="write a motion module in the authors' layout, or in that of diffusers")
+    conversion.add_argument("source", type=Path, metavar="IN", help="a weight file, or a folder of diffusers")
+    conversion.add_argument("target", type=Path, metavar="OUT", help="a .safetensors file, or a folder for diffusers")
+    conversion.add_argument("--to", choices=("original", "diffusers"), required=True)
     options = parser.parse_args(arguments)
+    return _convert(options) if options.command == "convert" else _inspect(options)
 
+
+def _convert(options: argparse.Namespace) -> int:
+    try:
+        print(convert(options.source, options.target, options.to))
+    except (CheckpointError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _inspect(options: argparse.Namespace) -> int:
     reports = [_report(path) for path in options.files]
     print(json.dumps(reports, indent=2) if options.json else "\n\n".join(map(_as_text, reports)))
     return 0 if all(report["usable"] for report in reports) else 1
@@ -31,9 +49,12 @@ def _report(path: Path) -> dict[str, Any]:
         description = describe(path)
     except CheckpointError as error:
         return {"file": str(path), "usable": False, "problem": str(error)}
+    problem = None
     try:
-        description.require_motion_module()
-        problem = None
+        if description.is_lora:
+            load_lora(description.path)
+        else:
+            description.require_motion_module()
     except CheckpointError as error:
         problem = str(error)
     return {"file": str(path), "usable": problem is None, "problem": problem, **_facts(description)}
@@ -48,19 +69,29 @@ def _facts(description: Description) -> dict[str, Any]:
         "numbers": list(description.dtypes),
         "parameters": description.parameters,
     }
+    if description.is_lora:
+        facts["use"] = f"in models/Lora, with <lora:{description.path.stem}:1> in the prompt"
     if family is None:
         return facts
+    advice = family.advice
     return {
         **facts,
         "family": family.key,
+        "which is": family.title,
+        "assumed": description.assumed,
+        "or else": [other.key for other in description.alternatives if other is not family],
+        "layout": description.layout,
         "base": family.base,
         "layers": len(description.channels or {}),
         "channels": sorted(set((description.channels or {}).values())),
         "most frames": description.length,
         "group norms of the UNet": family.unet_norms,
         "noise schedule": f"straight in {family.schedule.straight_in}, {family.schedule.first} to {family.schedule.last}",
+        "trained on": f"{family.frames} frames",
+        "made for": f"{advice.sampler}, schedule type {advice.schedule_type}, {advice.steps} steps, CFG {advice.cfg:g}",
         "missing": list(description.missing),
         "misshapen": list(description.misshapen),
+        "unexpected": list(description.unexpected),
         "other tensors": len(description.other),
     }
 
@@ -68,7 +99,7 @@ def _facts(description: Description) -> dict[str, Any]:
 def _as_text(report: dict[str, Any]) -> str:
     lines = [report["file"]]
     for name, value in report.items():
-        if name != "file" and value not in (None, []):
+        if name != "file" and value not in (None, [], ""):
             shown = ", ".join(map(str, value)) if isinstance(value, list) else value
             lines.append(f"  {name}: {'yes' if shown is True else 'no' if shown is False else shown}")
     return "\n".join(lines)

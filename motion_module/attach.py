@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from .families import Family
 from .frames import RowLayout
-from .network import MotionModule, TemporalTransformer
+from .motion import Motion
+from .picture import Picture
 
 LayoutOf = Callable[[int], RowLayout]
 """From the number of rows in a UNet call to which row is which frame."""
@@ -25,19 +26,24 @@ class UnsuitableUNet(ValueError):
 
 
 @contextmanager
-def attached(unet: nn.Module, module: MotionModule, family: Family, layout_of: LayoutOf) -> Iterator[None]:
+def attached(
+    unet: nn.Module, motion: Motion, family: Family, layout_of: LayoutOf, picture: Picture | None = None
+) -> Iterator[None]:
     """While open, `unet` — an LDM `UNetModel` for SD 1.x — animates: its rows are frames, told apart by `layout_of`.
 
-    Layers move to the device and number format of what the UNet hands them. Raises UnsuitableUNet before anything changed.
+    Layers move to the device and number format of what the UNet hands them. `picture` is what a module of PIA starts from.
+    Raises UnsuitableUNet before anything changed.
     """
-    require_fit(unet, {place: layer.norm.num_channels for place, layer in module.layers.items()})  # type: ignore[union-attr,misc]
+    require_fit(unet, motion.channels)
     blocks = blocks_by_place(unet)
     with ExitStack() as undo:
-        for place, layer in module.layers.items():
-            undo.callback(_follow(blocks[place], layer, layout_of))  # type: ignore[arg-type]
+        for place in motion.channels:
+            undo.callback(_follow(blocks[place], place, motion, layout_of))
         if family.unet_norms == "over frames":
             for norm in _unet_norms(unet):
-                undo.callback(_norm_over_frames(norm, layout_of))
+                undo.callback(_norm_over_frames(norm, motion, layout_of))
+        if picture is not None:
+            undo.callback(_show(unet, picture, motion, layout_of))
         yield
 
 
@@ -77,16 +83,26 @@ def require_fit(unet: nn.Module, channels: dict[str, int]) -> None:
             )
 
 
-def _follow(block: nn.Module, layer: TemporalTransformer, layout_of: LayoutOf) -> Callable[[], None]:
-    """Runs a motion layer behind a block. Returns what undoes it."""
+def _follow(block: nn.Module, place: str, motion: Motion, layout_of: LayoutOf) -> Callable[[], None]:
+    """Runs motion layers behind a block. Returns what undoes it."""
 
     def animate(_block: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
-        weight = layer.proj_in.weight
-        if weight.device != output.device or weight.dtype != output.dtype:
-            layer.to(output.device, output.dtype)
-        return layer(output, layout_of(output.shape[0]))
+        return motion.animate(place, output, layout_of(output.shape[0]))
 
     return block.register_forward_hook(animate).remove
+
+
+def _show(unet: Any, picture: Picture, motion: Motion, layout_of: LayoutOf) -> Callable[[], None]:
+    """Lets the UNet's first convolution see a picture too. Returns what undoes it."""
+    kernel = motion.module.picture_kernel
+    assert kernel is not None
+
+    def see(_convolution: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+        layout = layout_of(output.shape[0])
+        seen = picture.seen_through(kernel.to(output.device, output.dtype), layout.frames)
+        return output + layout.to_rows(seen.expand(layout.rows // layout.frames, *seen.shape)) if motion.active else output
+
+    return unet.input_blocks[0][0].register_forward_hook(see).remove
 
 
 def _unet_norms(unet: Any) -> Iterator[nn.GroupNorm]:
@@ -101,12 +117,14 @@ def _unet_norms(unet: Any) -> Iterator[nn.GroupNorm]:
     yield unet.out[0]
 
 
-def _norm_over_frames(norm: Any, layout_of: LayoutOf) -> Callable[[], None]:
+def _norm_over_frames(norm: Any, motion: Motion, layout_of: LayoutOf) -> Callable[[], None]:
     """Lets one norm take its statistics over all frames of a clip. Returns what undoes it."""
     of_instance = norm.__dict__.get("forward")
     of_frame = norm.forward  # the class's, or what another extension put there: it goes on acting
 
     def forward(x: Tensor) -> Tensor:
+        if not motion.active:
+            return of_frame(x)
         layout = layout_of(x.shape[0])
         clips = layout.to_clips(x)  # (clips, frames, channels, height, width)
         count, frames, channels, height, width = clips.shape

@@ -1,4 +1,8 @@
-"""What is known of each published family of motion modules, and what no file says of itself."""
+"""What is known of each published family of motion modules, and what no file says of itself.
+
+Sources: the authors' configurations and training code. guoyww/AnimateDiff (v1, v2, v3: `configs/inference/*.yaml`), Lightricks
+LongAnimateDiff, G-U-N/AnimateLCM, ByteDance AnimateDiff-Lightning (arXiv 2403.12706), open-mmlab/PIA (arXiv 2312.13964).
+"""
 
 from __future__ import annotations
 
@@ -9,22 +13,130 @@ from .noise import ANIMATEDIFF, NoiseSchedule
 
 
 @dataclass(frozen=True)
+class Advice:
+    """How a family is meant to be sampled, in the WebUI's names.
+
+    `sampler`, `schedule_type`, `steps`, `cfg` and `motion_scale` are what its authors use, and in img2img `denoising`, where
+    they say so. What else does as well is in `samplers`, `schedule_types` (empty: any), `steps_between` and `cfg_between`; a
+    module that was distilled has narrow ranges.
+    """
+
+    sampler: str = "DDIM"
+    schedule_type: str = "Automatic"
+    steps: int = 25
+    cfg: float = 7.5
+    samplers: tuple[str, ...] = ()
+    schedule_types: tuple[str, ...] = ()
+    motion_scale: float = 1.0
+    denoising: float | None = None
+    steps_between: tuple[int, int] = (1, 1000)
+    cfg_between: tuple[float, float] = (0.0, 100.0)
+
+    def contradictions(self, sampler: str, schedule_type: str, steps: int, cfg: float) -> list[str]:
+        """What of these settings a family was not made for, in words."""
+        found = []
+        if self.samplers and sampler not in self.samplers:
+            found.append(f"the sampler is {sampler}, not {' or '.join(self.samplers)}")
+        if self.schedule_types and schedule_type not in self.schedule_types:
+            found.append(f"the schedule type is {schedule_type}, not {' or '.join(self.schedule_types)}")
+        for name, value, (least, most) in (
+            ("number of steps", steps, self.steps_between),
+            ("CFG scale", cfg, self.cfg_between),
+        ):
+            if not least <= value <= most:
+                found.append(f"the {name} is {value:g}, not {least:g} to {most:g}")
+        return found
+
+
+def _distilled(steps: int) -> Advice:
+    """AnimateDiff-Lightning: Euler on trailing timesteps, guidance baked in. The model card allows one step more."""
+    return Advice(
+        sampler="Euler",
+        schedule_type="Trailing",
+        steps=steps,
+        cfg=1.0,
+        samplers=("Euler",),
+        schedule_types=("Trailing", "SGM Uniform"),
+        steps_between=(steps, steps + 1),
+        cfg_between=(1.0, 2.0),
+    )
+
+
+@dataclass(frozen=True)
 class Family:
     """One record per family.
 
     `unet_norms`: whether the group norms of the UNet's ResBlocks and of its output take their statistics from one frame
     or from all frames of a clip together. The authors' v1 UNet is inflated with plain `nn.GroupNorm` over five dimensions
-    (`use_inflated_groupnorm: false` in inference-v1.yaml), so it was trained with the latter.
+    (`use_inflated_groupnorm: false` in inference-v1.yaml), so it was trained with the latter. The norms of the motion layers
+    and of the UNet's SpatialTransformers are per frame in all families for SD 1.5.
     `frames`: the length of the clips it was trained on, and so the best one.
+    `positions`: rows of the position table where a file brings none; it is a fixed sinusoid.
+    `original_steps`: the timesteps of the consistency training, among which its sampler has to choose; 0 where it is none.
+    `lora`: the LoRA that has to be in the prompt beside it.
+    `takes_picture`: whether its UNet sees a picture beside the noise.
     """
 
     key: str
+    title: str
     base: Literal["SD 1.5", "SDXL"] = "SD 1.5"
     schedule: NoiseSchedule = ANIMATEDIFF
     unet_norms: Literal["per frame", "over frames"] = "per frame"
     frames: int = 16
+    positions: int = 32
+    original_steps: int = 0
+    lora: str = ""
+    takes_picture: bool = False
+    advice: Advice = Advice()
 
 
-V1 = Family("v1", unet_norms="over frames")
-V2 = Family("v2")
-V3 = Family("v3")
+V1 = Family("v1", "AnimateDiff v1", unet_norms="over frames", positions=24)
+TEMPORALDIFF = Family("temporaldiff", "TemporalDiff", unet_norms="over frames", positions=24)
+STABILIZED = Family("stabilized", "mm-Stabilized", unet_norms="over frames", positions=24)
+V2 = Family("v2", "AnimateDiff v2")
+V3 = Family("v3", "AnimateDiff v3")
+LONG_32 = Family("long-32", "LongAnimateDiff, 32 frames", frames=32, positions=64, advice=Advice(motion_scale=1.15))
+LONG_64 = Family("long-64", "LongAnimateDiff, 64 frames", frames=64, positions=128, advice=Advice(steps=20, motion_scale=1.15))
+LCM = Family(
+    "lcm",
+    "AnimateLCM",
+    positions=64,
+    original_steps=100,
+    lora="AnimateLCM_sd15_t2v_lora",
+    advice=Advice(
+        sampler="LCM",
+        steps=6,
+        cfg=1.5,
+        samplers=("LCM",),
+        schedule_types=("Automatic",),
+        steps_between=(2, 12),
+        cfg_between=(1.0, 2.0),
+    ),
+)
+LIGHTNING = {
+    steps: Family(f"lightning-{steps}", f"AnimateDiff-Lightning, {steps} step{'s' * (steps > 1)}", advice=_distilled(steps))
+    for steps in (1, 2, 4, 8)
+}
+PIA = Family("pia", "PIA", unet_norms="over frames", takes_picture=True, advice=Advice(denoising=1.0))
+
+FAMILIES = {
+    family.key: family for family in (V1, TEMPORALDIFF, STABILIZED, V2, V3, LONG_32, LONG_64, LCM, *LIGHTNING.values(), PIA)
+}
+
+KNOWN_FILES = {
+    "3cb569f7ce3dc6a1": TEMPORALDIFF,
+    "016275b9e5ce42ed": TEMPORALDIFF,
+    "39de8b71b1c09f10": STABILIZED,
+    "0aaf157b9c51a0ae": STABILIZED,
+    "5f45da3a6ffa5edb": LIGHTNING[1],
+    "ca4ea6e68f4634d7": LIGHTNING[1],
+    "29b4879520056657": LIGHTNING[2],
+    "fbd62904484d3e08": LIGHTNING[2],
+    "aeb66ae8ff4a868d": LIGHTNING[4],
+    "8f3330914edd8fc2": LIGHTNING[4],
+    "5173ea8209053dd5": LIGHTNING[8],
+    "849e93641e2ae7dd": LIGHTNING[8],
+    "fb08053b37ee27d6": LCM,
+    "1997997a982432f5": LCM,
+}
+"""Published files whose keys and shapes are those of another family, by the first 16 digits of their SHA-256."""

@@ -7,6 +7,7 @@ the like, but before torch 2.6 it could be tricked, and it reads all weights whe
 
 from __future__ import annotations
 
+import json
 import math
 import pickle
 import zipfile
@@ -45,6 +46,10 @@ class WeightFile(ABC):
     @abstractmethod
     def read(self, key: str) -> Tensor: ...
 
+    def header_json(self, _name: str) -> dict[str, Any]:
+        """A JSON object that lies under a name in the header of the file; empty where there is none."""
+        return {}
+
 
 def open_weights(path: Path) -> WeightFile:
     """Opens a `.safetensors` or a PyTorch file. Raises CheckpointError if it is missing, damaged, or wants to run code."""
@@ -56,6 +61,16 @@ def open_weights(path: Path) -> WeightFile:
         return TorchFile(path)
     except OSError as error:
         raise CheckpointError(f"{path.name} cannot be read: {error}.") from error
+
+
+def weights_of(path: Path) -> Path:
+    """The file itself, or, of a folder of diffusers, the weights in it. Raises CheckpointError if there are none."""
+    if not path.is_dir():
+        return path
+    files = sorted(file for file in path.glob("diffusion_pytorch_model*") if file.suffix in SUFFIXES)
+    if not files:
+        raise CheckpointError(f"{path.name} is a folder without weights: it has no diffusion_pytorch_model.safetensors.")
+    return files[-1]  # safetensors come last
 
 
 _SAFETENSORS_DTYPES = {
@@ -91,6 +106,13 @@ class SafetensorsFile(WeightFile):
         tensor: Tensor = self._file.get_tensor(key)
         return tensor
 
+    def header_json(self, name: str) -> dict[str, Any]:
+        try:
+            facts = json.loads((self._file.metadata() or {}).get(name, "{}"))
+        except json.JSONDecodeError:
+            return {}
+        return facts if isinstance(facts, dict) else {}
+
 
 @dataclass(frozen=True)
 class _Storage:
@@ -118,6 +140,8 @@ _STORAGE_DTYPES = {
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
 }
+_DTYPES = {str(dtype)[len("torch.") :]: dtype for dtype in _SAFETENSORS_DTYPES.values()}
+"""Newer number formats, such as eight-bit floats, have no storage class; their dtype is named beside an untyped storage."""
 
 
 class _ForbiddenName(Exception):
@@ -131,16 +155,27 @@ def _described_tensor(storage: _Storage, offset: int, shape: Any, stride: Any, *
     return _StoredTensor(storage, offset, tuple(shape), tuple(stride))
 
 
+def _described_typed_tensor(
+    storage: _Storage, offset: int, shape: Any, stride: Any, _grad: Any, _hooks: Any, dtype: Any, *_: Any
+) -> _StoredTensor:
+    if not isinstance(dtype, torch.dtype):
+        raise ValueError("a tensor without a number format")
+    return _described_tensor(_Storage(storage.key, dtype), offset, shape, stride)
+
+
 class _DescribingUnpickler(pickle.Unpickler):
     """Builds dictionaries, lists, numbers, strings and descriptions of tensors; refuses every other name in the pickle."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
-        if module == "torch" and name in _STORAGE_DTYPES:
-            return _STORAGE_DTYPES[name]
+        if module == "torch" and name in _STORAGE_DTYPES | _DTYPES:
+            return (_STORAGE_DTYPES | _DTYPES)[name]
+        if (module, name) == ("torch.storage", "UntypedStorage"):
+            return torch.uint8
         builders: dict[tuple[str, str], Callable[..., Any]] = {
             ("torch._utils", "_rebuild_tensor_v2"): _described_tensor,
+            ("torch._utils", "_rebuild_tensor_v3"): _described_typed_tensor,
             ("torch._utils", "_rebuild_parameter"): lambda tensor, *_: tensor,
         }
         if (module, name) in builders:

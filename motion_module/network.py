@@ -51,11 +51,14 @@ class TemporalAttention(nn.Module):
         self.to_out = nn.Linear(channels, channels)
         self.register_buffer("positions", sinusoidal_positions(length, channels))
 
-    def forward(self, hidden: Tensor) -> Tensor:
+    def forward(self, hidden: Tensor, scale: float = 1.0) -> Tensor:
+        """`scale` multiplies the keys, and with them how sharply a frame looks at others: at 0, at all of them alike."""
         count, frames, channels = hidden.shape
         hidden = hidden + self.positions[:frames].to(hidden.dtype)
         qkv = self.to_qkv(hidden).view(count, frames, 3, HEADS, channels // HEADS)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        if scale != 1.0:
+            key = key * scale
         mixed = F.scaled_dot_product_attention(query, key, value)
         return self.to_out(mixed.transpose(1, 2).reshape(count, frames, channels))
 
@@ -92,33 +95,44 @@ class TemporalTransformer(nn.Module):
         nn.init.zeros_(self.proj_out.bias)
 
     def forward(self, x: Tensor, layout: RowLayout) -> Tensor:
-        """Mixes the frames of every clip in `x`, `(rows, channels, height, width)`; the layout says which row is which.
+        """Mixes the frames of every clip in `x`, `(rows, channels, height, width)`; the layout says which row is which."""
+        return x + self.residual(x, layout)
 
-        The group norm takes its statistics from each frame alone, as in the authors' v1, v2 and v3.
+    def residual(self, x: Tensor, layout: RowLayout, scale: float = 1.0) -> Tensor:
+        """What the layer adds to `x`. `scale` is that of its attentions.
+
+        The group norm takes its statistics from each frame alone, as in all of the authors' families for SD 1.5.
         """
         height, width = x.shape[2:]
         normed = layout.to_clips(self.norm(x))  # (clips, frames, channels, height, width)
         clips, frames, channels = normed.shape[:3]
         hidden = normed.permute(0, 3, 4, 1, 2).reshape(clips * height * width, frames, channels)
         passes = math.ceil(len(hidden) / positions_per_pass(x.device, frames))
-        mixed = [self._mix_frames(part) for part in hidden.chunk(passes)]
+        mixed = [self._mix_frames(part, scale) for part in hidden.chunk(passes)]
         hidden = mixed[0] if passes == 1 else torch.cat(mixed)
-        return x + layout.to_rows(hidden.view(clips, height, width, frames, channels).permute(0, 3, 4, 1, 2))
+        return layout.to_rows(hidden.view(clips, height, width, frames, channels).permute(0, 3, 4, 1, 2))
 
-    def _mix_frames(self, hidden: Tensor) -> Tensor:
+    def _mix_frames(self, hidden: Tensor, scale: float) -> Tensor:
         """Everything between the two permutations, `(positions, frames, channels)` in and out."""
         hidden = self.proj_in(hidden)
         for norm, attend in zip(self.attention_norms, self.attentions):
-            hidden = hidden + attend(norm(hidden))
+            hidden = hidden + attend(norm(hidden), scale)
         hidden = hidden + self.feed_forward(self.feed_forward_norm(hidden))
         return self.proj_out(hidden)
 
 
 class MotionModule(nn.Module):
-    """All motion layers of one file, by their place in the UNet: `"down_0_1"`, `"mid_0"`, `"up_3_2"`."""
+    """All motion layers of one file, by their place in the UNet: `"down_0_1"`, `"mid_0"`, `"up_3_2"`.
 
-    def __init__(self, channels: dict[str, int], length: int) -> None:
+    `picture_kernel`: of PIA, the part `(channels, 5, 3, 3)` of the UNet's first convolution that sees the mask and the picture.
+    """
+
+    picture_kernel: Tensor | None
+
+    def __init__(self, channels: dict[str, int], length: int, *, takes_picture: bool = False) -> None:
         """`channels`: the width at each place. `length`: rows of the position table, the most frames it can tell apart."""
         super().__init__()
         self.length = length
+        kernel = torch.zeros(channels["down_0_0"], 5, 3, 3) if takes_picture else None
+        self.register_buffer("picture_kernel", kernel)
         self.layers = nn.ModuleDict({place: TemporalTransformer(width, length) for place, width in channels.items()})

@@ -47,8 +47,8 @@ if hindrance := _hindrance():
     print(f"AnimateDiff is off: {hindrance}")
 
 else:
-    from animatediff import api, infotext, job, player, png_info, settings, ui, xyz
-    from animatediff.forecast import Forecast
+    from animatediff import api, infotext, job, player, png_info, samplers, settings, ui, xyz
+    from animatediff.page import Page
 
     class AnimateDiff(scripts.Script):
         def title(self):
@@ -58,20 +58,24 @@ else:
             return scripts.AlwaysVisible
 
         def ui(self, is_img2img):
-            controls = ui.build("img2img" if is_img2img else "txt2img", self._forecast(is_img2img))
+            controls = ui.build(self._page(is_img2img))
             self.infotext_fields = ui.paste_fields(controls)
             self.paste_field_names = list(infotext.READERS.values())
             return list(controls.values())
 
         def after_component(self, component, **kwargs):
-            self._forecast(self.is_img2img).see(component, kwargs.get("elem_id"))
+            self._page(self.is_img2img).see(component, kwargs.get("elem_id"))
 
-        def _forecast(self, is_img2img):
-            """One for each page; parts of the page are made before `ui` is called, and after."""
-            return vars(self).setdefault("forecast", Forecast("img2img" if is_img2img else "txt2img"))
+        def _page(self, is_img2img):
+            """One for each page; parts of it are made before `ui` is called, and after."""
+            return vars(self).setdefault("page", Page("img2img" if is_img2img else "txt2img"))
 
         def before_process(self, p, *arguments):
             job.begin(p, arguments)
+
+        def after_extra_networks_activate(self, p, *arguments, **kwargs):
+            if current := job.job_of(p):
+                current.loras_activated()
 
         def process_before_every_sampling(self, p, *arguments, c, **kwargs):
             if current := job.job_of(p):
@@ -85,6 +89,8 @@ else:
             if current := job.job_of(p):
                 current.complete(processed)
 
+    samplers.add_schedule_type()
+    script_callbacks.on_script_unloaded(samplers.remove_schedule_type)
     script_callbacks.on_ui_settings(settings.add_settings)
     script_callbacks.on_after_component(player.add_to_page)
     script_callbacks.on_after_component(png_info.add_to_page)

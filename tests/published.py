@@ -7,6 +7,7 @@ shares neither layout nor code with what it is held against.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import cache
 
 import torch
@@ -27,7 +28,7 @@ def sinusoids(length: int, channels: int) -> Tensor:
 
 
 def layer_weights(channels: int, length: int) -> dict[str, Tensor]:
-    """One motion layer by its published keys, with nothing left at zero."""
+    """One motion layer by its published keys, with nothing left at zero; without position tables where `length` is 0."""
 
     def matrix(rows: int, columns: int) -> Tensor:
         return torch.randn(rows, columns) / columns**0.5
@@ -43,7 +44,8 @@ def layer_weights(channels: int, length: int) -> dict[str, Tensor]:
         attention = f"{middle}attention_blocks.{block}."
         weights |= {f"{attention}{name}.weight": matrix(channels, channels) for name in ("to_q", "to_k", "to_v", "to_out.0")}
         weights[f"{attention}to_out.0.bias"] = vector(channels)
-        weights[f"{attention}pos_encoder.pe"] = sinusoids(length, channels).clone()
+        if length:
+            weights[f"{attention}pos_encoder.pe"] = sinusoids(length, channels).clone()
         weights |= {f"{middle}norms.{block}.weight": vector(channels, 1), f"{middle}norms.{block}.bias": vector(channels)}
     weights |= {f"{middle}ff_norm.weight": vector(channels, 1), f"{middle}ff_norm.bias": vector(channels)}
     weights |= {f"{middle}ff.net.0.proj.weight": matrix(8 * channels, channels)}
@@ -52,18 +54,82 @@ def layer_weights(channels: int, length: int) -> dict[str, Tensor]:
     return weights
 
 
+@dataclass(frozen=True)
+class Published:
+    """What the authors' configurations say of a family: `positions` in its file, a layer in the middle block, norms that see
+    all frames, frames of a clip, nine channels into the UNet.
+    """
+
+    positions: int
+    mid: bool = False
+    over_frames: bool = False
+    frames: int = 16
+    takes_picture: bool = False
+    name: str = "module"
+
+
+FAMILIES = {
+    "v1": Published(24, over_frames=True),
+    "temporaldiff": Published(24, over_frames=True, name="temporaldiff-v1-animatediff"),
+    "stabilized": Published(24, over_frames=True, name="mm-Stabilized_mid"),
+    "v2": Published(32, mid=True),
+    "v3": Published(32),
+    "long-32": Published(64, mid=True, frames=32),
+    "long-64": Published(128, mid=True, frames=64),
+    "lcm": Published(0, mid=True),
+    "lightning-1": Published(32, mid=True, name="animatediff_lightning_1step_comfyui"),
+    "lightning-2": Published(32, mid=True, name="animatediff_lightning_2step_comfyui"),
+    "lightning-4": Published(32, mid=True, name="animatediff_lightning_4step_comfyui"),
+    "lightning-8": Published(32, mid=True, name="animatediff_lightning_8step_comfyui"),
+    "pia": Published(32, over_frames=True, takes_picture=True),
+}
+
+
 def module_weights(family: str, widths: tuple[int, ...] = WIDTHS) -> dict[str, Tensor]:
-    """A whole motion module file of family v1, v2 or v3."""
-    length = 24 if family == "v1" else 32
+    """A whole motion module file of a family."""
+    facts = FAMILIES[family]
     places = {f"down_blocks.{i}.motion_modules.{j}": widths[i] for i in range(len(widths)) for j in range(2)}
     places |= {f"up_blocks.{i}.motion_modules.{j}": widths[-1 - i] for i in range(len(widths)) for j in range(3)}
-    if family == "v2":
+    if facts.mid:
         places["mid_block.motion_modules.0"] = widths[-1]
-    return {
+    weights = {
         f"{place}.temporal_transformer.{key}": value
         for place, width in places.items()
-        for key, value in layer_weights(width, length).items()
+        for key, value in layer_weights(width, facts.positions).items()
     }
+    if facts.takes_picture:
+        weights["conv_in.weight"] = torch.randn(widths[0], 9, 3, 3) / 9
+        weights["conv_in.bias"] = torch.randn(widths[0])
+    return weights
+
+
+def with_tables(weights: dict[str, Tensor], length: int = 64) -> dict[str, Tensor]:
+    """The weights with the fixed position tables that a file of AnimateLCM leaves out."""
+    tables = {}
+    for key, value in weights.items():
+        if key.endswith("to_q.weight"):
+            tables[key.replace("to_q.weight", "pos_encoder.pe")] = sinusoids(length, value.shape[1])
+    return {**tables, **weights}
+
+
+def in_diffusers_layout(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The keys of diffusers' `MotionAdapter`, where both attentions of a layer share one position table."""
+    renames = (
+        (".temporal_transformer", ""),
+        ("attention_blocks.0.pos_encoder", "pos_embed"),
+        ("attention_blocks.1.pos_encoder", "pos_embed"),
+        ("attention_blocks.0", "attn1"),
+        ("attention_blocks.1", "attn2"),
+        ("norms.0", "norm1"),
+        ("norms.1", "norm2"),
+        ("ff_norm", "norm3"),
+    )
+    renamed = {}
+    for key, value in weights.items():
+        for authors, theirs in renames:
+            key = key.replace(authors, theirs)
+        renamed[key] = value
+    return renamed
 
 
 def authors_layer(weights: dict[str, Tensor], x: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import find, given
 from hypothesis import strategies as st
 
 from animatediff import __version__ as VERSION
@@ -22,6 +22,8 @@ from animatediff.params import (
     read_mapping,
     schema,
 )
+from motion_module.families import FAMILIES
+from motion_module.picture import CURVES
 
 DOCS = Path(__file__).parents[2] / "docs" / "parameters.md"
 
@@ -77,6 +79,13 @@ def test_unknown_keys_are_warned_about():
         ({"video_length": float("inf")}, ("video_length", "finite")),
         ({"video_length": float("nan")}, ("video_length", "finite")),
         ({"fps": 0}, ("fps", "0", "at least 1")),
+        ({"motion_scale": -0.5}, ("Motion scale (motion_scale)", "-0.5", "at least 0")),
+        ({"motion_end": 1.5}, ("motion_end", "1.5", "at most 1")),
+        ({"motion_start": 0.6, "motion_end": 0.5}, ("motion_start", "0.6", "motion_end", "0.5")),
+        ({"motion_rules": "up: faster"}, ("motion_rules", "'up: faster'", "for example")),
+        ({"positions": "longer"}, ("positions", "longer", "stretch", "extend")),
+        ({"family": "v9"}, ("family", "v9", "lightning-4")),
+        ({"pia_motion": "huge"}, ("pia_motion", "huge", "large motion")),
         ({"fps": -8}, ("fps", "-8")),
         ({"fps": 60}, ("fps", "60", "GIF", "50")),
         ({"enable": "yes"}, ("enable", "yes", "true or false")),
@@ -139,6 +148,7 @@ def pasted(entry):
     return {name: read(results) for name, read in infotext.READERS.items()}
 
 
+RULES = "up_3: scale 1.2", "mid 0.5-1: effect 0.8", "all 0-0.3: scale 2, effect 0.5"
 NAMES = st.text(min_size=1).filter(lambda name: name not in NO_MODULE and not set(name) & set("\r\n\0"))
 PANELS = st.fixed_dictionaries(
     {
@@ -147,12 +157,26 @@ PANELS = st.fixed_dictionaries(
         "fps": st.integers(1, MOST_GIF_FPS),
         "format": st.lists(st.sampled_from(FORMATS), min_size=1, unique=True),
         "loop_number": st.integers(0, 1000),
+        "motion_scale": st.floats(0, 10),
+        "motion_effect": st.floats(-10, 10),
+        "motion_start": st.floats(0, 0.5, exclude_max=True),
+        "motion_end": st.floats(0.5, 1),
+        "motion_rules": st.lists(st.sampled_from(RULES)).map("\n".join),
+        "positions": st.sampled_from(["as trained", "stretch", "extend"]),
+        "family": st.sampled_from(["as found", *FAMILIES]),
+        "model_2": st.one_of(st.just(""), NAMES),
+        "mix": st.sampled_from(["blend", "chain"]),
+        "mix_share": st.floats(0, 1),
+        "pia_motion": st.sampled_from(list(CURVES)),
     }
 )
 
 
+SAMPLE_PANEL = find(PANELS, lambda _: True)
+
+
 def test_every_parameter_of_the_panel_is_in_the_round_trip():
-    sample = {"enable", "model", "video_length", "fps", "format", "loop_number"}
+    sample = {"enable", *SAMPLE_PANEL}
     assert {field.name for field in PANEL_FIELDS} == sample, "add the new one to PANELS"
 
 
@@ -195,8 +219,9 @@ OLD = {
 @pytest.mark.parametrize("version", OLD)
 def test_infotexts_of_the_established_extension_can_be_pasted(version, end):
     model = {"v1.13.1": "mm_sd15_v2.safetensors", "v2.0.1": "mm_sd15_v3.safetensors"}[version]
-    panel = {"enable": True, "model": model, "video_length": 4, "fps": 12, "format": ["GIF", "PNG"], "loop_number": 1}
-    assert pasted(OLD[version] + end) == panel
+    said = {"enable": True, "model": model, "video_length": 4, "fps": 12, "format": ["GIF", "PNG"], "loop_number": 1}
+    defaults = {field.name: field.default for field in PANEL_FIELDS}
+    assert pasted(OLD[version] + end) == {**defaults, **said}
 
 
 def test_programs_find_one_entry_for_each_control():

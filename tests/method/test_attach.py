@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from motion_module.attach import UnsuitableUNet, attached, blocks_by_place
 from motion_module.checkpoint import load
 from motion_module.frames import row_layout
+from motion_module.motion import Motion
 
 FRAMES = 4
 
@@ -63,7 +64,7 @@ def state_of(unet):
 def test_what_is_attached_acts_and_is_gone_afterwards(unet, module_of, family):
     facts, module, _ = module_of(family)
     before, keys, plain = state_of(unet), list(unet.state_dict()), run(unet, 2 * FRAMES)
-    with attached(unet, module, facts, layout_of):
+    with attached(unet, Motion(module), facts, layout_of):
         assert list(unet.state_dict()) == keys
         moved = run(unet, 2 * FRAMES)
     assert (moved - plain).abs().max() > 0.01
@@ -75,7 +76,7 @@ def test_what_is_attached_acts_and_is_gone_afterwards(unet, module_of, family):
 def test_it_is_gone_after_an_exception(unet, module_of, family):
     facts, module, _ = module_of(family)
     before = state_of(unet)
-    with pytest.raises(RuntimeError, match="in the middle"), attached(unet, module, facts, layout_of):
+    with pytest.raises(RuntimeError, match="in the middle"), attached(unet, Motion(module), facts, layout_of):
         raise RuntimeError("in the middle")
     assert state_of(unet) == before
 
@@ -86,7 +87,7 @@ def test_conditions_in_one_call_or_in_several_are_the_same(unet, module_of, fami
     generator = torch.Generator().manual_seed(0)
     x, context = torch.randn(8, 4, 8, 8, generator=generator), torch.randn(8, 7, 24, generator=generator)
     steps = torch.full((8,), 500)
-    with attached(unet, module, facts, layout_of):
+    with attached(unet, Motion(module), facts, layout_of):
         together = unet(x, steps, context)
         apart = torch.cat([unet(x[:4], steps[:4], context[:4]), unet(x[4:], steps[4:], context[4:])])
     assert torch.allclose(together, apart, atol=1e-5)
@@ -98,9 +99,9 @@ def test_prompt_parts_frame_by_frame_are_the_same_as_one_after_another(unet, mod
     x, context = torch.randn(12, 4, 8, 8, generator=generator), torch.randn(12, 7, 24, generator=generator)
     steps = torch.full((12,), 500)
     interleaved = torch.tensor([frame + part * FRAMES for frame in range(FRAMES) for part in range(2)] + list(range(8, 12)))
-    with attached(unet, module, facts, layout_of):
+    with attached(unet, Motion(module), facts, layout_of):
         one_after_another = unet(x, steps, context)
-    with attached(unet, module, facts, lambda rows: row_layout(rows, FRAMES, parts=2)):
+    with attached(unet, Motion(module), facts, lambda rows: row_layout(rows, FRAMES, parts=2)):
         frame_by_frame = unet(x[interleaved], steps, context[interleaved])
     assert torch.allclose(frame_by_frame, one_after_another[interleaved], atol=1e-5)
 
@@ -111,7 +112,7 @@ def test_layers_follow_the_blocks_of_the_authors_and_come_before_upsampling(unet
     seen = {}
     for place, block in blocks_by_place(unet).items():
         block.register_forward_hook(lambda _m, _i, out, place=place: seen.setdefault(place, [out]) and None)
-    with attached(unet, module, facts, layout_of):
+    with attached(unet, Motion(module), facts, layout_of):
         for place, block in blocks_by_place(unet).items():
             block.register_forward_hook(lambda _m, _i, out, place=place: seen[place].append(out))
         run(unet, 2 * FRAMES)
@@ -134,7 +135,7 @@ def test_v1_norms_the_resblocks_and_the_output_over_frames_and_nothing_else(unet
     facts, module, _ = module_of("v1")
     expected = {name for name, m in unet.named_modules() if isinstance(m, ResBlock)}
     norms = {f"{name}.{part}.0" for name in expected for part in ("in_layers", "out_layers")} | {"out.0"}
-    with attached(unet, module, facts, layout_of):
+    with attached(unet, Motion(module), facts, layout_of):
         replaced = {name for name, m in unet.named_modules() if "forward" in vars(m)}
         assert replaced == norms
         norm = unet.out[0]
@@ -152,7 +153,7 @@ def test_a_norm_that_another_extension_changed_goes_on_being_changed(unet, modul
     norm.forward = theirs
     try:
         x = torch.randn(FRAMES, 32, 4, 4)
-        with attached(unet, module, facts, layout_of):
+        with attached(unet, Motion(module), facts, layout_of):
             assert norm(x).mean() > 0.9
         assert norm.forward is theirs
     finally:
@@ -164,7 +165,7 @@ def test_layers_move_to_the_number_format_of_the_unet(module_of):
     facts, module, _ = module_of("v3")
     block = blocks_by_place(unet)["down_3_0"]
     block.register_forward_hook(lambda _module, _inputs, output: output.double())
-    with attached(unet, module, facts, layout_of):
+    with attached(unet, Motion(module), facts, layout_of):
         out = block(torch.randn(4, 128, 4, 4), torch.randn(4, 128))
     assert out.dtype == torch.float64
     assert {weight.dtype for weight in module.layers["down_3_0"].parameters()} == {torch.float64}
@@ -174,7 +175,7 @@ def test_another_width_is_refused_before_anything_is_touched(unet, module_of):
     facts, module, _ = module_of("v3", (64, 64, 128, 128))
     before = state_of(unet)
     wrong = pytest.raises(UnsuitableUNet, match="down_0_0 it is 64 channels wide, the checkpoint 32")
-    with wrong, attached(unet, module, facts, layout_of):
+    with wrong, attached(unet, Motion(module), facts, layout_of):
         pass
     assert state_of(unet) == before
 
@@ -182,5 +183,5 @@ def test_another_width_is_refused_before_anything_is_touched(unet, module_of):
 def test_another_model_is_refused(module_of):
     facts, module, _ = module_of("v3")
     wrong = pytest.raises(UnsuitableUNet, match="Choose a Stable Diffusion")
-    with wrong, attached(make_unet((1, 2, 4)), module, facts, layout_of):
+    with wrong, attached(make_unet((1, 2, 4)), Motion(module), facts, layout_of):
         pass

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from motion_module.__main__ import main
 from motion_module.checkpoint import describe, load
-from motion_module.files import CheckpointError
+from motion_module.files import CheckpointError, open_weights
 
 
 @pytest.fixture
@@ -59,6 +59,53 @@ def test_weights_keep_the_number_format_of_the_file(save, dtype, name):
     description, module = load(save({key: value.to(dtype) for key, value in module_weights("v3").items()}, name))
     assert description.dtypes == (str(dtype)[6:],)
     assert {weight.dtype for weight in module.parameters()} == {dtype}
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_eight_bit_floats_are_widened_without_loss(save, dtype):
+    weights = {key: value.to(dtype) for key, value in module_weights("v3").items()}
+    description, module = load(save(weights))
+    assert description.dtypes == (str(dtype)[6:],)
+    key = "down_blocks.0.motion_modules.0.temporal_transformer.proj_in.weight"
+    assert module.layers["down_0_0"].proj_in.weight.dtype == torch.float16
+    assert torch.equal(module.layers["down_0_0"].proj_in.weight.float(), weights[key].float())
+
+
+def test_eight_bit_floats_in_a_pickle_are_read(tmp_path):
+    """As torch 2.2 and later save them; older ones cannot. Two bytes, 1.5 and -2, and the pickle that names them."""
+    data = (
+        b"\x80\x02}X\x01\x00\x00\x00actorch._utils\n_rebuild_tensor_v3\n((X\x07\x00\x00\x00storagectorch.storage\n"
+        b"UntypedStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x02tQK\x00K\x02\x85K\x01\x85\x89ccollections\n"
+        b"OrderedDict\n)Rctorch\nfloat8_e4m3fn\ntRs."
+    )
+    with zipfile.ZipFile(tmp_path / "fp8.pt", "w") as archive:
+        archive.writestr("fp8/data.pkl", data)
+        archive.writestr("fp8/data/0", torch.tensor([1.5, -2.0]).to(torch.float8_e4m3fn).view(torch.uint8).numpy().tobytes())
+    file = open_weights(tmp_path / "fp8.pt")
+    assert file.entries["a"].dtype == torch.float8_e4m3fn
+    assert file.read("a").float().tolist() == [1.5, -2.0]
+
+
+def test_what_only_the_name_says_is_assumed_until_the_hash_is_known(save):
+    weights = module_weights("v2")
+    named = describe(save(weights, "AnimateDiff-Lightning 4-step.safetensors"))
+    assert named.family.key == "lightning-4" and "assumed from its name" in named.assumed
+    plain = describe(save(weights, "my module.safetensors"))
+    assert plain.family.key == "v2" and not plain.assumed
+    assert {family.key for family in plain.alternatives} >= {"v2", "lightning-1", "lightning-8", "lcm"}
+    published = "29b4879520056657b897f48821760285b3eef371576e80c86c2ef1fdf95f6c1d"
+    for description in (named, plain):
+        sure = description.with_hash(published)
+        assert sure.family.key == "lightning-2" and not sure.assumed
+        assert description.with_hash("0" * 64) == description.with_hash(None) == description
+    assert describe(save(module_weights("v3"))).with_hash(published).family.key == "v3", "a hash of other shapes"
+
+
+def test_a_key_that_no_module_has_is_named(save):
+    key = "down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0.attention_blocks.2.to_q.weight"
+    assert f"{key} is unknown" in problem(save({**module_weights("v3"), key: torch.zeros(32, 32)}))
+    key = "down_blocks.0.motion_modules.2.temporal_transformer.norm.weight"
+    assert f"{key} is unknown" in problem(save({**module_weights("v3"), key: torch.zeros(32)}))
 
 
 def test_tensors_that_share_storage_or_are_transposed_are_read_right(save):
@@ -147,7 +194,7 @@ def test_truncated_files_are_refused_before_weights_are_read(save, name, share):
         (["encoder.conv_in.weight", "decoder.conv_in.weight"], "a VAE"),
         (["control_model.input_hint_block.0.weight"], "a ControlNet"),
         (["down_blocks.0.temporal_attentions.0.norm.weight"], "a HotShot-XL module"),
-        (["down_blocks.0.motion_modules.0.transformer_blocks.0.attn1.to_q.weight"], "a diffusers MotionAdapter"),
+        (["down_blocks.0.motion_modules.0.transformer_blocks.0.attn1.to_q.weight"], "a motion module for SDXL"),
         (["something.else"], "no file of a known kind"),
     ],
 )
@@ -166,12 +213,14 @@ def test_a_module_for_sdxl_is_named(save):
 def test_missing_and_misshapen_weights_are_named(save):
     weights = module_weights("v3")
     del weights["up_blocks.2.motion_modules.1.temporal_transformer.proj_in.bias"]
-    assert "up_2_1.proj_in.bias is missing" in problem(save(weights))
+    assert "up_blocks.2.motion_modules.1.temporal_transformer.proj_in.bias is missing" in problem(save(weights))
     weights = module_weights("v3")
     weights["down_blocks.1.motion_modules.0.temporal_transformer.proj_out.weight"] = torch.zeros(64, 65)
-    assert "down_1_0.proj_out.weight is [64, 65], not [64, 64]" in problem(save(weights))
+    assert "down_blocks.1.motion_modules.0.temporal_transformer.proj_out.weight is [64, 65], not [64, 64]" in problem(
+        save(weights)
+    )
     weights = {key: value for key, value in module_weights("v3").items() if not key.startswith("up_blocks.0.motion_modules.2")}
-    assert "up_0_2" in problem(save(weights))
+    assert "up_blocks.0.motion_modules.2" in problem(save(weights))
 
 
 def test_a_file_that_is_not_there_is_said_with_its_folder(tmp_path):

@@ -1,0 +1,79 @@
+"""What the WebUI's samplers lack for some families: AnimateLCM's timesteps, and trailing ones for AnimateDiff-Lightning."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from torch import Tensor
+
+TRAILING = "Trailing"
+
+
+@contextmanager
+def original_steps(steps: int) -> Iterator[None]:
+    """While open, the WebUI's LCM sampler is made for a model that was distilled on `steps` timesteps; its own number is 50.
+
+    0 leaves it as it is.
+    """
+    lcm = sys.modules.get("modules.sd_samplers_lcm")
+    if lcm is None or not steps:
+        yield
+        return
+    with mock.patch.object(lcm, "LCMCompVisDenoiser", _denoiser(lcm.LCMCompVisDenoiser, steps)):
+        yield
+
+
+def _denoiser(webuis: Any, original: int) -> type:
+    class Denoiser(webuis):  # type: ignore[misc,valid-type]
+        def __init__(self, model: Any) -> None:
+            self.skip_steps = len(model.alphas_cumprod) // original
+            distilled_on = model.alphas_cumprod[self.skip_steps - 1 :: self.skip_steps]
+            super(webuis, self).__init__(model, distilled_on, quantize=None)
+
+        def get_sigmas(self, n: int | None = None) -> Tensor:
+            """The authors' choice of `n` timesteps: equal strides from the noisiest on, rounded down.
+
+            Reference: G-U-N/AnimateLCM `scheduler/lcm_scheduler.py`, `set_timesteps`.
+            """
+            noisiest_first = self.sigmas.flip(0)
+            chosen = range(original) if n is None else np.floor(np.linspace(0, original, n, endpoint=False)).astype(int)
+            return torch.cat([noisiest_first[list(chosen)], noisiest_first.new_zeros(1)])
+
+    return Denoiser
+
+
+def trailing(n: int, sigma_min: float, sigma_max: float, inner_model: Any, device: Any) -> Tensor:
+    """A schedule of `n` steps that begins at the very last timestep (arXiv 2305.08891, section 3.3, table 2)."""
+    timesteps = np.round(np.arange(len(inner_model.sigmas), 0, -len(inner_model.sigmas) / n)).astype(int) - 1
+    return torch.cat([inner_model.sigmas[timesteps.tolist()].cpu(), torch.zeros(1)]).to(device)
+
+
+def add_schedule_type() -> None:
+    """Puts “Trailing” among the WebUI's schedule types, once."""
+    if (schedulers := _schedulers()) is not None and TRAILING not in schedulers.schedulers_map:
+        kind = schedulers.Scheduler(TRAILING.lower(), TRAILING, trailing, need_inner_model=True)
+        schedulers.schedulers.append(kind)
+        schedulers.schedulers_map |= {kind.name: kind, kind.label: kind}
+
+
+def remove_schedule_type() -> None:
+    """`on_script_unloaded`."""
+    if (schedulers := _schedulers()) is not None and (kind := schedulers.schedulers_map.pop(TRAILING, None)):
+        schedulers.schedulers_map.pop(kind.name, None)
+        schedulers.schedulers.remove(kind)
+
+
+def label(name: str | None) -> str:
+    """A schedule type as the page calls it: programs may use its short name, or leave it out."""
+    known = (schedulers := _schedulers()) and schedulers.schedulers_map.get(name)
+    return known.label if known else name or "Automatic"
+
+
+def _schedulers() -> Any:
+    return sys.modules.get("modules.sd_schedulers")

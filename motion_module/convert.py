@@ -1,0 +1,101 @@
+"""Motion modules from one published layout into the other, number by number: what is converted back equals what was converted.
+
+Reference for diffusers' layout: `MotionAdapter` in `models/unets/unet_motion_model.py`, and its `config.json`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from safetensors.torch import save_file
+from torch import Tensor, equal
+
+from .checkpoint import Description, describe
+from .files import CheckpointError, WeightFile, open_weights
+from .layouts import TABLES, Layers, Layout, key_of, layers_of
+from .network import HEADS, NORM_GROUPS, sinusoidal_positions
+
+ADDED_TABLES = "position tables added"
+"""Marks, in the header of a file, that its tables are not the original's: diffusers wants some where AnimateLCM has none."""
+
+
+def convert(source: Path, target: Path, to: Layout) -> Path:
+    """Writes the motion module `source` in another layout, and returns the path of the weights.
+
+    `target` is a `.safetensors` file, or, for diffusers, a folder, which gets a `config.json` too.
+    Raises CheckpointError where the source is no motion module, or the target is neither.
+    """
+    description = describe(source)
+    description.require_motion_module()
+    weights_path = _weights_path(target, to)
+    file = open_weights(description.path)
+    _, layers = layers_of(file.entries)
+    tensors, header = (_as_original if to == "original" else _as_diffusers)(description, file, layers)
+    tensors |= {key.removeprefix("module."): file.read(key) for key in _first_convolution(description)}
+    weights_path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, weights_path, header)
+    if to == "diffusers":
+        (weights_path.parent / "config.json").write_text(json.dumps(_config(description), indent=2) + "\n", encoding="utf-8")
+    return weights_path
+
+
+def _weights_path(target: Path, to: Layout) -> Path:
+    if target.suffix == ".safetensors":
+        return target
+    if target.suffix or to == "original":
+        raise CheckpointError(f"{target.name} cannot be written: give it a name that ends with .safetensors.")
+    return target / "diffusion_pytorch_model.safetensors"
+
+
+def _as_original(_description: Description, file: WeightFile, layers: Layers) -> tuple[dict[str, Tensor], dict[str, str]]:
+    left_out = TABLES if file.header_json(ADDED_TABLES) else ()
+    tensors = {
+        key_of(place, name, "original"): file.read(key).clone()  # diffusers' one table becomes two
+        for place, keys in layers.items()
+        for name, key in keys.items()
+        if name not in left_out
+    }
+    return tensors, {}
+
+
+def _as_diffusers(description: Description, file: WeightFile, layers: Layers) -> tuple[dict[str, Tensor], dict[str, str]]:
+    tensors: dict[str, Tensor] = {}
+    added = False
+    for place, keys in layers.items():
+        for name, key in keys.items():
+            tensor, new_key = file.read(key), key_of(place, name, "diffusers")
+            if new_key in tensors and not equal(tensors[new_key], tensor):
+                raise CheckpointError(
+                    f"{description.path.name} cannot be converted: at {place} its two attentions have different position "
+                    "tables, and diffusers has room for one."
+                )
+            tensors[new_key] = tensor
+        if TABLES[0] not in keys:
+            added = True
+            table = sinusoidal_positions(description.length, (description.channels or {})[place])[None]
+            tensors[key_of(place, TABLES[0], "diffusers")] = table.to(file.read(keys["norm.weight"]).dtype)
+    return tensors, {ADDED_TABLES: json.dumps({"rows": description.length})} if added else {}
+
+
+def _first_convolution(description: Description) -> list[str]:
+    """Keys of PIA's own first convolution."""
+    if not (description.family and description.family.takes_picture):
+        return []
+    return [key for key in description.other if key.removeprefix("module.") in ("conv_in.weight", "conv_in.bias")]
+
+
+def _config(description: Description) -> dict[str, object]:
+    channels = description.channels or {}
+    takes_picture = description.family is not None and description.family.takes_picture
+    return {
+        "_class_name": "MotionAdapter",
+        "block_out_channels": [channels[f"down_{level}_0"] for level in range(4)],
+        "conv_in_channels": 9 if takes_picture else None,
+        "motion_layers_per_block": 2,
+        "motion_max_seq_length": description.length,
+        "motion_mid_block_layers_per_block": 1,
+        "motion_norm_num_groups": NORM_GROUPS,
+        "motion_num_attention_heads": HEADS,
+        "use_motion_mid_block": "mid_0" in channels,
+    }

@@ -1,0 +1,170 @@
+"""The exact key lists, shapes and number formats of the published files, without their contents.
+
+Where a size in bytes is known from the place of publication, the file made here has the same, which it could hardly have with
+other keys or shapes.
+"""
+
+import time
+
+import pytest
+import sparse
+import torch
+from published import FAMILIES, in_diffusers_layout, module_weights
+
+from motion_module.checkpoint import describe
+from motion_module.lora import kinds_of
+
+WIDTHS = (320, 640, 1280, 1280)
+F32, F16 = torch.float32, torch.float16
+
+
+def module_entries(family, dtype, change=lambda weights: weights):
+    with torch.device("meta"):
+        weights = change(module_weights(family, WIDTHS))
+    return {key: (dtype, tuple(value.shape)) for key, value in weights.items()}
+
+
+def lora_entries(rank, places, matrices, dtype=F32):
+    entries = {}
+    for place, width, text in places:
+        for matrix in matrices:
+            inputs = text if "attn2" in matrix and ("to_k" in matrix or "to_v" in matrix) else width
+            entries[f"{place}{matrix}_lora.down.weight"] = (dtype, (rank, inputs))
+            entries[f"{place}{matrix}_lora.up.weight"] = (dtype, (width, rank))
+    return entries
+
+
+def motion_lora():
+    places = [(f"down_blocks.{i}.motion_modules.{j}.", WIDTHS[i], 0) for i in range(4) for j in range(2)]
+    places += [(f"up_blocks.{i}.motion_modules.{j}.", WIDTHS[-1 - i], 0) for i in range(4) for j in range(3)]
+    places += [("mid_block.motion_modules.0.", 1280, 0)]
+    block = "temporal_transformer.transformer_blocks.0.attention_blocks.{}.processor.{}"
+    return lora_entries(64, places, [block.format(k, name) for k in (0, 1) for name in ("to_q", "to_k", "to_v", "to_out")])
+
+
+def adapter():
+    places = [(f"down_blocks.{i}.attentions.{j}.", WIDTHS[i], 768) for i in range(3) for j in range(2)]
+    places += [(f"up_blocks.{i}.attentions.{j}.", WIDTHS[-1 - i], 768) for i in range(1, 4) for j in range(3)]
+    places += [("mid_block.attentions.0.", 1280, 768)]
+    block = "transformer_blocks.0.{}.processor.{}"
+    return lora_entries(
+        128, places, [block.format(k, n) for k in ("attn1", "attn2") for n in ("to_q", "to_k", "to_v", "to_out")]
+    )
+
+
+def three_levels(weights):
+    return {key: value for key, value in weights.items() if not key.startswith(("down_blocks.3", "up_blocks.3"))}
+
+
+def hotshot(weights):
+    renames = (
+        ("motion_modules", "temporal_attentions"),
+        (".temporal_transformer", ""),
+        ("pos_encoder.pe", "pos_encoder.positional_encoding"),
+    )
+    renamed = {}
+    for key, value in three_levels(weights).items():
+        for authors, theirs in renames:
+            key = key.replace(authors, theirs)
+        renamed[key] = value
+    return renamed
+
+
+# name, family, dtype, tensors, bytes where they are known, change of the keys
+MODULES = [
+    ("mm_sd_v14.ckpt", "v1", F32, 560, None),
+    ("mm_sd_v15.ckpt", "v1", F32, 560, None),
+    ("mm_sd15_v1.safetensors", "v1", F16, 560, None),
+    ("temporaldiff-v1-animatediff.safetensors", "temporaldiff", F32, 560, 1_672_020_256),
+    ("mm-Stabilized_mid.pth", "stabilized", F32, 560, None),
+    ("mm_sd_v15_v2.ckpt", "v2", F32, 588, None),
+    ("mm_sd15_v2.safetensors", "v2", F16, 588, 908_929_664),
+    ("mm-p_0.75.pth", "v2", F32, 588, None),
+    ("v3_sd15_mm.ckpt", "v3", F32, 560, None),
+    ("lt_long_mm_32_frames.ckpt", "long-32", F32, 588, None),
+    ("lt_long_mm_16_64_frames_v1.1.ckpt", "long-64", F32, 588, None),
+    ("AnimateLCM_sd15_t2v.ckpt", "lcm", F32, 546, None),
+    ("mm_sd15_AnimateLCM.safetensors", "lcm", F16, 546, 906_505_488),
+    *[(f"animatediff_lightning_{n}step_comfyui.safetensors", f"lightning-{n}", F16, 588, 908_929_664) for n in (1, 2, 4, 8)],
+    ("pia.ckpt", "pia", F32, 562, None),
+]
+IN_DIFFUSERS = [
+    *[(f"animatediff_lightning_{n}step_diffusers.safetensors", f"lightning-{n}", 567, 907_702_248) for n in (1, 2, 4, 8)],
+    ("animatediff-motion-adapter-v1-5-2/diffusion_pytorch_model.safetensors", "v2", 567, None),
+    ("animatediff-motion-adapter-v1-5-3/diffusion_pytorch_model.safetensors", "v3", 540, None),
+    ("PIA-condition-adapter/diffusion_pytorch_model.safetensors", "pia", 542, None),
+]
+
+
+def write(path, entries, nested=False):
+    path.parent.mkdir(exist_ok=True)
+    if path.suffix == ".safetensors":
+        sparse.write_safetensors(path, entries, {"format": "pt"} if path.name.startswith("temporaldiff") else None)
+    else:
+        sparse.write_torch(path, entries, nested=nested)
+    return path
+
+
+def described(path):
+    before = time.monotonic()
+    description = describe(path)
+    assert time.monotonic() - before < 2
+    assert path.stat().st_blocks * 512 < 4_000_000, "the file holds nothing but its header"
+    return description
+
+
+@pytest.mark.parametrize(("name", "family", "dtype", "tensors", "size"), MODULES, ids=[row[0] for row in MODULES])
+def test_published_modules_are_known(tmp_path, name, family, dtype, tensors, size):
+    entries = module_entries(family, dtype)
+    assert len(entries) == tensors
+    path = write(tmp_path / name, entries)
+    assert size is None or path.stat().st_size == size
+    description = described(path)
+    assert description.require_motion_module().key == family
+    assert description.layout == "original" and description.dtypes == (str(dtype)[6:],)
+    assert description.length == (FAMILIES[family].positions or 64)
+    assert bool(description.assumed) == (family in ("temporaldiff", "stabilized") or "lightning" in family)
+
+
+@pytest.mark.parametrize(("name", "family", "tensors", "size"), IN_DIFFUSERS, ids=[row[0] for row in IN_DIFFUSERS])
+def test_published_modules_in_diffusers_layout_are_known(tmp_path, name, family, tensors, size):
+    entries = module_entries(family, F16, in_diffusers_layout)
+    assert len(entries) == tensors
+    path = write(tmp_path / name, entries)
+    assert size is None or path.stat().st_size == size
+    description = described(path)
+    assert description.require_motion_module().key == family
+    assert description.layout == "diffusers"
+
+
+def test_a_dump_of_a_whole_unet_is_known(tmp_path):
+    entries = {f"module.{key}": value for key, value in module_entries("v3", F32).items()}
+    entries["module.conv_in.weight"] = (F32, (320, 4, 3, 3))
+    entries["module.down_blocks.0.resnets.0.conv1.weight"] = (F32, (320, 320, 3, 3))
+    description = described(write(tmp_path / "dump.ckpt", entries, nested=True))
+    assert description.require_motion_module().key == "v3"
+    assert len(description.other) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "entries", "tensors", "kind"),
+    [
+        ("v2_lora_ZoomIn.ckpt", motion_lora, 336, "motion"),
+        ("v3_sd15_adapter.ckpt", adapter, 256, "image"),
+    ],
+)
+def test_published_loras_are_known(tmp_path, name, entries, tensors, kind):
+    assert len(entries()) == tensors
+    description = described(write(tmp_path / name, entries()))
+    assert description.is_lora and kinds_of(entries()) == {kind}
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "kind"),
+    [
+        ("mm_sdxl_v10_beta.ckpt", three_levels, "a motion module for SDXL"),
+        ("hsxl_temporal_layers.safetensors", hotshot, "a HotShot-XL module for SDXL"),
+    ],
+)
+def test_modules_for_sdxl_are_named(tmp_path, name, change, kind):
+    assert described(write(tmp_path / name, module_entries("v3", F32, change))).kind == kind
