@@ -21,6 +21,8 @@ class ProbeScript(scripts.Script):
         return scripts.AlwaysVisible
 
     def process_before_every_sampling(self, p: Any, *args: Any, **kwargs: Any) -> None:
+        routes.reference.about_to_sample(p)
+        routes.effective_weights.about_to_sample()
         routes.nested.hook_called("process_before_every_sampling", p)
 
     def postprocess_image(self, p: Any, pp: Any, *args: Any) -> None:
@@ -34,6 +36,7 @@ def leave() -> None:
     """Undoes whatever is armed when the WebUI reloads its scripts."""
     routes.recorder.disarm()
     routes.fault.disarm()
+    routes.reference.disarm()
 
 
 script_callbacks.on_model_loaded(routes.identity.model_loaded)

@@ -50,6 +50,8 @@ class SamplerRun:
     """The same of the table that a timestep sampler's denoiser has taken; None for the others."""
     model_alphas_cumprod: tuple[float, float]
     """The same of the model's own table as this run began."""
+    noise_table: list[float]
+    """All of `sigmas`, or of `alphas_cumprod`."""
     denoiser_calls: list[DenoiserCall] = field(default_factory=list)
     error: str | None = None
 
@@ -81,13 +83,15 @@ def ends(table: torch.Tensor | None) -> tuple[float, float] | None:
 
 def new_run(sampler: Any, steps: int) -> SamplerRun:
     """What is known of a sampler run before its first step."""
+    alphas, sigmas = getattr(sampler.model_wrap_cfg, "alphas", None), getattr(sampler.model_wrap, "sigmas", None)
     return SamplerRun(
         sampler=type(sampler).__name__,
         function=getattr(sampler.func, "__name__", str(sampler.func)),
         is_hr_pass=getattr(sampler.p, "is_hr_pass", None),
         steps=steps,
-        sigmas=ends(getattr(sampler.model_wrap, "sigmas", None)),
-        alphas_cumprod=ends(getattr(sampler.model_wrap_cfg, "alphas", None)),
+        sigmas=ends(sigmas),
+        alphas_cumprod=ends(alphas),
+        noise_table=(alphas if sigmas is None else sigmas).tolist(),
         model_alphas_cumprod=ends(shared.sd_model.alphas_cumprod),
     )
 

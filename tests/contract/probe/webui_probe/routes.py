@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from webui_probe.digests import checkpoint_digests, unet_digests
 from webui_probe.identity import Identity
 from webui_probe.recorder import Recorder
+from webui_probe.reference import EffectiveWeights, Reference
 from webui_probe.sabotage import BrokenMethod, LateFault
 from webui_probe.triggers import Fault, Flags, Interrupter, Nested
 
@@ -29,6 +30,8 @@ nested = Nested()
 flags = Flags()
 late_fault = LateFault()
 broken_method = BrokenMethod()
+reference = Reference()
+effective_weights = EffectiveWeights()
 
 
 class RecordBody(BaseModel):
@@ -51,6 +54,19 @@ class LateFaultBody(BaseModel):
 
 class BreakBody(BaseModel):
     how: Literal["no positions", "frames permuted", "schedule of the checkpoint", "norms per frame"] | None = None
+
+
+class ReferenceBody(BaseModel):
+    module: str | None = None
+    frames: int = 0
+    over_frames: bool = False
+    mask: list[float] | None = None
+    loras: dict[str, float] = {}
+
+
+class EffectiveWeightsBody(BaseModel):
+    file: str
+    now: bool = False
 
 
 class InterruptBody(BaseModel):
@@ -105,6 +121,25 @@ def post_break_method(body: BreakBody) -> dict[str, Any]:
     return {}
 
 
+def post_reference(body: ReferenceBody) -> dict[str, Any]:
+    with call_queue.queue_lock:
+        if body.module is None:
+            reference.disarm()
+        else:
+            reference.arm(body.module, body.frames, body.over_frames, body.mask, body.loras)
+    return {}
+
+
+def post_effective_weights(body: EffectiveWeightsBody) -> dict[str, Any]:
+    """Writes them when the next clip is about to be sampled, or now."""
+    with call_queue.queue_lock:
+        if body.now:
+            effective_weights.write(body.file)
+        else:
+            effective_weights.arm(body.file)
+    return {}
+
+
 def post_interrupt(body: InterruptBody) -> dict[str, Any]:
     interrupter.arm(body.step, body.how)
     return {}
@@ -153,6 +188,8 @@ def add_routes(_demo: Any, app: FastAPI) -> None:
         "interrupt-at": post_interrupt,
         "late-fault": post_late_fault,
         "break-method": post_break_method,
+        "reference": post_reference,
+        "effective-weights": post_effective_weights,
         "nested": post_nested,
         "flags": post_flags,
     }

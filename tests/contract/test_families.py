@@ -1,0 +1,307 @@
+"""Every kind of file, through the API: the same frames as the authors' UNet makes in its place, with the same sampler."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from animation import animate, difference, frames_of, info_of
+from pictures import encode, gradient, mean_difference
+from published import FAMILIES, in_diffusers_layout, module_weights
+from safetensors.torch import load_file, save_file
+from server import PROBE, REPOSITORY
+
+from motion_module.picture import likeness
+
+FRAMES = 4
+JOB = {"steps": 3, "negative_prompt": "bad"}
+LIMIT = 2
+"""Levels, of 255."""
+POWER = 10
+RANK = 4
+
+F16, BF16, F8 = torch.float16, torch.bfloat16, torch.float8_e4m3fn
+# name of the file: family, number format, how it is saved
+KINDS = {
+    **{f"{facts.name}-{family}.safetensors": (family, torch.float32, "original") for family, facts in FAMILIES.items()},
+    "v1-half.ckpt": ("v1", F16, "original"),
+    "v2-brain.safetensors": ("v2", BF16, "original"),
+    "v2-eight-bits.safetensors": ("v2", F8, "original"),
+    "v3-distributed.ckpt": ("v3", torch.float32, "module."),
+    "v3-nested.pth": ("v3", torch.float32, "state_dict"),
+    "v2-whole-unet.ckpt": ("v2", torch.float32, "whole UNet"),
+    "v1-for-diffusers.safetensors": ("v1", torch.float32, "diffusers"),
+    "lightning-4step-diffusers.safetensors": ("lightning-4", F16, "diffusers"),
+    "adapter-v3/diffusion_pytorch_model.safetensors": ("v3", F16, "diffusers"),
+    "AnimateLCM/diffusion_pytorch_model.fp16.safetensors": ("lcm", F16, "diffusers"),
+    "adapter-pia/diffusion_pytorch_model.bin": ("pia", torch.float32, "diffusers"),
+}
+ON_BOTH_HOSTS = [name for name, (family, dtype, how) in KINDS.items() if how == "original" and family in ("v1", "v3", "lcm")]
+at_length = pytest.mark.webui_only("outside the WebUI three kinds of files are enough")
+
+
+def weights_of(family, dtype):
+    torch.manual_seed(list(FAMILIES).index(family))
+    weights = module_weights(family)
+    for key, value in weights.items():  # random layers all act at once, where trained ones add a little each
+        if "proj_out" in key:
+            weights[key] = value * 0.5
+    return {key: value.to(dtype) for key, value in weights.items()}
+
+
+def save(path, weights, how):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if how == "diffusers":
+        weights = in_diffusers_layout(weights)
+        config = {"_class_name": "MotionAdapter", "motion_max_seq_length": 32}
+        (path.parent / "config.json").write_text(json.dumps(config))
+    if how in ("module.", "whole UNet"):
+        weights = {f"module.{key}": value for key, value in weights.items()}
+    if how == "whole UNet":
+        weights |= {
+            "module.conv_in.weight": torch.zeros(32, 4, 3, 3),
+            "module.down_blocks.0.resnets.0.norm1.bias": torch.zeros(32),
+        }
+    if path.suffix == ".safetensors":
+        save_file(weights, path)
+    else:
+        torch.save({"state_dict": weights, "epoch": 1} if how != "original" else weights, path)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("kinds")
+    for name, (family, dtype, how) in KINDS.items():
+        weights = weights_of(family, dtype)
+        save(folder / "motion" / name, weights, how)
+        save(folder / "authors" / name.replace("/", "-"), weights, "original")
+        save_file({key: value.float() for key, value in weights.items()}, reference_of(folder, name))
+    return folder
+
+
+def reference_of(folder, name):
+    path = folder / "authors" / (name.replace("/", "-") + ".safetensors")
+    path.parent.mkdir(exist_ok=True)
+    return path
+
+
+@pytest.fixture(scope="module")
+def server(start_host, folder, loras, request):
+    in_webui = request.config.getoption("--host") == "webui"
+    server = start_host(
+        extensions=[REPOSITORY, PROBE],
+        options={"animatediff_model_path": str(folder / "motion")},
+        extra_args=["--lora-dir", str(folder / "lora")] if in_webui else [],
+    )
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def expected(server, folder):
+    """What the authors' UNet makes of a request, in place of the extension."""
+
+    def run(name, family, mask=None, loras=None, **request):
+        body = {"module": str(reference_of(folder, name)), "frames": FRAMES, "over_frames": FAMILIES[family].over_frames}
+        assert server.post("/probe/v1/reference", {**body, "mask": mask, "loras": loras or {}}).ok
+        method = server.img2img if "init_images" in request else server.txt2img
+        try:
+            return frames_of(method(batch_size=FRAMES, override_settings={"return_grid": False}, **request))
+        finally:
+            assert server.post("/probe/v1/reference", {}).ok
+
+    return run
+
+
+def ours(server, name, **request):
+    args = request.pop("args", {})
+    method = server.img2img if "init_images" in request else server.txt2img
+    return frames_of(method(**animate(model=name, video_length=FRAMES, **args), **request))
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in ON_BOTH_HOSTS else at_length) for name in KINDS])
+def test_frames_are_those_of_the_authors_unet(server, folder, expected, name):
+    family = KINDS[name][0]
+    if FAMILIES[family].takes_picture:
+        request = {**JOB, "init_images": [encode(gradient())], "denoising_strength": 1.0, "steps": 4}
+        mask = likeness("large motion", FRAMES)
+        frames = ours(server, name, args={"pia_motion": "large motion"}, **request)
+        wanted = expected(name, family, mask, **request)
+    else:
+        frames, wanted = ours(server, name, **JOB), expected(name, family, **JOB)
+    assert difference(frames, wanted) <= LIMIT
+    assert mean_difference(frames[0], frames[3]) > POWER
+
+
+def test_the_reference_sees_what_is_wrong(server, expected):
+    name = next(iter(KINDS))
+    frames = ours(server, name, **JOB)
+    assert difference(frames, expected(name, "v3", **JOB)) > LIMIT  # norms of the wrong scope
+
+
+# --- LoRAs ---
+
+MODULE = "module-v2.safetensors"
+TOWER = "down_blocks.0.motion_modules.1.temporal_transformer.transformer_blocks.0."
+QUERY = TOWER + "attention_blocks.0.to_q"
+MIDDLE = "mid_block.motion_modules.0.temporal_transformer.transformer_blocks.0.attention_blocks.1.to_out.0"
+ADAPTED = "down_blocks.0.attentions.0.transformer_blocks.0.attn1."
+IN_LDM = "input_blocks.1.1.transformer_blocks.0.attn1.to_q"
+SIZES = {QUERY: 32, MIDDLE: 128, ADAPTED + "to_q": 32}
+
+
+def plain(name):
+    return (
+        name.replace("temporal_transformer.", "").replace("attention_blocks.0", "attn1").replace("attention_blocks.1", "attn2")
+    )
+
+
+def processor(name):
+    matrix = name.removesuffix(".0").rsplit(".", 1)
+    return f"{matrix[0]}.processor.{matrix[1]}_lora"
+
+
+LORAS = {
+    "official.ckpt": ([QUERY, MIDDLE], processor, ".down.weight", ".up.weight"),
+    "diffusers.safetensors": ([QUERY, MIDDLE], lambda name: "unet." + plain(name), ".lora.down.weight", ".lora.up.weight"),
+    "peft.safetensors": ([QUERY, MIDDLE], lambda name: "unet." + plain(name), ".lora_A.weight", ".lora_B.weight"),
+    "motiondirector.safetensors": (
+        [QUERY, MIDDLE],
+        lambda name: f"{name[: -len('.0')]}.processor.0_lora" if name.endswith(".0") else processor(name),
+        ".down.weight",
+        ".up.weight",
+    ),
+    "kohya.safetensors": (
+        [QUERY, MIDDLE],
+        lambda name: "lora_unet_" + name.replace(".", "_"),
+        ".lora_down.weight",
+        ".lora_up.weight",
+    ),
+    "underscores.safetensors": (
+        [QUERY, MIDDLE],
+        lambda name: name.replace(".", "_"),
+        ".lora_down.weight",
+        ".lora_up.weight",
+    ),
+    "adapter.ckpt": ([ADAPTED + "to_q"], processor, ".down.weight", ".up.weight"),
+}
+no_loras = pytest.mark.webui_only("the embedded host has no LoRAs")
+
+
+@pytest.fixture(scope="module")
+def loras(folder):
+    """The files, and for each the matrices that have to be added, by the key of the weight."""
+    changes = {}
+    for index, (file, (names, key, down_end, up_end)) in enumerate(LORAS.items()):
+        torch.manual_seed(index)
+        tensors, dense = {}, {}
+        for name in names:
+            down, up = torch.randn(RANK, SIZES[name]) / 4, torch.randn(SIZES[name], RANK) / 4
+            tensors[key(name) + down_end], tensors[key(name) + up_end] = down, up
+            dense[(IN_LDM if name.startswith(ADAPTED) else name) + ".weight"] = up @ down
+        path = folder / "lora" / file
+        path.parent.mkdir(exist_ok=True)
+        if path.suffix == ".ckpt":
+            torch.save(tensors, path)
+        else:
+            save_file(tensors, path)
+        save_file(dense, folder / f"{path.stem}.dense.safetensors")
+        changes[path.stem] = dense
+    return changes
+
+
+def dense(folder, name):
+    return str(folder / f"{name}.dense.safetensors")
+
+
+@no_loras
+@pytest.mark.parametrize("name", [file.split(".")[0] for file in LORAS])
+def test_a_lora_in_the_prompt_gives_the_frames_of_the_changed_weights(server, folder, expected, name):
+    so_far = len(server.log_text())
+    frames = ours(server, MODULE, **JOB, prompt=f"a cat <lora:{name}:0.8>")
+    assert difference(frames, expected(MODULE, "v2", loras={dense(folder, name): 0.8}, **JOB)) <= LIMIT
+    assert difference(frames, expected(MODULE, "v2", **JOB)) > LIMIT
+    assert "Traceback" not in server.log_text()[so_far:], "the WebUI's own loader saw it"
+
+
+@no_loras
+def test_several_loras_of_all_kinds_act_together(server, folder, expected):
+    frames = ours(server, MODULE, **JOB, prompt="<lora:official:0.5>, a cat <lora:adapter:1:0.7> <lora:kohya:-0.4>")
+    changes = {dense(folder, "official"): 0.5, dense(folder, "adapter"): 0.7, dense(folder, "kohya"): -0.4}
+    assert difference(frames, expected(MODULE, "v2", loras=changes, **JOB, prompt=", a cat")) <= LIMIT
+
+
+def weights(server, folder, name=None, **request):
+    """What the matrices are while a request is sampled, or now."""
+    file = folder / "effective.safetensors"
+    file.unlink(missing_ok=True)
+    assert server.post("/probe/v1/effective-weights", {"file": str(file), "now": name is None}).ok
+    if name is not None:
+        ours(server, name, **request)
+    return load_file(file)
+
+
+@no_loras
+@pytest.mark.parametrize("name", [file.split(".")[0] for file in LORAS])
+def test_effective_weights_are_exact_and_afterwards_as_before(server, folder, loras, name):
+    before, unet_before = weights(server, folder, MODULE, **JOB), server.get("/probe/v1/unet-digest").json()
+    merged = weights(server, folder, MODULE, **JOB, prompt=f"a cat <lora:{name}:0.8>")
+    changed = {key for key, value in merged.items() if not torch.equal(value, before[key])}
+    if name == "adapter":
+        assert changed == {"attn1.to_q"}
+        expected = before["attn1.to_q"] + 0.8 * loras[name][IN_LDM + ".weight"]
+        assert (merged["attn1.to_q"] - expected).abs().max() < 1e-6
+    else:
+        query, middle = "layers.down_0_1.attentions.0.to_qkv.weight", "layers.mid_0.attentions.1.to_out.weight"
+        assert changed == {query, middle}
+        assert (merged[query][:32] - before[query][:32] - 0.8 * loras[name][QUERY + ".weight"]).abs().max() < 1e-6
+        assert torch.equal(merged[query][32:], before[query][32:])
+        assert (merged[middle] - before[middle] - 0.8 * loras[name][MIDDLE + ".weight"]).abs().max() < 1e-6
+    after = weights(server, folder)
+    assert all(torch.equal(value, before[key]) for key, value in after.items())
+    assert server.get("/probe/v1/unet-digest").json() == unet_before
+
+
+@no_loras
+@pytest.mark.parametrize("name", ["official", "adapter"])
+def test_strength_zero_is_none_to_the_bit(server, name):
+    assert difference(ours(server, MODULE, **JOB, prompt=f"a cat <lora:{name}:0>"), ours(server, MODULE, **JOB)) == 0
+
+
+@no_loras
+@pytest.mark.parametrize("name", ["peft", "adapter"])
+def test_a_lora_that_was_first_used_without_animatediff_works(server, folder, expected, name):
+    prompt = f"a cat <lora:{name}:0.8>"
+    still = frames_of(server.txt2img(**JOB, prompt=prompt))
+    assert difference(still, frames_of(server.txt2img(**JOB))) == 0, "in a still there is nothing for it to change"
+    frames = ours(server, MODULE, **JOB, prompt=prompt)
+    assert difference(frames, expected(MODULE, "v2", loras={dense(folder, name): 0.8}, **JOB)) <= LIMIT
+    assert difference(frames_of(server.txt2img(**JOB)), still) == 0
+
+
+@no_loras
+def test_the_hires_pass_has_loras_of_its_own(server):
+    hires = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "denoising_strength": 0.7}
+    one = "a cat <lora:official:4>"
+    both = ours(server, MODULE, **JOB, **hires, prompt=one)
+    first = ours(server, MODULE, **JOB, **hires, prompt=one, hr_prompt="a cat")
+    second = ours(server, MODULE, **JOB, **hires, prompt="a cat", hr_prompt=one)
+    assert min(difference(both, first), difference(both, second), difference(first, second)) > LIMIT
+    assert difference(both, ours(server, MODULE, **JOB, **hires, prompt=one, hr_prompt=one)) == 0
+
+
+@no_loras
+def test_a_broken_lora_is_refused_with_the_key(server, folder):
+    name = processor(QUERY) + ".down.weight"
+    save_file({name: torch.zeros(RANK, 32)}, folder / "lora" / "broken.safetensors")
+    answer = server.txt2img(**animate(model=MODULE, video_length=FRAMES), **JOB, prompt="a cat <lora:broken:1>")
+    assert answer.status_code == 422
+    assert "broken.safetensors" in answer.json()["detail"] and name in answer.json()["detail"]
+    assert difference(ours(server, MODULE, **JOB), ours(server, MODULE, **JOB)) == 0
+
+
+@no_loras
+def test_the_infotext_has_the_prompt_as_typed(server):
+    answer = server.txt2img(**animate(model=MODULE, video_length=FRAMES), **JOB, prompt="a cat <lora:official:1>")
+    assert "<lora:official:1>" in info_of(answer)["infotexts"][0]

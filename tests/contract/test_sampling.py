@@ -1,0 +1,153 @@
+"""Noise levels and timesteps of each family, against the authors' configurations as diffusers' schedulers compute them."""
+
+from __future__ import annotations
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from animation import animate, frames_of, info_of, recording, unet_calls
+from pictures import encode, gradient
+from published import FAMILIES, module_weights
+from safetensors.torch import save_file
+from server import PROBE, REPOSITORY
+
+FRAMES = 4
+AUTHORS = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "linear"}
+PICTURE = {"init_images": [encode(gradient())], "denoising_strength": 0.6}
+HIRES = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "denoising_strength": 0.6}
+in_the_webui = pytest.mark.webui_only("the embedded host has neither the LCM sampler nor schedule types")
+
+
+@pytest.fixture(scope="module")
+def server(start_host, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("modules")
+    for family, facts in FAMILIES.items():
+        torch.manual_seed(0)
+        save_file(module_weights(family), folder / f"{family}.{facts.name}.safetensors")
+    server = start_host(extensions=[REPOSITORY, PROBE], options={"animatediff_model_path": str(folder)})
+    yield server
+    server.stop()
+
+
+def request_of(family, **request):
+    return {**animate(model=f"{family}.{FAMILIES[family].name}.safetensors", video_length=FRAMES), "steps": 2, **request}
+
+
+def runs_of(server, method, **request):
+    with recording(server) as record:
+        answer = method(**request)
+        frames_of(answer)
+    return record["sampler_runs"], info_of(answer)
+
+
+def sigmas(alphas_cumprod):
+    return np.sqrt((1 - alphas_cumprod) / alphas_cumprod)
+
+
+AUTHORS_SIGMAS = sigmas(diffusers.DDIMScheduler(**AUTHORS).alphas_cumprod.double().numpy())
+OWN_SIGMAS = sigmas(diffusers.DDIMScheduler(**{**AUTHORS, "beta_schedule": "scaled_linear"}).alphas_cumprod.double().numpy())
+
+
+def same(first, second):
+    return np.allclose(first, second, rtol=2e-5, atol=0)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_noise_table_is_the_authors_in_every_pass(server, family):
+    runs, _ = runs_of(server, server.img2img, **request_of(family), **PICTURE)
+    if not FAMILIES[family].takes_picture:
+        runs += runs_of(server, server.txt2img, **request_of(family), **HIRES)[0]
+    assert len(runs) == (1 if FAMILIES[family].takes_picture else 3)
+    for run in runs:
+        assert same(run["noise_table"], AUTHORS_SIGMAS)
+    assert same(runs_of(server, server.txt2img)[0][0]["noise_table"], OWN_SIGMAS)
+
+
+@in_the_webui
+@pytest.mark.parametrize("steps", [1, 2, 4, 8])
+def test_lightning_is_sampled_at_trailing_timesteps(server, steps):
+    settings = {"sampler_name": "Euler", "scheduler": "Trailing", "steps": steps, "cfg_scale": 1}
+    (run,), info = runs_of(server, server.txt2img, **request_of(f"lightning-{steps}", **settings))
+    authors = diffusers.EulerDiscreteScheduler(**AUTHORS, timestep_spacing="trailing")
+    authors.set_timesteps(steps)
+    assert same([call["noise_level"] for call in run["denoiser_calls"]], authors.sigmas[:-1].numpy())
+    assert [call["timestep"] for call in unet_calls(run)] == authors.timesteps.tolist()
+    assert "AnimateDiff warnings" not in info["extra_generation_params"]
+    assert "Schedule type: Trailing" in info["infotexts"][0]
+
+
+@in_the_webui
+@pytest.mark.parametrize("steps", [4, 6, 8])
+def test_animatelcm_is_sampled_at_its_own_timesteps(server, steps):
+    """One hundred original steps, as `lcm_scheduler.py` of the authors has them; diffusers counts fifty unless it is told."""
+    settings = {"sampler_name": "LCM", "steps": steps, "cfg_scale": 1.5, "prompt": "a cat <lora:AnimateLCM_sd15_t2v_lora:0.8>"}
+    (run,), info = runs_of(server, server.txt2img, **request_of("lcm", **settings))
+    authors = diffusers.LCMScheduler(**AUTHORS, original_inference_steps=100)
+    authors.set_timesteps(steps, original_inference_steps=100)
+    timesteps = authors.timesteps.tolist()
+    assert timesteps[:2] == {4: [999, 749], 6: [999, 839], 8: [999, 879]}[steps]
+    assert [call["timestep"] for call in unet_calls(run)] == timesteps
+    assert same([call["noise_level"] for call in run["denoiser_calls"]], AUTHORS_SIGMAS[timesteps])
+    assert same(run["noise_table"], AUTHORS_SIGMAS[9::10])
+    assert "AnimateDiff warnings" not in info["extra_generation_params"]
+
+
+@in_the_webui
+def test_animatelcm_in_img2img_and_hires(server):
+    settings = {"sampler_name": "LCM", "steps": 5, "cfg_scale": 1.5}
+    (picture,), _ = runs_of(server, server.img2img, **request_of("lcm", **settings), **PICTURE)
+    runs = [picture, *runs_of(server, server.txt2img, **request_of("lcm", **settings), **HIRES)[0]]
+    for run in runs:
+        assert same(run["noise_table"], AUTHORS_SIGMAS[9::10])
+    levels = [call["noise_level"] for call in picture["denoiser_calls"]]
+    assert same(levels, AUTHORS_SIGMAS[[799, 599, 399, 199]])  # at strength 0.6 the WebUI leaves out the first of five
+
+
+@in_the_webui
+@pytest.mark.parametrize("how", ["success", "exception", "interrupt"])
+def test_the_webuis_own_lcm_sampler_is_back(server, how):
+    own = {"sampler_name": "LCM", "steps": 4, "cfg_scale": 1.5}
+    if how == "exception":
+        server.post("/probe/v1/fault", {"step": 2})
+    if how == "interrupt":
+        server.post("/probe/v1/interrupt-at", {"step": 2})
+    answer = server.txt2img(**request_of("lcm", **own))
+    assert answer.ok == (how != "exception")
+    (run,), _ = runs_of(server, server.txt2img, **own)
+    assert same(run["noise_table"], OWN_SIGMAS[19::20])
+
+
+@in_the_webui
+def test_settings_that_contradict_the_module_are_warned_about_and_kept(server):
+    (run,), info = runs_of(server, server.txt2img, **request_of("lcm", sampler_name="Euler a", steps=20, cfg_scale=7))
+    (first, second) = info["extra_generation_params"]["AnimateDiff warnings"]
+    assert "AnimateLCM is made for the sampler LCM, 6 steps, CFG 1.5" in first
+    for words in (
+        "the sampler is Euler a, not LCM",
+        "the number of steps is 20, not 2 to 12",
+        "the CFG scale is 7, not 1 to 2",
+    ):
+        assert words in first
+    assert "<lora:AnimateLCM_sd15_t2v_lora:0.8>" in second
+    assert len(run["denoiser_calls"]) == 20 and run["function"] == "sample_euler_ancestral"
+
+
+def test_a_family_can_be_corrected_and_is_in_the_infotext(server):
+    request = request_of("v2")
+    assert "family" not in infotext_of(server, request)
+    assert "family: lightning-4" in infotext_of(server, request_of("lightning-4")), "what the name alone says"
+    request["alwayson_scripts"]["AnimateDiff"]["args"][0]["family"] = "v1"
+    assert "family: v1" in infotext_of(server, request)
+    request["alwayson_scripts"]["AnimateDiff"]["args"][0]["family"] = "pia"
+    answer = server.txt2img(**request)
+    assert answer.status_code == 422 and "cannot be used as PIA" in answer.json()["detail"]
+
+
+def infotext_of(server, request):
+    return info_of(server.txt2img(**request))["infotexts"][0]
+
+
+def test_pia_needs_a_picture(server):
+    answer = server.txt2img(**request_of("pia"))
+    assert answer.status_code == 422 and "img2img" in answer.json()["detail"]
