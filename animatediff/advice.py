@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
@@ -26,7 +25,7 @@ def warnings(p: Any, plan: Plan) -> list[str]:
     family, found = plan.family, []
     settings = p.sampler_name or "", samplers.label(p.scheduler), p.steps, p.cfg_scale
     if contradictions := family.advice.contradictions(*settings):
-        found.append(f"{family.title} is made for {spoken(family.advice)}, but {', and '.join(contradictions)}.")
+        found.append(f"{family.title} is made for {spoken(family.advice)}, but {'; '.join(contradictions)}.")
     if family.lora and not re.search(r"<(lora|lyco):[^:>]*lcm", p.prompt, re.IGNORECASE):
         found.append(f"{family.title} needs its LoRA beside it: write <lora:{family.lora}:0.8> in the prompt.")
     if plan.second and plan.second.description.require_motion_module().schedule != family.schedule:
@@ -35,9 +34,9 @@ def warnings(p: Any, plan: Plan) -> list[str]:
 
 
 def spoken(advice: Advice) -> str:
-    parts = [f"the sampler {advice.sampler}"]
+    parts = [advice.sampler]
     if advice.schedule_type != "Automatic":
-        parts.append(f"schedule type {advice.schedule_type}")
+        parts.append(advice.schedule_type)
     parts += [f"{advice.steps} step{'s' * (advice.steps > 1)}", f"CFG {advice.cfg:g}"]
     if advice.motion_scale != 1:
         parts.append(f"motion scale {advice.motion_scale:g}")
@@ -46,9 +45,16 @@ def spoken(advice: Advice) -> str:
     return ", ".join(parts)
 
 
-def add_to_panel(page: Page, controls: dict[str, Any], shown: gr.HTML, elem_id: Callable[[str], str]) -> None:
-    """Keeps `shown` up to date, and adds a button that sets the WebUI's own controls as the authors do."""
-    button = gr.Button("Use the settings of its authors", elem_id=elem_id("use-settings"), size="sm")
+def first_html(model: str) -> str:
+    """What is said before the settings of the page are known."""
+    try:
+        return as_html(*_chosen(model, AS_FOUND), [])
+    except (RequestError, CheckpointError):
+        return ""
+
+
+def connect(page: Page, controls: dict[str, Any], shown: gr.HTML, button: gr.Button) -> None:
+    """Keeps `shown` up to date, and lets `button` set the WebUI's own controls as the authors do."""
 
     def text(model: str, family: str, sampler: str, schedule_type: str, steps: float, cfg: float, _denoising: float) -> str:
         try:
@@ -65,28 +71,26 @@ def add_to_panel(page: Page, controls: dict[str, Any], shown: gr.HTML, elem_id: 
         denoising = gr.update() if advice.denoising is None else advice.denoising
         return [advice.sampler, advice.schedule_type, advice.steps, advice.cfg, denoising, advice.motion_scale]
 
-    def connect(webuis: list[Any]) -> None:
+    def join(webuis: list[Any]) -> None:
         module = [controls["model"], controls["family"]]
         for control in (*module, *webuis):
             control.change(text, [*module, *webuis], [shown], show_progress=False, queue=False)
         button.click(settings, module, [*webuis, controls["motion_scale"]], show_progress=False, queue=False)
 
-    page.when_there("advice", CONTROLS, connect)
+    page.when_there("advice", CONTROLS, join)
 
 
 def as_html(description: Description, family: Family, contradictions: list[str]) -> str:
     """Labels stand alone, so that they can be translated."""
-    parts = [f"<b>{html.escape(family.title)}</b>"]
+    parts = [f"<strong>{html.escape(family.title)}</strong>"]
     if family is description.family and description.assumed:
-        parts.append(
-            "<span>assumed from the name of the file; if it is something else, choose its family under “Motion”</span>"
-        )
-    parts.append(f"<span>made for</span> {html.escape(spoken(family.advice))}")
+        parts.append("<span>assumed from its name; if that is wrong, choose the family under “Motion”</span>")
+    parts.append(f"<span>made for</span> <code>{html.escape(spoken(family.advice))}</code>")
     if family.lora:
-        parts.append(f"<span>needs in the prompt</span> &lt;lora:{family.lora}:0.8&gt;")
+        parts.append(f"<span>needs in the prompt</span> <code>&lt;lora:{family.lora}:0.8&gt;</code>")
     text = " · ".join(parts)
     if contradictions:
-        text += f"<br><b><span>Your settings contradict that:</span> {html.escape(', and '.join(contradictions))}.</b>"
+        text += f"<br><strong><span>Your settings contradict that:</span> {html.escape('; '.join(contradictions))}.</strong>"
     return text
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import html
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,7 @@ from motion_module.files import CheckpointError
 
 from . import advice, forecast, infotext, library, presets
 from .page import Page
-from .params import DEFAULT_MODULE, FORMATS, PANEL_FIELDS, RequestError, format_problems, option_of
+from .params import DEFAULT_MODULE, FORMATS, PANEL_FIELDS, PICTURE, RequestError, format_problems, option_of
 
 Controls = dict[str, gr.components.Component]
 
@@ -37,9 +38,8 @@ def build(page: Page) -> Controls:
             controls["model"] = _module_dropdown(fields["model"], elem_id)
         notice = gr.HTML(_notice(), elem_id=elem_id("notice"))
         _offer_old_folder(controls["model"], notice, elem_id)
-        with gr.Row(elem_classes="ad-row"):
-            advised = gr.HTML(elem_id=elem_id("advice"))
-            advice_place = gr.Column(scale=0, min_width=240)
+        advised = gr.HTML(advice.first_html(controls["model"].value), elem_id=elem_id("advice"))
+        use_settings = gr.Button("Use the settings of its authors", elem_id=elem_id("use-settings"), size="sm")
         with gr.Row(elem_classes="ad-row"):
             controls["video_length"] = _number(fields["video_length"], elem_id)
             controls["fps"] = _number(fields["fps"], elem_id)
@@ -50,12 +50,10 @@ def build(page: Page) -> Controls:
         controls["format"] = _formats(fields["format"], elem_id)
         for group in dict.fromkeys(option_of(field).group for field in PANEL_FIELDS):
             if group != "main":
-                with gr.Accordion(group, open=False, elem_id=elem_id(group.lower().replace(" ", "-"))):
-                    for field in PANEL_FIELDS:
-                        if option_of(field).group == group:
-                            controls[field.name] = _control(field, elem_id)
-        with advice_place:
-            advice.add_to_panel(page, controls, advised, elem_id)
+                visible = group != PICTURE or page.tab == "img2img"
+                with gr.Accordion(group, open=False, visible=visible, elem_id=elem_id(group.lower().replace(" ", "-"))):
+                    controls |= _group([field for field in PANEL_FIELDS if option_of(field).group == group], elem_id)
+        advice.connect(page, controls, advised, use_settings)
         presets.add_to_panel(controls, elem_id)
         for control in asked:
             control.change(_duration, asked, [duration], show_progress=False, queue=False)
@@ -128,6 +126,17 @@ def _offer_old_folder(dropdown: gr.Dropdown, notice: gr.HTML, elem_id: Callable[
 
     button = gr.Button("Use the motion modules of sd-webui-animatediff", elem_id=elem_id("use-old-folder"))
     button.click(use_it, [], [dropdown, notice, button])
+
+
+def _group(fields: list[dataclasses.Field[Any]], elem_id: Callable[[str], str]) -> Controls:
+    """The controls of one folded group, numbers side by side."""
+    controls: Controls = {}
+    for is_number, some in itertools.groupby(fields, lambda field: str(field.type) != "str"):
+        some = list(some)
+        for pair in (some[first : first + 2] for first in range(0, len(some), 2)):
+            with gr.Row(elem_classes="ad-row") if is_number else gr.Column():
+                controls |= {field.name: _control(field, elem_id) for field in pair}
+    return controls
 
 
 def _control(field: dataclasses.Field[Any], elem_id: Callable[[str], str]) -> gr.components.Component:

@@ -160,7 +160,9 @@ def test_the_endpoints(host):
 def test_the_controls_are_announced_to_launchers(host):
     script = next(entry for entry in host.get("/sdapi/v1/script-info").json() if entry["name"] == "animatediff")
     assert [argument["label"] for argument in script["args"]] == [
-        "AnimateDiff", "Motion module", "Number of frames", "FPS", "Save format", "Display loop number",
+        "AnimateDiff", "Motion module", "Number of frames", "FPS", "Save format", "Display loop number", "Motion scale",
+        "Motion effect", "Motion starts at", "Motion ends at", "Motion rules", "Positions", "Family", "Second motion module",
+        "How they act together", "Share of the second", "Motion of the picture",
     ]  # fmt: skip
 
 

@@ -276,3 +276,44 @@ def test_a_preset_outlives_the_page(page):
     expect(page.locator("#txt2img-ad-preset input").first).to_have_value("")
     page.locator("#txt2img-ad-preset input").first.click()
     expect(page.locator("li[data-value='slow, “clouds”']")).to_have_count(0)
+
+
+# --- what its authors recommend ---
+
+
+@pytest.fixture
+def modules(host, tmp_path):
+    """A folder with a module that looks like AnimateDiff-Lightning, chosen in the settings."""
+    key, before = "animatediff_model_path", host.get("/sdapi/v1/options").json()["animatediff_model_path"]
+    shutil.copy(host.weights / "motion" / "mm_tiny_v2.safetensors", tmp_path / "Lightning 4step.safetensors")
+    shutil.copy(host.weights / "motion" / "mm_tiny_v3.safetensors", tmp_path / "mm_tiny_v3.safetensors")
+    host.post("/sdapi/v1/options", {key: str(tmp_path)})
+    yield
+    host.post("/sdapi/v1/options", {key: before})
+
+
+def chosen(page, name):
+    return page.locator(f"#{name} input").first.input_value()
+
+
+@pytest.mark.usefixtures("modules")
+@pytest.mark.webui_only("the embedded host's page has no schedule types")
+def test_a_module_brings_the_settings_of_its_authors(page):
+    advice = page.locator("#txt2img-ad-advice").first
+    page.locator("#txt2img-ad-refresh").click()
+    page.wait_for_timeout(1000)
+    page.locator("#txt2img-ad-motion-module input").first.click()
+    page.locator("li[data-value='Lightning 4step.safetensors']").dispatch_event("mousedown")
+    expect(advice).to_contain_text("AnimateDiff-Lightning, 4 steps · assumed from its name")
+    expect(advice).to_contain_text("made for Euler, Trailing, 4 steps, CFG 1")
+    expect(advice).to_contain_text("Your settings contradict that:")
+    expect(advice).to_contain_text("the number of steps is 3, not 4 to 5")
+    page.locator("#txt2img-ad-use-settings").click()
+    expect(advice).not_to_contain_text("contradict")
+    assert (chosen(page, "txt2img_sampling"), chosen(page, "txt2img_scheduler")) == ("Euler", "Trailing")
+    assert (number(page, "txt2img_steps"), number(page, "txt2img_cfg_scale")) == ("4", "1")
+    set_number(page, "txt2img_cfg_scale", 7)
+    expect(advice).to_contain_text("the CFG scale is 7, not 1 to 2")
+    generate(page)
+    gif_in_gallery(page)
+    page.wait_for_function("() => document.body.innerText.includes('is made for Euler, Trailing, 4 steps, CFG 1')")

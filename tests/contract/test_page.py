@@ -64,7 +64,8 @@ def texts_of(component):
     props = component["props"]
     texts = [props.get("label"), props.get("info")]
     if component["type"] in ("html", "button"):
-        texts += re.split(r"<[^>]*>", html.unescape(props.get("value") or ""))
+        without_names = re.sub(r"<(code|strong)>.*?</\1>", "", html.unescape(props.get("value") or ""))
+        texts += re.split(r"<[^>]*>", without_names)
     if component["type"] == "radio":
         texts += [choice[0] if isinstance(choice, list) else choice for choice in props["choices"]]
     return {text.strip() for text in texts if text and re.search("[a-z]", text) and not re.match(r"\s*[\d.]+ s", text)}
@@ -76,9 +77,13 @@ def texts_of_the_extension(server):
     script = (REPOSITORY / "javascript" / "animatediff_player.js").read_text()
     said = re.findall(r'textContent: "([^"]+)"', script) + re.findall(r'button\("\w+", "([^"]+)", "([^"]*)"', script)
     spoken = {text for entry in said for text in ([entry] if isinstance(entry, str) else entry) if re.search("[a-z]", text)}
-    sources = {name: (REPOSITORY / "animatediff" / f"{name}.py").read_text() for name in ("ui", "forecast", "settings")}
+    sources = {
+        name: (REPOSITORY / "animatediff" / f"{name}.py").read_text() for name in ("ui", "advice", "forecast", "settings")
+    }
     notes = {f"({text})" for text in re.findall(r'\.info\(\s*"([^"]+)"', sources["settings"])}
-    sometimes = set(re.findall(r'(?:<(?:span|b)>|gr.Button\(")([^<{"]+)[<"]', sources["ui"] + sources["forecast"]))
+    sometimes = set(
+        re.findall(r'(?:<(?:span|b)>|gr.Button\(")([^<{"]+)[<"]', sources["ui"] + sources["advice"] + sources["forecast"])
+    )
     return set().union(spoken, notes, sometimes, *map(texts_of, ours)) - NOT_TRANSLATED
 
 

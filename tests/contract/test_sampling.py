@@ -122,7 +122,7 @@ def test_the_webuis_own_lcm_sampler_is_back(server, how):
 def test_settings_that_contradict_the_module_are_warned_about_and_kept(server):
     (run,), info = runs_of(server, server.txt2img, **request_of("lcm", sampler_name="Euler a", steps=20, cfg_scale=7))
     (first, second) = info["extra_generation_params"]["AnimateDiff warnings"]
-    assert "AnimateLCM is made for the sampler LCM, 6 steps, CFG 1.5" in first
+    assert "AnimateLCM is made for LCM, 6 steps, CFG 1.5" in first
     for words in (
         "the sampler is Euler a, not LCM",
         "the number of steps is 20, not 2 to 12",
