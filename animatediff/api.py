@@ -35,7 +35,7 @@ def _video(file: str, key: str) -> FileResponse:
 
 
 def _models() -> list[dict[str, Any]]:
-    """Every file in the folder for motion modules: its name, its family, and what is wrong with it if anything is."""
+    """Every file in the folder for motion modules: what it is, how its authors sample it, and what is wrong with it."""
     return [_model(name) for name in library.names()]
 
 
@@ -45,7 +45,25 @@ def _model(name: str) -> dict[str, Any]:
         family = description.require_motion_module()
     except (CheckpointError, ValueError) as error:
         return {"name": name, "family": None, "max_frames": None, "problem": str(error)}
-    return {"name": name, "family": family.key, "max_frames": description.length, "problem": None}
+    advice = family.advice
+    return {
+        "name": name,
+        "family": family.key,
+        "title": family.title,
+        "assumed": bool(description.assumed),
+        "max_frames": description.length,
+        "frames": min(family.frames, description.length),
+        "lora": family.lora or None,
+        "settings": {
+            "sampler_name": advice.sampler,
+            "scheduler": advice.schedule_type,
+            "steps": advice.steps,
+            "cfg_scale": advice.cfg,
+            "motion_scale": advice.motion_scale,
+            "denoising_strength": advice.denoising,
+        },
+        "problem": None,
+    }
 
 
 def _require_credentials(credentials: HTTPBasicCredentials = Depends(HTTPBasic())) -> None:

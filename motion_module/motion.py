@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 import torch
@@ -77,7 +78,7 @@ class Motion:
             return torch.zeros_like(x)
         layer = module.layers[place]
         assert isinstance(layer, TemporalTransformer)
-        if any(tensor.device != x.device or tensor.dtype != x.dtype for tensor in layer.state_dict().values()):
+        if any(tensor.device != x.device or tensor.dtype != x.dtype for tensor in chain(layer.parameters(), layer.buffers())):
             layer.to(x.device, x.dtype)
         return layer.residual(x, layout, scale)
 

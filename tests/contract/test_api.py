@@ -152,7 +152,12 @@ def test_the_endpoints(host):
     assert host.get("/animatediff/v1/version").json()["version"]
     models = {model["name"]: model for model in host.get("/animatediff/v1/models").json()}
     assert models["mm_tiny_v1.safetensors"] == {
-        "name": "mm_tiny_v1.safetensors", "family": "v1", "max_frames": 24, "problem": None,
+        "name": "mm_tiny_v1.safetensors", "family": "v1", "title": "AnimateDiff v1", "assumed": False, "max_frames": 24,
+        "frames": 16, "lora": None, "problem": None,
+        "settings": {
+            "sampler_name": "DDIM", "scheduler": "Automatic", "steps": 25, "cfg_scale": 7.5, "motion_scale": 1.0,
+            "denoising_strength": None,
+        },
     }  # fmt: skip
     assert host.get("/animatediff/v1/schema").json()["properties"]["fps"]["default"] == 8
 

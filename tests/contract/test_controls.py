@@ -1,0 +1,79 @@
+"""Controls of the motion, through the API: what must come out the same, and what must not."""
+
+from __future__ import annotations
+
+import pytest
+from animation import animate, difference, frames_of
+from pictures import mean_difference
+
+FRAMES, STEPS = 4, 4
+
+
+@pytest.fixture
+def frames(host):
+    def run(family="v3", **args):
+        return frames_of(host.txt2img(**animate(family, video_length=FRAMES, **args), steps=STEPS, negative_prompt="bad"))
+
+    return run
+
+
+@pytest.mark.parametrize("family", ["v1", "v2", "v3"])
+def test_without_effect_the_module_is_off(frames, family):
+    """Also v1's norms: a module that acts in no step at all would leave them alone, too."""
+    off = frames(family, motion_effect=0)
+    assert mean_difference(off, frames(family)) > 3
+    assert difference(off, frames(family, motion_rules="down: effect 0; mid: effect 0\nup: effect 0")) == 0
+    if family != "v1":
+        assert difference(off, frames("v3", motion_effect=0)) == 0
+
+
+def test_a_range_of_the_steps_is_the_rule_for_the_others(frames):
+    early, late = frames(motion_end=0.25), frames(motion_start=0.25)
+    assert difference(early, frames(motion_rules="all 0.25-1: effect 0")) == 0
+    assert difference(late, frames(motion_rules="all 0-0.25: effect 0")) == 0
+    off, on = frames(motion_effect=0), frames()
+    assert min(difference(*pair) for pair in ((early, late), (early, off), (early, on), (late, off), (late, on))) > 1
+
+
+def test_outside_its_range_v1_leaves_the_norms_alone(frames):
+    """Its only step is the last, and what came before is as without it."""
+    assert difference(frames("v1", motion_end=0.01), frames("v1", motion_rules="all 0.01-1: effect 0")) > 1
+
+
+def test_scale_and_effect_act(frames):
+    plain = frames()
+    for change in ({"motion_scale": 0}, {"motion_effect": 0.5}, {"motion_rules": "up_3: scale 3"}):
+        assert mean_difference(plain, frames(**change)) > 0.2, change
+    assert difference(plain, frames(motion_scale=1, motion_effect=1, motion_rules="all: scale 1")) == 0
+
+
+def test_two_modules_are_blended_or_chained(frames):
+    second = {"model_2": "mm_tiny_v2.safetensors"}
+    alone, other = frames("v3"), frames("v2")
+    assert difference(frames("v3", **second, mix_share=0), alone) == 0
+    assert difference(frames("v3", **second, mix_share=1), other) == 0
+    assert difference(frames("v3", **second, mix="chain", mix_share=0), alone) == 0
+    blended, chained = frames("v3", **second), frames("v3", **second, mix="chain", mix_share=1)
+    for first, another in ((blended, alone), (blended, other), (chained, blended), (chained, alone)):
+        assert mean_difference(first, another) > 1
+
+
+def test_more_frames_than_positions_need_another_table(host):
+    def ask(**args):
+        return host.txt2img(**animate("v1", video_length=26, **args), steps=1)
+
+    refused = ask()
+    assert refused.status_code == 422 and "stretch or extend" in refused.json()["detail"]
+    extended, stretched = frames_of(ask(positions="extend")), frames_of(ask(positions="stretch"))
+    assert len(extended) == len(stretched) == 26
+    assert mean_difference(extended, stretched) > 1
+
+
+def test_the_same_positions_need_no_stretching(frames):
+    assert difference(frames(positions="stretch"), frames()) == 0
+    assert difference(frames(positions="extend"), frames()) == 0
+
+
+def test_a_second_module_of_another_size_is_refused(host):
+    answer = host.txt2img(**animate("v3", model_2="mm_sd15_v3.safetensors"), steps=1)
+    assert answer.status_code == 422 and "320 channels" in answer.json()["detail"]
