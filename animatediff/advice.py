@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import html
-import re
 from typing import Any
 
 import gradio as gr
 
 from motion_module.checkpoint import Description
-from motion_module.families import FAMILIES, Advice, Family
+from motion_module.families import Advice, Family
 from motion_module.files import CheckpointError
 
 from . import library, samplers
 from .page import Page
 from .params import AS_FOUND, RequestError
-from .plan import Plan
+from .plan import Plan, chosen_family
 
 CONTROLS = ["sampling", "scheduler", "steps", "cfg_scale", "denoising_strength"]
 
@@ -26,11 +25,14 @@ def warnings(p: Any, plan: Plan) -> list[str]:
     settings = p.sampler_name or "", samplers.label(p.scheduler), p.steps, p.cfg_scale
     if contradictions := family.advice.contradictions(*settings):
         found.append(f"{family.title} is made for {spoken(family.advice)}, but {'; '.join(contradictions)}.")
-    if family.lora and not re.search(r"<(lora|lyco):[^:>]*lcm", p.prompt, re.IGNORECASE):
-        found.append(f"{family.title} needs its LoRA beside it: write <lora:{family.lora}:0.8> in the prompt.")
-    if plan.second and plan.second.description.require_motion_module().schedule != family.schedule:
-        found.append("The two motion modules were trained on different noise schedules; that of the first is used.")
     return [f"AnimateDiff: {text}" for text in found]
+
+
+def missing_lora(family: Family, names: list[str]) -> list[str]:
+    """A warning where a family needs a LoRA that is not among those in the prompt."""
+    if not family.lora or any("lcm" in name.lower() for name in names):
+        return []
+    return [f"AnimateDiff: {family.title} needs its LoRA beside it: write <lora:{family.lora}:0.8> in the prompt."]
 
 
 def spoken(advice: Advice) -> str:
@@ -45,22 +47,16 @@ def spoken(advice: Advice) -> str:
     return ", ".join(parts)
 
 
-def first_html(model: str) -> str:
-    """What is said before the settings of the page are known."""
-    try:
-        return as_html(*_chosen(model, AS_FOUND), [])
-    except (RequestError, CheckpointError):
-        return ""
-
-
 def connect(page: Page, controls: dict[str, Any], shown: gr.HTML, button: gr.Button) -> None:
     """Keeps `shown` up to date, and lets `button` set the WebUI's own controls as the authors do."""
 
     def text(model: str, family: str, sampler: str, schedule_type: str, steps: float, cfg: float, _denoising: float) -> str:
         try:
             description, chosen = _chosen(model, family)
-        except (RequestError, CheckpointError):
-            return ""  # the notice above, or Generate, says what is wrong
+        except RequestError as error:
+            return f"<strong>{html.escape(str(error))}</strong>" if family != AS_FOUND else ""  # else the notice above says it
+        except CheckpointError as error:
+            return f"<strong>{html.escape(str(error))}</strong>"
         return as_html(description, chosen, chosen.advice.contradictions(sampler, schedule_type, steps, cfg))
 
     def settings(model: str, family: str) -> list[Any]:
@@ -73,6 +69,7 @@ def connect(page: Page, controls: dict[str, Any], shown: gr.HTML, button: gr.But
 
     def join(webuis: list[Any]) -> None:
         module = [controls["model"], controls["family"]]
+        shown.value = text(*(control.value for control in (*module, *webuis)))
         for control in (*module, *webuis):
             control.change(text, [*module, *webuis], [shown], show_progress=False, queue=False)
         button.click(settings, module, [*webuis, controls["motion_scale"]], show_progress=False, queue=False)
@@ -84,7 +81,7 @@ def as_html(description: Description, family: Family, contradictions: list[str])
     """Labels stand alone, so that they can be translated."""
     parts = [f"<strong>{html.escape(family.title)}</strong>"]
     if family is description.family and description.assumed:
-        parts.append("<span>assumed from its name; if that is wrong, choose the family under “Motion”</span>")
+        parts.append("<span>assumed; if that is wrong, choose the family under “Motion”</span>")
     parts.append(f"<span>made for</span> <code>{html.escape(spoken(family.advice))}</code>")
     if family.lora:
         parts.append(f"<span>needs in the prompt</span> <code>&lt;lora:{family.lora}:0.8&gt;</code>")
@@ -94,7 +91,11 @@ def as_html(description: Description, family: Family, contradictions: list[str])
     return text
 
 
-def _chosen(model: str, family: str) -> tuple[Description, Family]:
+def trained_frames(model: str | None) -> int:
+    """For a panel that leaves the number open. Raises RequestError or CheckpointError where no module is chosen."""
+    return library.trained_frames(*_chosen(model, AS_FOUND))
+
+
+def _chosen(model: str | None, family: str) -> tuple[Description, Family]:
     description = library.what_it_is(library.find(model or ""))
-    found = description.require_motion_module()
-    return description, found if family in ("", AS_FOUND) else FAMILIES[family]
+    return description, chosen_family(family, description)

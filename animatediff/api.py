@@ -52,7 +52,7 @@ def _model(name: str) -> dict[str, Any]:
         "title": family.title,
         "assumed": bool(description.assumed),
         "max_frames": description.length,
-        "frames": min(family.frames, description.length),
+        "frames": library.trained_frames(description, family),
         "lora": family.lora or None,
         "settings": {
             "sampler_name": advice.sampler,

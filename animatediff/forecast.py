@@ -8,7 +8,7 @@ import gradio as gr
 
 from motion_module.files import CheckpointError
 
-from . import estimate, history, library
+from . import advice, estimate, history
 from .page import Page
 from .params import RequestError
 
@@ -23,7 +23,7 @@ def add_to_panel(page: Page, model: gr.components.Component, frames: gr.componen
     def expected(model: str, frames: float, width: float, height: float, steps: float, videos: float, own: Any) -> str:
         """`own`: the strength of img2img, or whether txt2img is followed by hires fix."""
         try:
-            count = int(frames or library.trained_frames(model))
+            count = int(frames or advice.trained_frames(model))
             taken = history.steps_taken(int(steps), own if is_img2img else None)
             size = estimate.Size(count, int(width), int(height), taken, int(videos))
         except (RequestError, CheckpointError, TypeError, ValueError):

@@ -46,6 +46,10 @@ class _Animated:
         with vars(self)[ON_P].during_sample(self):
             return super().sample(*args, **kwargs)  # type: ignore[misc]
 
+    def sample_hr_pass(self, *args: Any, **kwargs: Any) -> Any:
+        vars(self)[ON_P].before_hires(self)
+        return super().sample_hr_pass(*args, **kwargs)  # type: ignore[misc]
+
 
 def begin(p: Any, arguments: tuple[Any, ...]) -> None:
     """`before_process`: reads the request and, if it asks for a video, makes `p` a job.
@@ -166,6 +170,9 @@ class _Refusal:
 
     during_parse = during_sample = during_init
 
+    def before_hires(self, _p: Any) -> None:
+        """Nothing that `sample` has not seen to."""
+
 
 class _Bystander:
     """Keeps a job's hands off a generation that someone starts in its middle."""
@@ -180,6 +187,9 @@ class _Bystander:
 
     during_parse = during_sample = during_init
 
+    def before_hires(self, _p: Any) -> None:
+        """Nothing that `sample` has not seen to."""
+
 
 class Job:
     """One request for videos: what was asked, what was changed on `p`, and the frames as they come."""
@@ -190,7 +200,6 @@ class Job:
         self.scope = scope
         self.warnings = warnings
         self._path = path
-        self._loras: loras.Loras = ()
         self._hires_loras: loras.Loras = ()
         self._lora_hashes: dict[str, str] = {}
         self._finished: dict[int, list[Any]] = {}
@@ -235,10 +244,21 @@ class Job:
         yield
         if p is self.p and not p.disable_extra_networks:
             with self._finished_on_error(p), speaking_errors():
-                self._loras, self._lora_hashes = loras.take_from(p.extra_network_data)
+                self._warn_once(advice.missing_lora(self.scope.family, loras.names_in(p.extra_network_data)))
+                first, self._lora_hashes = loras.take_from(p.extra_network_data)
                 self._hires_loras, more = loras.take_from(getattr(p, "hr_extra_network_data", None))
                 self._lora_hashes |= more
-                self.scope.expect_loras(self._loras, self._hires_loras)
+                self.scope.expect_loras(first, self._hires_loras)
+                self._warn_once(loras.left_out(first))
+
+    def _warn_once(self, warnings: list[str]) -> None:
+        """The prompt is parsed for every video anew."""
+        self.warnings += [warning for warning in warnings if warning not in self.warnings]
+
+    def before_hires(self, p: Any) -> None:
+        """Changes to the LoRAs of the hires prompt. What is raised here ends the generation, as it would not in a hook."""
+        if p is self.p:
+            self.scope.use_loras(self._hires_loras)
 
     def loras_activated(self) -> None:
         """`after_extra_networks_activate`."""
@@ -281,9 +301,8 @@ class Job:
         return shared.opts.data.get("animatediff_save_to_custom", True)
 
     def before_sampler(self, conditions: Any) -> None:
-        """`process_before_every_sampling`: sees to it that the WebUI keeps clips whole in this pass, and takes its LoRAs."""
+        """`process_before_every_sampling`: sees to it that the WebUI keeps clips whole in this pass."""
         self._options.close()
-        self.scope.use_loras(self._hires_loras if getattr(self.p, "is_hr_pass", False) else self._loras)
         with suppress(RowLayoutError):  # the scope will say it, where it can end the job
             wanted = options_for_parts(prompt_parts(conditions))
             self._options.enter_context(option_values(wanted))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
@@ -10,7 +11,8 @@ from modules import hashes, shared
 from modules.paths_internal import extensions_dir
 
 from motion_module.checkpoint import Description, describe, load
-from motion_module.files import SUFFIXES
+from motion_module.families import Family
+from motion_module.files import SUFFIXES, CheckpointError, weights_of
 from motion_module.lora import Lora, load_lora
 from motion_module.network import MotionModule
 
@@ -41,6 +43,8 @@ def find(name: str) -> Path:
     if relative.is_absolute() or ".." in relative.parts or Path(name).is_absolute() or Path(name).drive:
         raise RequestError(f"The motion module {name!r} lies outside {folder()}. Name a file in that folder.")
     path = folder() / relative
+    with suppress(CheckpointError):  # of a folder without weights it is said below that it is not there
+        path = weights_of(path)
     if path.suffix.lower() not in SUFFIXES or not path.is_file():
         raise RequestError(f"The motion module {name!r} is not there. {_what_there_is()}")
     return path
@@ -59,10 +63,9 @@ def what_it_is(path: Path) -> Description:
     return _describe_once(path, *_identity(path)).with_hash(hashes.sha256_from_cache(str(path), _title(path)))
 
 
-def trained_frames(name: str | None) -> int:
-    """How many frames a motion module is at its best with. Raises RequestError or CheckpointError where there is none."""
-    description = what_it_is(find(name or ""))
-    return min(description.require_motion_module().frames, description.length)
+def trained_frames(description: Description, family: Family) -> int:
+    """How many frames a motion module is at its best with."""
+    return min(family.frames, description.length)
 
 
 def lora(path: Path) -> Lora:
@@ -95,7 +98,10 @@ def _what_there_is() -> str:
 
 
 def _identity(path: Path) -> tuple[int, int]:
-    facts = path.stat()
+    try:
+        facts = path.stat()
+    except OSError:
+        return 0, 0  # whoever opens it will say what is wrong
     return facts.st_mtime_ns, facts.st_size
 
 
@@ -104,7 +110,7 @@ def _describe_once(path: Path, _changed: int, _size: int) -> Description:
     return describe(path)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=16)
 def _load_lora_once(path: Path, _changed: int, _size: int) -> Lora:
     return load_lora(path)
 

@@ -37,12 +37,29 @@ def take_from(parsed: dict[str, list[Any]] | None) -> tuple[Loras, dict[str, str
                 kept.append(entry)
                 continue
             ours.append((library.lora(Path(on_disk.filename)), _strength(entry)))
+            on_disk.read_hash()
             hashes[str(entry.positional[0])] = on_disk.shorthash or ""
             if not all(keys):
                 kept.append(entry)
         if parsed and kind in parsed:
             parsed[kind] = kept
     return tuple(ours), hashes
+
+
+def names_in(parsed: dict[str, list[Any]] | None) -> list[str]:
+    """The names of all LoRAs in a parsed prompt."""
+    entries = [entry for kind in ("lora", "lyco") for entry in (parsed or {}).get(kind, ())]
+    return [str(entry.positional[0]) for entry in entries if entry.positional]
+
+
+def left_out(loras: Loras) -> list[str]:
+    """Warnings about parts of files that nobody applies."""
+    return [
+        f"AnimateDiff: {len(lora.left_out)} of the weights in {lora.path.name} are not applied: they belong neither to motion "
+        f"layers nor to the attention of the image model ({lora.left_out[0]}, …)."
+        for lora, _ in loras
+        if lora.left_out
+    ]
 
 
 def write_hashes(p: Any, hashes: dict[str, str]) -> None:
@@ -82,6 +99,9 @@ def _keys_of_ours(on_disk: Any) -> list[bool] | None:
 
 def _strength(entry: Any) -> float:
     """As the WebUI's loader reads it: `<lora:name:text encoder:unet>`, where one number counts for both."""
-    numbers = [float(number) for number in entry.positional[1:3]]
-    text = float(entry.named.get("te", numbers[0] if numbers else 1.0))
-    return float(entry.named.get("unet", numbers[1] if len(numbers) > 1 else text))
+    try:
+        numbers = [float(number) for number in entry.positional[1:3]]
+        text = float(entry.named.get("te", numbers[0] if numbers else 1.0))
+        return float(entry.named.get("unet", numbers[1] if len(numbers) > 1 else text))
+    except ValueError:
+        raise CheckpointError(f"The strength in <lora:{':'.join(map(str, entry.items))}> must be a number.") from None

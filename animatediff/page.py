@@ -14,6 +14,7 @@ class Page:
         self.tab = tab
         self._found: dict[str, Any] = {}
         self._waiting: dict[str, tuple[list[str], Then]] = {}
+        self._told: set[str] = set()
 
     def see(self, component: Any, elem_id: str | None) -> None:
         """A control has been made. Of two with one name the first counts: the page is made again, for the API alone."""
@@ -28,8 +29,7 @@ class Page:
             self._tell()
 
     def _tell(self) -> None:
-        for names, then in list(self._waiting.values()):
-            if names and all(name in self._found for name in names):
-                controls = [self._found[name] for name in names]
-                names.clear()
-                then(controls)
+        for who, (names, then) in self._waiting.items():
+            if who not in self._told and all(name in self._found for name in names):
+                self._told.add(who)
+                then([self._found[name] for name in names])

@@ -9,7 +9,7 @@ from typing import Literal
 from motion_module.checkpoint import Description
 from motion_module.controls import Controls, Strength, parse_rules
 from motion_module.families import FAMILIES, Family
-from motion_module.motion import Positions
+from motion_module.temporary import Positions
 
 from . import library
 from .params import AS_FOUND, NO_MODULE, Params, RequestError
@@ -46,9 +46,11 @@ class Plan:
 
 def make_plan(params: Params) -> Plan:
     """Looks at the files that a request names. Raises RequestError or CheckpointError where it cannot be met."""
-    description = library.what_it_is(library.find(params.model))
-    family = _family(params, description)
-    frames = automatic_frames(params, family, description)
+    path = library.find(params.model)
+    library.short_hash(path)  # from now on the WebUI knows it, and it may tell what the file is
+    description = library.what_it_is(path)
+    family = chosen_family(params.family, description)
+    frames = asked_frames(params) or library.trained_frames(description, family)
     second = _second(params)
     for module in (description, second.description) if second else (description,):
         if frames > module.length and params.positions == "as trained":
@@ -61,22 +63,21 @@ def make_plan(params: Params) -> Plan:
     return Plan(description, family, frames, controls, params.positions, second, params.pia_motion)  # type: ignore[arg-type]
 
 
-def automatic_frames(params: Params, family: Family, description: Description) -> int:
-    """As many frames as asked for, or, where the request leaves it open, as the module was trained with."""
-    asked = params.video_length or (params.batch_size if params.batch_size != Params.batch_size else 0)
-    return asked or min(family.frames, description.length)
+def asked_frames(params: Params) -> int:
+    """0 where the request leaves it open."""
+    return params.video_length or (params.batch_size if params.batch_size != Params.batch_size else 0)
 
 
-def _family(params: Params, description: Description) -> Family:
-    """The family that the file has, unless the request knows better."""
+def chosen_family(name: str, description: Description) -> Family:
+    """The family that the file has, unless the request knows better. Raises RequestError where it cannot be of that one."""
     found = description.require_motion_module()
-    if params.family == AS_FOUND:
+    if name in ("", AS_FOUND):
         return found
-    chosen = FAMILIES[params.family]
-    if chosen.takes_picture != found.takes_picture:
+    if (chosen := FAMILIES[name]) not in description.alternatives:
+        possible = ", ".join(family.key for family in description.alternatives)
         raise RequestError(
-            f"{description.path.name} cannot be used as {chosen.title} (family): it is {found.title}, whose first convolution "
-            f"takes {'nine channels' if found.takes_picture else 'no picture'}. Leave family at “{AS_FOUND}”."
+            f"{description.path.name} cannot be used as {chosen.title}: it has the keys and shapes of {found.title}. Set "
+            f"Family (family) to “{AS_FOUND}”{f', or to one of {possible}' if len(description.alternatives) > 1 else ''}."
         )
     return chosen
 

@@ -33,7 +33,7 @@ def _denoiser(webuis: Any, original: int) -> type:
     class Denoiser(webuis):  # type: ignore[misc,valid-type]
         def __init__(self, model: Any) -> None:
             self.skip_steps = len(model.alphas_cumprod) // original
-            distilled_on = model.alphas_cumprod[self.skip_steps - 1 :: self.skip_steps]
+            distilled_on = model.alphas_cumprod[self.skip_steps - 1 :: self.skip_steps].float()
             super(webuis, self).__init__(model, distilled_on, quantize=None)
 
         def get_sigmas(self, n: int | None = None) -> Tensor:
@@ -50,7 +50,7 @@ def _denoiser(webuis: Any, original: int) -> type:
 
 def trailing(n: int, sigma_min: float, sigma_max: float, inner_model: Any, device: Any) -> Tensor:
     """A schedule of `n` steps that begins at the very last timestep (arXiv 2305.08891, section 3.3, table 2)."""
-    timesteps = np.round(np.arange(len(inner_model.sigmas), 0, -len(inner_model.sigmas) / n)).astype(int) - 1
+    timesteps = np.round(np.arange(n, 0, -1) * len(inner_model.sigmas) / n).astype(int) - 1
     return torch.cat([inner_model.sigmas[timesteps.tolist()].cpu(), torch.zeros(1)]).to(device)
 
 

@@ -12,15 +12,16 @@ from typing import Any
 from unittest import mock
 
 from fastapi import HTTPException
-from modules import sd_models, sd_unet, shared
+from modules import devices, sd_models, sd_unet, shared
 
 from motion_module.attach import UnsuitableUNet, attached, blocks_by_place, require_fit
 from motion_module.files import CheckpointError
 from motion_module.frames import RowLayout, RowLayoutError, row_layout
-from motion_module.lora import Lora, added_to_unet, merged, require_image_fit, require_motion_fit
-from motion_module.motion import Motion, Second, positions
+from motion_module.lora import Lora
+from motion_module.motion import Motion, Second
 from motion_module.noise import NoiseSchedule
 from motion_module.picture import Picture, likeness
+from motion_module.temporary import added_to_unet, merged, positions, require_image_fit, require_motion_fit
 
 from . import library
 from .loras import Loras
@@ -65,7 +66,7 @@ class ModelScope:
     def __init__(self, p: Any, plan: Plan) -> None:
         self._p = p
         self._plan = plan
-        self._family = plan.family
+        self.family = plan.family
         self._loras: Loras = ()
         self._expected: list[Lora] = []
         self._undo: ExitStack | None = None
@@ -76,7 +77,7 @@ class ModelScope:
 
     def use_loras(self, loras: Loras) -> None:
         """Changes to the LoRAs of another pass."""
-        if loras != self._loras:
+        if {(lora.path, strength) for lora, strength in loras} != {(lora.path, strength) for lora, strength in self._loras}:
             with self.suspended():
                 self._loras = loras
 
@@ -91,7 +92,7 @@ class ModelScope:
     @contextmanager
     def _lent_sampling(self) -> Iterator[None]:
         """What samplers are built from."""
-        with lent_schedule(shared.sd_model, self._family.schedule, self._p), original_steps(self._family.original_steps):
+        with lent_schedule(shared.sd_model, self.family.schedule, self._p), original_steps(self.family.original_steps):
             yield
 
     @contextmanager
@@ -131,14 +132,18 @@ class ModelScope:
             for module in motion.modules:
                 require_motion_fit(module, lora)
         with ExitStack() as stack:
-            for module in motion.modules:
+            for module, description in zip(motion.modules, self._plan.descriptions):
+                module.to(dtype=devices.dtype_unet)  # before a LoRA is merged, so that rounding does not depend on earlier jobs
                 if not shared.opts.data.get("animatediff_keep_on_gpu", False):
                     stack.callback(module.to, "cpu")  # layers move to the checkpoint's device by themselves, when they are used
                 stack.enter_context(merged(module, self._loras))
-                stack.enter_context(positions(module, self._plan.positions, self._plan.frames, self._family.frames))
+                trained_on = description.require_motion_module().frames
+                stack.enter_context(positions(module, self._plan.positions, self._plan.frames, trained_on))
             stack.enter_context(added_to_unet(blocks_by_place(unet), self._loras))
             stack.enter_context(self._lent_sampling())
-            stack.enter_context(attached(unet, motion, self._family, self._layout_of, self._picture()))
+            if self.family.takes_picture:
+                stack.enter_context(starting_from_noise(self._p))
+            stack.enter_context(attached(unet, motion, self.family, self._layout_of, self._picture()))
             stack.enter_context(_attribute(model, ON_MODEL, self))
             self._undo = stack.pop_all()
 
@@ -153,18 +158,22 @@ class ModelScope:
         )
 
     def _progress(self) -> float:
-        guidance = self._p.sampler.model_wrap_cfg
-        return guidance.step / (guidance.total_steps or 1)
+        """Of 0 to 1. DDIM and its kin announce one step more than they take, in img2img two."""
+        sampler = self._p.sampler
+        guidance, steps = sampler.model_wrap_cfg, sampler.model_wrap_cfg.total_steps
+        if hasattr(sampler, "get_timesteps"):
+            steps -= 1 if getattr(guidance, "init_latent", None) is None else 2
+        return guidance.step / max(steps, 1)
 
     def _picture(self) -> Picture | None:
         """What a PIA module starts from: the first picture of img2img."""
-        if not self._family.takes_picture:
+        if not self.family.takes_picture:
             return None
         return Picture(self._p.init_latent[:1], likeness(self._plan.curve, self._plan.frames))
 
     def _require_usable_model(self, custom_unet: bool) -> None:
         """Raises AnimateDiffError or UnsuitableUNet unless the checkpoint that is loaded now can be animated."""
-        model, family = shared.sd_model, self._family
+        model, family = shared.sd_model, self.family
         if model is None:
             raise AnimateDiffError(f"No checkpoint is loaded. Choose a {family.base} checkpoint.")
         kinds = {"is_sdxl": "SDXL", "is_sd2": "Stable Diffusion 2", "is_sd3": "Stable Diffusion 3", "is_sd1": "SD 1.5"}
@@ -254,3 +263,21 @@ def _attribute(owner: Any, name: str, value: Any) -> Iterator[None]:
         yield
     finally:
         object.__delattr__(owner, name)
+
+
+@contextmanager
+def starting_from_noise(p: Any) -> Iterator[None]:
+    """At a denoising strength of 1, lets img2img begin with noise alone, as PIA does; the WebUI would leave some picture in it.
+
+    With a mask nothing is changed.
+    """
+    sampler = p.sampler
+    if p.denoising_strength < 1 or getattr(p, "image_mask", None) is not None:
+        yield
+        return
+
+    def sample(p: Any, _latents: Any, noise: Any, *conditions: Any, **settings: Any) -> Any:
+        return sampler.sample(p, noise, *conditions, **settings)
+
+    with _attribute(sampler, "sample_img2img", sample):
+        yield

@@ -38,7 +38,7 @@ def build(page: Page) -> Controls:
             controls["model"] = _module_dropdown(fields["model"], elem_id)
         notice = gr.HTML(_notice(), elem_id=elem_id("notice"))
         _offer_old_folder(controls["model"], notice, elem_id)
-        advised = gr.HTML(advice.first_html(controls["model"].value), elem_id=elem_id("advice"))
+        advised = gr.HTML(elem_id=elem_id("advice"))
         use_settings = gr.Button("Use the settings of its authors", elem_id=elem_id("use-settings"), size="sm")
         with gr.Row(elem_classes="ad-row"):
             controls["video_length"] = _number(fields["video_length"], elem_id)
@@ -179,7 +179,7 @@ def _formats(field: dataclasses.Field[Any], elem_id: Callable[[str], str]) -> gr
 def _duration(model: str | None, frames: float | None, fps: float | None) -> str:
     """How long the video will be; nothing where that cannot be said, since Generate will say why."""
     try:
-        count = frames or library.trained_frames(model)
+        count = frames or advice.trained_frames(model)
         return f"<span>Length</span> {count / (fps or 0):.2f} s ({count:.0f} <span>frames</span>)"
     except (RequestError, CheckpointError, ZeroDivisionError):
         return ""

@@ -50,7 +50,7 @@ def _apply(field: dataclasses.Field[Any]) -> Callable[[Any, Any, Any], None]:
 
 
 def _choices(field: dataclasses.Field[Any]) -> Callable[[], list[str]] | None:
-    if field.name == "model":
+    if field.name in ("model", "model_2"):
         return library.names
     if field.name == "enable":
         return lambda: ["True", "False"]

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .families import KNOWN_FILES, LCM, LIGHTNING, LONG_32, LONG_64, PIA, STABILIZED, TEMPORALDIFF, V1, V2, V3, Family
-from .files import CheckpointError, Entry, WeightFile, open_weights, weights_of
+from .files import DIFFUSERS_WEIGHTS, CheckpointError, Entry, WeightFile, open_weights, weights_of
 from .layouts import BLOCK, TABLES, Layers, Layout, expected_places, expected_shapes, key_of, layers_of
 from .lora import kinds_of
 from .network import HEADS, NORM_GROUPS, MotionModule, sinusoidal_positions
@@ -30,7 +30,7 @@ class Description:
     """What a weight file is, from its keys and shapes.
 
     `family` is None where the file is no motion module that can be used; `kind` and `reason` then say what it is instead.
-    `assumed`: what of the family only the name of the file says, and empty where keys and shapes say it. `alternatives`: the
+    `assumed`: what of the family keys and shapes do not say, in words; empty where they say it all. `alternatives`: the
     families that have these keys and shapes. `channels`: width at each place of the UNet. `length`: rows of the position table.
     """
 
@@ -104,15 +104,17 @@ def load(path: Path) -> tuple[Description, MotionModule]:
         tensors = {name: _widened(file.read(key)) for name, key in keys.items()}
         weights.update({f"layers.{place}.{name}": value for name, value in _to_our_layout(tensors, description.length).items()})
     if description.family is PIA:
-        weights["picture_kernel"] = _widened(file.read(_conv_in(file.entries)))[:, -PICTURE_CHANNELS:].clone()
+        weights["picture_kernel"] = _widened(file.read(conv_in(file.entries)))[:, -PICTURE_CHANNELS:].clone()
     with torch.device("meta"):  # every weight is about to be replaced: make none
         module = MotionModule(description.channels, description.length, takes_picture=description.family is PIA)
     module.load_state_dict(weights, strict=True, assign=True)
     return description, module.eval().requires_grad_(False)
 
 
-def config_beside(path: Path) -> dict[str, Any]:
+def _config_beside(path: Path) -> dict[str, Any]:
     """The `config.json` of a diffusers MotionAdapter whose weights are at `path`; empty where there is none."""
+    if not path.stem.startswith(DIFFUSERS_WEIGHTS):
+        return {}
     try:
         config = json.loads((path.parent / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -165,14 +167,14 @@ def _describe(path: Path, file: WeightFile) -> Description:
         kind, reason = foreign
         return Description(kind=kind, reason=reason, **common)
     rows = _table_rows(file.entries, layers)
-    length = rows or config_beside(path).get("motion_max_seq_length", 0)
+    length = rows or (_config_beside(path).get("motion_max_seq_length", 0) if layout == "diffusers" else 0)
     candidates, reason = _candidates(file.entries, layers, length)
     family = next((family for family in candidates if _named_like(family, path)), candidates[0])
     return Description(
         kind="a motion module",
         reason=reason,
         family=family,
-        assumed=f"That it is {family.title} is assumed from its name." if family is not candidates[0] else "",
+        assumed=_assumption(family, candidates, path),
         alternatives=candidates,
         length=length or family.positions,
         **_check(file.entries, layers, layout, rows),
@@ -190,8 +192,8 @@ _LORA_KINDS = {
     frozenset({"motion", "image"}): "a motion LoRA with a part for the image UNet",
 }
 
+_LOW_RANK = re.compile(r"lora_(down|up|A|B)\b|\.lora\.(down|up)|_lora\.(down|up)|hada_w1|lokr_w1")
 _FOREIGN_KINDS = (
-    (r"lora_(down|up|A|B)\b|\.lora\.(down|up)|_lora\.(down|up)|hada_w1|lokr_w1", "a LoRA", "low-rank keys"),
     (r"controlnet_cond_embedding", "a SparseCtrl network", "keys of its condition embedding"),
     (r"temporal_attentions\.", "a HotShot-XL module for SDXL", "keys named temporal_attentions"),
     (r"qkv_merge", "a CameraCtrl module", "keys named qkv_merge"),
@@ -204,8 +206,11 @@ _FOREIGN_KINDS = (
 
 def _foreign_kind(entries: dict[str, Entry], layers: Layers) -> tuple[str, str] | None:
     """What the file is, if it is not a motion module for SD 1.5: (kind, reason)."""
-    if kinds := kinds_of(entries):
+    whole_layers = any("norm.weight" in keys for keys in layers.values())  # beside which a training dump may hold low-rank keys
+    if not whole_layers and (kinds := kinds_of(entries)):
         return _LORA_KINDS[frozenset(kinds)], "low-rank keys"
+    if not whole_layers and any(_LOW_RANK.search(key) for key in entries):
+        return "a LoRA", "low-rank keys"
     for pattern, kind, reason in _FOREIGN_KINDS:
         if any(re.search(pattern, key) for key in entries):
             return kind, reason
@@ -216,7 +221,7 @@ def _foreign_kind(entries: dict[str, Entry], layers: Layers) -> tuple[str, str] 
     return None
 
 
-def _conv_in(entries: dict[str, Entry]) -> str:
+def conv_in(entries: dict[str, Entry]) -> str:
     """The key of the UNet's first convolution, where the file has one that takes PIA's channels; else empty."""
     for key in ("conv_in.weight", "module.conv_in.weight", "unet.conv_in.weight"):
         if key in entries and entries[key].shape[1:2] == (4 + PICTURE_CHANNELS,):
@@ -231,37 +236,52 @@ def _table_rows(entries: dict[str, Entry], layers: Layers) -> int:
     return shape[1] if len(shape) == 3 else 0
 
 
+_BY_STEPS = tuple(LIGHTNING[steps] for steps in (1, 2, 8, 4))
+"""The one that is taken where a name has no number last."""
+
+
 def _candidates(entries: dict[str, Entry], layers: Layers, length: int) -> tuple[tuple[Family, ...], str]:
     """The families that have these keys and shapes, the likeliest first, and why."""
     known = f"{length} positions" if length else "no position table"
-    if conv_in := _conv_in(entries):
-        return (PIA,), f"{conv_in} takes nine channels"
+    if key := conv_in(entries):
+        return (PIA,), f"{key} takes nine channels"
     if "mid_0" not in layers:
         reason = f"no layer in the middle block, {known}"
-        return ((V1, TEMPORALDIFF, STABILIZED), reason) if length == V1.positions else ((V3,), reason)
+        return ((V1, TEMPORALDIFF, STABILIZED, V3), reason) if length == V1.positions else ((V3, V1), reason)
     reason = f"a layer in the middle block, {known}"
     if length == 0:
-        return (LCM, V2, *LIGHTNING.values()), reason
+        return (LCM, V2, *_BY_STEPS), reason
     if length == LONG_64.positions:
         return (LONG_64,), reason
     if length == LONG_32.positions:
         return (LONG_32, LCM), reason
-    return (V2, *LIGHTNING.values(), LCM), reason
+    return (V2, *_BY_STEPS, LCM), reason
 
 
 _NAMES = {
     TEMPORALDIFF.key: "temporaldiff",
     STABILIZED.key: "stabilized",
     LCM.key: "lcm",
-    V2.key: r"v2|v1-5-2",
-    **{family.key: rf"lightning.*{steps}[-_ ]?step" for steps, family in LIGHTNING.items()},
+    V2.key: r"v2|v1-5-2|mm-p_0",
+    **{family.key: rf"lightning.*{steps}[-_ ]?step" for steps, family in LIGHTNING.items() if steps != 4},
+    LIGHTNING[4].key: "lightning",  # also where a name has no number of steps
 }
 
 
 def _named_like(family: Family, path: Path) -> bool:
     """Whether the name of a file says that it is of a family. Weights in diffusers' folders are named by the folder."""
-    name = path.parent.name if path.stem.startswith("diffusion_pytorch_model") else path.stem
+    name = path.parent.name if path.stem.startswith(DIFFUSERS_WEIGHTS) else path.stem
     return family.key in _NAMES and re.search(_NAMES[family.key], name, re.IGNORECASE) is not None
+
+
+def _assumption(family: Family, candidates: tuple[Family, ...], path: Path) -> str:
+    """What of the family is not in keys and shapes, in words; empty where they say it all, or the others would act the same."""
+    if family is not candidates[0]:
+        return f"That it is {family.title} is assumed from its name."
+    distilled = [other.title for other in candidates if other.advice.samplers and other is not family]
+    if not distilled or family.advice.samplers or _named_like(family, path):
+        return ""
+    return f"That it is {family.title} is assumed; {distilled[0]} and others have the same keys."
 
 
 def _check(entries: dict[str, Entry], layers: Layers, layout: Layout, rows: int) -> dict[str, Any]:

@@ -9,9 +9,9 @@ import json
 from pathlib import Path
 
 from safetensors.torch import save_file
-from torch import Tensor, equal
+from torch import Tensor, equal, uint8
 
-from .checkpoint import Description, describe
+from .checkpoint import Description, conv_in, describe
 from .files import CheckpointError, WeightFile, open_weights
 from .layouts import TABLES, Layers, Layout, key_of, layers_of
 from .network import HEADS, NORM_GROUPS, sinusoidal_positions
@@ -23,7 +23,7 @@ ADDED_TABLES = "position tables added"
 def convert(source: Path, target: Path, to: Layout) -> Path:
     """Writes the motion module `source` in another layout, and returns the path of the weights.
 
-    `target` is a `.safetensors` file, or, for diffusers, a folder, which gets a `config.json` too.
+    `target` is a `.safetensors` file, or, for diffusers, a folder, which gets a `config.json` too. What is there is replaced.
     Raises CheckpointError where the source is no motion module, or the target is neither.
     """
     description = describe(source)
@@ -32,10 +32,12 @@ def convert(source: Path, target: Path, to: Layout) -> Path:
     file = open_weights(description.path)
     _, layers = layers_of(file.entries)
     tensors, header = (_as_original if to == "original" else _as_diffusers)(description, file, layers)
-    tensors |= {key.removeprefix("module."): file.read(key) for key in _first_convolution(description)}
+    if description.family and description.family.takes_picture:
+        weight = conv_in(file.entries)
+        tensors |= {f"conv_in.{part}": file.read(weight.replace("weight", part)) for part in ("weight", "bias")}
     weights_path.parent.mkdir(parents=True, exist_ok=True)
     save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, weights_path, header)
-    if to == "diffusers":
+    if weights_path != target:  # a folder, which is ours to fill
         (weights_path.parent / "config.json").write_text(json.dumps(_config(description), indent=2) + "\n", encoding="utf-8")
     return weights_path
 
@@ -65,7 +67,7 @@ def _as_diffusers(description: Description, file: WeightFile, layers: Layers) ->
     for place, keys in layers.items():
         for name, key in keys.items():
             tensor, new_key = file.read(key), key_of(place, name, "diffusers")
-            if new_key in tensors and not equal(tensors[new_key], tensor):
+            if new_key in tensors and not equal(tensors[new_key].view(uint8), tensor.view(uint8)):
                 raise CheckpointError(
                     f"{description.path.name} cannot be converted: at {place} its two attentions have different position "
                     "tables, and diffusers has room for one."
@@ -76,13 +78,6 @@ def _as_diffusers(description: Description, file: WeightFile, layers: Layers) ->
             table = sinusoidal_positions(description.length, (description.channels or {})[place])[None]
             tensors[key_of(place, TABLES[0], "diffusers")] = table.to(file.read(keys["norm.weight"]).dtype)
     return tensors, {ADDED_TABLES: json.dumps({"rows": description.length})} if added else {}
-
-
-def _first_convolution(description: Description) -> list[str]:
-    """Keys of PIA's own first convolution."""
-    if not (description.family and description.family.takes_picture):
-        return []
-    return [key for key in description.other if key.removeprefix("module.") in ("conv_in.weight", "conv_in.bias")]
 
 
 def _config(description: Description) -> dict[str, object]:

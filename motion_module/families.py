@@ -49,7 +49,7 @@ class Advice:
 
 
 def _distilled(steps: int) -> Advice:
-    """AnimateDiff-Lightning: Euler on trailing timesteps, guidance baked in. The model card allows one step more."""
+    """AnimateDiff-Lightning: Euler on trailing timesteps, guidance baked in. The 2-step one also does 3 steps."""
     return Advice(
         sampler="Euler",
         schedule_type="Trailing",
@@ -57,7 +57,7 @@ def _distilled(steps: int) -> Advice:
         cfg=1.0,
         samplers=("Euler",),
         schedule_types=("Trailing", "SGM Uniform"),
-        steps_between=(steps, steps + 1),
+        steps_between=(steps, 3 if steps == 2 else steps),
         cfg_between=(1.0, 2.0),
     )
 
@@ -109,7 +109,7 @@ LCM = Family(
         cfg=1.5,
         samplers=("LCM",),
         schedule_types=("Automatic",),
-        steps_between=(2, 12),
+        steps_between=(4, 8),
         cfg_between=(1.0, 2.0),
     ),
 )

@@ -22,6 +22,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+DIFFUSERS_WEIGHTS = "diffusion_pytorch_model"
 SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 
 
@@ -67,9 +68,9 @@ def weights_of(path: Path) -> Path:
     """The file itself, or, of a folder of diffusers, the weights in it. Raises CheckpointError if there are none."""
     if not path.is_dir():
         return path
-    files = sorted(file for file in path.glob("diffusion_pytorch_model*") if file.suffix in SUFFIXES)
+    files = sorted(file for file in path.glob(f"{DIFFUSERS_WEIGHTS}*") if file.suffix in SUFFIXES)
     if not files:
-        raise CheckpointError(f"{path.name} is a folder without weights: it has no diffusion_pytorch_model.safetensors.")
+        raise CheckpointError(f"{path.name} is a folder without weights: it has no {DIFFUSERS_WEIGHTS}.safetensors.")
     return files[-1]  # safetensors come last
 
 

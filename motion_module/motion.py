@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .controls import Controls
 from .frames import RowLayout
-from .lora import lent
-from .network import MotionModule, TemporalTransformer, sinusoidal_positions
+from .network import MotionModule, TemporalTransformer
 
 
 @dataclass(frozen=True)
@@ -85,38 +82,3 @@ class Motion:
 
 def _times(factor: float, x: Tensor) -> Tensor:
     return x if factor == 1.0 else factor * x
-
-
-# --- positions ---
-
-Positions = Literal["as trained", "stretch", "extend"]
-
-
-@contextmanager
-def positions(module: MotionModule, how: Positions, frames: int, trained_on: int) -> Iterator[None]:
-    """While open, the position tables of `module` are made for `frames` frames.
-
-    "stretch": the rows of the `trained_on` frames that it was trained on are drawn out over all frames, so that the same motion
-    takes longer. "extend": rows beyond the end of the table go on as the sinusoid does.
-    """
-    with ExitStack() as undo:
-        for layer in module.layers.values():
-            for attention in layer.attentions:  # type: ignore[union-attr]
-                table = changed_table(attention.positions, how, frames, trained_on)
-                if table is not attention.positions:
-                    undo.enter_context(lent(attention, "positions", table))
-        yield
-
-
-def changed_table(table: Tensor, how: Positions, frames: int, trained_on: int) -> Tensor:
-    """A table `(rows, channels)` for `frames` frames; the same one where nothing has to change.
-
-    Stretching interpolates along the frames, each channel by itself: `F.interpolate` with `align_corners` off, as is usual.
-    """
-    if how == "stretch" and frames > min(trained_on, len(table)):
-        rows = table[: min(trained_on, len(table))].float().t()[None]
-        return F.interpolate(rows, size=frames, mode="linear")[0].t().contiguous()
-    if how == "extend" and frames > len(table):
-        more = sinusoidal_positions(frames, table.shape[1])[len(table) :]
-        return torch.cat([table, more.to(table)])
-    return table

@@ -45,8 +45,8 @@ MUTATIONS = (
     Mutation(
         "v1's norms stay over frames",
         "motion_module/attach.py",
-        "undo.callback(_norm_over_frames(norm, layout_of))",
-        "_norm_over_frames(norm, layout_of)",
+        "undo.callback(_norm_over_frames(norm, motion, layout_of))",
+        "_norm_over_frames(norm, motion, layout_of)",
         "contract/test_cleanliness.py",
     ),
     Mutation(
@@ -87,7 +87,7 @@ MUTATIONS = (
     Mutation(
         "img2img noised by the checkpoint's schedule",
         "animatediff/scope.py",
-        "        with lent_schedule(shared.sd_model, self._family.schedule, self._p):\n            yield",
+        "        with self._lent_sampling():\n            yield",
         "        yield",
         "contract/test_generate.py",
     ),
@@ -174,6 +174,62 @@ MUTATIONS = (
         'return False if field.name == "enable" else None',
         "return None",
         "host/test_params.py",
+    ),
+    Mutation(
+        "motion scale has no effect",
+        "motion_module/network.py",
+        "key = key * scale",
+        "key = key * 1.0",
+        "method/test_motion.py",
+    ),
+    Mutation(
+        "rules for single blocks are ignored",
+        "motion_module/controls.py",
+        "for rule in self.rules:",
+        "for rule in ():",
+        "method/test_motion.py",
+    ),
+    Mutation(
+        "v1's norms stay over frames where the module is off",
+        "motion_module/attach.py",
+        "        if not motion.active:\n            return of_frame(x)\n",
+        "",
+        "contract/test_controls.py",
+    ),
+    Mutation(
+        "PIA's mask behind the picture",
+        "motion_module/picture.py",
+        "torch.cat([mask, latents], dim=1)",
+        "torch.cat([latents, mask], dim=1)",
+        "method/test_families.py",
+    ),
+    Mutation(
+        "diffusers' two attentions mistaken for each other",
+        "motion_module/layouts.py",
+        '("attention_blocks.0.", "attn1."),\n    ("attention_blocks.1.", "attn2."),',
+        '("attention_blocks.0.", "attn2."),\n    ("attention_blocks.1.", "attn1."),',
+        "method/test_convert.py",
+    ),
+    Mutation(
+        "alpha of a LoRA is ignored",
+        "motion_module/lora.py",
+        'float(file.read(keys["alpha"])) / rank if "alpha" in keys else',
+        '1.0 if "alpha" in keys else',
+        "method/test_lora.py",
+    ),
+    Mutation(
+        "a motion LoRA stays merged",
+        "motion_module/lora.py",
+        "setattr(owner, name, nn.Parameter(moved, requires_grad=False) if isinstance(own, nn.Parameter) else moved)",
+        "pass",
+        "method/test_lora.py",
+    ),
+    Mutation(
+        "an assumed family is not in the infotext",
+        "animatediff/plan.py",
+        "family=AS_FOUND if sure else self.family.key",
+        "family=AS_FOUND",
+        "contract/test_sampling.py::test_a_family_can_be_corrected_and_is_in_the_infotext",
     ),
 )
 

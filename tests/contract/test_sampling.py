@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import diffusers
 import numpy as np
 import pytest
@@ -11,6 +13,8 @@ from pictures import encode, gradient
 from published import FAMILIES, module_weights
 from safetensors.torch import save_file
 from server import PROBE, REPOSITORY
+
+from animatediff.samplers import trailing
 
 FRAMES = 4
 AUTHORS = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "linear"}
@@ -77,6 +81,15 @@ def test_lightning_is_sampled_at_trailing_timesteps(server, steps):
     assert "Schedule type: Trailing" in info["infotexts"][0]
 
 
+@pytest.mark.parametrize("steps", range(1, 201))
+def test_trailing_timesteps_are_as_many_as_asked_for_and_end_before_nought(steps):
+    wrap = SimpleNamespace(sigmas=torch.from_numpy(AUTHORS_SIGMAS))
+    levels = trailing(steps, 0, 0, wrap, "cpu")
+    timesteps = np.arange(steps, 0, -1) * 1000 / steps
+    assert same(levels[:-1], AUTHORS_SIGMAS[timesteps.round().astype(int) - 1]) and levels[-1] == 0
+    assert (levels.diff() < 0).all() and len(levels) == steps + 1
+
+
 @in_the_webui
 @pytest.mark.parametrize("steps", [4, 6, 8])
 def test_animatelcm_is_sampled_at_its_own_timesteps(server, steps):
@@ -125,7 +138,7 @@ def test_settings_that_contradict_the_module_are_warned_about_and_kept(server):
     assert "AnimateLCM is made for LCM, 6 steps, CFG 1.5" in first
     for words in (
         "the sampler is Euler a, not LCM",
-        "the number of steps is 20, not 2 to 12",
+        "the number of steps is 20, not 4 to 8",
         "the CFG scale is 7, not 1 to 2",
     ):
         assert words in first
@@ -134,14 +147,16 @@ def test_settings_that_contradict_the_module_are_warned_about_and_kept(server):
 
 
 def test_a_family_can_be_corrected_and_is_in_the_infotext(server):
-    request = request_of("v2")
-    assert "family" not in infotext_of(server, request)
+    def asked(family):
+        request = request_of("v2")
+        request["alwayson_scripts"]["AnimateDiff"]["args"][0]["family"] = family
+        return request
+
+    assert "family" not in infotext_of(server, request_of("v3"))
     assert "family: lightning-4" in infotext_of(server, request_of("lightning-4")), "what the name alone says"
-    request["alwayson_scripts"]["AnimateDiff"]["args"][0]["family"] = "v1"
-    assert "family: v1" in infotext_of(server, request)
-    request["alwayson_scripts"]["AnimateDiff"]["args"][0]["family"] = "pia"
-    answer = server.txt2img(**request)
-    assert answer.status_code == 422 and "cannot be used as PIA" in answer.json()["detail"]
+    assert "family: lightning-8" in infotext_of(server, asked("lightning-8"))
+    answer = server.txt2img(**asked("temporaldiff"))
+    assert answer.status_code == 422 and "keys and shapes of AnimateDiff v2" in answer.json()["detail"]
 
 
 def infotext_of(server, request):

@@ -90,8 +90,10 @@ def test_what_only_the_name_says_is_assumed_until_the_hash_is_known(save):
     weights = module_weights("v2")
     named = describe(save(weights, "AnimateDiff-Lightning 4-step.safetensors"))
     assert named.family.key == "lightning-4" and "assumed from its name" in named.assumed
+    assert describe(save(weights, "lightning.safetensors")).family.key == "lightning-4"
+    assert not describe(save(weights, "mm_sd_v15_v2.safetensors")).assumed
     plain = describe(save(weights, "my module.safetensors"))
-    assert plain.family.key == "v2" and not plain.assumed
+    assert plain.family.key == "v2" and "others have the same keys" in plain.assumed
     assert {family.key for family in plain.alternatives} >= {"v2", "lightning-1", "lightning-8", "lcm"}
     published = "29b4879520056657b897f48821760285b3eef371576e80c86c2ef1fdf95f6c1d"
     for description in (named, plain):
@@ -99,6 +101,19 @@ def test_what_only_the_name_says_is_assumed_until_the_hash_is_known(save):
         assert sure.family.key == "lightning-2" and not sure.assumed
         assert description.with_hash("0" * 64) == description.with_hash(None) == description
     assert describe(save(module_weights("v3"))).with_hash(published).family.key == "v3", "a hash of other shapes"
+
+
+def test_a_dump_that_holds_an_adapter_too_is_a_module(save):
+    adapter = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.processor.to_q_lora."
+    parts = {adapter + "down.weight": torch.zeros(4, 32), adapter + "up.weight": torch.zeros(32, 4)}
+    assert load(save({**module_weights("v3"), **parts}))[0].family.key == "v3"
+
+
+def test_a_config_counts_for_weights_of_diffusers_alone(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"_class_name": "MotionAdapter", "motion_max_seq_length": 32}))
+    for name in ("AnimateLCM_sd15_t2v.safetensors", "diffusion_pytorch_model.safetensors"):
+        save_file(module_weights("lcm"), tmp_path / name)
+        assert (describe(tmp_path / name).family.key, describe(tmp_path / name).length) == ("lcm", 64)
 
 
 def test_a_key_that_no_module_has_is_named(save):

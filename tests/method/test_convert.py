@@ -52,6 +52,13 @@ def test_a_training_dump_becomes_a_plain_module(tmp_path):
     assert equal(load_file(convert(tmp_path / "dump.ckpt", tmp_path / "out.safetensors", "original")), weights)
 
 
+def test_the_first_convolution_of_pia_is_found_under_other_names(tmp_path):
+    weights = module_weights("pia")
+    save_file({f"unet.{key}": value for key, value in in_diffusers_layout(weights).items()}, tmp_path / "pia.safetensors")
+    assert equal(load_file(convert(tmp_path / "pia.safetensors", tmp_path / "out.safetensors", "original")), weights)
+    assert not (tmp_path / "config.json").exists()
+
+
 @pytest.mark.parametrize("family", ["v1", "v2", "v3", "long-64", "pia"])
 def test_the_folder_describes_itself_to_diffusers(original, tmp_path, family):
     weights, path = original(family)
@@ -98,6 +105,7 @@ def test_on_the_command_line(original, tmp_path, capsys):
     _, path = original("v3")
     assert main(["convert", str(path), str(tmp_path / "single.safetensors"), "--to", "diffusers"]) == 0
     assert "single.safetensors" in capsys.readouterr().out
+    assert not (tmp_path / "config.json").exists()
     with safe_open(tmp_path / "single.safetensors", "pt") as file:
         assert "down_blocks.0.motion_modules.0.transformer_blocks.0.pos_embed.pe" in file.keys()  # noqa: SIM118
     assert main(["convert", str(path), str(tmp_path / "out.ckpt"), "--to", "original"]) == 1

@@ -8,7 +8,8 @@ from torch import nn
 
 from motion_module.checkpoint import describe, load
 from motion_module.files import CheckpointError
-from motion_module.lora import added_to_unet, load_lora, merged
+from motion_module.lora import load_lora
+from motion_module.temporary import added_to_unet, merged
 
 RANK = 4
 TOWER = "down_blocks.1.motion_modules.0.temporal_transformer.transformer_blocks.0."
@@ -158,10 +159,19 @@ def test_a_module_in_half_precision_is_merged_in_full_and_is_back_afterwards(mod
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
 
 
-def test_what_moved_meanwhile_comes_back_to_where_the_module_is(module, tmp_path):
+def test_what_moved_meanwhile_leaves_the_modules_own_tensors_alone(module, tmp_path):
+    before = dict(module.named_parameters())
     with merged(module, [(load_lora(save_form(tmp_path, "official")), 1.0)]):
-        module.to("meta")
-    assert {tensor.device.type for tensor in module.state_dict().values()} == {"meta"}
+        module.double()
+    assert all(parameter is before[name] for name, parameter in module.named_parameters())
+
+
+def test_what_is_left_out_is_said_and_dora_is_refused(tmp_path):
+    resnet = {"unet.down_blocks.0.resnets.0.conv1.lora_A.weight": torch.zeros(4, 32, 3, 3)}
+    kohya = {"lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight": torch.zeros(4, 32)}
+    assert load_lora(save_form(tmp_path, "PEFT", {**resnet, **kohya})).left_out == tuple(resnet)
+    with pytest.raises(CheckpointError, match="dora_scale"):
+        load_lora(save_form(tmp_path, "kohya", {"lora_unet_" + UNDERSCORES[QUERY] + ".dora_scale": torch.zeros(64)}))
 
 
 def test_the_middle_block_is_left_out_where_the_module_has_none(tmp_path):

@@ -9,8 +9,9 @@ from safetensors.torch import save_file
 from motion_module.checkpoint import load
 from motion_module.controls import Controls, ControlsError, Rule, Strength, parse_rules
 from motion_module.frames import row_layout
-from motion_module.motion import Motion, Second, changed_table, positions
+from motion_module.motion import Motion, Second
 from motion_module.picture import Picture, likeness
+from motion_module.temporary import changed_table, positions
 
 FRAMES, PLACE = 4, "down_1_0"
 LAYOUT = row_layout(2 * FRAMES, FRAMES)

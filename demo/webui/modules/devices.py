@@ -10,7 +10,7 @@ from modules.shared_cmd_options import cmd_opts
 
 cpu = torch.device("cpu")
 device = torch.device("cuda") if torch.cuda.is_available() else cpu
-dtype = torch.float16 if device.type == "cuda" and not cmd_opts.no_half else torch.float32
+dtype = dtype_unet = torch.float16 if device.type == "cuda" and not cmd_opts.no_half else torch.float32
 
 
 def autocast() -> AbstractContextManager[None]:

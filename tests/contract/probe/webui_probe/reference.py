@@ -71,8 +71,9 @@ class Reference:
             self._undo = None
 
     def about_to_sample(self, p: Any) -> None:
-        """Remembers the latents of the picture that img2img starts from."""
-        self._latents = getattr(p, "init_latent", None)
+        """Remembers the latents of the picture that img2img started from last."""
+        if (latents := getattr(p, "init_latent", None)) is not None:
+            self._latents = latents
 
 
 class EffectiveWeights:

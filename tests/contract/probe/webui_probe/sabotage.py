@@ -66,11 +66,11 @@ def ways_to_break() -> dict[str, tuple[Any, str, Callable[[Any], Any]]]:
 
 
 def without_positions(forward: Any) -> Any:
-    def broken(attention: Any, hidden: torch.Tensor) -> torch.Tensor:
+    def broken(attention: Any, *args: Any) -> torch.Tensor:
         positions = attention.positions
         attention.positions = torch.zeros_like(positions)
         try:
-            return forward(attention, hidden)
+            return forward(attention, *args)
         finally:
             attention.positions = positions
 
