@@ -262,6 +262,7 @@ _NAMES = {
     TEMPORALDIFF.key: "temporaldiff",
     STABILIZED.key: "stabilized",
     LCM.key: "lcm",
+    LONG_32.key: "long",
     V2.key: r"v2|v1-5-2|mm-p_0",
     **{family.key: rf"lightning.*{steps}[-_ ]?step" for steps, family in LIGHTNING.items() if steps != 4},
     LIGHTNING[4].key: "lightning",  # also where a name has no number of steps
