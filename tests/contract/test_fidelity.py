@@ -48,7 +48,7 @@ at_length = pytest.mark.webui_only("at full size one comparison is enough outsid
     ],
 )
 def test_frames_are_those_of_the_established_extension(full_size, family, sampler):
-    """Each family and each sampler once; that every family is right is seen in `test_families.py`, with small numbers."""
+    """Each family and each sampler once; that every family is right is seen in `test_weight_files.py`, with small numbers."""
     frames = crop(frames_of(full_size.txt2img(**request_of(family, sampler))))
     assert difference(frames, REFERENCE[f"{family}/{sampler}"]) <= 1
 
