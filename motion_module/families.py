@@ -44,7 +44,7 @@ class Advice:
             ("CFG scale", cfg, self.cfg_between),
         ):
             if not least <= value <= most:
-                found.append(f"the {name} is {value:g}, not {least:g} to {most:g}")
+                found.append(f"the {name} is {value:g}, not {least:g}" + (f" to {most:g}" if most > least else ""))
         return found
 
 
