@@ -219,9 +219,9 @@ MUTATIONS = (
     ),
     Mutation(
         "a motion LoRA stays merged",
-        "motion_module/lora.py",
-        "setattr(owner, name, nn.Parameter(moved, requires_grad=False) if isinstance(own, nn.Parameter) else moved)",
-        "pass",
+        "motion_module/temporary.py",
+        "    finally:\n        setattr(owner, name, own)",
+        "    finally:\n        pass",
         "method/test_lora.py",
     ),
     Mutation(
