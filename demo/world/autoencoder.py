@@ -1,0 +1,114 @@
+"""Trains the world's autoencoder on stills of all its styles.
+
+    .venv/bin/python -m demo.world.autoencoder RUNS
+
+The loss is the mean absolute error of pixels and of their differences to their neighbours, so that edges count, and a little of
+the divergence from a normal distribution, as in LDM (arXiv 2112.10752, section 3.1).
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from demo.world import render
+from demo.world.model import new_model
+from demo.world.scenes import LESSONS, MOTIONS, training_scenes
+
+SEED = 1
+STEPS = 2600
+BATCH = 8
+RATE = 1.5e-3
+DIVERGENCE = 1e-3
+
+
+def stills(draw: np.random.Generator, count: int) -> Tensor:
+    """Random stills `(count, 3, height, width)` of -1 to 1, of every style, a quarter with the watermark of the videos."""
+    every = training_scenes(MOTIONS + LESSONS)
+    pictures = [
+        render.still(
+            every[draw.integers(len(every))],
+            int(draw.integers(2**31)),
+            str(draw.choice(render.STYLES)),
+            watermark=draw.random() < 0.25,
+        )
+        for _ in range(count)
+    ]
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def loss_of(vae: nn.Module, pictures: Tensor, noise: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The loss, and the peak signal to noise ratio in decibels."""
+    mean, log_variance = vae.quant_conv(vae.encoder(pictures)).chunk(2, dim=1)  # type: ignore[operator]
+    log_variance = log_variance.clamp(-30, 20)
+    latents = mean + torch.exp(0.5 * log_variance) * torch.randn(mean.shape, generator=noise)
+    made = vae.decoder(vae.post_quant_conv(latents))  # type: ignore[operator]
+    error = made - pictures
+    edges = error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()
+    divergence = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).mean()
+    quality = -10 * torch.log10(error.detach().clamp(-2, 2).pow(2).mean() / 4)
+    return error.abs().mean() + 0.5 * edges + DIVERGENCE * divergence, quality
+
+
+@torch.no_grad()
+def give_unit_spread(vae: nn.Module, scale: float, draw: np.random.Generator) -> None:
+    """Rescales the latents so that, times the published 0.18215, each channel has mean 0 and standard deviation 1."""
+    latents = vae.quant_conv(vae.encoder(stills(draw, 256)))[:, :4]  # type: ignore[operator]
+    mean, spread = latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3)) * scale
+    inward, outward = vae.quant_conv, vae.post_quant_conv
+    outward.bias += outward.weight[:, :, 0, 0] @ mean  # type: ignore[operator,union-attr,index]
+    outward.weight *= spread[None, :, None, None]  # type: ignore[operator]
+    inward.weight[:4] /= spread[:, None, None, None]  # type: ignore[operator,index]
+    inward.bias[:4] = (inward.bias[:4] - mean) / spread  # type: ignore[operator,index]
+    inward.bias[4:] -= 2 * torch.log(spread)  # type: ignore[operator,index]
+
+
+def train(folder: Path, steps: int = STEPS) -> Path:
+    """Trains and writes `autoencoder.pt`; goes on where it was cut off."""
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(SEED)
+    vae = new_model(folder).autoencoder
+    optimizer = torch.optim.AdamW(vae.parameters(), lr=RATE, weight_decay=1e-4, fused=True)
+    averaged = torch.optim.swa_utils.AveragedModel(vae, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995))
+    state_file, first = folder / "autoencoder-state.pt", 0
+    if state_file.exists():
+        state = torch.load(state_file, weights_only=True)
+        vae.load_state_dict(state["vae"])
+        averaged.load_state_dict(state["averaged"])
+        optimizer.load_state_dict(state["optimizer"])
+        first = state["step"]
+    started = time.monotonic()
+    for step in range(first, steps):
+        draw, noise = np.random.default_rng([SEED, step]), torch.Generator().manual_seed(step)
+        optimizer.param_groups[0]["lr"] = RATE * min(1, step / 50, 1.02 - step / steps)
+        loss, quality = loss_of(vae, stills(draw, BATCH), noise)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        averaged.update_parameters(vae)
+        if step % 50 == 0:
+            seconds = time.monotonic() - started
+            print(f"step {step}: loss {loss:.4f}, {quality:.2f} dB, {seconds:.0f} s", flush=True)
+        if step % 200 == 199 or step == steps - 1:
+            state = {"vae": vae.state_dict(), "averaged": averaged.state_dict(), "optimizer": optimizer.state_dict()}
+            torch.save({**state, "step": step + 1}, state_file)
+    vae = averaged.module.eval()
+    give_unit_spread(vae, vae.scale, np.random.default_rng(SEED))
+    torch.save(vae.state_dict(), folder / "autoencoder.pt")
+    return folder / "autoencoder.pt"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, help="the folder for what trainings leave")
+    print(train(parser.parse_args().runs))
+
+
+if __name__ == "__main__":
+    main()

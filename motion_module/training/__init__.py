@@ -1,0 +1,1 @@
+"""Training: motion modules, motion LoRAs and domain adapters, on an image model that stays as it is."""

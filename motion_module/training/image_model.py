@@ -1,0 +1,221 @@
+"""A Stable Diffusion 1 model to train on: LDM's UNet and autoencoder, and CLIP's text encoder, from a checkpoint.
+
+These are the classes that the WebUI runs. They come with it, in `repositories/stable-diffusion-stability-ai`, or from the
+package `stable-diffusion-sdkit`; the trainer has no other need of the WebUI.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MethodType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+import yaml
+from torch import Tensor, nn
+
+from ..files import CheckpointError, open_weights
+from ..noise import NoiseSchedule
+
+STABLE_DIFFUSION_1: dict[str, Any] = {
+    "linear_start": 0.00085,
+    "linear_end": 0.012,
+    "scale_factor": 0.18215,
+    "unet_config": {
+        "params": {
+            "image_size": 32,
+            "in_channels": 4,
+            "out_channels": 4,
+            "model_channels": 320,
+            "attention_resolutions": [4, 2, 1],
+            "num_res_blocks": 2,
+            "channel_mult": [1, 2, 4, 4],
+            "num_heads": 8,
+            "use_spatial_transformer": True,
+            "transformer_depth": 1,
+            "context_dim": 768,
+            "legacy": False,
+        }
+    },
+    "first_stage_config": {
+        "params": {
+            "embed_dim": 4,
+            "ddconfig": {
+                "double_z": True,
+                "z_channels": 4,
+                "resolution": 256,
+                "in_channels": 3,
+                "out_ch": 3,
+                "ch": 128,
+                "ch_mult": [1, 2, 4, 4],
+                "num_res_blocks": 2,
+                "attn_resolutions": [],
+                "dropout": 0.0,
+            },
+        }
+    },
+    "cond_stage_config": {"params": {"version": "openai/clip-vit-large-patch14"}},
+}
+"""The published description (`v1-inference.yaml`), for checkpoints without a `.yaml` of their own beside them."""
+
+TEXT_TOKENS = 77
+
+
+class MissingPart(RuntimeError):
+    """Something that training needs is not installed. The text is for the user."""
+
+
+class ImageModel(nn.Module):
+    """UNet, autoencoder and text encoder. The names of its weights are those of published checkpoints."""
+
+    def __init__(self, description: Mapping[str, Any]) -> None:
+        """`description`: the `params` of a published description. Raises MissingPart."""
+        super().__init__()
+        first_stage = description["first_stage_config"]["params"]
+        self.model = nn.Module()
+        self.model.diffusion_model = _unet(description["unet_config"]["params"])
+        self.first_stage_model = Autoencoder(first_stage["ddconfig"], first_stage["embed_dim"], description["scale_factor"])
+        self.cond_stage_model = TextEncoder(description.get("cond_stage_config", {}).get("params", {}).get("version", ""))
+        self.schedule = NoiseSchedule("sqrt_betas", description["linear_start"], description["linear_end"])
+
+    @property
+    def unet(self) -> nn.Module:
+        return self.model.diffusion_model  # type: ignore[return-value]
+
+    @property
+    def autoencoder(self) -> Autoencoder:
+        return self.first_stage_model
+
+    @property
+    def text_encoder(self) -> TextEncoder:
+        return self.cond_stage_model
+
+
+class Autoencoder(nn.Module):
+    """LDM's `AutoencoderKL`, without its losses."""
+
+    def __init__(self, shape: Mapping[str, Any], channels: int, scale: float) -> None:
+        super().__init__()
+        _require_ldm()
+        from ldm.modules.diffusionmodules import model as ldm
+
+        with contextlib.redirect_stdout(io.StringIO()):  # LDM's classes tell of their shapes as they are built
+            self.encoder, self.decoder = ldm.Encoder(**shape), ldm.Decoder(**shape)
+        self.quant_conv = nn.Conv2d(2 * shape["z_channels"], 2 * channels, 1)
+        self.post_quant_conv = nn.Conv2d(channels, shape["z_channels"], 1)
+        self.scale = scale
+        for block in self.modules():
+            if type(block).__name__.endswith("AttnBlock"):
+                block.forward = MethodType(_attend_pixels, block)
+
+    def moments(self, pictures: Tensor) -> Tensor:
+        """Pictures `(rows, 3, height, width)` of -1 to 1 to scaled mean and deviation `(rows, 8, height/8, width/8)`."""
+        mean, log_variance = self.quant_conv(self.encoder(pictures)).chunk(2, dim=1)
+        return self.scale * torch.cat([mean, torch.exp(0.5 * log_variance.clamp(-30, 20))], dim=1)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Scaled latents to pictures of -1 to 1."""
+        return self.decoder(self.post_quant_conv(latents / self.scale))
+
+
+class TextEncoder(nn.Module):
+    """CLIP's text encoder, last layer, with its final norm: what Stable Diffusion 1 was trained with."""
+
+    def __init__(self, version: str) -> None:
+        """`version`: a folder, or a name that transformers has in its cache. Raises MissingPart."""
+        super().__init__()
+        from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+        try:
+            self.transformer = CLIPTextModel(CLIPTextConfig.from_pretrained(version, local_files_only=True))
+            self.tokenizer = CLIPTokenizer.from_pretrained(version, local_files_only=True)
+        except OSError as error:
+            raise MissingPart(
+                f"The tokenizer of the text encoder, {version!r}, is not on this machine. Start the WebUI once with this "
+                "checkpoint: it brings it along."
+            ) from error
+
+    def tokens(self, texts: list[str]) -> Tensor:
+        """Texts to `(texts, 77)`; what is longer is cut off."""
+        encoded = self.tokenizer(texts, padding="max_length", truncation=True, max_length=TEXT_TOKENS, return_tensors="pt")
+        return encoded["input_ids"].to(self.device)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.transformer.parameters()).device
+
+    def forward(self, texts: list[str]) -> Tensor:
+        """Texts to `(texts, 77, width)`."""
+        return self.transformer(self.tokens(texts))[0]
+
+
+def load_image_model(path: Path) -> ImageModel:
+    """The model of a checkpoint file, frozen. Raises CheckpointError or MissingPart."""
+    beside = path.with_suffix(".yaml")
+    description = yaml.safe_load(beside.read_text())["model"]["params"] if beside.is_file() else STABLE_DIFFUSION_1
+    file = open_weights(path)
+    model = ImageModel(description)
+    own = model.state_dict()
+    missing = [key for key in own if key not in file.entries and not key.endswith("position_ids")]
+    misshapen = [key for key in own if key in file.entries and file.entries[key].shape != own[key].shape]
+    if missing or misshapen:
+        raise CheckpointError(
+            f"{path.name} is not a whole Stable Diffusion 1 checkpoint: {len(missing)} weights are missing and "
+            f"{len(misshapen)} have another shape, such as {(missing + misshapen)[0]}."
+        )
+    with torch.no_grad():
+        for key, tensor in own.items():
+            if key in file.entries:
+                tensor.copy_(file.read(key))
+    return model.eval().requires_grad_(False)
+
+
+def _unet(shape: Mapping[str, Any]) -> nn.Module:
+    _require_ldm()
+    from ldm.modules.diffusionmodules.openaimodel import UNetModel
+
+    unet: nn.Module = UNetModel(**{**shape, "use_checkpoint": False})
+    for block in unet.modules():
+        if type(block).__name__.endswith("CrossAttention"):
+            block.forward = MethodType(_attend, block)
+    return unet
+
+
+def _require_ldm() -> None:
+    """Raises MissingPart where LDM's classes are not installed."""
+    if importlib.util.find_spec("ldm") is None:
+        raise MissingPart(
+            "The classes of the image model (package ldm) are not installed. Put the WebUI's folder "
+            "repositories/stable-diffusion-stability-ai into PYTHONPATH, or use the Python of `python -m demo`."
+        )
+
+
+def _attend(block: Any, x: Tensor, context: Tensor | None = None, mask: Any = None) -> Tensor:
+    """LDM's cross attention with torch's fused kernel: the same numbers with less memory."""
+    context = x if context is None else context
+
+    def heads(y: Tensor) -> Tensor:
+        return y.unflatten(-1, (block.heads, -1)).transpose(1, 2)
+
+    mixed = F.scaled_dot_product_attention(heads(block.to_q(x)), heads(block.to_k(context)), heads(block.to_v(context)))
+    return block.to_out(mixed.transpose(1, 2).flatten(2))
+
+
+def _attend_pixels(block: Any, x: Tensor) -> Tensor:
+    """The autoencoder's attention, likewise."""
+    normed = block.norm(x)
+    query, key, value = (layer(normed).flatten(2).transpose(1, 2) for layer in (block.q, block.k, block.v))
+    mixed = F.scaled_dot_product_attention(query, key, value)
+    return x + block.proj_out(mixed.transpose(1, 2).reshape(x.shape))
+
+
+def named_weights(model: ImageModel) -> Iterator[tuple[str, Tensor]]:
+    """What a checkpoint file holds, by its published names."""
+    for key, tensor in model.state_dict().items():
+        if not key.endswith("position_ids"):
+            yield key, tensor
