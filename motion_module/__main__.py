@@ -1,4 +1,4 @@
-"""`python -m motion_module inspect|convert …`: says what weight files are, and writes them in another layout."""
+"""`python -m motion_module inspect|convert|train …`: says what weight files are, writes them anew, and trains new ones."""
 
 from __future__ import annotations
 
@@ -24,8 +24,19 @@ def main(arguments: list[str] | None = None) -> int:
     conversion.add_argument("source", type=Path, metavar="IN", help="a weight file, or a folder of diffusers")
     conversion.add_argument("target", type=Path, metavar="OUT", help="a .safetensors file, or a folder for diffusers")
     conversion.add_argument("--to", choices=("original", "diffusers"), required=True)
+    training = commands.add_parser("train", help="train a motion module, a motion LoRA or a domain adapter")
+    training.add_argument("config", type=Path, metavar="CONFIG", help="a YAML file; docs/training.md says what is in it")
     options = parser.parse_args(arguments)
-    return _convert(options) if options.command == "convert" else _inspect(options)
+    return {"inspect": _inspect, "convert": _convert, "train": _train}[options.command](options)
+
+
+def _train(options: argparse.Namespace) -> int:
+    try:
+        from .training import command
+    except ImportError as error:
+        print(f"Training needs the package {error.name}: `pip install {error.name}`.", file=sys.stderr)
+        return 1
+    return command.train(options.config)
 
 
 def _convert(options: argparse.Namespace) -> int:

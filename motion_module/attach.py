@@ -72,15 +72,22 @@ def _last_before_resampling(block: nn.Sequential) -> nn.Module:
 
 def require_fit(unet: nn.Module, channels: dict[str, int]) -> None:
     """Raises UnsuitableUNet unless motion layers of these widths, by place, can follow the blocks of `unet`."""
-    blocks = blocks_by_place(unet)
+    found = widths_by_place(unet)
     for place, width in channels.items():
-        block = blocks[place]
-        found = block.in_channels if hasattr(block, "transformer_blocks") else block.out_channels
-        if found != width:
+        if found[place] != width:
             raise UnsuitableUNet(
                 f"The motion module is made for another model: at {place} it is {width} channels wide, "
-                f"the checkpoint {found}. Choose a motion module and a checkpoint of the same kind."
+                f"the checkpoint {found[place]}. Choose a motion module and a checkpoint of the same kind."
             )
+
+
+def widths_by_place(unet: nn.Module) -> dict[str, int]:
+    """How many channels the UNet has at each place."""
+    blocks: dict[str, Any] = blocks_by_place(unet)
+    return {
+        place: block.in_channels if hasattr(block, "transformer_blocks") else block.out_channels
+        for place, block in blocks.items()
+    }
 
 
 def _follow(block: nn.Module, place: str, motion: Motion, layout_of: LayoutOf) -> Callable[[], None]:

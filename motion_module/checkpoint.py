@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,34 @@ def _to_our_layout(tensors: dict[str, Tensor], length: int) -> dict[str, Tensor]
             ours[f"attentions.{block}.to_out.{kind}"] = tensors[f"{attention}to_out.0.{kind}"]
             ours[f"attention_norms.{block}.{kind}"] = tensors[f"{BLOCK}norms.{block}.{kind}"]
     return ours
+
+
+def published(module: MotionModule, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`weights`, named as those of `module` are, under the authors' keys; undoes what `load` does to names."""
+    tensors: dict[str, Tensor] = {}
+    for place in module.layers:
+        prefix = f"layers.{place}."
+        own = {name[len(prefix) :]: tensor for name, tensor in weights.items() if name.startswith(prefix)}
+        tensors.update({key_of(place, name, "original"): tensor for name, tensor in _to_authors_layout(own).items()})
+    return tensors
+
+
+def _to_authors_layout(ours: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Undoes `_to_our_layout`."""
+    theirs = {name: ours[name] for part in ("norm", "proj_in", "proj_out") for name in (part + ".weight", part + ".bias")}
+    for kind in ("weight", "bias"):
+        theirs[f"{BLOCK}ff_norm.{kind}"] = ours[f"feed_forward_norm.{kind}"]
+        theirs[f"{BLOCK}ff.net.0.proj.{kind}"] = ours[f"feed_forward.widen.{kind}"]
+        theirs[f"{BLOCK}ff.net.2.{kind}"] = ours[f"feed_forward.narrow.{kind}"]
+    for block, table in enumerate(TABLES):
+        attention = f"{BLOCK}attention_blocks.{block}."
+        theirs[table] = ours[f"attentions.{block}.positions"][None]
+        for name, matrix in zip(("to_q", "to_k", "to_v"), ours[f"attentions.{block}.to_qkv.weight"].chunk(3)):
+            theirs[f"{attention}{name}.weight"] = matrix
+        for kind in ("weight", "bias"):
+            theirs[f"{attention}to_out.0.{kind}"] = ours[f"attentions.{block}.to_out.{kind}"]
+            theirs[f"{BLOCK}norms.{block}.{kind}"] = ours[f"attention_norms.{block}.{kind}"]
+    return theirs
 
 
 # --- what a file is ---

@@ -17,6 +17,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from . import layouts
 from .files import CheckpointError, Entry, WeightFile, open_weights
 from .layouts import BLOCK, place_of
 
@@ -158,3 +159,11 @@ def _scale_in_header(file: WeightFile) -> float:
     facts = file.header_json("lora_adapter_metadata")
     alpha, rank = (facts.get(f"unet.{name}") for name in ("lora_alpha", "r"))
     return alpha / rank if alpha and rank else 1.0
+
+
+def key_of(target: Target, part: Literal["down", "up"]) -> str:
+    """The key, as the authors name it, of one matrix of a LoRA."""
+    *attention, matrix = target.name.removesuffix(".0").split(".")
+    name = ".".join([*attention, "processor", f"{matrix}_lora", part, "weight"])
+    key = layouts.key_of(target.place, name, "original")
+    return key if target.kind == "motion" else key.replace("motion_modules", "attentions").replace("temporal_transformer.", "")

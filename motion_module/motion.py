@@ -48,7 +48,7 @@ class Motion:
     @property
     def channels(self) -> dict[str, int]:
         """The width at each place where something acts."""
-        return {place: layer.norm.num_channels for module in self.modules for place, layer in module.layers.items()}  # type: ignore[union-attr,misc]
+        return {place: width for module in self.modules for place, width in module.channels.items()}
 
     @property
     def active(self) -> bool:

@@ -136,3 +136,8 @@ class MotionModule(nn.Module):
         kernel = torch.zeros(channels["down_0_0"], 5, 3, 3) if takes_picture else None
         self.register_buffer("picture_kernel", kernel)
         self.layers = nn.ModuleDict({place: TemporalTransformer(width, length) for place, width in channels.items()})
+
+    @property
+    def channels(self) -> dict[str, int]:
+        """The width at each place."""
+        return {place: layer.norm.num_channels for place, layer in self.layers.items()}  # type: ignore[union-attr,misc]

@@ -43,7 +43,7 @@ def merged(module: MotionModule, loras: Iterable[tuple[Lora, float]]) -> Iterato
     """
     changes: dict[nn.Linear, list[tuple[slice, Tensor]]] = defaultdict(list)
     for lora, strength in loras:
-        for linear, rows, part in _motion_parts(module, lora):
+        for linear, rows, part in motion_parts(module, lora):
             if strength:
                 changes[linear].append((rows, strength * part.change()))
     with ExitStack() as undo:
@@ -60,10 +60,11 @@ def require_motion_fit(module: MotionModule, lora: Lora) -> None:
 
     Parts for a middle block that the module has not are left out, as the authors do.
     """
-    _motion_parts(module, lora)
+    motion_parts(module, lora)
 
 
-def _motion_parts(module: MotionModule, lora: Lora) -> list[tuple[nn.Linear, slice, LowRank]]:
+def motion_parts(module: MotionModule, lora: Lora) -> list[tuple[nn.Linear, slice, LowRank]]:
+    """What a LoRA changes in a motion module: layers, which rows of their matrices, and the change. Raises CheckpointError."""
     parts = []
     for target, part in lora.parts.items():
         if target.kind == "motion" and not (target.place == "mid_0" and "mid_0" not in module.layers):
@@ -121,7 +122,7 @@ def added_to_unet(transformers: dict[str, nn.Module], loras: Iterable[tuple[Lora
     hooks = [
         (layer, _adding(part, strength))
         for lora, strength in loras
-        for layer, part in _image_parts(transformers, lora)
+        for layer, part in image_parts(transformers, lora)
         if strength
     ]
     with ExitStack() as undo:
@@ -132,10 +133,11 @@ def added_to_unet(transformers: dict[str, nn.Module], loras: Iterable[tuple[Lora
 
 def require_image_fit(transformers: dict[str, nn.Module], lora: Lora) -> None:
     """Raises CheckpointError where the image parts of a LoRA are made for another checkpoint."""
-    _image_parts(transformers, lora)
+    image_parts(transformers, lora)
 
 
-def _image_parts(transformers: dict[str, nn.Module], lora: Lora) -> list[tuple[nn.Module, LowRank]]:
+def image_parts(transformers: dict[str, nn.Module], lora: Lora) -> list[tuple[nn.Module, LowRank]]:
+    """What a LoRA changes in the image UNet: layers, and the change. Raises CheckpointError."""
     parts = []
     for target, part in lora.parts.items():
         if target.kind == "image":

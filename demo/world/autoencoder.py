@@ -21,10 +21,11 @@ from demo.world.model import new_model
 from demo.world.scenes import LESSONS, MOTIONS, training_scenes
 
 SEED = 1
-STEPS = 2600
-BATCH = 8
-RATE = 1.5e-3
-DIVERGENCE = 1e-3
+STEPS = 1100
+CROPS, CROP, PICTURES = 32, 64, 8
+"""First many crops, for their many colours; in the last quarter whole pictures, which are what it will see."""
+RATE = 1e-3
+DIVERGENCE = 3e-4
 
 
 def stills(draw: np.random.Generator, count: int) -> Tensor:
@@ -40,6 +41,15 @@ def stills(draw: np.random.Generator, count: int) -> Tensor:
         for _ in range(count)
     ]
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def batch(step: int, steps: int) -> Tensor:
+    """What is learned from in a step."""
+    draw = np.random.default_rng([SEED, step])
+    if step >= 0.75 * steps:
+        return stills(draw, PICTURES)
+    corners = draw.integers((render.SIDE - CROP) // 4, 3 * (render.SIDE - CROP) // 4, (CROPS, 2))
+    return torch.stack([still[:, y : y + CROP, x : x + CROP] for still, (y, x) in zip(stills(draw, CROPS), corners)])
 
 
 def loss_of(vae: nn.Module, pictures: Tensor, noise: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -73,6 +83,7 @@ def train(folder: Path, steps: int = STEPS) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(SEED)
     vae = new_model(folder).autoencoder
+    vae.quant_conv.bias.data[4:] -= 4  # little noise at first: there is nothing yet to hide in it
     optimizer = torch.optim.AdamW(vae.parameters(), lr=RATE, weight_decay=1e-4, fused=True)
     averaged = torch.optim.swa_utils.AveragedModel(vae, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995))
     state_file, first = folder / "autoencoder-state.pt", 0
@@ -84,9 +95,9 @@ def train(folder: Path, steps: int = STEPS) -> Path:
         first = state["step"]
     started = time.monotonic()
     for step in range(first, steps):
-        draw, noise = np.random.default_rng([SEED, step]), torch.Generator().manual_seed(step)
-        optimizer.param_groups[0]["lr"] = RATE * min(1, step / 50, 1.02 - step / steps)
-        loss, quality = loss_of(vae, stills(draw, BATCH), noise)
+        noise = torch.Generator().manual_seed(step)
+        optimizer.param_groups[0]["lr"] = RATE * min(1, step / 30, 2 - 1.96 * step / steps)
+        loss, quality = loss_of(vae, batch(step, steps), noise)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
         optimizer.step()

@@ -1,0 +1,121 @@
+"""What a training tells while it runs: a progress bar, curves for TensorBoard, and files that a page can read."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from tqdm import tqdm
+
+from .cache import replacing
+from .config import Config
+from .data import Report
+
+T = TypeVar("T")
+LOSSES, STATUS, CLIPS = "losses.jsonl", "status.json", "validation"
+BAR = "{desc}: {percentage:3.0f}% {bar} {n_fmt}/{total_fmt}, {elapsed}, {remaining} left{postfix}"
+SMOOTHING = 0.98
+"""How much of the loss that is shown is kept from one step to the next; single ones tell little."""
+FRAME_MILLISECONDS = 125
+
+
+class Log:
+    """The log in the folder of a training. In processes other than the main one it is silent."""
+
+    def __init__(self, folder: Path, *, main: bool) -> None:
+        self._folder = folder
+        self._main = main
+        self._shown: float | None = None
+        if main:
+            folder.mkdir(parents=True, exist_ok=True)
+        self._board = _board(folder) if main else None
+
+    def say(self, text: str) -> None:
+        if self._main:
+            tqdm.write(text)
+
+    def watched(self, things: Iterable[T], what: str) -> Iterable[T]:
+        """Passes things on, and shows how many are done."""
+        self.status(what)
+        return tqdm(things, desc=what, bar_format=BAR, disable=not self._main)
+
+    def report(self, report: Report, config: Config) -> None:
+        for line in report.lines(config):
+            self.say(line)
+        if self._main:
+            everything = "\n".join(report.lines(config, most=10**9)) + "\n"
+            (self._folder / "data.txt").write_text(everything, encoding="utf-8")
+
+    def status(self, doing: str, **facts: Any) -> None:
+        """What a page shows: what is being done, and how far it is."""
+        if self._main:
+            with replacing(self._folder / STATUS) as part:
+                part.write_text(json.dumps({"doing": doing, "at": time.time(), **facts}), encoding="utf-8")
+
+    def begin(self, step: int, steps: int) -> None:
+        """From `step` on; what an earlier run noted after it is forgotten."""
+        if not self._main:
+            return
+        self.status("Training", step=step, steps=steps)
+        losses = self._folder / LOSSES
+        kept = [line for line in _lines(losses) if json.loads(line)["step"] <= step]
+        losses.write_text("".join(kept), encoding="utf-8")
+        self._losses = losses.open("a", encoding="utf-8")
+        self._bar = tqdm(total=steps, initial=step, desc="Training", bar_format=BAR)
+
+    def step(self, step: int, loss: float, rate: float) -> None:
+        if not self._main:
+            return
+        self._shown = loss if self._shown is None else SMOOTHING * self._shown + (1 - SMOOTHING) * loss
+        self._losses.write(json.dumps({"step": step, "loss": loss, "rate": rate}) + "\n")
+        self._losses.flush()
+        self._bar.set_postfix_str(f"loss {self._shown:.4f}", refresh=False)
+        self._bar.update()
+        facts = self._bar.format_dict
+        left = (facts["total"] - facts["n"]) / facts["rate"] if facts["rate"] else None
+        self.status("Training", step=step, steps=facts["total"], loss=self._shown, seconds_left=left)
+        if self._board:
+            self._board.add_scalar("loss", loss, step)
+            self._board.add_scalar("learning rate", rate, step)
+
+    def clips(self, step: int, clips: list[tuple[str, NDArray[np.uint8]]]) -> None:
+        """Clips `(frames, height, width, 3)` with their prompts: as GIFs, and in TensorBoard as a row of frames."""
+        folder = self._folder / CLIPS
+        folder.mkdir(exist_ok=True)
+        for index, (prompt, clip) in enumerate(clips):
+            first, *others = (Image.fromarray(frame) for frame in clip)
+            file = folder / f"step-{step:06d}-{index + 1}.gif"
+            first.save(file, save_all=True, append_images=others, duration=FRAME_MILLISECONDS, loop=0)
+            if self._board:
+                self._board.add_image(prompt, np.concatenate(list(clip), axis=1), step, dataformats="HWC")
+
+    def end(self, step: int, config: Config) -> None:
+        if not self._main:
+            return
+        self._bar.close()
+        self._losses.close()
+        if self._board:
+            self._board.close()
+        done = step >= config.steps
+        self.status("Done" if done else "Stopped", step=step, steps=config.steps)
+        self.say(f"{'Done' if done else f'Stopped at step {step}; start it again to go on'}: {config.output}")
+
+
+def _lines(file: Path) -> list[str]:
+    return file.read_text(encoding="utf-8").splitlines(keepends=True) if file.exists() else []
+
+
+def _board(folder: Path) -> Any:
+    """A writer of TensorBoard's, or None where it is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        tqdm.write("TensorBoard is not installed, so there will be no curves for it: `pip install tensorboard`.")
+        return None
+    return SummaryWriter(str(folder / "tensorboard"))

@@ -1,0 +1,282 @@
+"""The training loop (arXiv 2307.04725, section 4.2; reference: `train.py` of guoyww/AnimateDiff).
+
+Everything that is drawn — the order of clips, noise, timesteps, captions left out — depends only on the seed and on how many
+batches there were, not on how many devices there are or where a training was cut off.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.checkpoint import checkpoint
+
+from .cache import Embeddings, Example, fingerprint, learned_examples
+from .config import Config
+from .image_model import ImageModel, load_image_model
+from .log import Log
+from .order import Order
+from .state import Identity, load_state, save_state, write
+from .subjects import SUBJECTS, Animated
+from .validation import validation_clips
+
+MOST_GRADIENT = 1.0
+"""The norm that gradients are clipped to."""
+HEADER = "animatediff_training"
+"""Under this name the header of a trained file says how it came to be."""
+STOP = "stop"
+"""A file of this name in the folder of a training asks it to save and end."""
+
+
+class Diverged(RuntimeError):
+    """The loss is not a number any more. The text is for the user."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one pass learns from. `latents`, `noise`: `(clips, frames, 4, height, width)`; `times`: `(clips,)`."""
+
+    latents: Tensor
+    noise: Tensor
+    times: Tensor
+    context: Tensor
+
+
+class Training:
+    """One training, from its configuration to its file."""
+
+    def __init__(self, config: Config, subject: Callable[[nn.Module, Config], Animated] | None = None) -> None:
+        """Loads and caches what is needed, and goes on from the state in `config.folder` where there is one.
+
+        `subject`: what is trained in place of the one that the configuration names. Raises ConfigError, DataError, MissingPart,
+        CheckpointError or UnsuitableUNet, each with a text for the user.
+        """
+        self.config = config
+        self.accelerator = Accelerator(
+            gradient_accumulation_steps=config.accumulate,
+            mixed_precision=config.precision,
+            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+        )
+        self.log = Log(config.folder, main=self.accelerator.is_main_process)
+        device = self.accelerator.device
+        self.model = load_image_model(config.base).to(device)
+        self.identity = Identity.of(config, fingerprint(self.model.unet))
+        self.examples = self._cached_examples()
+        torch.manual_seed(config.seed)
+        self.animated = (subject or SUBJECTS[config.train])(self.model.unet, config).to(device)
+        _compute_in(config, self.model)
+        learning = [weight for weight in self.animated.learning.parameters() if weight.requires_grad]
+        optimizer = torch.optim.AdamW(learning, lr=config.learning_rate, weight_decay=config.weight_decay)
+        self.averaged = AveragedModel(self.animated.learning, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
+        self.predict, self.optimizer = self.accelerator.prepare(self.animated, optimizer)
+        self.alphas = config.noise_schedule.alphas_cumprod().to(device)
+        self.order = Order(self.examples, config.batch * self.accelerator.num_processes, config.seed)
+        self.step = load_state(
+            config.folder, self.identity, self.animated.learning, self.averaged.module, optimizer, self.accelerator.scaler
+        )
+
+    def _cached_examples(self) -> list[Example]:
+        """What there is to learn. One process encodes; the others wait for it, and find all of it there."""
+        config = self.config
+        with self.accelerator.main_process_first():
+            examples, report = learned_examples(config, self.model, partial(self.log.watched, what="Encoding videos"))
+            self.embeddings = Embeddings(config.folder / "cache", self.model)
+            self.embeddings.add(["", *config.validation.prompts, *(example.caption for example in examples)])
+        self.log.report(report, config)
+        self.model.text_encoder.to("cpu")
+        return examples
+
+    # --- one step ---
+
+    def batch(self, index: int) -> Batch:
+        """The part of batch `index`, counted from the start of the training, that this process learns from."""
+        config, count = self.config, self.config.batch
+        chosen = [self.examples[place] for place in self.order.at(index)]
+        draw = torch.Generator().manual_seed(_seed(config.seed, index))
+        height, width = (side // 8 for side in chosen[0].size)
+        shape = (len(chosen), config.frames, 4, height, width)
+        jitter, noise = torch.randn(shape, generator=draw), torch.randn(shape, generator=draw)
+        times = torch.randint(0, config.noise_schedule.steps, shape[:1], generator=draw)
+        without = torch.rand(shape[:1], generator=draw) < config.caption_dropout
+        mine = slice(self.accelerator.process_index * count, (self.accelerator.process_index + 1) * count)
+        mean, deviation = torch.stack([example.moments() for example in chosen[mine]]).chunk(2, dim=2)
+        captions = ["" if left_out else example.caption for example, left_out in zip(chosen[mine], without[mine])]
+        parts = (mean + deviation * jitter[mine], noise[mine], times[mine], self.embeddings.of(captions))
+        return Batch(*(part.to(self.accelerator.device) for part in parts))
+
+    def loss(self, batch: Batch) -> Tensor:
+        """The mean squared error of the noise: equation 4 of the paper."""
+        left = self.alphas[batch.times].view(-1, 1, 1, 1, 1)
+        noised = left**0.5 * batch.latents + (1 - left) ** 0.5 * batch.noise
+        with self.accelerator.autocast():
+            found = self.predict(noised, batch.times, batch.context)
+        return (found.float() - batch.noise).square().mean()
+
+    def gradients(self) -> float:
+        """Adds up the gradients of the next step, and returns its loss, over all processes. Raises Diverged."""
+        losses = []
+        for part in range(self.config.accumulate):
+            with self.accelerator.accumulate(self.predict):
+                loss = self.loss(self.batch(self.step * self.config.accumulate + part))
+                self.accelerator.backward(loss)
+            losses.append(loss.detach())
+        mean = self.accelerator.reduce(torch.stack(losses).mean(), "mean").item()
+        if not math.isfinite(mean):
+            raise self._diverged("loss")
+        return mean
+
+    def _diverged(self, what: str) -> Diverged:
+        return Diverged(
+            f"The {what} is not a number at step {self.step + 1}, so training stopped. The last saved state is kept. "
+            "Try a lower learning_rate, or another precision."
+        )
+
+    def advance(self) -> float:
+        """One step; returns its loss."""
+        loss = self.gradients()
+        config = self.config
+        self.optimizer.param_groups[0]["lr"] = config.learning_rate * min(1.0, (self.step + 1) / max(1, config.warm_up))
+        norm = self.accelerator.clip_grad_norm_(self.animated.learning.parameters(), MOST_GRADIENT)
+        if self.accelerator.scaler is None and not math.isfinite(norm):  # a scaler leaves such steps out
+            raise self._diverged("gradient")
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.averaged.update_parameters(self.animated.learning)
+        self.step += 1
+        return loss
+
+    # --- all steps ---
+
+    def run(self) -> bool:
+        """Trains to the last step, and writes the file; False if it was asked to stop before. What is there is saved then too.
+
+        Raises Diverged or NotSaved.
+        """
+        config, asked = self.config, False
+        stop_file = config.folder / STOP
+        with (
+            self.animated.attached(),
+            _checkpointing(self.animated, config.gradient_checkpointing),
+            _interrupts() as interrupted,
+        ):
+            self.log.begin(self.step, config.steps)
+            while self.step < config.steps and not asked:
+                loss = self.advance()
+                self.log.step(self.step, loss, self.optimizer.param_groups[0]["lr"])
+                asked = self._any(bool(interrupted) or stop_file.exists())
+                if self.step % config.save_every == 0 or self.step == config.steps or asked:
+                    self.save()
+                if config.validation.prompts and (self.step % config.validation.every == 0 or self.step == config.steps):
+                    self.validate()
+        if self.accelerator.is_main_process:
+            stop_file.unlink(missing_ok=True)
+        self.log.end(self.step, config)
+        return self.step >= config.steps
+
+    def _any(self, here: bool) -> bool:
+        """Whether something is so in any process."""
+        flag = torch.tensor(float(here), device=self.accelerator.device)
+        return self.accelerator.reduce(flag, "sum").item() > 0
+
+    def save(self) -> None:
+        """Writes the state, and the file as it would be if the training ended here. Raises NotSaved."""
+        if not self.accelerator.is_main_process:
+            return
+        learning, averaged = self.animated.learning, self.averaged.module
+        save_state(self.config.folder, self.step, self.identity, learning, averaged, self.optimizer, self.accelerator.scaler)
+        tensors = {key: tensor.half() for key, tensor in self.animated.published(averaged.state_dict()).items()}
+        write(self.config.output, tensors, header(self.config, self.identity, self.step))
+
+    def validate(self) -> None:
+        """Makes clips with the mean of the weights, and logs them."""
+        if self.accelerator.is_main_process:
+            with _lent(self.animated.learning, self.averaged.module), self.accelerator.autocast():
+                clips = validation_clips(self.model.unet, self.model, self.embeddings, self.config)
+            self.log.clips(self.step, clips)
+        self.accelerator.wait_for_everyone()
+
+
+def header(config: Config, identity: Identity, step: int) -> dict[str, str]:
+    """What the header of a trained file says of it."""
+    facts = {
+        "trained": config.train,
+        "base": {"name": config.base.name, "unet_sha256": identity.base},
+        "data": config.data.name,
+        "steps": step,
+        "frames": config.frames,
+        "stride": config.stride,
+        "size": config.size,
+        "noise_schedule": asdict(config.noise_schedule),
+        "motion_module": config.motion_module.name if config.motion_module else None,
+        "domain_adapter": config.domain_adapter.name if config.domain_adapter else None,
+        "licence": config.licence,
+    }
+    return {HEADER: json.dumps(facts), "format": "pt"}
+
+
+def _seed(seed: int, index: int) -> int:
+    """Another seed for each batch."""
+    return int(np.random.default_rng([seed, index]).integers(2**62))
+
+
+def _compute_in(config: Config, model: ImageModel) -> None:
+    """Halves the memory of the image UNet where it computes in half precision anyway. Its norms stay as they are."""
+    if config.precision != "no":
+        for layer in model.unet.modules():
+            if isinstance(layer, nn.Linear | nn.Conv2d):
+                layer.to(torch.float16 if config.precision == "fp16" else torch.bfloat16)
+
+
+@contextmanager
+def _checkpointing(animated: Animated, wanted: bool) -> Iterator[None]:
+    """While open, the blocks of the UNet keep no activations, and compute them again in the backward pass."""
+    unet: Any = animated.unet
+    blocks = [*unet.input_blocks, unet.middle_block, *unet.output_blocks] if wanted else []
+    for block in blocks:
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+    try:
+        yield
+    finally:
+        for block in blocks:
+            del block.forward
+
+
+@contextmanager
+def _lent(module: nn.Module, other: nn.Module) -> Iterator[None]:
+    """While open, `module` has the weights of `other`."""
+    own = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    module.load_state_dict(other.state_dict())
+    try:
+        yield
+    finally:
+        module.load_state_dict(own)
+
+
+@contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """While open, a first Ctrl-C is noted in the list, so that a step can be finished and saved; a second one ends at once."""
+    noted: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        if noted:
+            raise KeyboardInterrupt
+        noted.append(number)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,106 @@
+"""LoRAs in training: of motion layers (motion LoRA) and of the image UNet's attention (domain adapter).
+
+Trained are, as the authors do (arXiv 2307.04725, sections 4.1 and 4.3), the matrices for query, key, value and output of every
+attention: of the two in each motion layer, or of the self- and cross-attention in each of the UNet's transformers.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..layouts import BLOCK
+from ..lora import Lora, LowRank, Target, key_of
+from ..network import MotionModule
+from ..temporary import image_parts, motion_parts
+
+MATRICES = ("to_q", "to_k", "to_v", "to_out.0")
+
+
+Matrix = tuple[Target, tuple[int, int]]
+"""What a LoRA changes, and the shape of it: outputs, inputs."""
+
+
+def motion_matrices(module: MotionModule) -> list[Matrix]:
+    """What a motion LoRA for `module` changes."""
+    return [
+        (Target("motion", place, f"{BLOCK}attention_blocks.{index}.{matrix}"), (width, width))
+        for place, width in module.channels.items()
+        for index in (0, 1)
+        for matrix in MATRICES
+    ]
+
+
+def image_matrices(transformers: Mapping[str, nn.Module]) -> list[Matrix]:
+    """What a domain adapter changes in a UNet, whose blocks are `transformers` by place."""
+    return [
+        (Target("image", place, name), block.get_parameter(f"{name}.weight").shape)  # type: ignore[misc]
+        for place, block in transformers.items()
+        if hasattr(block, "transformer_blocks")
+        for attention in ("attn1", "attn2")
+        for name in (f"{BLOCK}{attention}.{matrix}" for matrix in MATRICES)
+    ]
+
+
+class LowRankLayers(nn.Module):
+    """The matrices of a LoRA that learns. New ones change nothing: `up` is zero."""
+
+    def __init__(self, matrices: list[Matrix], rank: int) -> None:
+        super().__init__()
+        self.targets = [target for target, _ in matrices]
+        self.down = nn.ParameterList(nn.Parameter(torch.randn(rank, inputs) / rank) for _, (_, inputs) in matrices)
+        self.up = nn.ParameterList(nn.Parameter(torch.zeros(outputs, rank)) for _, (outputs, _) in matrices)
+
+    def published(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """`weights`, named as those of this module are, under the authors' keys."""
+        return {
+            key_of(target, part): weights[f"{part}.{index}"]
+            for index, target in enumerate(self.targets)
+            for part in ("down", "up")
+        }
+
+    @contextmanager
+    def added_to_motion(self, module: MotionModule) -> Iterator[None]:
+        """While open, `module` computes with the LoRA."""
+        lora = self._lora()
+        by_layer: dict[nn.Module, list[tuple[int, LowRank]]] = defaultdict(list)
+        for linear, rows, part in motion_parts(module, lora):
+            by_layer[linear].append((rows.start or 0, part))
+        with self._added(
+            {linear: [part for _, part in sorted(parts, key=lambda it: it[0])] for linear, parts in by_layer.items()}
+        ):
+            yield
+
+    @contextmanager
+    def added_to_unet(self, transformers: dict[str, nn.Module]) -> Iterator[None]:
+        """While open, the image UNet computes with the LoRA."""
+        with self._added({layer: [part] for layer, part in image_parts(transformers, self._lora())}):
+            yield
+
+    def _lora(self) -> Lora:
+        parts = {target: LowRank(down, up, 1.0) for target, down, up in zip(self.targets, self.down, self.up)}
+        return Lora(Path("the LoRA in training"), parts)
+
+    @contextmanager
+    def _added(self, parts: dict[nn.Module, list[LowRank]]) -> Iterator[None]:
+        with ExitStack() as undo:
+            for layer, lows in parts.items():
+                undo.callback(layer.register_forward_hook(_adding(lows)).remove)
+            yield
+
+
+def _adding(parts: list[LowRank]) -> Callable[..., Tensor]:
+    """Adds to the outputs of one layer what its LoRAs, one below the other, make of its inputs."""
+
+    def add(_layer: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        (x,) = inputs
+        return output + torch.cat([F.linear(F.linear(x, part.down), part.up) for part in parts], dim=-1)
+
+    return add

@@ -1,0 +1,107 @@
+"""The state of a training on disk: enough to go on as if it had never stopped, and no code in it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from .cache import replacing
+from .config import MAY_CHANGE, Config, ConfigError
+
+NAME = "state.safetensors"
+
+
+class NotSaved(RuntimeError):
+    """A state could not be written. The text is for the user."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What has to be the same for a training to go on."""
+
+    config: dict[str, Any]
+    base: str
+
+    @classmethod
+    def of(cls, config: Config, base: str) -> Identity:
+        described = json.loads(json.dumps(config.described()))
+        return cls({name: value for name, value in described.items() if name not in MAY_CHANGE}, base)
+
+    def require_same(self, other: Identity, folder: Path) -> None:
+        """Raises ConfigError where a state, of `other`, is of another training."""
+        changed = [
+            f"{name} was {old}, and is {self.config.get(name)}"
+            for name, old in other.config.items()
+            if old != self.config.get(name)
+        ]
+        if self.base != other.base:
+            changed.append("the base is another checkpoint")
+        if changed:
+            raise ConfigError(
+                f"{folder} holds the state of another training: {'; '.join(changed)}. "
+                "Set things back as they were, choose another output, or delete that folder to begin anew."
+            )
+
+
+def save_state(
+    folder: Path,
+    step: int,
+    identity: Identity,
+    learning: nn.Module,
+    averaged: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scaler: Any,
+) -> None:
+    """Takes the place of the state before it; where there is no room, that one stays. Raises NotSaved."""
+    tensors = {f"weights.{name}": tensor for name, tensor in learning.state_dict().items()}
+    tensors |= {f"averaged.{name}": tensor for name, tensor in averaged.state_dict().items()}
+    for index, values in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
+    facts = {"step": step, "config": identity.config, "base": identity.base, "scaler": scaler.state_dict() if scaler else {}}
+    write(folder / NAME, tensors, {"facts": json.dumps(facts)})
+
+
+def write(file: Path, tensors: dict[str, Tensor], header: dict[str, str]) -> None:
+    """A safetensors file that is there wholly or not at all. Raises NotSaved."""
+    try:
+        with replacing(file) as part:
+            save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, part, header)
+    except (OSError, SafetensorError) as error:
+        kept = f" The one before it is still there: {file}." if file.exists() else ""
+        raise NotSaved(f"{file.name} could not be written to {file.parent}: {error}. Is the disk full?{kept}") from error
+
+
+def load_state(
+    folder: Path, identity: Identity, learning: nn.Module, averaged: nn.Module, optimizer: torch.optim.Optimizer, scaler: Any
+) -> int:
+    """Puts back what `save_state` wrote, and returns the step to go on from; 0 where there is nothing. Raises ConfigError."""
+    if not (folder / NAME).exists():
+        return 0
+    try:
+        with safe_open(folder / NAME, framework="pt") as file:
+            facts = json.loads(file.metadata()["facts"])
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, KeyError, TypeError) as error:
+        raise ConfigError(f"{folder / NAME} is damaged: {error}. Delete it to begin anew.") from error
+    identity.require_same(Identity(facts["config"], facts["base"]), folder)
+    learning.load_state_dict(_below(tensors, "weights."))
+    averaged.load_state_dict(_below(tensors, "averaged."))
+    values: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in _below(tensors, "optimizer.").items():
+        index, _, key = name.partition(".")
+        values.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({"state": values, "param_groups": optimizer.state_dict()["param_groups"]})
+    if scaler:
+        scaler.load_state_dict(facts["scaler"])
+    return int(facts["step"])
+
+
+def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}

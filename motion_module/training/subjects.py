@@ -1,0 +1,153 @@
+"""What can be trained: a motion module, a motion LoRA, a domain adapter. Each acts on an image UNet that stays as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+
+from torch import Tensor, nn
+
+from ..attach import attached, blocks_by_place, require_fit, widths_by_place
+from ..checkpoint import load, published
+from ..families import V3, Family
+from ..frames import RowLayout
+from ..layouts import expected_places
+from ..lora import load_lora
+from ..motion import Motion
+from ..network import MotionModule
+from ..temporary import added_to_unet
+from .config import Config, ConfigError
+from .low_rank import LowRankLayers, image_matrices, motion_matrices
+
+LEAST_POSITIONS = 32
+"""Rows of the position table of a new module; more where its clips are longer."""
+
+
+class TrainedMotion(Motion):
+    """Motion layers that keep their own number format, as what learns must, whatever the UNet around them computes in."""
+
+    def _residual(self, module: MotionModule, place: str, x: Tensor, layout: RowLayout, scale: float) -> Tensor:
+        return module.layers[place].residual(x, layout, scale)  # type: ignore[operator]
+
+
+class Animated(nn.Module):
+    """An image UNet with what is trained in it. It predicts the noise of clips."""
+
+    learning: nn.Module
+    """What is trained, and nothing else."""
+
+    def __init__(self, unet: nn.Module, motion: MotionModule | None, family: Family, frames: int) -> None:
+        super().__init__()
+        self.unet = unet
+        self.motion = motion
+        self._family = family
+        self._frames = frames
+
+    def forward(self, latents: Tensor, times: Tensor, context: Tensor) -> Tensor:
+        """`latents`: `(clips, frames, 4, height, width)`. `times`: `(clips,)`, one for all frames of a clip. `context`:
+        `(clips, tokens, width)`. Gives noise like `latents`. The layers have to be attached.
+        """
+        frames = latents.shape[1]
+        noise = self.unet(
+            latents.flatten(0, 1), times.repeat_interleave(frames), context=context.repeat_interleave(frames, dim=0)
+        )
+        return noise.view(latents.shape)
+
+    @contextmanager
+    def attached(self) -> Iterator[None]:
+        """While open, what is trained acts in the UNet."""
+        if self.motion is None:
+            yield
+            return
+        layout_of = lambda rows: RowLayout(self._frames, rows)  # noqa: E731
+        with attached(self.unet, TrainedMotion(self.motion), self._family, layout_of):
+            yield
+
+    def published(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """`weights`, named as those of `learning` are, under the keys of published files."""
+        raise NotImplementedError
+
+
+class MotionModuleSubject(Animated):
+    """A new motion module, which changes nothing yet, or one to go on from."""
+
+    def __init__(self, unet: nn.Module, config: Config) -> None:
+        family, module = _loaded(config, unet) if config.motion_module else (V3, new_motion_module(unet, config.frames))
+        super().__init__(unet, module, family, config.frames)
+        self.learning = module.requires_grad_(True)
+        self._adapter = load_lora(config.domain_adapter) if config.domain_adapter else None
+
+    @contextmanager
+    def attached(self) -> Iterator[None]:
+        blocks = blocks_by_place(self.unet)
+        adapted = added_to_unet(blocks, [(self._adapter, 1.0)]) if self._adapter else nullcontext()
+        with adapted, super().attached():
+            yield
+
+    def published(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        assert self.motion is not None
+        return published(self.motion, {**self.motion.state_dict(), **weights})
+
+
+class MotionLoraSubject(Animated):
+    """A LoRA for a motion module that stays as it is."""
+
+    def __init__(self, unet: nn.Module, config: Config) -> None:
+        family, module = _loaded(config, unet)
+        super().__init__(unet, module, family, config.frames)
+        self.learning = LowRankLayers(motion_matrices(module), config.rank)
+
+    @contextmanager
+    def attached(self) -> Iterator[None]:
+        assert self.motion is not None and isinstance(self.learning, LowRankLayers)
+        with self.learning.added_to_motion(self.motion), super().attached():
+            yield
+
+    def published(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        assert isinstance(self.learning, LowRankLayers)
+        return self.learning.published(weights)
+
+
+class DomainAdapterSubject(Animated):
+    """A LoRA for the image UNet, learned from single frames."""
+
+    def __init__(self, unet: nn.Module, config: Config) -> None:
+        super().__init__(unet, None, V3, config.frames)
+        self.learning = LowRankLayers(image_matrices(blocks_by_place(unet)), config.rank)
+
+    @contextmanager
+    def attached(self) -> Iterator[None]:
+        assert isinstance(self.learning, LowRankLayers)
+        with self.learning.added_to_unet(blocks_by_place(self.unet)):
+            yield
+
+    def published(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        assert isinstance(self.learning, LowRankLayers)
+        return self.learning.published(weights)
+
+
+def new_motion_module(unet: nn.Module, frames: int) -> MotionModule:
+    """One in the layout of the authors' v3, for clips of up to `frames` frames, or 32."""
+    widths = widths_by_place(unet)
+    channels = {place: widths[place] for place in expected_places(4, mid=False)}
+    return MotionModule(channels, max(LEAST_POSITIONS, frames))
+
+
+def _loaded(config: Config, unet: nn.Module) -> tuple[Family, MotionModule]:
+    """The motion module of a file, to compute and learn with. Raises CheckpointError, UnsuitableUNet or ConfigError."""
+    assert config.motion_module is not None
+    description, module = load(config.motion_module)
+    family = description.require_motion_module()
+    if family.takes_picture or family.original_steps or family.advice.samplers:
+        raise ConfigError(f"motion_module: {config.motion_module.name} is {family.title}, which is not trained in this way.")
+    if config.frames > module.length:
+        raise ConfigError(f"frames: {config.motion_module.name} can tell {module.length} frames apart, not {config.frames}.")
+    require_fit(unet, module.channels)
+    return family, module.float()
+
+
+SUBJECTS: dict[str, Callable[[nn.Module, Config], Animated]] = {
+    "motion module": MotionModuleSubject,
+    "motion lora": MotionLoraSubject,
+    "domain adapter": DomainAdapterSubject,
+}

@@ -1,0 +1,37 @@
+"""Clips from the weights so far, to look at while a training runs."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from .cache import Embeddings
+from .config import PIXELS_PER_LATENT, Config
+from .image_model import ImageModel
+from .sampling import ddim, guided
+
+
+def validation_clips(
+    unet: nn.Module, model: ImageModel, embeddings: Embeddings, config: Config
+) -> list[tuple[str, NDArray[np.uint8]]]:
+    """The prompts of `config`, each with a clip `(frames, height, width, 3)` that `unet` makes."""
+    made = []
+    for prompt in config.validation.prompts:
+        device = next(unet.parameters()).device
+        side = config.size // PIXELS_PER_LATENT
+        noise = torch.randn(config.frames, 4, side, side, generator=torch.Generator().manual_seed(config.seed)).to(device)
+        context = embeddings.of([prompt, ""]).to(device)
+        predict = guided(unet, context[:1].expand(config.frames, -1, -1), context[1:], config.validation.cfg)
+        latents = ddim(predict, noise, config.noise_schedule, config.validation.steps)
+        made.append((prompt, decoded(model, latents)))
+    return made
+
+
+@torch.no_grad()
+def decoded(model: ImageModel, latents: Tensor) -> NDArray[np.uint8]:
+    """Latents `(rows, 4, height, width)` as pictures `(rows, 8·height, 8·width, 3)`; each by itself, since memory is short."""
+    pictures = torch.cat([model.autoencoder.decode(row.float()) for row in latents.split(1)])
+    array: NDArray[np.uint8] = ((pictures.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    return array

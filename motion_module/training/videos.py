@@ -1,0 +1,99 @@
+"""Reading the videos that a training learns from: files, folders of frames, and single pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .image_model import MissingPart
+
+VIDEO_SUFFIXES = (".mp4", ".mov", ".webm", ".mkv", ".avi", ".m4v", ".gif")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+
+Picture = NDArray[np.uint8]
+"""`(height, width, 3)`, red first."""
+
+
+class UnreadableVideo(ValueError):
+    """A video cannot be used. The text is for the user."""
+
+
+@dataclass(frozen=True)
+class Video:
+    """A file, or a folder of frames, that is there, and what is to be seen in it."""
+
+    path: Path
+    caption: str
+
+    def __iter__(self) -> Iterator[Picture]:
+        """Its frames, in order. Raises UnreadableVideo or MissingPart."""
+        frames = _frames_of_pictures(_pictures(self.path)) if self._is_pictures else _frames_of_file(self.path)
+        size, count = None, 0
+        for count, frame in enumerate(frames, start=1):
+            size = size or frame.shape
+            if frame.shape != size:
+                raise UnreadableVideo(
+                    f"its frames have different sizes: frame {count} is {frame.shape[1]}×{frame.shape[0]}, "
+                    f"the first is {size[1]}×{size[0]}"
+                )
+            yield frame
+        if count == 0:
+            raise UnreadableVideo("it has no frames" if self._is_pictures else "it cannot be read, or has no frames")
+
+    @property
+    def _is_pictures(self) -> bool:
+        return self.path.is_dir() or self.path.suffix.lower() in PICTURE_SUFFIXES
+
+
+def _pictures(path: Path) -> list[Path]:
+    if path.is_dir():
+        return sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURE_SUFFIXES)
+    return [path]
+
+
+def _frames_of_pictures(files: list[Path]) -> Iterator[Picture]:
+    cv2 = _cv2()
+    for file in files:
+        # imread knows no other letters than those of the system's code page
+        frame = cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_COLOR) if file.stat().st_size else None
+        if frame is None:
+            raise UnreadableVideo(f"{file.name} is no picture that can be read")
+        yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+
+
+def _frames_of_file(path: Path) -> Iterator[Picture]:
+    cv2 = _cv2()
+    capture = cv2.VideoCapture(str(path))
+    try:
+        while True:
+            there, frame = capture.read()
+            if not there:
+                return
+            yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+    finally:
+        capture.release()
+
+
+def resized(picture: Picture, size: tuple[int, int]) -> Picture:
+    """A picture at a height and width: scaled until it covers them, and cut at the middle."""
+    height, width = size
+    scale = max(height / picture.shape[0], width / picture.shape[1])
+    across, down = max(width, round(picture.shape[1] * scale)), max(height, round(picture.shape[0] * scale))
+    if (down, across) != picture.shape[:2]:
+        cv2 = _cv2()
+        picture = cv2.resize(picture, (across, down), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    top, left = (down - height) // 2, (across - width) // 2
+    return picture[top : top + height, left : left + width]
+
+
+def _cv2() -> Any:
+    try:
+        import cv2
+    except ImportError as error:
+        raise MissingPart("Videos are read with OpenCV, which is not installed: `pip install 'opencv-python<4.12'`.") from error
+    return cv2
