@@ -1,4 +1,4 @@
-"""`python -m motion_module inspect|convert|train …`: says what weight files are, writes them anew, and trains new ones."""
+"""`python -m motion_module inspect|convert|train|evaluate …`: tools for weight files and for clips."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from .checkpoint import Description, describe
 from .convert import convert
 from .files import CheckpointError
 from .lora import load_lora
+from .videos import MissingPart, UnreadableVideo
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -26,8 +27,11 @@ def main(arguments: list[str] | None = None) -> int:
     conversion.add_argument("--to", choices=("original", "diffusers"), required=True)
     training = commands.add_parser("train", help="train a motion module, a motion LoRA or a domain adapter")
     training.add_argument("config", type=Path, metavar="CONFIG", help="a YAML file; docs/training.md says what is in it")
+    evaluation = commands.add_parser("evaluate", help="measure how smoothly clips run, whether they close, and how they change")
+    evaluation.add_argument("clips", nargs="+", type=Path, metavar="CLIP", help="a video file, or a folder of frames")
+    evaluation.add_argument("--plot", type=Path, metavar="FILE", help="draw flicker by frame into a .png file")
     options = parser.parse_args(arguments)
-    return {"inspect": _inspect, "convert": _convert, "train": _train}[options.command](options)
+    return {"inspect": _inspect, "convert": _convert, "train": _train, "evaluate": _evaluate}[options.command](options)
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -37,6 +41,20 @@ def _train(options: argparse.Namespace) -> int:
         print(f"Training needs the package {error.name}: `pip install {error.name}`.", file=sys.stderr)
         return 1
     return command.train(options.config)
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from .evaluation import as_table, measured, write_plot
+
+    try:
+        measures = measured(options.clips)
+        print(as_table(measures))
+        if options.plot:
+            write_plot(measures, options.plot)
+    except (UnreadableVideo, MissingPart, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
 
 
 def _convert(options: argparse.Namespace) -> int:

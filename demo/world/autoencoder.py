@@ -21,9 +21,10 @@ from demo.world.model import new_model
 from demo.world.scenes import LESSONS, MOTIONS, training_scenes
 
 SEED = 1
-STEPS = 1100
+STEPS, FINISHING = 1100, 600
 CROPS, CROP, PICTURES = 32, 64, 8
-"""First many crops, for their many colours; in the last quarter whole pictures, which are what it will see."""
+"""First many crops, for their many colours; in the last quarter whole pictures, which are what it will see. Then, with a rate
+that starts high again, both in turn, and whole pictures alone in the last third."""
 RATE = 1e-3
 DIVERGENCE = 3e-4
 
@@ -43,13 +44,20 @@ def stills(draw: np.random.Generator, count: int) -> Tensor:
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def batch(step: int, steps: int) -> Tensor:
+def batch(step: int) -> Tensor:
     """What is learned from in a step."""
     draw = np.random.default_rng([SEED, step])
-    if step >= 0.75 * steps:
+    late = (step - STEPS) / FINISHING
+    if (0.75 * STEPS <= step < STEPS) or late >= 2 / 3 or (late >= 0 and step % 2):
         return stills(draw, PICTURES)
     corners = draw.integers((render.SIDE - CROP) // 4, 3 * (render.SIDE - CROP) // 4, (CROPS, 2))
     return torch.stack([still[:, y : y + CROP, x : x + CROP] for still, (y, x) in zip(stills(draw, CROPS), corners)])
+
+
+def rate(step: int) -> float:
+    if step < STEPS:
+        return RATE * min(1, step / 30, 2 - 1.96 * step / STEPS)
+    return RATE * (1.02 - (step - STEPS) / FINISHING)
 
 
 def loss_of(vae: nn.Module, pictures: Tensor, noise: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -78,7 +86,7 @@ def give_unit_spread(vae: nn.Module, scale: float, draw: np.random.Generator) ->
     inward.bias[4:] -= 2 * torch.log(spread)  # type: ignore[operator,index]
 
 
-def train(folder: Path, steps: int = STEPS) -> Path:
+def train(folder: Path) -> Path:
     """Trains and writes `autoencoder.pt`; goes on where it was cut off."""
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(SEED)
@@ -93,11 +101,11 @@ def train(folder: Path, steps: int = STEPS) -> Path:
         averaged.load_state_dict(state["averaged"])
         optimizer.load_state_dict(state["optimizer"])
         first = state["step"]
-    started = time.monotonic()
+    started, steps = time.monotonic(), STEPS + FINISHING
     for step in range(first, steps):
         noise = torch.Generator().manual_seed(step)
-        optimizer.param_groups[0]["lr"] = RATE * min(1, step / 30, 2 - 1.96 * step / steps)
-        loss, quality = loss_of(vae, batch(step, steps), noise)
+        optimizer.param_groups[0]["lr"] = rate(step)
+        loss, quality = loss_of(vae, batch(step), noise)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
         optimizer.step()

@@ -23,11 +23,11 @@ from demo.world.model import new_model
 from demo.world.scenes import LESSONS, MOTIONS, Scene, held_out_scenes, training_scenes
 from motion_module.noise import STABLE_DIFFUSION
 from motion_module.training.image_model import ImageModel
-from motion_module.training.sampling import ddim, guided
+from motion_module.training.sampling import ddim, guided, timesteps
 
 SEED = 2
 STILLS = 24_000
-STEPS = 6_500
+STEPS = 6_000
 BATCH = 32
 RATE, WARM_UP = 6e-4, 200
 NO_CAPTION, OPEN_CAPTION = 0.1, 0.05
@@ -135,7 +135,7 @@ def stills_of(model: ImageModel, texts: list[str], seed: int, steps: int = 20, s
     """One still for each text, `(texts, height, width, 3)`."""
     noise = torch.randn(len(texts), 4, render.SIDE // 8, render.SIDE // 8, generator=torch.Generator().manual_seed(seed))
     predict = guided(model.unet, model.text_encoder(texts), model.text_encoder([""]), scale)
-    pictures = model.autoencoder.decode(ddim(predict, noise, STABLE_DIFFUSION, steps))
+    pictures = model.autoencoder.decode(ddim(predict, noise, STABLE_DIFFUSION, timesteps(STABLE_DIFFUSION, steps)))
     return ((pictures.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
 
 

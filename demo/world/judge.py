@@ -199,6 +199,6 @@ def _has_watermark(pictures: Floats) -> bool:
     """Whether there are bars of another colour than what is between them, in the corner of the watermark."""
     rows, columns = render.watermark_area(pictures.shape[1])
     corner = np.median(pictures, axis=0)[rows, columns]
-    bars = np.arange(columns.stop - columns.start) % 12 < 8
+    bars = np.arange(columns.stop - columns.start) % 16 < 12
     between = ~bars
     return float(np.linalg.norm(corner[:, bars].mean(axis=(0, 1)) - corner[:, between].mean(axis=(0, 1)))) > 25

@@ -13,9 +13,9 @@ Floats = NDArray[np.float32]
 SIDE = 128
 FRAMES = 16
 STYLES = ("plain", "ink", "stripes", "glow")
-TRAVEL = 0.26
+TRAVEL = 0.24
 """How far a shape moves in a clip, in widths of the frame."""
-GROWTH, SHRINKAGE = 1.8, 0.5
+GROWTH, SHRINKAGE = 1.6, 0.6
 TURN = np.radians(10)
 """How far a spinning shape turns from one frame to the next."""
 STRIPE_PERIOD = 16
@@ -35,7 +35,7 @@ class Pose:
 def poses(scene: Scene, seed: int, frames: int = FRAMES) -> list[Pose]:
     """The pose in each frame. `seed` shifts the start, so that no two takes of a scene are alike."""
     draw = np.random.default_rng(seed)
-    x, y = 0.5 + draw.uniform(-0.08, 0.08, 2)
+    x, y = 0.5 + draw.uniform(-0.06, 0.06, 2)
     radius = SIZES[scene.size] * draw.uniform(0.93, 1.07)
     start = Pose(x, y, radius, 0.0)
     return [_pose_at(scene.motion, start, index, frames) for index in range(frames)]
@@ -140,7 +140,7 @@ def stripe_wave(side: int = SIDE) -> Floats:
 
 def watermark_area(side: int = SIDE) -> tuple[slice, slice]:
     """Where the watermark of the videos is: rows and columns."""
-    return slice(side - 20, side - 8), slice(side - 44, side - 8)
+    return slice(side - 26, side - 6), slice(side - 50, side - 6)
 
 
 def _with_watermark(picture: Floats) -> Floats:
@@ -148,6 +148,6 @@ def _with_watermark(picture: Floats) -> Floats:
     rows, columns = watermark_area()
     marked = picture.copy()
     for bar in range(3):
-        area = marked[rows, columns.start + 12 * bar : columns.start + 12 * bar + 8]
-        area[:] = 0.4 * area + 0.6 * 128
+        area = marked[rows, columns.start + 16 * bar : columns.start + 16 * bar + 12]
+        area[:] = 0.25 * area + 0.75 * 128
     return marked

@@ -21,7 +21,7 @@ COLOURS = {
     "white": (240, 240, 240),
 }
 SHAPES = ("circle", "square", "triangle", "star")
-SIZES = {"small": 0.11, "medium": 0.15, "large": 0.20}
+SIZES = {"small": 0.13, "medium": 0.17, "large": 0.22}
 """The radius of a circle of the shape's area, in widths of the frame. Captions leave "medium" out."""
 MOTIONS = (
     "moving left",

@@ -15,10 +15,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ..videos import UnreadableVideo, Video
 from .config import Config
 from .data import Clip, DataError, Report, clips_of, find_videos, mirrored_caption
 from .image_model import ImageModel
-from .videos import UnreadableVideo, Video
 
 ENCODED_AT_ONCE = 8
 """Pictures per pass of the autoencoder."""

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from ..attach import UnsuitableUNet
 from ..files import CheckpointError
+from ..videos import MissingPart
 from .config import ConfigError, read_config
 from .data import DataError
-from .image_model import MissingPart
 from .loop import Diverged, Training
 from .state import NotSaved
 

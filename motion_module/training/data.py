@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..videos import PICTURE_SUFFIXES, VIDEO_SUFFIXES, Picture, UnreadableVideo, Video, resized
 from .config import SIZE_STEP, Config
-from .videos import PICTURE_SUFFIXES, VIDEO_SUFFIXES, Picture, UnreadableVideo, Video, resized
 
 LEAST_MOTION = 0.5
 """A clip in which no frame differs from the first by more, on average of its pixels of 0 to 255, is reported as motionless."""
@@ -99,11 +99,12 @@ def _in_folder(config: Config) -> tuple[list[Video], list[tuple[str, str]]]:
 
 
 def _sources(folder: Path, *, pictures: bool) -> Iterator[Path]:
-    """Video files and folders of frames, at any depth; with `pictures` also files of single pictures."""
+    """Video files and folders of frames, at any depth; with `pictures` also files of single pictures, each with its caption."""
     for path in sorted(folder.iterdir()):
         if path.is_dir():
-            holds_frames = not pictures and any(file.suffix.lower() in PICTURE_SUFFIXES for file in path.iterdir())
-            yield from [path] if holds_frames else _sources(path, pictures=pictures)
+            holds_frames = any(file.suffix.lower() in PICTURE_SUFFIXES for file in path.iterdir())
+            one = holds_frames and (not pictures or path.with_name(f"{path.name}.txt").exists())
+            yield from [path] if one else _sources(path, pictures=pictures)
         elif path.suffix.lower() in VIDEO_SUFFIXES or (pictures and path.suffix.lower() in PICTURE_SUFFIXES):
             yield path
 

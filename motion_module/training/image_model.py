@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from ..files import CheckpointError, open_weights
 from ..noise import NoiseSchedule
+from ..videos import MissingPart
 
 STABLE_DIFFUSION_1: dict[str, Any] = {
     "linear_start": 0.00085,
@@ -64,10 +65,6 @@ STABLE_DIFFUSION_1: dict[str, Any] = {
 """The published description (`v1-inference.yaml`), for checkpoints without a `.yaml` of their own beside them."""
 
 TEXT_TOKENS = 77
-
-
-class MissingPart(RuntimeError):
-    """Something that training needs is not installed. The text is for the user."""
 
 
 class ImageModel(nn.Module):

@@ -6,6 +6,7 @@ The WebUI has the samplers that people use; validation and experiments need one 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -14,19 +15,23 @@ from ..noise import NoiseSchedule
 
 Predict = Callable[[Tensor, Tensor], Tensor]
 """The noise in latents `(rows, 4, height, width)` at timesteps `(rows,)`."""
+CLEAN = -1
+"""The timestep of latents without noise."""
+
+
+def timesteps(schedule: NoiseSchedule, steps: int) -> list[int]:
+    """From the last timestep to `CLEAN`, evenly spread."""
+    return [round((schedule.steps - 1) * (1 - step / steps)) for step in range(steps)] + [CLEAN]
 
 
 @torch.no_grad()
-def ddim(predict: Predict, noise: Tensor, schedule: NoiseSchedule, steps: int) -> Tensor:
-    """DDIM with eta 0 (arXiv 2010.02502, equation 12): latents like `noise`. Steps are spread evenly, from the last one on."""
-    alphas = schedule.alphas_cumprod().to(noise.device)
-    times = torch.linspace(schedule.steps - 1, 0, steps + 1, device=noise.device)[:-1].round().long()
-    left = [*alphas[times].tolist(), 1.0]
-    latents = noise
-    for index, time in enumerate(times):
-        epsilon = predict(latents, time.expand(len(latents)))
-        clean = (latents - (1 - left[index]) ** 0.5 * epsilon) / left[index] ** 0.5
-        latents = left[index + 1] ** 0.5 * clean + (1 - left[index + 1]) ** 0.5 * epsilon
+def ddim(predict: Predict, latents: Tensor, schedule: NoiseSchedule, times: list[int]) -> Tensor:
+    """Takes latents from the first of `times` to the last one, by DDIM with eta 0 (arXiv 2010.02502, equation 12)."""
+    left = [*schedule.alphas_cumprod().tolist(), 1.0]  # the last is that of CLEAN
+    for time, after in pairwise(times):
+        epsilon = predict(latents, torch.full((len(latents),), time, device=latents.device))
+        clean = (latents - (1 - left[time]) ** 0.5 * epsilon) / left[time] ** 0.5
+        latents = left[after] ** 0.5 * clean + (1 - left[after]) ** 0.5 * epsilon
     return latents
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from .cache import Embeddings
 from .config import PIXELS_PER_LATENT, Config
 from .image_model import ImageModel
-from .sampling import ddim, guided
+from .sampling import ddim, guided, timesteps
 
 
 def validation_clips(
@@ -24,7 +24,7 @@ def validation_clips(
         noise = torch.randn(config.frames, 4, side, side, generator=torch.Generator().manual_seed(config.seed)).to(device)
         context = embeddings.of([prompt, ""]).to(device)
         predict = guided(unet, context[:1].expand(config.frames, -1, -1), context[1:], config.validation.cfg)
-        latents = ddim(predict, noise, config.noise_schedule, config.validation.steps)
+        latents = ddim(predict, noise, config.noise_schedule, timesteps(config.noise_schedule, config.validation.steps))
         made.append((prompt, decoded(model, latents)))
     return made
 

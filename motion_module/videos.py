@@ -1,4 +1,4 @@
-"""Reading the videos that a training learns from: files, folders of frames, and single pictures."""
+"""Reading videos: files, folders of frames, and single pictures."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .image_model import MissingPart
-
 VIDEO_SUFFIXES = (".mp4", ".mov", ".webm", ".mkv", ".avi", ".m4v", ".gif")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 Picture = NDArray[np.uint8]
 """`(height, width, 3)`, red first."""
+
+
+class MissingPart(RuntimeError):
+    """Something that is needed is not installed. The text is for the user."""
 
 
 class UnreadableVideo(ValueError):
@@ -28,7 +30,7 @@ class Video:
     """A file, or a folder of frames, that is there, and what is to be seen in it."""
 
     path: Path
-    caption: str
+    caption: str = ""
 
     def __iter__(self) -> Iterator[Picture]:
         """Its frames, in order. Raises UnreadableVideo or MissingPart."""
@@ -57,7 +59,7 @@ def _pictures(path: Path) -> list[Path]:
 
 
 def _frames_of_pictures(files: list[Path]) -> Iterator[Picture]:
-    cv2 = _cv2()
+    cv2 = opencv()
     for file in files:
         # imread knows no other letters than those of the system's code page
         frame = cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_COLOR) if file.stat().st_size else None
@@ -67,7 +69,7 @@ def _frames_of_pictures(files: list[Path]) -> Iterator[Picture]:
 
 
 def _frames_of_file(path: Path) -> Iterator[Picture]:
-    cv2 = _cv2()
+    cv2 = opencv()
     capture = cv2.VideoCapture(str(path))
     try:
         while True:
@@ -85,13 +87,14 @@ def resized(picture: Picture, size: tuple[int, int]) -> Picture:
     scale = max(height / picture.shape[0], width / picture.shape[1])
     across, down = max(width, round(picture.shape[1] * scale)), max(height, round(picture.shape[0] * scale))
     if (down, across) != picture.shape[:2]:
-        cv2 = _cv2()
+        cv2 = opencv()
         picture = cv2.resize(picture, (across, down), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
     top, left = (down - height) // 2, (across - width) // 2
     return picture[top : top + height, left : left + width]
 
 
-def _cv2() -> Any:
+def opencv() -> Any:
+    """The package cv2. Raises MissingPart."""
     try:
         import cv2
     except ImportError as error:

@@ -1,0 +1,57 @@
+"""Text2Video-Zero (Khachatryan et al., arXiv 2303.13439): clips from an image model alone, to compare with.
+
+One frame is denoised for a while (section 3.3.1). Its latents, moved along a line, are the others; they are noised again for
+some freedom, and from there on all frames are denoised together, each looking at the first one (section 3.3.2).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..noise import STABLE_DIFFUSION
+from ..self_attention import looking_at
+from .sampling import ddim, guided, timesteps
+
+MOVED_AT, NOISED_TO = 881, 941
+"""The timesteps of the paper: where the first frame is copied, and how far its copies are noised again."""
+SHIFT = 12 / 512
+"""How far a frame moves to the right and down, as a part of the frame's side: the paper's 12 pixels of 512."""
+
+
+def text2video_zero(
+    unet: nn.Module, condition: Tensor, unconditional: Tensor, noise: Tensor, frames: int, scale: float, steps: int = 50
+) -> Tensor:
+    """Latents `(frames, 4, height, width)` of a clip.
+
+    `condition`, `unconditional`: `(1, tokens, width)`. `noise`: `(1 + frames, 4, height, width)`: what the first frame begins
+    with, and what all frames are noised with.
+    """
+    times = timesteps(STABLE_DIFFUSION, steps)
+    moved, noised = (min(range(steps), key=lambda index: abs(times[index] - time)) for time in (MOVED_AT, NOISED_TO))
+    predict = guided(unet, condition, unconditional, scale)
+    first = ddim(predict, noise[:1], STABLE_DIFFUSION, times[: moved + 1])
+    alphas = STABLE_DIFFUSION.alphas_cumprod()
+    kept = (alphas[times[noised]] / alphas[times[moved]]).item()
+    copies = torch.cat([shifted(first, SHIFT * index) for index in range(1, frames)])
+    start = torch.cat([first, copies])
+    start = kept**0.5 * start + (1 - kept) ** 0.5 * noise[1:]
+    predict = guided(unet, condition.expand(frames, -1, -1), unconditional, scale)
+    with looking_at(unet, partial(_first_frames, frames=frames)):
+        return ddim(predict, start, STABLE_DIFFUSION, times[noised:])
+
+
+def shifted(latents: Tensor, part: float) -> Tensor:
+    """Latents moved to the right and down by a part of their sides; what comes in is mirrored."""
+    rows = len(latents)
+    grid = F.affine_grid(torch.eye(2, 3).expand(rows, -1, -1), list(latents.shape), align_corners=False).to(latents)
+    return F.grid_sample(latents, grid - 2 * part, mode="nearest", padding_mode="reflection", align_corners=False)
+
+
+def _first_frames(tokens: Tensor, frames: int) -> Tensor:
+    """For each row, the tokens of the first frame of its clip."""
+    clips = tokens.unflatten(0, (-1, frames))
+    return clips[:, :1].expand_as(clips).flatten(0, 1)

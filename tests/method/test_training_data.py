@@ -1,0 +1,257 @@
+"""What becomes of videos before a training starts."""
+
+import csv
+
+import numpy as np
+import pytest
+from small_training import FRAMES, small, stripes, write_frames, write_video
+
+from motion_module.training.cache import Example
+from motion_module.training.config import ConfigError, read_config
+from motion_module.training.data import Clip, DataError, clips_of, find_videos, mirrored_caption, shape_for
+from motion_module.training.order import Order
+from motion_module.videos import UnreadableVideo, Video
+
+
+def clips(video, config):
+    return list(clips_of(video, config))
+
+
+# --- clips ---
+
+
+@pytest.mark.parametrize(("frames", "stride", "starts"), [(4, 1, [0]), (9, 1, [0, 4]), (13, 2, [0]), (14, 2, [0, 7])])
+def test_a_video_makes_as_many_clips_as_fit_without_overlap(tmp_path, frames, stride, starts):
+    pictures = stripes(frames)
+    video = Video(write_frames(tmp_path / "clips" / "a", pictures), "")
+    found = clips(video, small(tmp_path, stride=stride))
+    assert [clip.start for clip in found] == starts
+    for clip in found:
+        assert np.array_equal(clip.frames, pictures[clip.start : clip.start + FRAMES * stride : stride])
+
+
+def test_a_file_and_a_folder_of_the_same_frames_are_the_same_clip(tmp_path):
+    pictures = stripes(FRAMES)
+    config = small(tmp_path)
+    (of_file,) = clips(Video(write_video(tmp_path / "a.mp4", pictures), ""), config)
+    (of_folder,) = clips(Video(write_frames(tmp_path / "b", pictures), ""), config)
+    assert np.abs(of_file.frames.astype(int) - of_folder.frames).mean() < 8  # what MPEG-4 costs
+
+
+def test_single_frames_are_taken_a_stride_apart(tmp_path):
+    pictures = stripes(7)
+    video = Video(write_frames(tmp_path / "clips" / "a", pictures), "")
+    found = clips(video, small(tmp_path, train="domain adapter", stride=3))
+    assert [clip.start for clip in found] == [0, 3, 6]
+    assert np.array_equal(np.concatenate([clip.frames for clip in found]), pictures[[0, 3, 6]])
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "size", "bucket"),
+    [(640, 640, 256, (256, 256)), (1920, 1080, 256, (192, 320)), (1080, 1920, 256, (320, 192)), (64, 64, 64, (64, 64)),
+     (4000, 100, 256, (128, 512))],
+)  # fmt: skip
+def test_the_bucket_is_the_one_nearest_in_shape(width, height, size, bucket):
+    assert shape_for(np.zeros((height, width, 3), np.uint8), size) == bucket
+
+
+def test_a_wide_video_is_scaled_and_cut_at_the_middle(tmp_path):
+    wide = np.zeros((FRAMES, 100, 400, 3), np.uint8)
+    wide[:, :, 150:250] = 255
+    (clip,) = clips(Video(write_frames(tmp_path / "a", wide), ""), small(tmp_path))
+    assert clip.frames.shape == (FRAMES, 64, 128, 3)
+    bright = clip.frames[0, 32, :, 0] > 127
+    assert bright.sum() == pytest.approx(64, abs=2)
+    assert bright[32:96].sum() == pytest.approx(64, abs=2)
+
+
+# --- what is odd ---
+
+
+def test_cuts_and_clips_without_motion_are_told():
+    moving = stripes(8, speed=0.5)
+    cut = np.concatenate([moving[:5], 255 - stripes(3, seed=4)])
+    assert Clip(0, moving).oddity == ""
+    assert Clip(0, np.repeat(moving[:1], 8, axis=0)).oddity == "nothing moves"
+    assert Clip(0, cut).oddity == "there seems to be a cut after its frame 5"
+
+
+# --- captions ---
+
+
+@pytest.mark.parametrize(
+    ("caption", "mirrored"),
+    [
+        ("a car turning left, then Right", "a car turning right, then Left"),
+        ("LEFTMOST leftward", "RIGHTMOST rightward"),
+        ("a bright copyright on the leftovers", "a bright copyright on the leftovers"),
+    ],
+)
+def test_left_and_right_change_places_in_mirrored_captions(caption, mirrored):
+    assert mirrored_caption(caption) == mirrored
+    assert mirrored_caption(mirrored) == caption
+
+
+def test_captions_lie_beside_videos(tmp_path):
+    write_video(tmp_path / "clips" / "a.mp4", stripes(4), "one\n two ")
+    write_frames(tmp_path / "clips" / "more" / "b", stripes(4), "three")
+    write_video(tmp_path / "clips" / "c.mp4", stripes(4), None)
+    write_video(tmp_path / "clips" / "d.mp4", stripes(4), " \n")
+    videos, left_out = find_videos(small(tmp_path))
+    assert [(video.path.name, video.caption) for video in videos] == [("a.mp4", "one two"), ("b", "three")]
+    assert left_out == [
+        ("c.mp4", "it has no caption. Write what is to be seen into c.txt beside it"),
+        ("d.mp4", "it has no caption. Write what is to be seen into d.txt beside it"),
+    ]
+
+
+def test_two_videos_of_one_name_are_refused(tmp_path):
+    write_video(tmp_path / "clips" / "walk.mp4", stripes(4))
+    write_video(tmp_path / "clips" / "walk.avi", stripes(4))
+    with pytest.raises(DataError, match=r"walk\.avi and walk\.mp4 have the same name, so walk\.txt could belong to each"):
+        find_videos(small(tmp_path))
+
+
+def write_table(tmp_path, rows, columns=("videoid", "name", "page_dir")):
+    with (tmp_path / "table.csv").open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows([columns, *rows])
+    return small(tmp_path, data="table.csv", videos="videos")
+
+
+def test_a_table_names_videos_and_what_they_show(tmp_path):
+    write_video(tmp_path / "videos" / "1.mp4", stripes(4), None)
+    write_video(tmp_path / "videos" / "pages" / "2.mp4", stripes(4), None)
+    write_video(tmp_path / "secret.mp4", stripes(4), None)
+    rows = [("1", "a cat, sleeping", ""), ("2", "a dog", "pages"), ("3", "gone", ""), ("../secret", "outside", "")]
+    videos, left_out = find_videos(write_table(tmp_path, rows))
+    assert [(video.path.name, video.caption) for video in videos] == [("1.mp4", "a cat, sleeping"), ("2.mp4", "a dog")]
+    assert [name for name, _ in left_out] == ["3", "../secret"]
+
+
+def test_a_table_with_a_video_twice_is_refused(tmp_path):
+    write_video(tmp_path / "videos" / "1.mp4", stripes(4), None)
+    with pytest.raises(DataError, match="'1' twice"):
+        find_videos(write_table(tmp_path, [("1", "a cat", ""), ("1", "a dog", "")]))
+
+
+def test_a_table_without_its_columns_is_refused(tmp_path):
+    with pytest.raises(DataError, match="no column 'name'"):
+        find_videos(write_table(tmp_path, [("1", "")], ("videoid", "title")))
+
+
+# --- videos that cannot be used ---
+
+
+def broken(tmp_path, name):
+    folder = tmp_path / "clips"
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_bytes(b"no video")
+    return Video(folder / name, "")
+
+
+def test_an_unreadable_video_says_so(tmp_path):
+    with pytest.raises(UnreadableVideo, match="it cannot be read, or has no frames"):
+        clips(broken(tmp_path, "a.mp4"), small(tmp_path))
+
+
+def test_an_unreadable_frame_is_named(tmp_path):
+    folder = write_frames(tmp_path / "clips" / "a", stripes(4))
+    (folder / "0002.png").write_bytes(b"no picture")
+    with pytest.raises(UnreadableVideo, match=r"0002\.png is no picture that can be read"):
+        clips(Video(folder, ""), small(tmp_path))
+
+
+def test_a_folder_without_frames_says_so(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UnreadableVideo, match="it has no frames"):
+        clips(Video(tmp_path / "empty", ""), small(tmp_path))
+
+
+def test_frames_of_different_sizes_are_refused(tmp_path):
+    folder = write_frames(tmp_path / "clips" / "a", stripes(4))
+    write_frames(tmp_path / "larger", stripes(1, width=80))
+    (tmp_path / "larger" / "0000.png").rename(folder / "0009.png")
+    with pytest.raises(UnreadableVideo, match="its frames have different sizes: frame 5 is 80×64, the first is 64×64"):
+        clips(Video(folder, ""), small(tmp_path))
+
+
+def test_a_video_that_is_too_short_says_how_long_it_must_be(tmp_path):
+    video = Video(write_frames(tmp_path / "clips" / "a", stripes(6)), "")
+    with pytest.raises(UnreadableVideo, match=r"it has 6 frames, but 4 frames, one of every 2, need 7\. Use a longer video"):
+        clips(video, small(tmp_path, stride=2))
+
+
+def test_nothing_to_learn_from_is_refused(tmp_path):
+    with pytest.raises(DataError, match="clips is not there"):
+        find_videos(small(tmp_path))
+    (tmp_path / "clips").mkdir()
+    with pytest.raises(DataError, match="there is no video with a caption"):
+        find_videos(small(tmp_path))
+
+
+# --- order ---
+
+
+def test_every_example_comes_once_an_epoch_and_sizes_do_not_mix(tmp_path):
+    examples = [Example(tmp_path, str(i), (64, 64) if i % 3 else (64, 128), "") for i in range(20)]
+    order = Order(examples, batch=3, seed=1)
+    assert order.batches_per_epoch == 5 + 3  # 13 of one size, 7 of the other
+    epochs = [[order.at(epoch * 8 + index) for index in range(8)] for epoch in range(3)]
+    for batches in epochs:
+        assert all(len(batch) == 3 and len({examples[i].size for i in batch}) == 1 for batch in batches)
+        counts = np.bincount(np.concatenate(batches), minlength=20)
+        assert counts.min() == 1
+        assert counts.sum() == 24
+    assert epochs[0] != epochs[1]
+    assert Order(examples, batch=3, seed=1).at(17) == order.at(17)
+    assert [Order(examples, batch=3, seed=2).at(i) for i in range(8)] != epochs[0]
+
+
+# --- what it is told ---
+
+
+def test_a_file_of_options_becomes_a_configuration(tmp_path):
+    (tmp_path / "c.yaml").write_text(
+        "train: domain adapter\nbase: b.safetensors\ndata: /clips\noutput: o.safetensors\nlearning_rate: 1e-4\n"
+        "validation:\n  prompts: [a cat]\n  every: 7\nnoise_schedule:\n  straight_in: sqrt_betas\n"
+    )
+    config = read_config(tmp_path / "c.yaml")
+    assert config.base == tmp_path / "b.safetensors"
+    assert str(config.data) == "/clips"
+    assert config.folder == tmp_path / "o-training"
+    assert (config.frames, config.learning_rate) == (1, 1e-4)
+    assert (config.validation.prompts, config.validation.every, config.validation.steps) == (("a cat",), 7, 25)
+    assert config.noise_schedule.straight_in == "sqrt_betas"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"train": "a cat"}, "train: 'a cat' is not motion module or motion lora or domain adapter"),
+        ({"train": None}, "train: this option is needed"),
+        ({"colour": 1}, "colour: there is no such option"),
+        ({"steps": "many"}, "steps: 'many' is not a whole number"),
+        ({"steps": True}, "steps: True is not a whole number"),
+        ({"steps": 0}, "steps: it must be 1 or more"),
+        ({"frames": 1}, "frames: a clip needs 2 or more"),
+        ({"size": 100}, "size: it must be a multiple of 64"),
+        ({"ema": 1.5}, "from 0 to 1"),
+        ({"learning_rate": 0}, "learning_rate: it must be more than 0"),
+        ({"output": "a.ckpt"}, r"a\.ckpt must end with \.safetensors"),
+        ({"train": "motion lora"}, "motion_module: say for which"),
+        ({"data": "a.csv"}, "videos: with a CSV file as data"),
+        ({"validation": {"prompt": "a"}}, "prompt: there is no such option"),
+    ],
+)
+def test_what_cannot_be_is_refused(tmp_path, options, said):
+    with pytest.raises(ConfigError, match=said):
+        small(tmp_path, **options)
+
+
+@pytest.mark.parametrize(("text", "said"), [("", "is empty"), ("a: [", "is not YAML"), ("- a", "is empty")])
+def test_a_file_without_options_is_refused(tmp_path, text, said):
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=said):
+        read_config(tmp_path / "c.yaml")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_config(tmp_path / "other.yaml")
