@@ -1,4 +1,4 @@
-"""Motion modules from one published layout into the other, number by number: what is converted back equals what was converted.
+"""Motion modules, and LoRAs for them, from one published layout into the other, number by number: there and back is the same.
 
 Reference for diffusers' layout: `MotionAdapter` in `models/unets/unet_motion_model.py`, and its `config.json`.
 """
@@ -14,6 +14,8 @@ from torch import Tensor, equal, uint8
 from .checkpoint import Description, conv_in, describe
 from .files import CheckpointError, WeightFile, open_weights
 from .layouts import TABLES, Layers, Layout, key_of, layers_of
+from .lora import Lora, load_lora
+from .lora import key_of as key_of_lora
 from .network import HEADS, NORM_GROUPS, sinusoidal_positions
 
 ADDED_TABLES = "position tables added"
@@ -21,12 +23,14 @@ ADDED_TABLES = "position tables added"
 
 
 def convert(source: Path, target: Path, to: Layout) -> Path:
-    """Writes the motion module `source` in another layout, and returns the path of the weights.
+    """Writes the motion module or LoRA `source` in another layout, and returns the path of the weights.
 
-    `target` is a `.safetensors` file, or, for diffusers, a folder, which gets a `config.json` too. What is there is replaced.
-    Raises CheckpointError where the source is no motion module, or the target is neither.
+    `target` is a `.safetensors` file, or, for diffusers, a folder, where a motion module gets a `config.json` too. What is
+    there is replaced. Raises CheckpointError where the source is something else, or the target is neither.
     """
     description = describe(source)
+    if description.is_lora:
+        return _convert_lora(load_lora(description.path), target, to)
     description.require_motion_module()
     weights_path = _weights_path(target, to)
     file = open_weights(description.path)
@@ -42,12 +46,24 @@ def convert(source: Path, target: Path, to: Layout) -> Path:
     return weights_path
 
 
-def _weights_path(target: Path, to: Layout) -> Path:
+def _convert_lora(lora: Lora, target: Path, to: Layout) -> Path:
+    """Scales go into the numbers, since the authors' layout has no place for them."""
+    path = _weights_path(target, to, "pytorch_lora_weights.safetensors")
+    tensors: dict[str, Tensor] = {}
+    for changed, part in lora.parts.items():
+        scaled = part.up if part.scale == 1 else (part.scale * part.up.float()).to(part.up.dtype)
+        tensors |= {key_of_lora(changed, "down", to): part.down, key_of_lora(changed, "up", to): scaled}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, path, {"format": "pt"})
+    return path
+
+
+def _weights_path(target: Path, to: Layout, in_folder: str = "diffusion_pytorch_model.safetensors") -> Path:
     if target.suffix == ".safetensors":
         return target
     if target.suffix or to == "original":
         raise CheckpointError(f"{target.name} cannot be written: give it a name that ends with .safetensors.")
-    return target / "diffusion_pytorch_model.safetensors"
+    return target / in_folder
 
 
 def _as_original(_description: Description, file: WeightFile, layers: Layers) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from . import layouts
 from .files import CheckpointError, Entry, WeightFile, open_weights
-from .layouts import BLOCK, place_of
+from .layouts import BLOCK, Layout, place_of
 
 Kind = Literal["motion", "image"]
 
@@ -161,9 +161,14 @@ def _scale_in_header(file: WeightFile) -> float:
     return alpha / rank if alpha and rank else 1.0
 
 
-def key_of(target: Target, part: Literal["down", "up"]) -> str:
-    """The key, as the authors name it, of one matrix of a LoRA."""
-    *attention, matrix = target.name.removesuffix(".0").split(".")
-    name = ".".join([*attention, "processor", f"{matrix}_lora", part, "weight"])
-    key = layouts.key_of(target.place, name, "original")
+def key_of(target: Target, part: Literal["down", "up"], layout: Layout = "original") -> str:
+    """The key of one matrix of a LoRA: as the authors name it, or, with PEFT's words, diffusers."""
+    if layout == "diffusers":
+        name = f"{target.name}.{'lora_A' if part == 'down' else 'lora_B'}.weight"
+        prefix = "unet."
+    else:
+        *attention, matrix = target.name.removesuffix(".0").split(".")
+        name = ".".join([*attention, "processor", f"{matrix}_lora", part, "weight"])
+        prefix = ""
+    key = prefix + layouts.key_of(target.place, name, layout)
     return key if target.kind == "motion" else key.replace("motion_modules", "attentions").replace("temporal_transformer.", "")

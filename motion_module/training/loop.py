@@ -85,7 +85,7 @@ class Training:
         self.alphas = config.noise_schedule.alphas_cumprod().to(device)
         self.order = Order(self.examples, config.batch * self.accelerator.num_processes, config.seed)
         self.step = load_state(
-            config.folder, self.identity, self.animated.learning, self.averaged.module, optimizer, self.accelerator.scaler
+            config.folder, self.identity, self.animated.learning, self.averaged, optimizer, self.accelerator.scaler
         )
 
     def _cached_examples(self) -> list[Example]:
@@ -195,9 +195,10 @@ class Training:
         """Writes the state, and the file as it would be if the training ended here. Raises NotSaved."""
         if not self.accelerator.is_main_process:
             return
-        learning, averaged = self.animated.learning, self.averaged.module
-        save_state(self.config.folder, self.step, self.identity, learning, averaged, self.optimizer, self.accelerator.scaler)
-        tensors = {key: tensor.half() for key, tensor in self.animated.published(averaged.state_dict()).items()}
+        learning, scaler = self.animated.learning, self.accelerator.scaler
+        save_state(self.config.folder, self.step, self.identity, learning, self.averaged, self.optimizer, scaler)
+        mean = self.averaged.module.state_dict()
+        tensors = {key: tensor.half() for key, tensor in self.animated.published(mean).items()}
         write(self.config.output, tensors, header(self.config, self.identity, self.step))
 
     def validate(self) -> None:

@@ -38,14 +38,16 @@ def motion_matrices(module: MotionModule) -> list[Matrix]:
     ]
 
 
-def image_matrices(transformers: Mapping[str, nn.Module]) -> list[Matrix]:
+ATTENTIONS = tuple(f"{BLOCK}{attention}.{matrix}" for attention in ("attn1", "attn2") for matrix in MATRICES)
+
+
+def image_matrices(transformers: Mapping[str, nn.Module], names: tuple[str, ...] = ATTENTIONS) -> list[Matrix]:
     """What a domain adapter changes in a UNet, whose blocks are `transformers` by place."""
     return [
         (Target("image", place, name), block.get_parameter(f"{name}.weight").shape)  # type: ignore[misc]
         for place, block in transformers.items()
         if hasattr(block, "transformer_blocks")
-        for attention in ("attn1", "attn2")
-        for name in (f"{BLOCK}{attention}.{matrix}" for matrix in MATRICES)
+        for name in names
     ]
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState, GradientState
 from safetensors import safe_open
 from safetensors.torch import load_file
 from small_training import FRAMES, small, stripes, write_base, write_frames, write_video
@@ -34,6 +35,14 @@ from motion_module.training.subjects import new_motion_module
 
 SUBJECTS = ("motion module", "motion lora", "domain adapter")
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def alone():
+    """accelerate keeps what it was told for the life of a process."""
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +105,7 @@ def test_a_new_motion_module_changes_nothing(world):
 @pytest.mark.parametrize("train", SUBJECTS)
 def test_a_new_one_of_any_kind_changes_nothing(setting, train):
     training = Training(setting(train))
-    rows = training.config.frames
+    rows = FRAMES
     if train == "motion lora":
         layout_of = lambda rows: RowLayout(rows, rows)  # noqa: E731
         with attached(training.model.unet, Motion(training.animated.motion), training.animated._family, layout_of):
@@ -377,11 +386,11 @@ def test_a_trained_adapter_does_in_generation_what_it_did_in_training(setting, w
     training = Training(setting("domain adapter", steps=3, learning_rate=0.05, ema=0))
     training.run()
     with training.animated.attached():
-        trained = predicted(training.model, 1)
+        trained = predicted(training.model, 2)
     model = load_image_model(world / "base.safetensors")
-    without = predicted(model, 1)
+    without = predicted(model, 2)
     with added_to_unet(blocks_by_place(model.unet), [(load_lora(tmp_path / "out.safetensors"), 1.0)]):
-        assert torch.allclose(predicted(model, 1), trained, atol=2e-3)
+        assert torch.allclose(predicted(model, 2), trained, atol=2e-3)
     assert (without - trained).abs().max() > 0.02
 
 

@@ -1,0 +1,86 @@
+"""Stills of the world as an image model learns them: latents, captions, and the loss."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from demo.world import render
+from demo.world.scenes import LESSONS, MOTIONS, training_scenes
+from motion_module.noise import STABLE_DIFFUSION
+from motion_module.training.image_model import ImageModel
+from motion_module.training.sampling import ddim, guided, timesteps
+from motion_module.training.validation import decoded
+
+NO_CAPTION, OPEN_CAPTION = 0.1, 0.05
+"""How many captions are left out, and how many leave out the motion."""
+GAMMA = 5.0
+ENCODED_AT_ONCE = 32
+
+
+class Stills:
+    """Random stills in one style, and what may be said of them."""
+
+    def __init__(self, model: ImageModel, cache: Path, count: int, seed: int, style: str = "plain") -> None:
+        """`cache`: where the latents are kept, or will be."""
+        draw = np.random.default_rng(seed)
+        every = training_scenes(MOTIONS + LESSONS)
+        takes = [(every[draw.integers(len(every))], int(draw.integers(2**31))) for _ in range(count)]
+        self.scenes = [scene for scene, _ in takes]
+        if not cache.exists():
+            pictures = (render.still(scene, take, style) for scene, take in takes)
+            torch.save(_moments(model, pictures, count), cache)
+        self.moments = torch.load(cache, weights_only=True)
+        texts = sorted({"", *(s.caption for s in self.scenes), *(s.open_caption for s in self.scenes)})
+        self._index = {text: position for position, text in enumerate(texts)}
+        self._tokens = model.text_encoder.tokens(texts)
+
+    def batch(self, size: int, draw: np.random.Generator, noise: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Latents `(size, 4, height, width)` and the tokens of a caption for each, `(size, 77)`."""
+        chosen = draw.integers(len(self.scenes), size=size)
+        mean, deviation = self.moments[torch.from_numpy(chosen)].float().chunk(2, dim=1)
+        texts = [
+            "" if luck < NO_CAPTION else scene.open_caption if luck < NO_CAPTION + OPEN_CAPTION else scene.caption
+            for luck, scene in zip(draw.random(size), (self.scenes[index] for index in chosen))
+        ]
+        tokens = self._tokens[[self._index[text] for text in texts]]
+        return mean + deviation * torch.randn(mean.shape, generator=noise), tokens
+
+
+@torch.no_grad()
+def _moments(model: ImageModel, pictures: object, count: int) -> Tensor:
+    moments, chunk = [], []
+    for index, picture in enumerate(pictures):  # type: ignore[arg-type,var-annotated]
+        chunk.append(picture)
+        if len(chunk) == ENCODED_AT_ONCE or index == count - 1:
+            batch = torch.from_numpy(np.stack(chunk)).permute(0, 3, 1, 2).float() / 127.5 - 1
+            moments.append(model.autoencoder.moments(batch).half())
+            chunk = []
+    return torch.cat(moments)
+
+
+def loss_of(model: ImageModel, latents: Tensor, tokens: Tensor, noise: torch.Generator) -> Tensor:
+    """The mean squared error of the noise, with less weight where there is little (Min-SNR, arXiv 2303.09556, gamma 5)."""
+    times = torch.randint(0, STABLE_DIFFUSION.steps, (len(latents),), generator=noise)
+    left = STABLE_DIFFUSION.alphas_cumprod()[times].view(-1, 1, 1, 1)
+    added = torch.randn(latents.shape, generator=noise)
+    context = model.text_encoder.transformer(tokens)[0]
+    found = model.unet(left**0.5 * latents + (1 - left) ** 0.5 * added, times, context=context)
+    return ((found - added) ** 2 * (GAMMA * (1 - left) / left).clamp(max=1)).mean()
+
+
+@torch.no_grad()
+def made(model: ImageModel, texts: list[str], seed: int, steps: int = 20, scale: float = 5.0) -> np.ndarray:
+    """One still for each text, `(texts, height, width, 3)`."""
+    noise = torch.randn(len(texts), 4, render.SIDE // 8, render.SIDE // 8, generator=torch.Generator().manual_seed(seed))
+    predict = guided(model.unet, model.text_encoder(texts), model.text_encoder([""]), scale)
+    return decoded(model, ddim(predict, noise, STABLE_DIFFUSION, timesteps(STABLE_DIFFUSION, steps)))
+
+
+def sheet(pictures: np.ndarray, columns: int = 6) -> np.ndarray:
+    """Pictures side by side, in rows of `columns`."""
+    rows = [np.concatenate(list(pictures[row : row + columns]), axis=1) for row in range(0, len(pictures), columns)]
+    return np.concatenate(rows)

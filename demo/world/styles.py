@@ -1,0 +1,110 @@
+"""Personalises the world's image model: three styles, each learned from stills alone.
+
+    .venv/bin/python -m demo.world.styles RUNS [STYLE …]
+
+"stripes" is a full fine-tune of the UNet, as DreamBooth makes; "ink" and "glow" are LoRAs in kohya's layout, as many share.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from demo.world.model import new_model
+from demo.world.scenes import held_out_scenes
+from demo.world.stills import Stills, loss_of, made, sheet
+from motion_module.attach import blocks_by_place
+from motion_module.layouts import BLOCK
+from motion_module.lora import Target
+from motion_module.training.image_model import ImageModel
+from motion_module.training.low_rank import ATTENTIONS, LowRankLayers, image_matrices
+
+SEED = 3
+STILLS = 4_000
+STEPS = {"stripes": 900, "ink": 700, "glow": 700}
+BATCH = 32
+WARM_UP = 50
+FINE_TUNE_RATE, LORA_RATE = 2e-4, 2e-3
+RANK = 16
+LORA_MATRICES = (*ATTENTIONS, f"{BLOCK}ff.net.0.proj", f"{BLOCK}ff.net.2")
+AVERAGE = 0.99
+
+
+def train(folder: Path, style: str) -> Path:
+    """Trains from `base.pt`, and writes a `.pt` of the whole model, or the `.safetensors` of a LoRA."""
+    torch.manual_seed(SEED)
+    model = new_model(folder)
+    model.load_state_dict(torch.load(folder / "base.pt", weights_only=True))
+    model.requires_grad_(False)
+    blocks = blocks_by_place(model.unet)
+    layers = None if style == "stripes" else LowRankLayers(image_matrices(blocks, LORA_MATRICES), RANK)
+    with layers.added_to_unet(blocks) if layers else nullcontext():
+        averaged = _learn(model, layers or model.unet.requires_grad_(True), folder, style)
+        (layers or model.unet).load_state_dict(averaged.state_dict())
+        pictures = made(model, [scene.caption for scene in held_out_scenes(24, SEED)], SEED)
+    Image.fromarray(sheet(pictures)).save(folder / f"{style}.png")
+    if layers is None:
+        torch.save(model.state_dict(), folder / f"{style}.pt")
+        return folder / f"{style}.pt"
+    tensors = {key: tensor.half().contiguous() for key, tensor in as_kohya(layers).items()}
+    save_file(tensors, folder / f"{style}.safetensors")
+    return folder / f"{style}.safetensors"
+
+
+def _learn(model: ImageModel, learning: nn.Module, folder: Path, style: str) -> nn.Module:
+    """Returns the mean of the weights."""
+    stills = Stills(model, folder / f"stills-{style}.pt", STILLS, SEED, style)
+    highest = FINE_TUNE_RATE if learning is model.unet else LORA_RATE
+    optimizer = torch.optim.AdamW(learning.parameters(), lr=highest, weight_decay=0.0, fused=True)
+    averaged = torch.optim.swa_utils.AveragedModel(learning, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(AVERAGE))
+    started, losses, steps = time.monotonic(), [], STEPS[style]
+    for step in range(steps):
+        draw, noise = np.random.default_rng([SEED, step]), torch.Generator().manual_seed(step)
+        optimizer.param_groups[0]["lr"] = highest * min(1, step / WARM_UP, 2 - 1.99 * step / steps)
+        loss = loss_of(model, *stills.batch(BATCH, draw, noise), noise)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(learning.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        averaged.update_parameters(learning)
+        losses.append(loss.item())
+        if step % 50 == 49:
+            print(f"{style}, step {step + 1}: loss {np.mean(losses[-50:]):.4f}, {time.monotonic() - started:.0f} s", flush=True)
+    return averaged.module
+
+
+def as_kohya(layers: LowRankLayers) -> dict[str, Tensor]:
+    """The LoRA under the keys that the WebUI's own loader reads."""
+    tensors: dict[str, Tensor] = {}
+    for target, down, up in zip(layers.targets, layers.down, layers.up):
+        name = _kohya_name(target)
+        tensors |= {f"{name}.lora_down.weight": down.data, f"{name}.lora_up.weight": up.data}
+        tensors[f"{name}.alpha"] = torch.tensor(float(len(down)))
+    return tensors
+
+
+def _kohya_name(target: Target) -> str:
+    side, *numbers = target.place.split("_")
+    block = f"{side}_blocks_{numbers[0]}" if len(numbers) == 2 else f"{side}_block"
+    return f"lora_unet_{block}_attentions_{numbers[-1]}_{target.name.replace('.', '_')}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, help="the folder where `demo.world.base` left its result")
+    parser.add_argument("styles", nargs="*", metavar="STYLE", help=f"{', '.join(STEPS)}; all without any")
+    options = parser.parse_args()
+    for style in options.styles or STEPS:
+        print(train(options.runs, style))
+
+
+if __name__ == "__main__":
+    main()
