@@ -47,7 +47,7 @@ if hindrance := _hindrance():
     print(f"AnimateDiff is off: {hindrance}")
 
 else:
-    from animatediff import api, infotext, job, player, png_info, samplers, settings, ui, xyz
+    from animatediff import api, infotext, job, player, png_info, samplers, settings, train_page, ui, xyz
     from animatediff.page import Page
 
     class AnimateDiff(scripts.Script):
@@ -92,6 +92,7 @@ else:
     samplers.add_schedule_type()
     script_callbacks.on_script_unloaded(samplers.remove_schedule_type)
     script_callbacks.on_ui_settings(settings.add_settings)
+    script_callbacks.on_ui_train_tabs(train_page.add_to_page)
     script_callbacks.on_after_component(player.add_to_page)
     script_callbacks.on_after_component(png_info.add_to_page)
     script_callbacks.on_infotext_pasted(infotext.expand_pasted)

@@ -8,6 +8,7 @@ The recipe of Stable Diffusion 1: the noise of latents, a tenth of the captions 
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from demo.world.stills import Stills, loss_of, made, sheet
 
 SEED = 2
 STILLS = 24_000
-STEPS = 5_500
+STEPS = 4_500
 BATCH = 32
 RATE, WARM_UP = 6e-4, 200
 AVERAGE = 0.999
@@ -47,7 +48,7 @@ def train(folder: Path) -> Path:
     started, losses = time.monotonic(), []
     for step in range(first, STEPS):
         draw, noise = np.random.default_rng([SEED, step]), torch.Generator().manual_seed(step)
-        optimizer.param_groups[0]["lr"] = RATE * min(1, step / WARM_UP, 0.5 * (1 + np.cos(np.pi * step / STEPS)) + 0.005)
+        optimizer.param_groups[0]["lr"] = RATE * min(1, step / WARM_UP, 0.505 + 0.5 * math.cos(math.pi * step / STEPS))
         loss = loss_of(model, *stills.batch(BATCH, draw, noise), noise)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(learning, 1.0)

@@ -75,7 +75,7 @@ class ImageModel(nn.Module):
         super().__init__()
         first_stage = description["first_stage_config"]["params"]
         self.model = nn.Module()
-        self.model.diffusion_model = _unet(description["unet_config"]["params"])
+        self.model.diffusion_model = new_unet(description["unet_config"]["params"])
         self.first_stage_model = Autoencoder(first_stage["ddconfig"], first_stage["embed_dim"], description["scale_factor"])
         self.cond_stage_model = TextEncoder(description.get("cond_stage_config", {}).get("params", {}).get("version", ""))
         self.schedule = NoiseSchedule("sqrt_betas", description["linear_start"], description["linear_end"])
@@ -172,7 +172,8 @@ def load_image_model(path: Path) -> ImageModel:
     return model.eval().requires_grad_(False)
 
 
-def _unet(shape: Mapping[str, Any]) -> nn.Module:
+def new_unet(shape: Mapping[str, Any]) -> nn.Module:
+    """An untrained one. `shape`: the `params` of `unet_config`. Raises MissingPart."""
     _require_ldm()
     from ldm.modules.diffusionmodules.openaimodel import UNetModel
 

@@ -95,7 +95,8 @@ class Log:
             if self._board:
                 self._board.add_image(prompt, np.concatenate(list(clip), axis=1), step, dataformats="HWC")
 
-    def end(self, step: int, config: Config) -> None:
+    def end(self, step: int, config: Config, why: str) -> None:
+        """`why`: "pause" where the training was paused."""
         if not self._main:
             return
         self._bar.close()
@@ -103,7 +104,8 @@ class Log:
         if self._board:
             self._board.close()
         done = step >= config.steps
-        self.status("Done" if done else "Stopped", step=step, steps=config.steps)
+        doing = "Done" if done else "Paused" if why == "pause" else "Stopped"
+        self.status(doing, step=step, steps=config.steps, loss=self._shown)
         self.say(f"{'Done' if done else f'Stopped at step {step}; start it again to go on'}: {config.output}")
 
 

@@ -26,7 +26,7 @@ from torch.utils.checkpoint import checkpoint
 
 from .cache import Embeddings, Example, fingerprint, learned_examples
 from .config import Config
-from .image_model import ImageModel, load_image_model
+from .image_model import load_image_model
 from .log import Log
 from .order import Order
 from .state import Identity, load_state, save_state, write
@@ -38,7 +38,7 @@ MOST_GRADIENT = 1.0
 HEADER = "animatediff_training"
 """Under this name the header of a trained file says how it came to be."""
 STOP = "stop"
-"""A file of this name in the folder of a training asks it to save and end."""
+"""A file of this name in the folder of a training asks it to save and end. It says what for: "pause" or "stop"."""
 
 
 class Diverged(RuntimeError):
@@ -77,7 +77,8 @@ class Training:
         self.examples = self._cached_examples()
         torch.manual_seed(config.seed)
         self.animated = (subject or SUBJECTS[config.train])(self.model.unet, config).to(device)
-        _compute_in(config, self.model)
+        if config.precision != "no":
+            halved(self.model.unet, torch.float16 if config.precision == "fp16" else torch.bfloat16)
         learning = [weight for weight in self.animated.learning.parameters() if weight.requires_grad]
         optimizer = torch.optim.AdamW(learning, lr=config.learning_rate, weight_decay=config.weight_decay)
         self.averaged = AveragedModel(self.animated.learning, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
@@ -165,11 +166,11 @@ class Training:
 
         Raises Diverged or NotSaved.
         """
-        config, asked = self.config, False
+        config, asked, why = self.config, False, ""
         stop_file = config.folder / STOP
         with (
             self.animated.attached(),
-            _checkpointing(self.animated, config.gradient_checkpointing),
+            checkpointing(self.animated, config.gradient_checkpointing),
             _interrupts() as interrupted,
         ):
             self.log.begin(self.step, config.steps)
@@ -181,9 +182,10 @@ class Training:
                     self.save()
                 if config.validation.prompts and (self.step % config.validation.every == 0 or self.step == config.steps):
                     self.validate()
-        if self.accelerator.is_main_process:
-            stop_file.unlink(missing_ok=True)
-        self.log.end(self.step, config)
+        if self.accelerator.is_main_process and stop_file.exists():
+            why = stop_file.read_text(encoding="utf-8")
+            stop_file.unlink()
+        self.log.end(self.step, config, why)
         return self.step >= config.steps
 
     def _any(self, here: bool) -> bool:
@@ -233,16 +235,15 @@ def _seed(seed: int, index: int) -> int:
     return int(np.random.default_rng([seed, index]).integers(2**62))
 
 
-def _compute_in(config: Config, model: ImageModel) -> None:
-    """Halves the memory of the image UNet where it computes in half precision anyway. Its norms stay as they are."""
-    if config.precision != "no":
-        for layer in model.unet.modules():
-            if isinstance(layer, nn.Linear | nn.Conv2d):
-                layer.to(torch.float16 if config.precision == "fp16" else torch.bfloat16)
+def halved(unet: nn.Module, dtype: torch.dtype) -> None:
+    """Halves the memory of an image UNet that computes in half precision anyway. Its norms stay as they are."""
+    for layer in unet.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            layer.to(dtype)
 
 
 @contextmanager
-def _checkpointing(animated: Animated, wanted: bool) -> Iterator[None]:
+def checkpointing(animated: Animated, wanted: bool) -> Iterator[None]:
     """While open, the blocks of the UNet keep no activations, and compute them again in the backward pass."""
     unet: Any = animated.unet
     blocks = [*unet.input_blocks, unet.middle_block, *unet.output_blocks] if wanted else []

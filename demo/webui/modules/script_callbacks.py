@@ -21,6 +21,7 @@ callback_map: dict[str, list[Listener]] = {
         "model_loaded",
         "script_unloaded",
         "ui_settings",
+        "ui_train_tabs",
     )
 }
 
@@ -59,3 +60,5 @@ on_ui_settings = _adder("ui_settings")
 on_cfg_denoiser = _adder("cfg_denoiser")
 on_infotext_pasted = _adder("infotext_pasted")
 on_script_unloaded = _adder("script_unloaded")
+on_ui_train_tabs = _adder("ui_train_tabs")
+"""Never called: there is no such tab here."""

@@ -1,0 +1,208 @@
+"""The page under Train: starts trainings, and shows how far they are. Its script in `javascript/` keeps it up to date."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import gradio as gr
+from modules import sd_models, shared, ui_tempdir
+from modules.ui_common import create_refresh_button
+
+from . import library, trainings
+from .trainings import Training, TrainingError
+
+KINDS = ("motion module", "motion lora", "domain adapter")
+PRECISIONS = ("fp16", "bf16", "no")
+NUMBERS = {
+    "frames": ("Frames of a clip", 16),
+    "stride": ("Stride", 4),
+    "size": ("Size", 256),
+    "steps": ("Steps", 10_000),
+    "batch": ("Clips at once", 1),
+    "accumulate": ("Batches for one step", 4),
+    "learning_rate": ("Learning rate", 1e-4),
+    "warm_up": ("Warm-up steps", 0),
+    "rank": ("Rank of a LoRA", 32),
+    "save_every": ("Save every … steps", 500),
+}
+"""Labels and first values of the options that are numbers, by their names in the file of options."""
+PLOT_WIDTH, PLOT_HEIGHT, PLOT_POINTS = 640, 160, 320
+
+
+def add_to_page(_params: Any = None) -> None:
+    """`on_ui_train_tabs`: the tab AnimateDiff."""
+    with gr.Tab("AnimateDiff", elem_id="ad_train"), gr.Row():
+        with gr.Column():
+            options, name = _options()
+            start = gr.Button("Start training", variant="primary", elem_id="ad_train_start")
+        with gr.Column():
+            chosen = gr.Dropdown(_names(), value=None, label="Training", elem_id="ad_train_run")
+            create_refresh_button(chosen, lambda: None, lambda: {"choices": _names()}, "ad_train_run_refresh")
+            with gr.Row():
+                pause = gr.Button("Pause", elem_id="ad_train_pause")
+                resume = gr.Button("Resume", elem_id="ad_train_resume")
+                stop = gr.Button("Stop", elem_id="ad_train_stop")
+            shown = gr.HTML(elem_id="ad_train_status")
+            look = gr.Button("", visible=False, elem_id="ad_train_look")
+    start.click(partial(_start, tuple(options)), [name, *options.values()], [chosen, shown], show_progress=False)
+    pause.click(lambda run: _ask(run, "pause"), [chosen], [shown], show_progress=False)
+    stop.click(lambda run: _ask(run, "stop"), [chosen], [shown], show_progress=False)
+    resume.click(_resume, [chosen], [shown], show_progress=False)
+    for event in (look.click, chosen.change):
+        event(_shown, [chosen], [shown], show_progress=False, queue=False)
+
+
+def _options() -> tuple[dict[str, gr.components.Component], gr.Textbox]:
+    """Controls by the names in the file of options, and the one for the name of the training."""
+    bases = [entry.title for entry in sd_models.checkpoints_list.values()]
+    options: dict[str, gr.components.Component] = {}
+    name = gr.Textbox("", label="Name of the training, and of the file that it makes", elem_id="ad_train_name")
+    options["train"] = gr.Dropdown(list(KINDS), value=KINDS[0], label="Train", elem_id="ad_train_train")
+    options["base"] = gr.Dropdown(bases, value=next(iter(bases), ""), label="Base checkpoint", elem_id="ad_train_base")
+    options["data"] = gr.Textbox(
+        "",
+        label="Folder of videos",
+        info="Beside each video, or folder of frames, a text of the same name says what is to be seen. "
+        "Or a CSV file with the columns videoid and name.",
+        elem_id="ad_train_data",
+    )
+    options["videos"] = gr.Textbox("", label="Of a CSV file: the folder of its videos", elem_id="ad_train_videos")
+    modules = ["", *library.names()]
+    options["motion_module"] = gr.Dropdown(
+        modules,
+        value="",
+        label="Motion module",
+        info="What a motion LoRA is for, or what to go on from.",
+        elem_id="ad_train_motion_module",
+    )
+    with gr.Accordion("Details", open=False, elem_id="ad_train_details"):
+        for first, second in zip(*[iter(NUMBERS)] * 2):
+            with gr.Row(elem_classes="ad-row"):
+                options |= {key: _number(key) for key in (first, second)}
+        options["precision"] = gr.Dropdown(list(PRECISIONS), value="fp16", label="Precision", elem_id="ad_train_precision")
+        options["gradient_checkpointing"] = gr.Checkbox(
+            True, label="Gradient checkpointing", info="Less memory, a third more time.", elem_id="ad_train_checkpointing"
+        )
+        options["horizontal_flip"] = gr.Checkbox(
+            False,
+            label="Learn mirrored clips too",
+            info="Left and right change places in their captions.",
+            elem_id="ad_train_flip",
+        )
+        options["licence"] = gr.Textbox("", label="Licence, for the header of the file", elem_id="ad_train_licence")
+    options["prompts"] = gr.Textbox("", label="Prompts of validation clips, one a line", lines=2, elem_id="ad_train_prompts")
+    options["every"] = gr.Number(500, precision=0, label="Validation clips every … steps", elem_id="ad_train_every")
+    return options, name
+
+
+def _number(key: str) -> gr.Number:
+    label, value = NUMBERS[key]
+    return gr.Number(value, label=label, precision=0 if isinstance(value, int) else None, elem_id=f"ad_train_{key}")
+
+
+def _names() -> list[str]:
+    return [training.name for training in trainings.all_trainings()]
+
+
+def _start(options: tuple[str, ...], name: str, *values: Any) -> tuple[Any, str]:
+    try:
+        training = trainings.named(name)
+        training.start(_config(training, dict(zip(options, values))))
+    except (TrainingError, ValueError, OSError) as error:
+        raise gr.Error(str(error)) from error
+    return gr.update(choices=_names(), value=training.name), _shown(training.name)
+
+
+def _config(training: Training, given: dict[str, Any]) -> dict[str, Any]:
+    """The file of options for what was given in the page. Raises TrainingError or RequestError."""
+    checkpoint = sd_models.get_closet_checkpoint_match(given["base"])
+    if checkpoint is None:
+        raise TrainingError("Choose a base checkpoint.")
+    if not given["data"].strip():
+        raise TrainingError("Name the folder of videos.")
+    prompts = [line.strip() for line in given.pop("prompts").splitlines() if line.strip()]
+    every = given.pop("every")
+    config = {key: value for key, value in given.items() if value not in ("", None)}
+    if given["motion_module"]:
+        config["motion_module"] = str(library.find(given["motion_module"]))
+    output = library.folder() if given["train"] == "motion module" else Path(shared.cmd_opts.lora_dir)
+    return {
+        **config,
+        "base": checkpoint.filename,
+        "output": str(output / f"{training.name}.safetensors"),
+        "validation": {"prompts": prompts, "every": every},
+    }
+
+
+def _ask(name: str | None, what: str) -> str:
+    try:
+        trainings.named(name or "").ask_to(what)
+    except TrainingError as error:
+        raise gr.Error(str(error)) from error
+    return _shown(name)
+
+
+def _resume(name: str | None) -> str:
+    try:
+        trainings.named(name or "").resume()
+    except TrainingError as error:
+        raise gr.Error(str(error)) from error
+    return _shown(name)
+
+
+# --- what is shown ---
+
+
+def _shown(name: str | None) -> str:
+    """The state of a training: a line, its losses, and its newest validation clips."""
+    if not name:
+        return ""
+    training = trainings.named(name)
+    return "".join([_line(training.status()), _plot(training.losses()), *map(_clip, training.clips())])
+
+
+def _line(status: dict[str, Any]) -> str:
+    parts = [f"<span>{html.escape(status['doing'])}</span>"]
+    if "step" in status:
+        parts.append(f"<span>step</span> {status['step']} / {status['steps']}")
+    if status.get("loss") is not None:
+        parts.append(f"<span>loss</span> {status['loss']:.4f}")
+    if status.get("seconds_left") is not None and status["doing"] == "Training":
+        minutes, seconds = divmod(round(status["seconds_left"]), 60)
+        hours, minutes = divmod(minutes, 60)
+        parts.append(f"{hours}:{minutes:02}:{seconds:02} <span>left</span>")
+    error = f"<p class='ad-train-error'>{html.escape(status['error'])}</p>" if status.get("error") else ""
+    return f"<p>{' · '.join(parts)}</p>{error}"
+
+
+def _plot(losses: Sequence[tuple[int, float]]) -> str:
+    """The losses, each the mean of some steps, as a line."""
+    if len(losses) < 2:
+        return ""
+    group = max(1, len(losses) // PLOT_POINTS)
+    groups = [losses[first : first + group] for first in range(0, len(losses), group)]
+    points = [(some[-1][0], sum(loss for _, loss in some) / len(some)) for some in groups]
+    first, last = points[0][0], points[-1][0]
+    top = max(loss for _, loss in points) * 1.05 or 1.0
+    places = " ".join(
+        f"{PLOT_WIDTH * (step - first) / max(1, last - first):.1f},{PLOT_HEIGHT * (1 - loss / top):.1f}"
+        for step, loss in points
+    )
+    return (
+        f"<svg class='ad-train-plot' viewBox='0 -4 {PLOT_WIDTH} {PLOT_HEIGHT + 22}'>"
+        f"<polyline points='{places}' fill='none' stroke='currentColor' vector-effect='non-scaling-stroke'/>"
+        f"<text x='2' y='10' font-size='11' fill='currentColor'>{top:.3g}</text>"
+        f"<text x='2' y='{PLOT_HEIGHT + 14}' font-size='11' fill='currentColor'>{first}</text>"
+        f"<text x='{PLOT_WIDTH - 2}' y='{PLOT_HEIGHT + 14}' font-size='11' fill='currentColor' text-anchor='end'>{last}</text>"
+        "</svg>"
+    )
+
+
+def _clip(clip: Path) -> str:
+    ui_tempdir.register_tmp_file(shared.demo, str(clip))
+    return f"<img class='ad-train-clip' src='file={quote(str(clip))}' alt='{html.escape(clip.stem)}'>"

@@ -1,0 +1,146 @@
+"""Trainings started from the page. Each is a process of its own with a folder of its own, which says all that is known of it.
+
+So a training holds neither the queue nor memory of the WebUI, a pause gives all of its memory back, and pages can be closed and
+opened while it runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+from modules import paths
+
+from . import library
+
+CONFIG, OUTPUT = "config.yaml", "output.txt"
+STATE, STATUS, LOSSES, CLIPS = "state.safetensors", "status.json", "losses.jsonl", "validation"
+"""As `motion_module.training` names them, whose packages need not be installed to see a page."""
+STOP = "stop"
+BEGINNING = 30
+"""Seconds within which a process that was started says something of itself."""
+
+
+class TrainingError(ValueError):
+    """A training cannot be started or gone on with. The text is for the user."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """The training in a folder, whether it runs or not."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    def start(self, config: dict[str, Any]) -> None:
+        """Writes the configuration, and trains. Raises TrainingError where something has been trained there."""
+        if (self.folder / STATE).exists():
+            raise TrainingError(f"There is a training {self.name!r} already. Resume it, or choose another name.")
+        self._require_idle()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        text = yaml.safe_dump({**config, "folder": str(self.folder)}, allow_unicode=True, sort_keys=False)
+        (self.folder / CONFIG).write_text(text, encoding="utf-8")
+        self._run()
+
+    def resume(self) -> None:
+        """Goes on where it ended. Raises TrainingError where there is nothing to go on with, or it runs."""
+        if not (self.folder / CONFIG).exists():
+            raise TrainingError("Choose a training first.")
+        self._require_idle()
+        self._run()
+
+    def ask_to(self, what: str) -> None:
+        """Asks a training that runs to "pause" or to "stop": it saves after its current step, and ends."""
+        if not self.process():
+            raise TrainingError("No such training is running.")
+        (self.folder / STOP).write_text(what, encoding="utf-8")
+
+    def process(self) -> psutil.Process | None:
+        """The process that trains, if there is one."""
+        try:
+            process = psutil.Process(int((self.folder / "pid").read_text()))
+            return process if str(self.folder / CONFIG) in process.cmdline() else None
+        except (OSError, ValueError, psutil.Error):
+            return None
+
+    def status(self) -> dict[str, Any]:
+        """What it does, in words, under "doing", and with it `step`, `steps`, `loss`, `seconds_left`, where they are known."""
+        try:
+            status: dict[str, Any] = json.loads((self.folder / STATUS).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            status = {"doing": "Starting"}
+        if self.process() or status["doing"] in ("Done", "Paused", "Stopped"):
+            return status
+        return {**status, "doing": "Ended with an error", "error": self._last_words()}
+
+    def losses(self) -> list[tuple[int, float]]:
+        """Steps and their losses."""
+        try:
+            lines = (self.folder / LOSSES).read_text(encoding="utf-8").splitlines()
+        except OSError:
+            return []
+        return [(entry["step"], entry["loss"]) for entry in map(json.loads, lines)]
+
+    def clips(self) -> list[Path]:
+        """The validation clips that were made last."""
+        clips = sorted((self.folder / CLIPS).glob("step-*.gif"))
+        return [clip for clip in clips if clip.name[:11] == clips[-1].name[:11]]
+
+    def _require_idle(self) -> None:
+        if self.process():
+            raise TrainingError(f"{self.name!r} is running already.")
+
+    def _run(self) -> None:
+        for file in (STOP, STATUS):
+            (self.folder / file).unlink(missing_ok=True)
+        ldm = Path(paths.paths["Stable Diffusion"])
+        search = os.pathsep.join([str(library.ROOT), str(ldm), os.environ.get("PYTHONPATH", "")])
+        command = [sys.executable, "-m", "motion_module", "train", str(self.folder / CONFIG)]
+        with (self.folder / OUTPUT).open("w", encoding="utf-8") as output:
+            process = subprocess.Popen(
+                command,
+                cwd=library.ROOT,
+                env={**os.environ, "PYTHONPATH": search, "PYTHONIOENCODING": "utf-8"},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        (self.folder / "pid").write_text(str(process.pid))
+
+    def _last_words(self) -> str:
+        try:
+            lines = (self.folder / OUTPUT).read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            return ""
+        return next((line for line in reversed(lines) if line.strip()), "")
+
+
+def folder() -> Path:
+    """Where trainings are kept."""
+    return Path(paths.data_path) / "outputs" / "animatediff-training"
+
+
+def all_trainings() -> Iterator[Training]:
+    """Those that there are, the newest first."""
+    configs = sorted(folder().glob(f"*/{CONFIG}"), key=lambda file: file.stat().st_mtime, reverse=True)
+    return (Training(config.parent) for config in configs)
+
+
+def named(name: str) -> Training:
+    """The training of a name, which may be a new one. Raises TrainingError for what is no name."""
+    name = name.strip()
+    if not re.fullmatch(r"[\w][\w .()-]{0,80}", name):
+        raise TrainingError("Give the training a name of letters, digits, spaces and dashes.")
+    return Training(folder() / name)

@@ -1,0 +1,8 @@
+// Keeps the page of a training up to date while it is looked at. `animatediff/train_page.py` has the hidden button.
+
+onUiLoaded(() => {
+    setInterval(() => {
+        const status = gradioApp().getElementById("ad_train_status");
+        if (status?.offsetParent && !document.hidden) gradioApp().getElementById("ad_train_look").click();
+    }, 2000);
+});
