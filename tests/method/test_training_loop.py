@@ -427,9 +427,11 @@ def gradients_of(training):
     return {name: weight.grad for name, weight in training.animated.learning.named_parameters()}
 
 
-def assert_close(ones, others, part):
+def assert_close(ones, others):
+    """To a thousandth of each gradient's norm, and a millionth of that of all, since sums are rounded in another order."""
+    total = torch.stack([one.norm() for one in ones.values()]).norm()
     for name, one in ones.items():
-        assert (one - others[name]).norm() <= part * one.norm() + 1e-9, name
+        assert (one - others[name]).norm() <= 1e-3 * one.norm() + 1e-6 * total, name
 
 
 def test_gradients_add_up_over_batches(setting, world, tmp_path):
@@ -443,7 +445,7 @@ def test_gradients_add_up_over_batches(setting, world, tmp_path):
     added.batch = lambda _: next(halves)
     with added.animated.attached():
         added.gradients()
-    assert_close(gradients_of(at_once), gradients_of(added), 1e-3)
+    assert_close(gradients_of(at_once), gradients_of(added))
 
 
 def test_checkpointing_gives_the_same_gradients(setting, world, tmp_path):
@@ -475,7 +477,6 @@ def free_port():
 
 
 def test_two_processes_have_the_gradients_of_one_with_twice_the_batch(setting, world, tmp_path):
-    """To a thousandth of the norm of each gradient: the processes add in another order."""
     motion = str(world / "motion.safetensors")
     training = Training(setting(motion_module=motion, batch=4, output=str(tmp_path / "one.safetensors")))
     with training.animated.attached():
@@ -488,4 +489,4 @@ def test_two_processes_have_the_gradients_of_one_with_twice_the_batch(setting, w
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     for rank in (0, 1):
-        assert_close(gradients_of(training), load_file(tmp_path / f"two-{rank}.safetensors"), 1e-3)
+        assert_close(gradients_of(training), load_file(tmp_path / f"two-{rank}.safetensors"))
