@@ -97,6 +97,7 @@ def _facts(description: Description) -> dict[str, Any]:
         "container": description.container,
         "numbers": list(description.dtypes),
         "parameters": description.parameters,
+        "training": {name: fact for name, fact in description.training.items() if fact not in (None, "")} or None,
     }
     if description.is_lora:
         facts["use"] = f"in models/Lora, with <lora:{description.path.stem}:1> in the prompt"
@@ -108,7 +109,7 @@ def _facts(description: Description) -> dict[str, Any]:
         "family": family.key,
         "which is": family.title,
         "assumed": description.assumed,
-        "or else": [other.key for other in description.alternatives if other is not family],
+        "or else": [other.key for other in description.alternatives if other.key != family.key],
         "layout": description.layout,
         "base": family.base,
         "layers": len(description.channels or {}),

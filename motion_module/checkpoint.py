@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,10 @@ from .files import DIFFUSERS_WEIGHTS, CheckpointError, Entry, WeightFile, open_w
 from .layouts import BLOCK, TABLES, Layers, Layout, expected_places, expected_shapes, key_of, layers_of
 from .lora import kinds_of
 from .network import HEADS, NORM_GROUPS, MotionModule, sinusoidal_positions
+from .noise import NoiseSchedule
 
+TRAINING = "animatediff_training"
+"""Under this name the header of a file that was trained here says how it came to be."""
 PICTURE_CHANNELS = 5
 """What PIA's first convolution takes beside the four channels of the noise: a mask, and the latents of a picture."""
 
@@ -33,6 +36,7 @@ class Description:
     `family` is None where the file is no motion module that can be used; `kind` and `reason` then say what it is instead.
     `assumed`: what of the family keys and shapes do not say, in words; empty where they say it all. `alternatives`: the
     families that have these keys and shapes. `channels`: width at each place of the UNet. `length`: rows of the position table.
+    `training`: what the header says of how the file was trained, if it was trained here.
     """
 
     path: Path
@@ -51,6 +55,7 @@ class Description:
     misshapen: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()
     other: tuple[str, ...] = ()
+    training: Mapping[str, Any] = field(default_factory=dict)
 
     def with_hash(self, sha256: str | None) -> Description:
         """The same, sure of its family if this is the SHA-256 of a published file."""
@@ -191,6 +196,7 @@ def _describe(path: Path, file: WeightFile) -> Description:
         "parameters": sum(_count(file.entries[key]) for key in inside or file.entries),
         "dtypes": tuple(sorted({str(file.entries[key].dtype)[6:] for key in inside or file.entries})),
         "other": tuple(sorted(key for key in file.entries if key not in inside)),
+        "training": file.header_json(TRAINING),
     }
     if foreign:
         kind, reason = foreign
@@ -202,7 +208,7 @@ def _describe(path: Path, file: WeightFile) -> Description:
     return Description(
         kind="a motion module",
         reason=reason,
-        family=family,
+        family=_as_trained(family, common["training"]),
         assumed=_assumption(family, candidates, path),
         alternatives=candidates,
         length=length or family.positions,
@@ -285,6 +291,16 @@ def _candidates(entries: dict[str, Entry], layers: Layers, length: int) -> tuple
     if length == LONG_32.positions:
         return (LONG_32, LCM), reason
     return (V2, *_BY_STEPS, LCM), reason
+
+
+def _as_trained(family: Family, training: Mapping[str, Any]) -> Family:
+    """The family with the schedule and the frames that a file was trained with, where its header says so."""
+    try:
+        schedule, frames = NoiseSchedule(**training["noise_schedule"]), int(training["frames"])
+        possible = schedule.straight_in in ("betas", "sqrt_betas") and 0 < schedule.first < schedule.last < 1
+    except (KeyError, TypeError, ValueError):
+        return family
+    return replace(family, schedule=schedule, frames=frames) if possible and schedule.steps == family.schedule.steps else family
 
 
 _NAMES = {

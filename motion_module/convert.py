@@ -11,11 +11,11 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor, equal, uint8
 
-from .checkpoint import Description, conv_in, describe
+from .checkpoint import TRAINING, Description, conv_in, describe
 from .files import CheckpointError, WeightFile, open_weights
 from .layouts import TABLES, Layers, Layout, key_of, layers_of
-from .lora import Lora, load_lora
 from .lora import key_of as key_of_lora
+from .lora import load_lora
 from .network import HEADS, NORM_GROUPS, sinusoidal_positions
 
 ADDED_TABLES = "position tables added"
@@ -30,7 +30,7 @@ def convert(source: Path, target: Path, to: Layout) -> Path:
     """
     description = describe(source)
     if description.is_lora:
-        return _convert_lora(load_lora(description.path), target, to)
+        return _convert_lora(description, target, to)
     description.require_motion_module()
     weights_path = _weights_path(target, to)
     file = open_weights(description.path)
@@ -40,21 +40,25 @@ def convert(source: Path, target: Path, to: Layout) -> Path:
         weight = conv_in(file.entries)
         tensors |= {f"conv_in.{part}": file.read(weight.replace("weight", part)) for part in ("weight", "bias")}
     weights_path.parent.mkdir(parents=True, exist_ok=True)
+    if description.training:
+        header[TRAINING] = json.dumps(description.training)
     save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, weights_path, header)
     if weights_path != target:  # a folder, which is ours to fill
         (weights_path.parent / "config.json").write_text(json.dumps(_config(description), indent=2) + "\n", encoding="utf-8")
     return weights_path
 
 
-def _convert_lora(lora: Lora, target: Path, to: Layout) -> Path:
+def _convert_lora(description: Description, target: Path, to: Layout) -> Path:
     """Scales go into the numbers, since the authors' layout has no place for them."""
+    lora = load_lora(description.path)
     path = _weights_path(target, to, "pytorch_lora_weights.safetensors")
     tensors: dict[str, Tensor] = {}
     for changed, part in lora.parts.items():
         scaled = part.up if part.scale == 1 else (part.scale * part.up.float()).to(part.up.dtype)
         tensors |= {key_of_lora(changed, "down", to): part.down, key_of_lora(changed, "up", to): scaled}
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, path, {"format": "pt"})
+    header = {TRAINING: json.dumps(description.training)} if description.training else {}
+    save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, path, header)
     return path
 
 

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.checkpoint import checkpoint
 
+from ..checkpoint import TRAINING
 from .cache import Embeddings, Example, fingerprint, learned_examples
 from .config import Config
 from .image_model import load_image_model
@@ -35,8 +36,6 @@ from .validation import validation_clips
 
 MOST_GRADIENT = 1.0
 """The norm that gradients are clipped to."""
-HEADER = "animatediff_training"
-"""Under this name the header of a trained file says how it came to be."""
 STOP = "stop"
 """A file of this name in the folder of a training asks it to save and end. It says what for: "pause" or "stop"."""
 
@@ -227,7 +226,7 @@ def header(config: Config, identity: Identity, step: int) -> dict[str, str]:
         "domain_adapter": config.domain_adapter.name if config.domain_adapter else None,
         "licence": config.licence,
     }
-    return {HEADER: json.dumps(facts), "format": "pt"}
+    return {TRAINING: json.dumps(facts)}
 
 
 def _seed(seed: int, index: int) -> int:

@@ -17,12 +17,14 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from small_training import FRAMES, small, stripes, write_base, write_frames, write_video
 
 from motion_module.__main__ import main
 from motion_module.attach import attached, blocks_by_place
 from motion_module.checkpoint import describe, load
+from motion_module.convert import convert
+from motion_module.families import V3
 from motion_module.frames import RowLayout
 from motion_module.lora import load_lora
 from motion_module.motion import Motion
@@ -366,6 +368,22 @@ def test_a_trained_motion_module_is_one_of_v3_in_the_authors_layout(setting, tmp
     assert (facts["trained"], facts["steps"], facts["data"], facts["licence"]) == ("motion module", 3, "clips", "CC0")
     assert facts["base"]["name"] == "base.safetensors"
     assert facts["noise_schedule"] == {"straight_in": "betas", "first": 0.00085, "last": 0.012, "steps": 1000}
+
+
+def test_a_file_is_sampled_with_the_schedule_it_was_trained_on(setting, tmp_path):
+    Training(setting(steps=1, noise_schedule={"straight_in": "sqrt_betas", "last": 0.02})).run()
+    family = describe(tmp_path / "out.safetensors").family
+    assert (family.schedule.straight_in, family.schedule.last, family.frames) == ("sqrt_betas", 0.02, FRAMES)
+    converted = convert(tmp_path / "out.safetensors", tmp_path / "adapter", "diffusers")
+    assert describe(converted).family == family
+
+
+@pytest.mark.parametrize("said", [{"steps": 10**12}, {"first": 0.5, "last": 0.1}, {"straight_in": "lines"}, {"colour": 1}, 7])
+def test_a_header_with_nonsense_is_not_believed(setting, tmp_path, said):
+    Training(setting(steps=1)).run()
+    facts = json.dumps({"noise_schedule": said, "frames": 4})
+    save_file(load_file(tmp_path / "out.safetensors"), tmp_path / "nonsense.safetensors", {"animatediff_training": facts})
+    assert describe(tmp_path / "nonsense.safetensors").family == V3
 
 
 def test_a_trained_motion_lora_does_in_generation_what_it_did_in_training(setting, world, tmp_path):
