@@ -36,19 +36,19 @@ PLOT_WIDTH, PLOT_HEIGHT, PLOT_POINTS = 640, 160, 320
 
 def add_to_page(_params: Any = None) -> None:
     """`on_ui_train_tabs`: the tab AnimateDiff."""
-    with gr.Tab("AnimateDiff", elem_id="ad_train"), gr.Row():
+    with gr.Tab("AnimateDiff", elem_id="train-ad"), gr.Row():
         with gr.Column():
             options, name = _options()
-            start = gr.Button("Start training", variant="primary", elem_id="ad_train_start")
+            start = gr.Button("Start training", variant="primary", elem_id="train-ad-start")
         with gr.Column():
-            chosen = gr.Dropdown(_names(), value=None, label="Training", elem_id="ad_train_run")
-            create_refresh_button(chosen, lambda: None, lambda: {"choices": _names()}, "ad_train_run_refresh")
+            chosen = gr.Dropdown(_names(), value=None, label="Training", elem_id="train-ad-run")
+            create_refresh_button(chosen, lambda: None, lambda: {"choices": _names()}, "train-ad-run_refresh")
             with gr.Row():
-                pause = gr.Button("Pause", elem_id="ad_train_pause")
-                resume = gr.Button("Resume", elem_id="ad_train_resume")
-                stop = gr.Button("Stop", elem_id="ad_train_stop")
-            shown = gr.HTML(elem_id="ad_train_status")
-            look = gr.Button("", visible=False, elem_id="ad_train_look")
+                pause = gr.Button("Pause", elem_id="train-ad-pause")
+                resume = gr.Button("Resume", elem_id="train-ad-resume")
+                stop = gr.Button("Stop", elem_id="train-ad-stop")
+            shown = gr.HTML(elem_id="train-ad-status")
+            look = gr.Button("", visible=False, elem_id="train-ad-look")
     start.click(partial(_start, tuple(options)), [name, *options.values()], [chosen, shown], show_progress=False)
     pause.click(lambda run: _ask(run, "pause"), [chosen], [shown], show_progress=False)
     stop.click(lambda run: _ask(run, "stop"), [chosen], [shown], show_progress=False)
@@ -61,48 +61,48 @@ def _options() -> tuple[dict[str, gr.components.Component], gr.Textbox]:
     """Controls by the names in the file of options, and the one for the name of the training."""
     bases = [entry.title for entry in sd_models.checkpoints_list.values()]
     options: dict[str, gr.components.Component] = {}
-    name = gr.Textbox("", label="Name of the training, and of the file that it makes", elem_id="ad_train_name")
-    options["train"] = gr.Dropdown(list(KINDS), value=KINDS[0], label="Train", elem_id="ad_train_train")
-    options["base"] = gr.Dropdown(bases, value=next(iter(bases), ""), label="Base checkpoint", elem_id="ad_train_base")
+    name = gr.Textbox("", label="Name of the training, and of the file that it makes", elem_id="train-ad-name")
+    options["train"] = gr.Dropdown(list(KINDS), value=KINDS[0], label="Train", elem_id="train-ad-train")
+    options["base"] = gr.Dropdown(bases, value=next(iter(bases), ""), label="Base checkpoint", elem_id="train-ad-base")
     options["data"] = gr.Textbox(
         "",
         label="Folder of videos",
         info="Beside each video, or folder of frames, a text of the same name says what is to be seen. "
         "Or a CSV file with the columns videoid and name.",
-        elem_id="ad_train_data",
+        elem_id="train-ad-data",
     )
-    options["videos"] = gr.Textbox("", label="Of a CSV file: the folder of its videos", elem_id="ad_train_videos")
+    options["videos"] = gr.Textbox("", label="Of a CSV file: the folder of its videos", elem_id="train-ad-videos")
     modules = ["", *library.names()]
     options["motion_module"] = gr.Dropdown(
         modules,
         value="",
         label="Motion module",
         info="What a motion LoRA is for, or what to go on from.",
-        elem_id="ad_train_motion_module",
+        elem_id="train-ad-motion_module",
     )
-    with gr.Accordion("Details", open=False, elem_id="ad_train_details"):
+    with gr.Accordion("Details", open=False, elem_id="train-ad-details"):
         for first, second in zip(*[iter(NUMBERS)] * 2):
             with gr.Row(elem_classes="ad-row"):
                 options |= {key: _number(key) for key in (first, second)}
-        options["precision"] = gr.Dropdown(list(PRECISIONS), value="fp16", label="Precision", elem_id="ad_train_precision")
+        options["precision"] = gr.Dropdown(list(PRECISIONS), value="fp16", label="Precision", elem_id="train-ad-precision")
         options["gradient_checkpointing"] = gr.Checkbox(
-            True, label="Gradient checkpointing", info="Less memory, a third more time.", elem_id="ad_train_checkpointing"
+            True, label="Gradient checkpointing", info="Less memory, a third more time.", elem_id="train-ad-checkpointing"
         )
         options["horizontal_flip"] = gr.Checkbox(
             False,
             label="Learn mirrored clips too",
             info="Left and right change places in their captions.",
-            elem_id="ad_train_flip",
+            elem_id="train-ad-flip",
         )
-        options["licence"] = gr.Textbox("", label="Licence, for the header of the file", elem_id="ad_train_licence")
-    options["prompts"] = gr.Textbox("", label="Prompts of validation clips, one a line", lines=2, elem_id="ad_train_prompts")
-    options["every"] = gr.Number(500, precision=0, label="Validation clips every … steps", elem_id="ad_train_every")
+        options["licence"] = gr.Textbox("", label="Licence, for the header of the file", elem_id="train-ad-licence")
+    options["prompts"] = gr.Textbox("", label="Prompts of validation clips, one a line", lines=2, elem_id="train-ad-prompts")
+    options["every"] = gr.Number(500, precision=0, label="Validation clips every … steps", elem_id="train-ad-every")
     return options, name
 
 
 def _number(key: str) -> gr.Number:
     label, value = NUMBERS[key]
-    return gr.Number(value, label=label, precision=0 if isinstance(value, int) else None, elem_id=f"ad_train_{key}")
+    return gr.Number(value, label=label, precision=0 if isinstance(value, int) else None, elem_id=f"train-ad-{key}")
 
 
 def _names() -> list[str]:

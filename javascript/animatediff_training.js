@@ -2,7 +2,7 @@
 
 onUiLoaded(() => {
     setInterval(() => {
-        const status = gradioApp().getElementById("ad_train_status");
-        if (status?.offsetParent && !document.hidden) gradioApp().getElementById("ad_train_look").click();
+        const status = gradioApp().getElementById("train-ad-status");
+        if (status?.offsetParent && !document.hidden) gradioApp().getElementById("train-ad-look").click();
     }, 2000);
 });

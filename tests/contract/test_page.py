@@ -78,12 +78,11 @@ def texts_of_the_extension(server):
     said = re.findall(r'textContent: "([^"]+)"', script) + re.findall(r'button\("\w+", "([^"]+)", "([^"]*)"', script)
     spoken = {text for entry in said for text in ([entry] if isinstance(entry, str) else entry) if re.search("[a-z]", text)}
     sources = {
-        name: (REPOSITORY / "animatediff" / f"{name}.py").read_text() for name in ("ui", "advice", "forecast", "settings")
+        name: (REPOSITORY / "animatediff" / f"{name}.py").read_text()
+        for name in ("ui", "advice", "forecast", "settings", "train_page")
     }
     notes = {f"({text})" for text in re.findall(r'\.info\(\s*"([^"]+)"', sources["settings"])}
-    sometimes = set(
-        re.findall(r'(?:<(?:span|b)>|gr.Button\(")([^<{"]+)[<"]', sources["ui"] + sources["advice"] + sources["forecast"])
-    )
+    sometimes = set(re.findall(r'(?:<(?:span|b)>|gr.Button\(")([^<{"]+)[<"]', "".join(sources.values())))
     return set().union(spoken, notes, sometimes, *map(texts_of, ours)) - NOT_TRANSLATED
 
 
