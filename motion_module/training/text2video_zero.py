@@ -36,8 +36,7 @@ def text2video_zero(
     first = ddim(predict, noise[:1], STABLE_DIFFUSION, times[: moved + 1])
     alphas = STABLE_DIFFUSION.alphas_cumprod()
     kept = (alphas[times[noised]] / alphas[times[moved]]).item()
-    copies = torch.cat([shifted(first, SHIFT * index) for index in range(1, frames)])
-    start = torch.cat([first, copies])
+    start = torch.cat([shifted(first, SHIFT * index) for index in range(frames)])
     start = kept**0.5 * start + (1 - kept) ** 0.5 * noise[1:]
     predict = guided(unet, condition.expand(frames, -1, -1), unconditional, scale)
     with looking_at(unet, partial(_first_frames, frames=frames)):
