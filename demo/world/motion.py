@@ -45,7 +45,7 @@ def base_of(runs: Path) -> Path:
 
 def adapter(runs: Path, **options: Any) -> Config:
     return _config(
-        runs, "adapter", train="domain adapter", steps=500, batch=32, learning_rate=1e-3, ema=0.98, rank=8, **options
+        runs, "adapter", train="domain adapter", stride=8, steps=500, batch=32, learning_rate=1e-3, ema=0.98, rank=8, **options
     )
 
 
@@ -91,9 +91,7 @@ def main() -> None:
     stages = {"adapter": adapter, "module": module, **{motion: lambda runs, m=motion: lesson(runs, m) for motion in LESSONS}}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, help="the folder where `demo.world.base` left its result")
-    parser.add_argument(
-        "stages", nargs="*", metavar="STAGE", choices=(*stages, []), help=f"{', '.join(stages)}; all without any"
-    )
+    parser.add_argument("stages", nargs="*", metavar="STAGE", help=f"{', '.join(stages)}; all without any")
     options = parser.parse_args()
     for stage in options.stages or stages:
         Training(stages[stage](options.runs.resolve())).run()

@@ -66,9 +66,9 @@ def test_cross_attention_goes_on_looking_at_the_prompt(unet, x):
 @pytest.mark.parametrize(("part", "columns"), [(1 / 8, 1), (3 / 8, 3), (0, 0)])
 def test_latents_are_moved_to_the_right_and_down(part, columns):
     latents = torch.zeros(1, 4, 8, 8)
-    latents[..., 2, 2] = 1
+    latents[..., 4, 4] = 1
     moved = shifted(latents, part)
-    assert moved[0, 0, 2 + columns, 2 + columns] == 1
+    assert moved[0, 0, 4 + columns, 4 + columns] == 1
     assert moved.sum() == 4
 
 
@@ -80,7 +80,7 @@ def test_what_comes_in_at_the_edge_is_mirrored():
 def test_times_fall_from_the_last_one_to_clean():
     times = timesteps(STABLE_DIFFUSION, 25)
     assert (times[0], times[-1], len(times)) == (999, CLEAN, 26)
-    assert all(before > after for before, after in zip(times, times[1:]))
+    assert times == sorted(set(times), reverse=True)
 
 
 def test_ddim_finds_what_a_perfect_model_knows():
