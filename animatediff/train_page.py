@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 import gradio as gr
-from modules import sd_models, shared, ui_tempdir
+from modules import paths, sd_models, shared, ui_tempdir
 from modules.ui_common import create_refresh_button
 
 from . import library, trainings
@@ -48,13 +48,13 @@ def add_to_page(_params: Any = None) -> None:
                 resume = gr.Button("Resume", elem_id="train-ad-resume")
                 stop = gr.Button("Stop", elem_id="train-ad-stop")
             shown = gr.HTML(elem_id="train-ad-status")
+            clips = gr.HTML(elem_id="train-ad-clips")  # alone: drawn anew only when it changes, it goes on playing
             look = gr.Button("", visible=False, elem_id="train-ad-look")
-    start.click(partial(_start, tuple(options)), [name, *options.values()], [chosen, shown], show_progress=False)
-    pause.click(lambda run: _ask(run, "pause"), [chosen], [shown], show_progress=False)
-    stop.click(lambda run: _ask(run, "stop"), [chosen], [shown], show_progress=False)
-    resume.click(_resume, [chosen], [shown], show_progress=False)
+    start.click(partial(_start, tuple(options)), [name, *options.values()], [chosen], show_progress=False)
+    for button, act in ((pause, partial(_ask, "pause")), (stop, partial(_ask, "stop")), (resume, _resume)):
+        button.click(act, [chosen], [], show_progress=False)
     for event in (look.click, chosen.change):
-        event(_shown, [chosen], [shown], show_progress=False, queue=False)
+        event(lambda run: (_status(run), _clips(run)), [chosen], [shown, clips], show_progress=False, queue=False)
 
 
 def _options() -> tuple[dict[str, gr.components.Component], gr.Textbox]:
@@ -109,13 +109,13 @@ def _names() -> list[str]:
     return [training.name for training in trainings.all_trainings()]
 
 
-def _start(options: tuple[str, ...], name: str, *values: Any) -> tuple[Any, str]:
+def _start(options: tuple[str, ...], name: str, *values: Any) -> Any:
     try:
         training = trainings.named(name)
         training.start(_config(training, dict(zip(options, values))))
-    except (TrainingError, ValueError, OSError) as error:
+    except (ValueError, OSError) as error:
         raise gr.Error(str(error)) from error
-    return gr.update(choices=_names(), value=training.name), _shown(training.name)
+    return gr.update(choices=_names(), value=training.name)
 
 
 def _config(training: Training, given: dict[str, Any]) -> dict[str, Any]:
@@ -123,47 +123,69 @@ def _config(training: Training, given: dict[str, Any]) -> dict[str, Any]:
     checkpoint = sd_models.get_closet_checkpoint_match(given["base"])
     if checkpoint is None:
         raise TrainingError("Choose a base checkpoint.")
-    if not given["data"].strip():
+    for name in ("data", "videos"):
+        given[name] = _path(given[name])
+    if not given["data"]:
         raise TrainingError("Name the folder of videos.")
     prompts = [line.strip() for line in given.pop("prompts").splitlines() if line.strip()]
     every = given.pop("every")
     config = {key: value for key, value in given.items() if value not in ("", None)}
     if given["motion_module"]:
-        config["motion_module"] = str(library.find(given["motion_module"]))
-    output = library.folder() if given["train"] == "motion module" else Path(shared.cmd_opts.lora_dir)
+        config["motion_module"] = str(library.find(given["motion_module"]).absolute())
+    output = library.folder() if given["train"] == "motion module" else _lora_folder()
     return {
         **config,
-        "base": checkpoint.filename,
-        "output": str(output / f"{training.name}.safetensors"),
+        "base": str(Path(checkpoint.filename).absolute()),
+        "output": str(output.absolute() / f"{training.name}.safetensors"),
         "validation": {"prompts": prompts, "every": every},
     }
 
 
-def _ask(name: str | None, what: str) -> str:
-    try:
-        trainings.named(name or "").ask_to(what)
-    except TrainingError as error:
-        raise gr.Error(str(error)) from error
-    return _shown(name)
+def _path(text: str) -> str:
+    """What was pasted as a path: Windows puts quotation marks around it."""
+    bare = text.strip().strip('"')
+    return str(Path(bare).expanduser().absolute()) if bare else ""
 
 
-def _resume(name: str | None) -> str:
+def _lora_folder() -> Path:
+    """The folder of the WebUI's own loader, whose option is there while it is switched on."""
+    return Path(getattr(shared.cmd_opts, "lora_dir", None) or Path(paths.models_path) / "Lora")
+
+
+def _ask(what: str, name: str | None) -> None:
     try:
-        trainings.named(name or "").resume()
-    except TrainingError as error:
+        _chosen(name).ask_to(what)
+    except (TrainingError, OSError) as error:
         raise gr.Error(str(error)) from error
-    return _shown(name)
+
+
+def _resume(name: str | None) -> None:
+    try:
+        _chosen(name).resume()
+    except (TrainingError, OSError) as error:
+        raise gr.Error(str(error)) from error
+
+
+def _chosen(name: str | None) -> Training:
+    if not name:
+        raise TrainingError("Choose a training first.")
+    return trainings.named(name)
 
 
 # --- what is shown ---
 
 
-def _shown(name: str | None) -> str:
-    """The state of a training: a line, its losses, and its newest validation clips."""
+def _status(name: str | None) -> str:
+    """What a training does, and its losses."""
     if not name:
         return ""
     training = trainings.named(name)
-    return "".join([_line(training.status()), _plot(training.losses()), *map(_clip, training.clips())])
+    return _line(training.status()) + _plot(training.losses())
+
+
+def _clips(name: str | None) -> str:
+    """Its newest validation clips."""
+    return "".join(map(_clip, trainings.named(name).clips())) if name else ""
 
 
 def _line(status: dict[str, Any]) -> str:

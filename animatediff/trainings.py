@@ -26,8 +26,12 @@ CONFIG, OUTPUT = "config.yaml", "output.txt"
 STATE, STATUS, LOSSES, CLIPS = "state.safetensors", "status.json", "losses.jsonl", "validation"
 """As `motion_module.training` names them, whose packages need not be installed to see a page."""
 STOP = "stop"
-BEGINNING = 30
-"""Seconds within which a process that was started says something of itself."""
+APART = (
+    {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
+    if sys.platform == "win32"
+    else {"start_new_session": True}
+)
+"""So that a training does not end with the WebUI, or with a Ctrl-C that is meant for it."""
 
 
 class TrainingError(ValueError):
@@ -81,7 +85,7 @@ class Training:
             status: dict[str, Any] = json.loads((self.folder / STATUS).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             status = {"doing": "Starting"}
-        if self.process() or status["doing"] in ("Done", "Paused", "Stopped"):
+        if self.process() or status["doing"] in ("Done", "Paused", "Stopped", "Ended with an error"):
             return status
         return {**status, "doing": "Ended with an error", "error": self._last_words()}
 
@@ -91,7 +95,8 @@ class Training:
             lines = (self.folder / LOSSES).read_text(encoding="utf-8").splitlines()
         except OSError:
             return []
-        return [(entry["step"], entry["loss"]) for entry in map(json.loads, lines)]
+        whole = (json.loads(line) for line in lines if line.endswith("}"))  # the last may be half written
+        return [(entry["step"], entry["loss"]) for entry in whole]
 
     def clips(self) -> list[Path]:
         """The validation clips that were made last."""
@@ -112,10 +117,11 @@ class Training:
             process = subprocess.Popen(
                 command,
                 cwd=library.ROOT,
-                env={**os.environ, "PYTHONPATH": search, "PYTHONIOENCODING": "utf-8"},
+                env={**os.environ, "PYTHONPATH": search, "PYTHONIOENCODING": "utf-8", "PYTHONUNBUFFERED": "1"},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                **APART,
             )
         (self.folder / "pid").write_text(str(process.pid))
 
@@ -129,7 +135,7 @@ class Training:
 
 def folder() -> Path:
     """Where trainings are kept."""
-    return Path(paths.data_path) / "outputs" / "animatediff-training"
+    return Path(paths.data_path).absolute() / "outputs" / "animatediff-training"
 
 
 def all_trainings() -> Iterator[Training]:
@@ -141,6 +147,6 @@ def all_trainings() -> Iterator[Training]:
 def named(name: str) -> Training:
     """The training of a name, which may be a new one. Raises TrainingError for what is no name."""
     name = name.strip()
-    if not re.fullmatch(r"[\w][\w .()-]{0,80}", name):
+    if not re.fullmatch(r"\w(?:[\w .()-]{0,78}[\w)])?", name):
         raise TrainingError("Give the training a name of letters, digits, spaces and dashes.")
     return Training(folder() / name)

@@ -38,7 +38,7 @@ def _train(options: argparse.Namespace) -> int:
     try:
         from .training import command
     except ImportError as error:
-        print(f"Training needs the package {error.name}: `pip install {error.name}`.", file=sys.stderr)
+        print(f"Training needs a package that is not installed, or another version of it: {error}.", file=sys.stderr)
         return 1
     return command.train(options.config)
 

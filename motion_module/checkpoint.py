@@ -109,10 +109,10 @@ def load(path: Path) -> tuple[Description, MotionModule]:
     for place, keys in layers_of(file.entries)[1].items():
         tensors = {name: _widened(file.read(key)) for name, key in keys.items()}
         weights.update({f"layers.{place}.{name}": value for name, value in _to_our_layout(tensors, description.length).items()})
-    if description.family is PIA:
+    if description.family and description.family.takes_picture:
         weights["picture_kernel"] = _widened(file.read(conv_in(file.entries)))[:, -PICTURE_CHANNELS:].clone()
     with torch.device("meta"):  # every weight is about to be replaced: make none
-        module = MotionModule(description.channels, description.length, takes_picture=description.family is PIA)
+        module = MotionModule(description.channels, description.length, takes_picture="picture_kernel" in weights)
     module.load_state_dict(weights, strict=True, assign=True)
     return description, module.eval().requires_grad_(False)
 
@@ -208,7 +208,7 @@ def _describe(path: Path, file: WeightFile) -> Description:
     return Description(
         kind="a motion module",
         reason=reason,
-        family=_as_trained(family, common["training"]),
+        family=_as_trained(family, common["training"], length or family.positions),
         assumed=_assumption(family, candidates, path),
         alternatives=candidates,
         length=length or family.positions,
@@ -293,14 +293,17 @@ def _candidates(entries: dict[str, Entry], layers: Layers, length: int) -> tuple
     return (V2, *_BY_STEPS, LCM), reason
 
 
-def _as_trained(family: Family, training: Mapping[str, Any]) -> Family:
+def _as_trained(family: Family, training: Mapping[str, Any], length: int) -> Family:
     """The family with the schedule and the frames that a file was trained with, where its header says so."""
     try:
-        schedule, frames = NoiseSchedule(**training["noise_schedule"]), int(training["frames"])
+        said = training["noise_schedule"]
+        schedule = NoiseSchedule(said["straight_in"], float(said["first"]), float(said["last"]))
+        frames = training["frames"]
         possible = schedule.straight_in in ("betas", "sqrt_betas") and 0 < schedule.first < schedule.last < 1
+        possible = possible and said["steps"] == schedule.steps and type(frames) is int and 1 <= frames <= length
     except (KeyError, TypeError, ValueError):
         return family
-    return replace(family, schedule=schedule, frames=frames) if possible and schedule.steps == family.schedule.steps else family
+    return replace(family, schedule=schedule, frames=frames) if possible else family
 
 
 _NAMES = {

@@ -137,15 +137,16 @@ def _low_rank(path: Path, file: WeightFile, keys: dict[str, str]) -> LowRank:
     for part in ("down", "up"):
         if part not in keys:
             raise CheckpointError(f"{path.name} is incomplete: {present} has no {part} matrix beside it. Download it again.")
-    down, up = file.entries[keys["down"]], file.entries[keys["up"]]
-    rank = _rank(down, up)
+    shapes = [file.entries[keys[part]].shape for part in ("down", "up")]
+    rank = _rank(file.entries[keys["down"]], file.entries[keys["up"]])
     if rank is None:
         raise CheckpointError(
-            f"{path.name} is altered: {keys['down']} is {list(down.shape)}, which does not fit {keys['up']}, {list(up.shape)}. "
+            f"{path.name} is altered: {keys['down']} is {list(shapes[0])}, which does not fit {keys['up']}, {list(shapes[1])}. "
             "Download it again."
         )
     scale = float(file.read(keys["alpha"])) / rank if "alpha" in keys else _scale_in_header(file)
-    return LowRank(file.read(keys["down"]).reshape(rank, -1), file.read(keys["up"]).reshape(-1, rank), scale)
+    down, up = (file.read(keys[part]).clone() for part in ("down", "up"))  # on Windows no file is replaced that has views
+    return LowRank(down.reshape(rank, -1), up.reshape(-1, rank), scale)
 
 
 def _rank(down: Entry, up: Entry) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ class Example:
 
 
 def learned_examples(
-    config: Config, model: ImageModel, watched: Callable[[Iterable[Video]], Iterable[Video]]
+    config: Config, model: ImageModel, watched: Callable[[list[Video]], Iterable[Video]]
 ) -> tuple[list[Example], Report]:
     """All that there is to learn, in the cache, and what became of the videos. `watched` shows how far it is.
 
@@ -134,14 +135,14 @@ class Embeddings:
             file = self._file(caption)
             if not file.exists():
                 with replacing(file) as part, torch.no_grad():
-                    save_file({"embedding": self._encoder([caption])[0].cpu().contiguous()}, part)
+                    save_file({"embedding": self._encoder([caption])[0].half().cpu().contiguous()}, part)
 
     def of(self, captions: list[str]) -> Tensor:
         """`(captions, 77, width)`, of captions that were added."""
         embeddings = []
         for caption in captions:
             with safe_open(self._file(caption), framework="pt") as stored:
-                embeddings.append(stored.get_tensor("embedding"))
+                embeddings.append(stored.get_tensor("embedding").float())
         return torch.stack(embeddings)
 
     def _file(self, caption: str) -> Path:
@@ -156,6 +157,18 @@ def replacing(file: Path) -> Iterator[Path]:
     part = file.with_name(f"{file.name}.part")
     try:
         yield part
-        part.replace(file)
+        _put_in_place(part, file)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _put_in_place(part: Path, file: Path, tries: int = 20) -> None:
+    """On Windows a file that somebody is reading cannot be replaced: a virus scanner, or a page. That passes."""
+    for left in reversed(range(tries)):
+        try:
+            part.replace(file)
+            return
+        except PermissionError:
+            if left == 0:
+                raise
+            time.sleep(0.1)

@@ -5,26 +5,47 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import torch
+from safetensors import SafetensorError
+
 from ..attach import UnsuitableUNet
 from ..files import CheckpointError
 from ..videos import MissingPart
 from .config import ConfigError, read_config
 from .data import DataError
-from .loop import Diverged, Training
+from .log import write_status
+from .loop import AskedToEnd, Diverged, Training
 from .state import NotSaved
 
-FAULTS = (ConfigError, DataError, MissingPart, CheckpointError, UnsuitableUNet, Diverged, NotSaved)
+FAULTS = (ConfigError, DataError, MissingPart, CheckpointError, UnsuitableUNet, Diverged, NotSaved, OSError, SafetensorError)
 """What ends a training with a text for the user."""
+OUT_OF_MEMORY = (
+    "The GPU has too little memory for this. Set gradient_checkpointing: true, batch: 1 with a larger accumulate, "
+    "precision: fp16, or a smaller size."
+)
 
 
-def train(config: Path) -> int:
+def train(file: Path) -> int:
     """Trains as a file says; returns the exit status of the program."""
     try:
-        Training(read_config(config)).run()
+        config = read_config(file)
+    except ConfigError as error:
+        return _ended(str(error))
+    try:
+        Training(config).run()
+    except AskedToEnd:
+        return 0
+    except torch.cuda.OutOfMemoryError:
+        return _ended(OUT_OF_MEMORY, config.folder)
     except FAULTS as error:
-        print(error, file=sys.stderr)
-        return 1
+        return _ended(str(error), config.folder)
     except KeyboardInterrupt:
-        print("Ended at once. What was saved last is kept.", file=sys.stderr)
-        return 130
+        return _ended("Ended at once. What was saved last is kept.", config.folder, status=130)
     return 0
+
+
+def _ended(text: str, folder: Path | None = None, status: int = 1) -> int:
+    if folder is not None and folder.is_dir():
+        write_status(folder, "Ended with an error", error=text)
+    print(text, file=sys.stderr)
+    return status

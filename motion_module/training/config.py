@@ -8,10 +8,10 @@ from typing import Any, Literal, get_args, get_type_hints
 
 import yaml
 
-from ..noise import ANIMATEDIFF, NoiseSchedule
+from ..noise import ANIMATEDIFF, STABLE_DIFFUSION, NoiseSchedule
 
 Subject = Literal["motion module", "motion lora", "domain adapter"]
-Precision = Literal["no", "fp16", "bf16"]
+Precision = Literal["full", "fp16", "bf16"]
 PIXELS_PER_LATENT = 8
 SIZE_STEP = 64
 """Sides of clips are multiples of this: four levels of the UNet below eight pixels a latent."""
@@ -49,7 +49,8 @@ class Config:
 
     `batch`: clips at once on each device. `accumulate`: batches for one step. `learning_rate`: reached after `warm_up` steps.
     `ema`: how much of the mean of the weights is kept in a step; the file that is written holds the mean. `caption_dropout`: of
-    the clips, the part that is learned without its caption. `rank`: of a LoRA. `save_every`: steps between saved states.
+    the clips, the part that is learned without its caption. `rank`: of a LoRA. `precision`: what the base
+    computes in; what is trained stays whole. `save_every`: steps between saved states.
     `licence`: what the header of the file says of it.
     """
 
@@ -75,7 +76,7 @@ class Config:
     ema: float = 0.999
     caption_dropout: float = 0.1
     rank: int = 32
-    precision: Precision = "no"
+    precision: Precision = "full"
     gradient_checkpointing: bool = False
     seed: int = 42
     save_every: int = 500
@@ -97,6 +98,7 @@ MAY_CHANGE = (
     "output",
     "folder",
     "save_every",
+    "gradient_checkpointing",
     "validation",
     "licence",
     "data",
@@ -105,7 +107,7 @@ MAY_CHANGE = (
     "motion_module",
     "domain_adapter",
 )
-"""What may differ when a training goes on. Files may have moved; that they are the same is seen from their contents."""
+"""What may differ when a training goes on. Files may have moved: that they are the same is seen from what is in them."""
 
 
 def read_config(path: Path) -> Config:
@@ -129,8 +131,8 @@ def config_of(content: dict[str, Any], beside: Path) -> Config:
         raise ConfigError(f"output: {output.name} must end with .safetensors.")
     if output and "folder" not in values:
         values["folder"] = output.with_name(f"{output.stem}-training")
-    if values.get("train") == "domain adapter":
-        values |= {"frames": 1}
+    if values.get("train") == "domain adapter":  # which is learned as the base was: from pictures, on its own schedule
+        values = {"noise_schedule": STABLE_DIFFUSION, **values, "frames": 1}
     config = Config(**values)
     _check(config)
     return config
@@ -185,18 +187,34 @@ _IN_WORDS: dict[Any, str] = {
 
 def _check(config: Config) -> None:
     """Raises ConfigError for what is out of bounds or does not fit together."""
-    for name in ("frames", "stride", "steps", "batch", "accumulate", "rank", "save_every"):
-        if getattr(config, name) < 1:
-            raise ConfigError(f"{name}: it must be 1 or more.")
-    if config.train != "domain adapter" and config.frames < 2:
-        raise ConfigError("frames: a clip needs 2 or more.")
-    if config.size < SIZE_STEP or config.size % SIZE_STEP:
-        raise ConfigError(f"size: it must be a multiple of {SIZE_STEP}, such as 256.")
-    if not 0 <= config.caption_dropout <= 1 or not 0 <= config.ema < 1:
-        raise ConfigError("caption_dropout and ema: they are parts of a whole, from 0 to 1.")
-    if config.learning_rate <= 0:
-        raise ConfigError("learning_rate: it must be more than 0.")
-    if config.train == "motion lora" and config.motion_module is None:
-        raise ConfigError("motion_module: say for which motion module the LoRA is to be trained.")
-    if config.data.suffix == ".csv" and config.videos is None:
-        raise ConfigError("videos: with a CSV file as data, say in which folder the videos are.")
+    schedule, validation = config.noise_schedule, config.validation
+    counts = ("frames", "stride", "steps", "batch", "accumulate", "rank", "save_every")
+    faults = {
+        **{f"{name}: it must be 1 or more.": getattr(config, name) < 1 for name in counts},
+        "frames: a clip needs 2 or more.": config.train != "domain adapter" and config.frames < 2,
+        f"size: it must be a multiple of {SIZE_STEP}, such as 256.": config.size < SIZE_STEP or config.size % SIZE_STEP != 0,
+        "caption_dropout and ema: they are parts of a whole, from 0 to 1.": (
+            not 0 <= config.caption_dropout <= 1 or not 0 <= config.ema < 1
+        ),
+        "learning_rate: it must be more than 0.": config.learning_rate <= 0,
+        "seed, weight_decay and warm_up: they must be 0 or more.": min(config.seed, config.weight_decay, config.warm_up) < 0,
+        "validation: every and steps must be 1 or more.": min(validation.every, validation.steps) < 1,
+        "noise_schedule: first and last must rise from above 0 to below 1, and steps must be 1000.": (
+            not 0 < schedule.first < schedule.last < 1 or schedule.steps != ANIMATEDIFF.steps
+        ),
+        "motion_module: say for which motion module the LoRA is to be trained.": (
+            config.train == "motion lora" and config.motion_module is None
+        ),
+        "motion_module: a domain adapter is trained without one. Leave it out.": (
+            config.train == "domain adapter" and config.motion_module is not None
+        ),
+        "domain_adapter: it acts only while a motion module is trained. Leave it out.": (
+            config.train != "motion module" and config.domain_adapter is not None
+        ),
+        "videos: with a CSV file as data, say in which folder the videos are.": (
+            config.data.suffix.lower() == ".csv" and config.videos is None
+        ),
+    }
+    for text, wrong in faults.items():
+        if wrong:
+            raise ConfigError(text)

@@ -67,14 +67,17 @@ class Report:
             for name, matter in names[:most]:
                 yield f"{title}: {name}: {matter}."
             if len(names) > most:
-                yield f"{title}: and {len(names) - most} more, which are in the log."
+                yield f"{title}: and {len(names) - most} more, which are in data.txt."
 
 
 def find_videos(config: Config) -> tuple[list[Video], list[tuple[str, str]]]:
     """The videos of a training, and what was left out for having no caption or no file. Raises DataError."""
     if not config.data.exists():
         raise DataError(f"data: {config.data} is not there.")
-    found = _in_csv(config) if config.data.suffix == ".csv" else _in_folder(config)
+    is_table = config.data.suffix.lower() == ".csv"
+    if not is_table and not config.data.is_dir():
+        raise DataError(f"data: {config.data} is neither a folder nor a .csv file.")
+    found = _in_csv(config) if is_table else _in_folder(config)
     if not found[0]:
         why = "; ".join(f"{name}: {matter}" for name, matter in found[1][:3])
         raise DataError(f"data: there is no video with a caption in {config.data}. {why}".rstrip())
@@ -102,7 +105,8 @@ def _sources(folder: Path, *, pictures: bool) -> Iterator[Path]:
     """Video files and folders of frames, at any depth; with `pictures` also files of single pictures, each with its caption."""
     for path in sorted(folder.iterdir()):
         if path.is_dir():
-            holds_frames = any(file.suffix.lower() in PICTURE_SUFFIXES for file in path.iterdir())
+            kinds = {file.suffix.lower() for file in path.iterdir()}
+            holds_frames = bool(kinds & set(PICTURE_SUFFIXES)) and not kinds & set(VIDEO_SUFFIXES)
             one = holds_frames and (not pictures or path.with_name(f"{path.name}.txt").exists())
             yield from [path] if one else _sources(path, pictures=pictures)
         elif path.suffix.lower() in VIDEO_SUFFIXES or (pictures and path.suffix.lower() in PICTURE_SUFFIXES):

@@ -20,9 +20,9 @@ import yaml
 from torch import Tensor, nn
 
 from ..files import CheckpointError, open_weights
-from ..noise import NoiseSchedule
 from ..videos import MissingPart
 
+PUBLISHED_TEXT_ENCODER = "openai/clip-vit-large-patch14"
 STABLE_DIFFUSION_1: dict[str, Any] = {
     "linear_start": 0.00085,
     "linear_end": 0.012,
@@ -60,7 +60,7 @@ STABLE_DIFFUSION_1: dict[str, Any] = {
             },
         }
     },
-    "cond_stage_config": {"params": {"version": "openai/clip-vit-large-patch14"}},
+    "cond_stage_config": {"params": {"version": PUBLISHED_TEXT_ENCODER}},
 }
 """The published description (`v1-inference.yaml`), for checkpoints without a `.yaml` of their own beside them."""
 
@@ -77,8 +77,9 @@ class ImageModel(nn.Module):
         self.model = nn.Module()
         self.model.diffusion_model = new_unet(description["unet_config"]["params"])
         self.first_stage_model = Autoencoder(first_stage["ddconfig"], first_stage["embed_dim"], description["scale_factor"])
-        self.cond_stage_model = TextEncoder(description.get("cond_stage_config", {}).get("params", {}).get("version", ""))
-        self.schedule = NoiseSchedule("sqrt_betas", description["linear_start"], description["linear_end"])
+        self.cond_stage_model = TextEncoder(
+            description.get("cond_stage_config", {}).get("params", {}).get("version") or PUBLISHED_TEXT_ENCODER
+        )
 
     @property
     def unet(self) -> nn.Module:
@@ -154,9 +155,14 @@ class TextEncoder(nn.Module):
 def load_image_model(path: Path) -> ImageModel:
     """The model of a checkpoint file, frozen. Raises CheckpointError or MissingPart."""
     beside = path.with_suffix(".yaml")
-    description = yaml.safe_load(beside.read_text())["model"]["params"] if beside.is_file() else STABLE_DIFFUSION_1
     file = open_weights(path)
-    model = ImageModel(description)
+    try:
+        described = yaml.safe_load(beside.read_text(encoding="utf-8")) if beside.is_file() else None
+        model = ImageModel(described["model"]["params"] if described else STABLE_DIFFUSION_1)
+    except (KeyError, TypeError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise CheckpointError(
+            f"{beside.name} does not describe a Stable Diffusion 1 model ({error!r}). Move it away."
+        ) from error
     own = model.state_dict()
     missing = [key for key in own if key not in file.entries and not key.endswith("position_ids")]
     misshapen = [key for key in own if key in file.entries and file.entries[key].shape != own[key].shape]

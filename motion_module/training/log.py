@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,10 +40,12 @@ class Log:
         if self._main:
             tqdm.write(text)
 
-    def watched(self, things: Iterable[T], what: str) -> Iterable[T]:
+    def watched(self, things: Collection[T], what: str) -> Iterator[T]:
         """Passes things on, and shows how many are done."""
-        self.status(what)
-        return tqdm(things, desc=what, bar_format=BAR, disable=not self._main)
+        bar = tqdm(things, desc=what, bar_format=BAR, disable=not self._main)
+        for index, thing in enumerate(bar):
+            self.status(what, step=index, steps=bar.total)
+            yield thing
 
     def report(self, report: Report, config: Config) -> None:
         for line in report.lines(config):
@@ -55,19 +57,25 @@ class Log:
     def status(self, doing: str, **facts: Any) -> None:
         """What a page shows: what is being done, and how far it is."""
         if self._main:
-            with replacing(self._folder / STATUS) as part:
-                part.write_text(json.dumps({"doing": doing, "at": time.time(), **facts}), encoding="utf-8")
+            write_status(self._folder, doing, **facts)
 
-    def begin(self, step: int, steps: int) -> None:
-        """From `step` on; what an earlier run noted after it is forgotten."""
+    @contextmanager
+    def learning(self, step: int, steps: int) -> Iterator[None]:
+        """While open, steps are noted, from `step` on. What an earlier run noted after it is forgotten."""
         if not self._main:
+            yield
             return
         self.status("Training", step=step, steps=steps)
         losses = self._folder / LOSSES
-        kept = [line for line in _lines(losses) if json.loads(line)["step"] <= step]
-        losses.write_text("".join(kept), encoding="utf-8")
+        kept = [entry for entry in read_losses(self._folder) if entry["step"] <= step]
+        losses.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
         self._losses = losses.open("a", encoding="utf-8")
         self._bar = tqdm(total=steps, initial=step, desc="Training", bar_format=BAR)
+        try:
+            yield
+        finally:
+            for part in (self._bar, self._losses, *([self._board] if self._board else [])):
+                part.close()
 
     def step(self, step: int, loss: float, rate: float) -> None:
         if not self._main:
@@ -99,18 +107,25 @@ class Log:
         """`why`: "pause" where the training was paused."""
         if not self._main:
             return
-        self._bar.close()
-        self._losses.close()
-        if self._board:
-            self._board.close()
         done = step >= config.steps
         doing = "Done" if done else "Paused" if why == "pause" else "Stopped"
         self.status(doing, step=step, steps=config.steps, loss=self._shown)
         self.say(f"{'Done' if done else f'Stopped at step {step}; start it again to go on'}: {config.output}")
 
 
-def _lines(file: Path) -> list[str]:
-    return file.read_text(encoding="utf-8").splitlines(keepends=True) if file.exists() else []
+def write_status(folder: Path, doing: str, **facts: Any) -> None:
+    """What a training does, for whoever looks. That it cannot be written is no reason to end."""
+    with suppress(OSError), replacing(folder / STATUS) as part:
+        part.write_text(json.dumps({"doing": doing, **facts}), encoding="utf-8")
+
+
+def read_losses(folder: Path) -> list[dict[str, Any]]:
+    """What was noted for each step. A line that was cut off is left out."""
+    file, entries = folder / LOSSES, []
+    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else ():
+        with suppress(ValueError):
+            entries.append(json.loads(line))
+    return entries
 
 
 def _board(folder: Path) -> Any:

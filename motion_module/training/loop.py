@@ -6,12 +6,15 @@ batches there were, not on how many devices there are or where a training was cu
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -19,29 +22,40 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.checkpoint import checkpoint
 
 from ..checkpoint import TRAINING
+from ..videos import Video
 from .cache import Embeddings, Example, fingerprint, learned_examples
-from .config import Config
+from .config import Config, ConfigError
 from .image_model import load_image_model
 from .log import Log
 from .order import Order
-from .state import Identity, load_state, save_state, write
+from .state import NAME, Identity, NotSaved, load_state, save_state, write
 from .subjects import SUBJECTS, Animated
 from .validation import validation_clips
 
 MOST_GRADIENT = 1.0
 """The norm that gradients are clipped to."""
+MOST_OVERFLOWS = 50
+"""Steps in a row that a gradient scaler may leave out."""
+PATIENCE = timedelta(days=7)
+"""How long processes wait for the one that encodes videos or makes validation clips."""
+SECOND_INTERRUPT = 2.0
+"""Seconds within which another Ctrl-C is the same one: launchers of several processes pass theirs on."""
 STOP = "stop"
 """A file of this name in the folder of a training asks it to save and end. It says what for: "pause" or "stop"."""
 
 
 class Diverged(RuntimeError):
     """The loss is not a number any more. The text is for the user."""
+
+
+class AskedToEnd(Exception):
+    """The training was asked to pause or to stop before it had begun to learn."""
 
 
 @dataclass(frozen=True)
@@ -66,24 +80,27 @@ class Training:
         self.config = config
         self.accelerator = Accelerator(
             gradient_accumulation_steps=config.accumulate,
-            mixed_precision=config.precision,
-            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+            mixed_precision="no" if config.precision == "full" else config.precision,
+            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False), InitProcessGroupKwargs(timeout=PATIENCE)],
         )
+        _require_possible(config, self.accelerator)
         self.log = Log(config.folder, main=self.accelerator.is_main_process)
         device = self.accelerator.device
         self.model = load_image_model(config.base).to(device)
-        self.identity = Identity.of(config, fingerprint(self.model.unet))
+        base = fingerprint(self.model.unet)
         self.examples = self._cached_examples()
         torch.manual_seed(config.seed)
         self.animated = (subject or SUBJECTS[config.train])(self.model.unet, config).to(device)
-        if config.precision != "no":
+        self.identity = Identity.of(config, {"base": base, "clips": _digest(self.examples), **self.animated.frozen()})
+        if config.precision != "full":
             halved(self.model.unet, torch.float16 if config.precision == "fp16" else torch.bfloat16)
         learning = [weight for weight in self.animated.learning.parameters() if weight.requires_grad]
         optimizer = torch.optim.AdamW(learning, lr=config.learning_rate, weight_decay=config.weight_decay)
-        self.averaged = AveragedModel(self.animated.learning, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
+        self.averaged = AveragedModel(self.animated.learning, multi_avg_fn=partial(_average, config.ema))
         self.predict, self.optimizer = self.accelerator.prepare(self.animated, optimizer)
         self.alphas = config.noise_schedule.alphas_cumprod().to(device)
         self.order = Order(self.examples, config.batch * self.accelerator.num_processes, config.seed)
+        self._overflows = 0
         self.step = load_state(
             config.folder, self.identity, self.animated.learning, self.averaged, optimizer, self.accelerator.scaler
         )
@@ -92,12 +109,29 @@ class Training:
         """What there is to learn. One process encodes; the others wait for it, and find all of it there."""
         config = self.config
         with self.accelerator.main_process_first():
-            examples, report = learned_examples(config, self.model, partial(self.log.watched, what="Encoding videos"))
+            examples, report = learned_examples(config, self.model, self._encoding)
             self.embeddings = Embeddings(config.folder / "cache", self.model)
             self.embeddings.add(["", *config.validation.prompts, *(example.caption for example in examples)])
         self.log.report(report, config)
         self.model.text_encoder.to("cpu")
         return examples
+
+    def _encoding(self, videos: list[Video]) -> Iterator[Video]:
+        """Passes videos on, and shows how many are done. Raises AskedToEnd."""
+        for video in self.log.watched(videos, "Encoding videos"):
+            if asked := self._asked_to_end():
+                self.log.status("Paused" if asked == "pause" else "Stopped")
+                raise AskedToEnd
+            yield video
+
+    def _asked_to_end(self) -> str:
+        """What the file that asks for it says; it is gone then."""
+        file = self.config.folder / STOP
+        if not self.accelerator.is_main_process or not file.exists():
+            return ""
+        said = file.read_text(encoding="utf-8")
+        file.unlink()
+        return said or "stop"
 
     # --- one step ---
 
@@ -121,8 +155,7 @@ class Training:
         """The mean squared error of the noise: equation 4 of the paper."""
         left = self.alphas[batch.times].view(-1, 1, 1, 1, 1)
         noised = left**0.5 * batch.latents + (1 - left) ** 0.5 * batch.noise
-        with self.accelerator.autocast():
-            found = self.predict(noised, batch.times, batch.context)
+        found = self.predict(noised, batch.times, batch.context)
         return (found.float() - batch.noise).square().mean()
 
     def gradients(self) -> float:
@@ -150,7 +183,8 @@ class Training:
         config = self.config
         self.optimizer.param_groups[0]["lr"] = config.learning_rate * min(1.0, (self.step + 1) / max(1, config.warm_up))
         norm = self.accelerator.clip_grad_norm_(self.animated.learning.parameters(), MOST_GRADIENT)
-        if self.accelerator.scaler is None and not math.isfinite(norm):  # a scaler leaves such steps out
+        self._overflows = 0 if math.isfinite(norm) else self._overflows + 1
+        if self._overflows > (MOST_OVERFLOWS if self.accelerator.scaler else 0):
             raise self._diverged("gradient")
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -165,26 +199,23 @@ class Training:
 
         Raises Diverged or NotSaved.
         """
-        config, asked, why = self.config, False, ""
-        stop_file = config.folder / STOP
+        config, asked, ended = self.config, "", False
         with (
             self.animated.attached(),
             checkpointing(self.animated, config.gradient_checkpointing),
             _interrupts() as interrupted,
+            self.log.learning(self.step, config.steps),
         ):
-            self.log.begin(self.step, config.steps)
-            while self.step < config.steps and not asked:
+            while self.step < config.steps and not ended:
                 loss = self.advance()
                 self.log.step(self.step, loss, self.optimizer.param_groups[0]["lr"])
-                asked = self._any(bool(interrupted) or stop_file.exists())
-                if self.step % config.save_every == 0 or self.step == config.steps or asked:
+                asked = self._asked_to_end()
+                ended = self._any(bool(interrupted or asked))
+                if self.step % config.save_every == 0 or self.step == config.steps or ended:
                     self.save()
                 if config.validation.prompts and (self.step % config.validation.every == 0 or self.step == config.steps):
                     self.validate()
-        if self.accelerator.is_main_process and stop_file.exists():
-            why = stop_file.read_text(encoding="utf-8")
-            stop_file.unlink()
-        self.log.end(self.step, config, why)
+        self.log.end(self.step, config, asked)
         return self.step >= config.steps
 
     def _any(self, here: bool) -> bool:
@@ -193,14 +224,22 @@ class Training:
         return self.accelerator.reduce(flag, "sum").item() > 0
 
     def save(self) -> None:
-        """Writes the state, and the file as it would be if the training ended here. Raises NotSaved."""
+        """Writes the state, and the file as it would be if the training ended here.
+
+        Raises NotSaved. That somebody holds the file, having tried it, ends a training only at its end.
+        """
         if not self.accelerator.is_main_process:
             return
         learning, scaler = self.animated.learning, self.accelerator.scaler
         save_state(self.config.folder, self.step, self.identity, learning, self.averaged, self.optimizer, scaler)
         mean = self.averaged.module.state_dict()
         tensors = {key: tensor.half() for key, tensor in self.animated.published(mean).items()}
-        write(self.config.output, tensors, header(self.config, self.identity, self.step))
+        try:
+            write(self.config.output, tensors, header(self.config, self.identity, self.step))
+        except NotSaved as error:
+            if self.step >= self.config.steps:
+                raise
+            self.log.say(str(error))
 
     def validate(self) -> None:
         """Makes clips with the mean of the weights, and logs them."""
@@ -215,7 +254,7 @@ def header(config: Config, identity: Identity, step: int) -> dict[str, str]:
     """What the header of a trained file says of it."""
     facts = {
         "trained": config.train,
-        "base": {"name": config.base.name, "unet_sha256": identity.base},
+        "base": {"name": config.base.name, "unet_sha256": identity.parts["base"]},
         "data": config.data.name,
         "steps": step,
         "frames": config.frames,
@@ -232,6 +271,26 @@ def header(config: Config, identity: Identity, step: int) -> dict[str, str]:
 def _seed(seed: int, index: int) -> int:
     """Another seed for each batch."""
     return int(np.random.default_rng([seed, index]).integers(2**62))
+
+
+def _require_possible(config: Config, accelerator: Accelerator) -> None:
+    """Raises ConfigError for what this machine cannot do, and for a file that would be lost."""
+    if config.precision == "fp16" and accelerator.scaler is None:
+        raise ConfigError("precision: fp16 needs a GPU. Set it to full, or to bf16.")
+    if config.output.exists() and not (config.folder / NAME).exists():
+        raise ConfigError(f"output: {config.output} is there already, and would be lost. Choose another name.")
+
+
+def _digest(examples: list[Example]) -> str:
+    """Tells clips from other clips: by what they are called in the cache, and by their captions."""
+    described = json.dumps([(example.key, example.size, example.caption) for example in examples])
+    return hashlib.sha256(described.encode()).hexdigest()
+
+
+def _average(kept: float, averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+    """The mean of the weights: `kept` of it in a step, but less at first, so that it soon forgets where it began."""
+    done = int(count)
+    torch._foreach_lerp_(averaged, current, 1 - min(kept, (1 + done) / (10 + done)))
 
 
 def halved(unet: nn.Module, dtype: torch.dtype) -> None:
@@ -267,14 +326,14 @@ def _lent(module: nn.Module, other: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _interrupts() -> Iterator[list[int]]:
+def _interrupts() -> Iterator[list[float]]:
     """While open, a first Ctrl-C is noted in the list, so that a step can be finished and saved; a second one ends at once."""
-    noted: list[int] = []
+    noted: list[float] = []
 
-    def note(number: int, _frame: FrameType | None) -> None:
-        if noted:
+    def note(_number: int, _frame: FrameType | None) -> None:
+        if noted and time.monotonic() - noted[0] > SECOND_INTERRUPT:
             raise KeyboardInterrupt
-        noted.append(number)
+        noted.append(time.monotonic())
 
     before = signal.signal(signal.SIGINT, note)
     try:

@@ -27,12 +27,13 @@ class Identity:
     """What has to be the same for a training to go on."""
 
     config: dict[str, Any]
-    base: str
+    parts: dict[str, str]
+    """Fingerprints of what the training builds on, by what it is: the base, the clips, …"""
 
     @classmethod
-    def of(cls, config: Config, base: str) -> Identity:
+    def of(cls, config: Config, parts: dict[str, str]) -> Identity:
         described = json.loads(json.dumps(config.described()))
-        return cls({name: value for name, value in described.items() if name not in MAY_CHANGE}, base)
+        return cls({name: value for name, value in described.items() if name not in MAY_CHANGE}, parts)
 
     def require_same(self, other: Identity, folder: Path) -> None:
         """Raises ConfigError where a state, of `other`, is of another training."""
@@ -41,8 +42,7 @@ class Identity:
             for name, old in other.config.items()
             if old != self.config.get(name)
         ]
-        if self.base != other.base:
-            changed.append("the base is another checkpoint")
+        changed += [f"the {part} is another one" for part, old in other.parts.items() if old != self.parts.get(part)]
         if changed:
             raise ConfigError(
                 f"{folder} holds the state of another training: {'; '.join(changed)}. "
@@ -64,7 +64,7 @@ def save_state(
     tensors |= {f"averaged.{name}": tensor for name, tensor in averaged.state_dict().items()}
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
-    facts = {"step": step, "config": identity.config, "base": identity.base, "scaler": scaler.state_dict() if scaler else {}}
+    facts = {"step": step, "config": identity.config, "parts": identity.parts, "scaler": scaler.state_dict() if scaler else {}}
     write(folder / NAME, tensors, {"facts": json.dumps(facts)})
 
 
@@ -87,10 +87,10 @@ def load_state(
     try:
         with safe_open(folder / NAME, framework="pt") as file:
             facts = json.loads(file.metadata()["facts"])
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118  (no view of a file to be replaced)
     except (SafetensorError, KeyError, TypeError) as error:
         raise ConfigError(f"{folder / NAME} is damaged: {error}. Delete it to begin anew.") from error
-    identity.require_same(Identity(facts["config"], facts["base"]), folder)
+    identity.require_same(Identity(facts["config"], facts["parts"]), folder)
     learning.load_state_dict(_below(tensors, "weights."))
     averaged.load_state_dict(_below(tensors, "averaged."))
     values: dict[int, dict[str, Tensor]] = {}

@@ -16,6 +16,7 @@ from ..lora import load_lora
 from ..motion import Motion
 from ..network import MotionModule
 from ..temporary import added_to_unet
+from .cache import fingerprint
 from .config import Config, ConfigError
 from .low_rank import LowRankLayers, image_matrices, motion_matrices
 
@@ -63,6 +64,10 @@ class Animated(nn.Module):
         with attached(self.unet, TrainedMotion(self.motion), self._family, layout_of):
             yield
 
+    def frozen(self) -> dict[str, str]:
+        """Fingerprints of what else the training builds on, by what it is."""
+        return {}
+
     def published(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """`weights`, named as those of `learning` are, under the keys of published files."""
         raise NotImplementedError
@@ -76,6 +81,8 @@ class MotionModuleSubject(Animated):
         super().__init__(unet, module, family, config.frames)
         self.learning = module.requires_grad_(True)
         self._adapter = load_lora(config.domain_adapter) if config.domain_adapter else None
+        if self._adapter and not any(target.kind == "image" for target in self._adapter.parts):
+            raise ConfigError(f"domain_adapter: {self._adapter.path.name} changes nothing in the image model.")
 
     @contextmanager
     def attached(self) -> Iterator[None]:
@@ -83,6 +90,12 @@ class MotionModuleSubject(Animated):
         adapted = added_to_unet(blocks, [(self._adapter, 1.0)]) if self._adapter else nullcontext()
         with adapted, super().attached():
             yield
+
+    def frozen(self) -> dict[str, str]:
+        if self._adapter is None:
+            return {}
+        matrices = [matrix for part in self._adapter.parts.values() for matrix in (part.down, part.up)]
+        return {"domain adapter": fingerprint(nn.ParameterList(nn.Parameter(matrix.float()) for matrix in matrices))}
 
     def published(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         assert self.motion is not None
@@ -96,6 +109,10 @@ class MotionLoraSubject(Animated):
         family, module = _loaded(config, unet)
         super().__init__(unet, module, family, config.frames)
         self.learning = LowRankLayers(motion_matrices(module), config.rank)
+
+    def frozen(self) -> dict[str, str]:
+        assert self.motion is not None
+        return {"motion module": fingerprint(self.motion)}
 
     @contextmanager
     def attached(self) -> Iterator[None]:

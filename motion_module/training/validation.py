@@ -32,6 +32,7 @@ def validation_clips(
 @torch.no_grad()
 def decoded(model: ImageModel, latents: Tensor) -> NDArray[np.uint8]:
     """Latents `(rows, 4, height, width)` as pictures `(rows, 8·height, 8·width, 3)`; each by itself, since memory is short."""
-    pictures = torch.cat([model.autoencoder.decode(row.float()) for row in latents.split(1)])
+    with torch.autocast(latents.device.type, enabled=False):  # in half precision Stable Diffusion's overflows
+        pictures = torch.cat([model.autoencoder.decode(row.float()) for row in latents.split(1)])
     array: NDArray[np.uint8] = ((pictures.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     return array

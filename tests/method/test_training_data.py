@@ -105,6 +105,19 @@ def test_captions_lie_beside_videos(tmp_path):
     ]
 
 
+def test_a_stray_picture_makes_no_frames_of_a_folder_of_videos(tmp_path):
+    write_video(tmp_path / "clips" / "more" / "a.mp4", stripes(4))
+    write_frames(tmp_path / "cover", stripes(1))
+    (tmp_path / "cover" / "0000.png").rename(tmp_path / "clips" / "more" / "cover.png")
+    assert [video.path.name for video in find_videos(small(tmp_path))[0]] == ["a.mp4"]
+
+
+def test_a_single_file_is_no_folder(tmp_path):
+    write_video(tmp_path / "clip.mp4", stripes(4))
+    with pytest.raises(DataError, match=r"clip\.mp4 is neither a folder nor a \.csv file"):
+        find_videos(small(tmp_path, data="clip.mp4"))
+
+
 def test_two_videos_of_one_name_are_refused(tmp_path):
     write_video(tmp_path / "clips" / "walk.mp4", stripes(4))
     write_video(tmp_path / "clips" / "walk.avi", stripes(4))
@@ -213,15 +226,17 @@ def test_every_example_comes_once_an_epoch_and_sizes_do_not_mix(tmp_path):
 def test_a_file_of_options_becomes_a_configuration(tmp_path):
     (tmp_path / "c.yaml").write_text(
         "train: domain adapter\nbase: b.safetensors\ndata: /clips\noutput: o.safetensors\nlearning_rate: 1e-4\n"
-        "validation:\n  prompts: [a cat]\n  every: 7\nnoise_schedule:\n  straight_in: sqrt_betas\n"
+        "validation:\n  prompts: [a cat]\n  every: 7\nnoise_schedule:\n  straight_in: betas\n"
     )
     config = read_config(tmp_path / "c.yaml")
     assert config.base == tmp_path / "b.safetensors"
     assert str(config.data) == "/clips"
     assert config.folder == tmp_path / "o-training"
     assert (config.frames, config.learning_rate) == (1, 1e-4)
+    assert small(tmp_path, train="domain adapter").noise_schedule.straight_in == "sqrt_betas"
+    assert small(tmp_path).noise_schedule.straight_in == "betas"
     assert (config.validation.prompts, config.validation.every, config.validation.steps) == (("a cat",), 7, 25)
-    assert config.noise_schedule.straight_in == "sqrt_betas"
+    assert config.noise_schedule.straight_in == "betas"
 
 
 @pytest.mark.parametrize(
@@ -239,6 +254,15 @@ def test_a_file_of_options_becomes_a_configuration(tmp_path):
         ({"learning_rate": 0}, "learning_rate: it must be more than 0"),
         ({"output": "a.ckpt"}, r"a\.ckpt must end with \.safetensors"),
         ({"train": "motion lora"}, "motion_module: say for which"),
+        ({"train": "domain adapter", "motion_module": "a.safetensors"}, "motion_module: a domain adapter is trained without"),
+        (
+            {"domain_adapter": "a.safetensors", "train": "motion lora", "motion_module": "b.safetensors"},
+            "domain_adapter: it acts",
+        ),
+        ({"precision": False}, "precision: False is not full or fp16 or bf16"),
+        ({"validation": {"every": 0}}, "validation: every and steps must be 1 or more"),
+        ({"noise_schedule": {"last": 1.2}}, "noise_schedule: first and last must rise"),
+        ({"seed": -1}, "must be 0 or more"),
         ({"data": "a.csv"}, "videos: with a CSV file as data"),
         ({"validation": {"prompt": "a"}}, "prompt: there is no such option"),
     ],

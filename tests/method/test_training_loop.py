@@ -29,10 +29,11 @@ from motion_module.frames import RowLayout
 from motion_module.lora import load_lora
 from motion_module.motion import Motion
 from motion_module.temporary import added_to_unet, merged
+from motion_module.training import cache
 from motion_module.training.config import ConfigError
 from motion_module.training.data import DataError
 from motion_module.training.image_model import load_image_model
-from motion_module.training.loop import Diverged, Training
+from motion_module.training.loop import AskedToEnd, Diverged, Training
 from motion_module.training.state import NotSaved
 from motion_module.training.subjects import new_motion_module
 
@@ -162,7 +163,7 @@ def test_what_is_learned_is_what_lies_in_the_folder(setting, world):
         frames = torch.from_numpy(pictures[caption]).permute(0, 3, 1, 2) / 127.5 - 1
         with torch.no_grad():
             mean, deviation = training.model.autoencoder.moments(frames).chunk(2, dim=1)
-            assert torch.allclose(text, training.model.text_encoder([caption])[0], atol=1e-6)
+            assert torch.allclose(text, training.model.text_encoder([caption])[0], atol=3e-3)  # they are kept in half
         assert ((latents - mean).abs() < 5 * deviation + 0.01).all()
 
 
@@ -227,7 +228,7 @@ def test_a_training_that_was_cut_off_has_the_losses_of_one_that_was_not(setting,
     [
         ({"learning_rate": 1e-2}, "learning_rate was 0.001, and is 0.01"),
         ({"stride": 2}, "stride was 1, and is 2"),
-        ({}, "the base is another checkpoint"),
+        ({}, "the base is another one"),
     ],
 )
 def test_a_state_of_another_training_is_not_gone_on_from(setting, tmp_path, options, said):
@@ -343,6 +344,62 @@ def test_videos_that_cannot_be_used_are_left_out_and_told(world, tmp_path, capsy
         Training(small(tmp_path, base=str(world / "base.safetensors")))
 
 
+def test_a_file_that_is_there_is_not_overwritten(setting, tmp_path):
+    (tmp_path / "out.safetensors").write_bytes(b"precious")
+    with pytest.raises(ConfigError, match=r"out\.safetensors is there already, and would be lost"):
+        Training(setting())
+    assert (tmp_path / "out.safetensors").read_bytes() == b"precious"
+
+
+def test_a_file_that_cannot_be_replaced_meanwhile_ends_nothing(setting, tmp_path, monkeypatch, capsys):
+    """On Windows a file that somebody reads cannot be replaced. The state is another file, and is saved."""
+    put = cache._put_in_place
+
+    def held(part, file):
+        if file.name == "out.safetensors" and training.step < 3:
+            raise PermissionError(13, "held")
+        put(part, file)
+
+    monkeypatch.setattr(cache, "_put_in_place", held)
+    training = Training(setting(steps=3, save_every=1))
+    assert training.run()
+    assert capsys.readouterr().out.count("out.safetensors could not be written") == 2
+    assert (tmp_path / "out.safetensors").exists()
+
+
+def test_a_request_to_stop_is_heard_while_videos_are_encoded(setting):
+    config = setting()
+    config.folder.mkdir()
+    (config.folder / "stop").write_text("pause")
+    with pytest.raises(AskedToEnd):
+        Training(config)
+    assert json.loads((config.folder / "status.json").read_text())["doing"] == "Paused"
+
+
+def test_the_command_tells_the_page_what_went_wrong(setting, tmp_path, monkeypatch):
+    def run(_training):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Training, "run", run)
+    config = setting()
+    assert main(["train", str(as_file(config, tmp_path / "c.yaml"))]) == 1
+    status = json.loads((config.folder / "status.json").read_text())
+    assert status["doing"] == "Ended with an error"
+    assert status["error"].startswith("The GPU has too little memory for this. Set gradient_checkpointing: true")
+
+
+def test_the_mean_of_the_weights_forgets_where_it_began(setting):
+    """With 0.999 kept in each step, nine tenths of it would still be the first weights after a hundred steps."""
+    training = Training(setting(ema=0.999, steps=1))
+    weight = training.animated.learning.layers["up_0_0"].proj_out.weight
+    with torch.no_grad():
+        for _ in range(100):
+            training.averaged.update_parameters(training.animated.learning)
+            weight += 1
+    mean = training.averaged.module.layers["up_0_0"].proj_out.weight.mean().item()
+    assert 80 < mean < 99
+
+
 def test_the_command_says_what_is_wrong_in_one_line(tmp_path, capsys):
     (tmp_path / "c.yaml").write_text("train: motion module\nbase: none.safetensors\ndata: clips\noutput: out.safetensors\n")
     assert main(["train", str(tmp_path / "c.yaml")]) == 1
@@ -378,12 +435,29 @@ def test_a_file_is_sampled_with_the_schedule_it_was_trained_on(setting, tmp_path
     assert describe(converted).family == family
 
 
-@pytest.mark.parametrize("said", [{"steps": 10**12}, {"first": 0.5, "last": 0.1}, {"straight_in": "lines"}, {"colour": 1}, 7])
-def test_a_header_with_nonsense_is_not_believed(setting, tmp_path, said):
+GOOD = {"noise_schedule": {"straight_in": "sqrt_betas", "first": 0.0008, "last": 0.01, "steps": 1000}, "frames": 4}
+
+
+@pytest.mark.parametrize(
+    ("said", "believed"),
+    [
+        ({}, True),
+        ({"steps": 10**12}, False),
+        ({"first": 0.5, "last": 0.1}, False),
+        ({"straight_in": "lines"}, False),
+        ({"frames": 33}, False),
+        ({"frames": float("inf")}, False),
+        ({"noise_schedule": 7}, False),
+    ],
+)
+def test_a_header_with_nonsense_is_not_believed(setting, tmp_path, said, believed):
     Training(setting(steps=1)).run()
-    facts = json.dumps({"noise_schedule": said, "frames": 4})
+    facts = {**GOOD, **{name: value for name, value in said.items() if name in GOOD}}
+    if isinstance(facts["noise_schedule"], dict):
+        facts["noise_schedule"] = {**facts["noise_schedule"], **{n: v for n, v in said.items() if n in facts["noise_schedule"]}}
+    facts = json.dumps(facts)
     save_file(load_file(tmp_path / "out.safetensors"), tmp_path / "nonsense.safetensors", {"animatediff_training": facts})
-    assert describe(tmp_path / "nonsense.safetensors").family == V3
+    assert (describe(tmp_path / "nonsense.safetensors").family != V3) == believed
 
 
 def test_a_trained_motion_lora_does_in_generation_what_it_did_in_training(setting, world, tmp_path):

@@ -1,0 +1,112 @@
+"""The page under Train, as a person uses it: start, watch, pause, resume, stop, and make pictures meanwhile. Needs Chromium."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import cv2
+import numpy as np
+import pytest
+from playwright.sync_api import expect
+from test_browser import MINUTES, browser  # noqa: F401
+
+pytestmark = pytest.mark.webui_only("the embedded host has no tab Train")
+STEPS = 20
+
+
+@pytest.fixture
+def clips(tmp_path):
+    """Two videos of a disc that goes to the right, and their captions."""
+    for index in range(2):
+        writer = cv2.VideoWriter(str(tmp_path / f"{index}.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 8, (64, 64))
+        for frame in range(8):
+            picture = np.full((64, 64, 3), 40, np.uint8)
+            writer.write(cv2.circle(picture, (12 + 5 * frame, 32), 9, (40 + 60 * index, 180, 220), -1))
+        writer.release()
+        (tmp_path / f"{index}.txt").write_text("a disc going right")
+    return tmp_path
+
+
+@pytest.fixture
+def page(browser, host):  # noqa: F811
+    page = browser.new_page(viewport={"width": 1400, "height": 1400})
+    page.goto(host.url, wait_until="domcontentloaded", timeout=2 * MINUTES)
+    page.locator("#tabs > .tab-nav button", has_text="Train").first.click(timeout=2 * MINUTES)
+    page.locator("#train_tabs > .tab-nav button", has_text="AnimateDiff").click()
+    yield page
+    page.close()
+
+
+def fill(page, name, value):
+    field = page.locator(f"#train-ad-{name} input[type=number], #train-ad-{name} textarea").first
+    field.fill(str(value))
+    field.blur()
+
+
+def choose(page, name, value):
+    page.locator(f"#train-ad-{name} input").first.click()
+    page.locator(f"li[data-value='{value}']").first.dispatch_event("mousedown")
+
+
+def begin(page, name, clips, **numbers):
+    page.locator("#train-ad-details .label-wrap").click()
+    fill(page, "name", name)
+    fill(page, "data", clips)
+    for key, value in {"frames": 4, "stride": 1, "size": 64, "batch": 1, "accumulate": 1, **numbers}.items():
+        fill(page, key, value)
+    choose(page, "precision", "full")
+    fill(page, "prompts", "a disc going right")
+    fill(page, "every", 5)
+    page.locator("#train-ad-start").click()
+
+
+def status(page):
+    return page.locator("#train-ad-status")
+
+
+def test_a_training_is_started_watched_paused_resumed_and_stopped(page, host, clips):
+    name = f"disc {time.time_ns()}"
+    begin(page, name, clips, steps=5_000)
+    expect(status(page)).to_contain_text(
+        re.compile(r"Training · step [1-9]\d* / 5000 · loss 0\.\d+ · \d+:\d\d:\d\d left"), timeout=3 * MINUTES
+    )
+    expect(page.locator("#train-ad-status svg polyline")).to_be_visible(timeout=MINUTES)
+    picture = page.locator("#train-ad-clips img").first
+    expect(picture).to_be_visible(timeout=3 * MINUTES)
+    assert picture.evaluate("picture => picture.naturalWidth") == 64
+
+    assert host.txt2img(steps=2, width=64, height=64).status_code == 200  # while it trains
+
+    page.locator("#train-ad-pause").click()
+    expect(status(page)).to_contain_text("Paused", timeout=MINUTES)
+    paused = int(re.search(r"step (\d+)", status(page).inner_text())[1])
+    assert host.txt2img(steps=2, width=64, height=64).status_code == 200
+
+    page.locator("#train-ad-resume").click()
+    expect(status(page)).to_contain_text(re.compile("Training · step"), timeout=3 * MINUTES)
+    assert int(re.search(r"step (\d+)", status(page).inner_text())[1]) > paused
+
+    page.locator("#train-ad-stop").click()
+    expect(status(page)).to_contain_text("Stopped", timeout=MINUTES)
+    models = {entry["name"]: entry for entry in host.get("/animatediff/v1/models").json()}
+    assert models[f"{name}.safetensors"]["family"] == "v3"
+
+
+def test_a_training_of_twenty_steps_ends_by_itself(page, host, clips):
+    name = f"short {time.time_ns()}"
+    begin(page, name, clips, steps=STEPS)
+    expect(status(page)).to_contain_text(f"Done · step {STEPS} / {STEPS}", timeout=3 * MINUTES)
+    assert not page.locator(".ad-train-error").count()
+
+
+def test_what_cannot_be_trained_is_said_on_the_page(page, clips):
+    (clips / "0.txt").unlink()
+    (clips / "1.txt").unlink()
+    begin(page, f"nothing {time.time_ns()}", clips, steps=STEPS)
+    expect(page.locator(".ad-train-error")).to_contain_text("there is no video with a caption in", timeout=2 * MINUTES)
+
+
+def test_a_training_without_a_name_is_refused(page, clips):
+    begin(page, "../elsewhere", clips, steps=STEPS)
+    expect(page.locator(".toast-body, .toast-wrap").first).to_contain_text("Give the training a name", timeout=MINUTES)
