@@ -11,5 +11,5 @@ COLOUR_AND_SHAPE = 0.90
 MOTION, MOTION_IN_STYLE = 0.85, 0.80
 STYLE_KEPT = 0.90
 CHANCE = {"shape": 0.45, "colour": 0.35, "background": 0.35, "motion": 0.30}
-"""What captions of other clips may agree with at most, and the motion of frames that were made one by one. There are four shapes,
-six colours and nine motions; what is more than one in four, six or nine is for the uneven draw of pairs and for so few clips."""
+"""What captions of other clips may agree with at most, and the motion of frames that were made one by one. There are four
+shapes, six colours and nine motions; the rest is for the uneven draw of pairs and for so few clips."""
