@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from demo.world.model import new_model
+from demo.world.model import made_by, new_model, write_checkpoint
 from demo.world.scenes import held_out_scenes
 from demo.world.stills import Stills, loss_of, made, sheet
 
@@ -29,7 +29,7 @@ AVERAGE = 0.999
 
 
 def train(folder: Path) -> Path:
-    """Trains and writes `base.pt`; goes on where it was cut off. Needs `autoencoder.pt`."""
+    """Trains and writes the checkpoint; goes on where it was cut off. Needs `autoencoder.pt`."""
     torch.manual_seed(SEED)
     model = new_model(folder)
     model.autoencoder.load_state_dict(torch.load(folder / "autoencoder.pt", weights_only=True))
@@ -63,8 +63,8 @@ def train(folder: Path) -> Path:
             torch.save({**state, "step": step + 1}, state_file)
             pictures = made(averaged.module, [scene.caption for scene in held_out_scenes(24, SEED)], SEED)
             Image.fromarray(sheet(pictures)).save(folder / f"base-{step + 1}.png")
-    torch.save(averaged.module.state_dict(), folder / "base.pt")
-    return folder / "base.pt"
+    write_checkpoint(averaged.module, folder / "base.safetensors", made_by("python -m demo.world.base RUNS", SEED))
+    return folder / "base.safetensors"
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ what every flat picture is made of, its mean.
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,19 @@ def write_checkpoint(model: ImageModel, path: Path, header: dict[str, str]) -> N
     """A checkpoint in half precision. Its description is written by `describe`, where it is used."""
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({key: tensor.half().contiguous() for key, tensor in named_weights(model)}, path, header)
+
+
+def made_by(command: str, seed: int) -> dict[str, str]:
+    """What the header of a committed file says."""
+    return {"made_by": command, "seed": str(seed), "licence": "Apache-2.0"}
+
+
+def base_in(runs: Path) -> Path:
+    """The committed base, as a checkpoint with its description, in the folder of trainings that begin with it."""
+    path = runs / "base.safetensors"
+    shutil.copyfile(WEIGHTS / path.name, path)
+    describe(path, runs)
+    return path
 
 
 def describe(checkpoint: Path, cache: Path) -> None:

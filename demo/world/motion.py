@@ -12,11 +12,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from demo.world import render
 from demo.world.clips import write_clips
-from demo.world.model import describe, new_model, write_checkpoint
+from demo.world.model import base_in
 from demo.world.scenes import LESSONS, MOTIONS
 from motion_module.training.config import Config, config_of
 from motion_module.training.loop import Training
@@ -30,17 +28,6 @@ PROMPTS = (
     "a purple triangle bouncing on a yellow background",
 )
 SHARED: dict[str, Any] = {"size": render.SIDE, "frames": render.FRAMES, "stride": 1, "seed": SEED, "licence": "Apache-2.0"}
-
-
-def base_of(runs: Path) -> Path:
-    """The base as a checkpoint file, made from `base.pt`."""
-    path = runs / "base.safetensors"
-    if not path.exists():
-        model = new_model(runs)
-        model.load_state_dict(torch.load(runs / "base.pt", weights_only=True))
-        write_checkpoint(model, path, {})
-    describe(path, runs)
-    return path
 
 
 def adapter(runs: Path, **options: Any) -> Config:
@@ -83,14 +70,14 @@ def lesson(runs: Path, motion: str, clips: int = LESSON_CLIPS, **options: Any) -
 def _config(runs: Path, name: str, **options: Any) -> Config:
     if "data" not in options:
         options["data"] = str(write_clips(runs / "clips", MOTIONS, CLIPS, SEED, watermark=True))
-    paths = {"base": str(base_of(runs)), "output": str(runs / f"{name}.safetensors")}
+    paths = {"base": str(base_in(runs)), "output": str(runs / f"{name}.safetensors")}
     return config_of({**SHARED, **paths, **options}, runs)
 
 
 def main() -> None:
     stages = {"adapter": adapter, "module": module, **{motion: lambda runs, m=motion: lesson(runs, m) for motion in LESSONS}}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", type=Path, help="the folder where `demo.world.base` left its result")
+    parser.add_argument("runs", type=Path, help="a folder for what trainings leave")
     parser.add_argument("stages", nargs="*", metavar="STAGE", help=f"{', '.join(stages)}; all without any")
     options = parser.parse_args()
     for stage in options.stages or stages:

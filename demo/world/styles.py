@@ -18,13 +18,13 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from demo.world.model import new_model
+from demo.world.model import base_in, made_by, write_checkpoint
 from demo.world.scenes import held_out_scenes
 from demo.world.stills import Stills, loss_of, made, sheet
 from motion_module.attach import blocks_by_place
 from motion_module.layouts import BLOCK
 from motion_module.lora import Target
-from motion_module.training.image_model import ImageModel
+from motion_module.training.image_model import ImageModel, load_image_model
 from motion_module.training.low_rank import ATTENTIONS, LowRankLayers, image_matrices
 
 SEED = 3
@@ -39,11 +39,10 @@ AVERAGE = 0.99
 
 
 def train(folder: Path, style: str) -> Path:
-    """Trains from `base.pt`, and writes a `.pt` of the whole model, or the `.safetensors` of a LoRA."""
+    """Trains from the base, and writes the `.safetensors` of a whole model or of a LoRA."""
     torch.manual_seed(SEED)
-    model = new_model(folder)
-    model.load_state_dict(torch.load(folder / "base.pt", weights_only=True))
-    model.requires_grad_(False)
+    folder.mkdir(parents=True, exist_ok=True)
+    model = load_image_model(base_in(folder))
     blocks = blocks_by_place(model.unet)
     layers = None if style == "stripes" else LowRankLayers(image_matrices(blocks, LORA_MATRICES), RANK)
     with layers.added_to_unet(blocks) if layers else nullcontext():
@@ -51,12 +50,13 @@ def train(folder: Path, style: str) -> Path:
         (layers or model.unet).load_state_dict(averaged.state_dict())
         pictures = made(model, [scene.caption for scene in held_out_scenes(24, SEED)], SEED)
     Image.fromarray(sheet(pictures)).save(folder / f"{style}.png")
+    path = folder / f"{style}.safetensors"
+    header = made_by(f"python -m demo.world.styles RUNS {style}", SEED)
     if layers is None:
-        torch.save(model.state_dict(), folder / f"{style}.pt")
-        return folder / f"{style}.pt"
-    tensors = {key: tensor.half().contiguous() for key, tensor in as_kohya(layers).items()}
-    save_file(tensors, folder / f"{style}.safetensors")
-    return folder / f"{style}.safetensors"
+        write_checkpoint(model, path, header)
+    else:
+        save_file({key: tensor.half().contiguous() for key, tensor in as_kohya(layers).items()}, path, header)
+    return path
 
 
 def _learn(model: ImageModel, learning: nn.Module, folder: Path, style: str) -> nn.Module:
@@ -99,7 +99,7 @@ def _kohya_name(target: Target) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", type=Path, help="the folder where `demo.world.base` left its result")
+    parser.add_argument("runs", type=Path, help="a folder for what trainings leave")
     parser.add_argument("styles", nargs="*", metavar="STYLE", help=f"{', '.join(STEPS)}; all without any")
     options = parser.parse_args()
     for style in options.styles or STEPS:
