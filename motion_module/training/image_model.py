@@ -26,6 +26,7 @@ PUBLISHED_TEXT_ENCODER = "openai/clip-vit-large-patch14"
 STABLE_DIFFUSION_1: dict[str, Any] = {
     "linear_start": 0.00085,
     "linear_end": 0.012,
+    "timesteps": 1000,
     "scale_factor": 0.18215,
     "unet_config": {
         "params": {

@@ -30,7 +30,7 @@ from torch.utils.checkpoint import checkpoint
 from ..checkpoint import TRAINING
 from ..videos import Video
 from .cache import Embeddings, Example, fingerprint, learned_examples
-from .config import Config, ConfigError
+from .config import PIXELS_PER_LATENT, Config, ConfigError
 from .image_model import load_image_model
 from .log import Log
 from .order import Order
@@ -140,7 +140,7 @@ class Training:
         config, count = self.config, self.config.batch
         chosen = [self.examples[place] for place in self.order.at(index)]
         draw = torch.Generator().manual_seed(_seed(config.seed, index))
-        height, width = (side // 8 for side in chosen[0].size)
+        height, width = (side // PIXELS_PER_LATENT for side in chosen[0].size)
         shape = (len(chosen), config.frames, 4, height, width)
         jitter, noise = torch.randn(shape, generator=draw), torch.randn(shape, generator=draw)
         times = torch.randint(0, config.noise_schedule.steps, shape[:1], generator=draw)
@@ -152,7 +152,7 @@ class Training:
         return Batch(*(part.to(self.accelerator.device) for part in parts))
 
     def loss(self, batch: Batch) -> Tensor:
-        """The mean squared error of the noise: equation 4 of the paper."""
+        """The mean squared error of the noise, over all frames: the objective of section 4.2 of the paper."""
         left = self.alphas[batch.times].view(-1, 1, 1, 1, 1)
         noised = left**0.5 * batch.latents + (1 - left) ** 0.5 * batch.noise
         found = self.predict(noised, batch.times, batch.context)

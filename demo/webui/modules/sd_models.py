@@ -13,22 +13,9 @@ from modules import devices, script_callbacks, shared
 from modules.latent_diffusion import LatentDiffusion
 from modules.paths_internal import data_path
 
+from motion_module.training.image_model import STABLE_DIFFUSION_1
+
 SUFFIXES = (".safetensors", ".ckpt")
-STABLE_DIFFUSION_1: dict[str, Any] = {
-    "linear_start": 0.00085, "linear_end": 0.012, "timesteps": 1000, "scale_factor": 0.18215,
-    "unet_config": {"params": {
-        "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 320, "attention_resolutions": [4, 2, 1],
-        "num_res_blocks": 2, "channel_mult": [1, 2, 4, 4], "num_heads": 8, "use_spatial_transformer": True,
-        "transformer_depth": 1, "context_dim": 768, "legacy": False,
-    }},
-    "first_stage_config": {"params": {"embed_dim": 4, "ddconfig": {
-        "double_z": True, "z_channels": 4, "resolution": 256, "in_channels": 3, "out_ch": 3, "ch": 128, "ch_mult": [1, 2, 4, 4],
-        "num_res_blocks": 2, "attn_resolutions": [], "dropout": 0.0,
-    }}},
-}  # fmt: skip
-"""The published description, for checkpoints without a .yaml of their own beside them."""
-
-
 LEAST_SIGNAL = 4.8973451890853435e-08
 """What is left at the last step of a schedule that would end at nought: the value that a WebUI was seen to use."""
 
