@@ -17,7 +17,9 @@ HERE = Path(__file__).resolve().parent
 PARTS_OF_TORCHVISION = ("torchvision", "torchvision.transforms", "torchvision.transforms.functional")
 
 
-def start(data_dir: Path, ckpt_dir: Path, settings: Mapping[str, Any] | None = None, no_half: bool = False) -> None:
+def start(
+    data_dir: Path, ckpt_dir: Path, lora_dir: Path, settings: Mapping[str, Any] | None = None, no_half: bool = False
+) -> None:
     """Loads settings, checkpoint and extensions. `settings` act in place of saved ones. To be called once."""
     sys.path[:0] = [str(HERE / "webui"), str(HERE.parent)]
     make_k_diffusion_importable()
@@ -25,7 +27,7 @@ def start(data_dir: Path, ckpt_dir: Path, settings: Mapping[str, Any] | None = N
         importlib.import_module("ldm.modules.diffusionmodules.model")
     from modules.shared_cmd_options import cmd_opts
 
-    vars(cmd_opts).update(no_half=no_half, data_dir=str(data_dir), ckpt_dir=str(ckpt_dir))
+    vars(cmd_opts).update(no_half=no_half, data_dir=str(data_dir), ckpt_dir=str(ckpt_dir), lora_dir=str(lora_dir))
     from modules import script_callbacks, scripts, sd_models, shared
 
     shared.opts.load(shared.config_filename)

@@ -167,8 +167,6 @@ def generate(p: Any, tab: str, arguments: list[Any], is_api: bool = False) -> An
     """Runs one request, alone."""
     from modules import call_queue, devices, processing, shared
 
-    if "<lora:" in f"{p.prompt}{p.negative_prompt}":
-        raise _not_here("LoRAs")
     with call_queue.queue_lock, closing(p):
         p.is_api, p.scripts, p.script_args = is_api, _runners()[tab], tuple(arguments)
         p.outpath_samples = samples_folder(tab)
@@ -225,11 +223,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--ckpt-dir", type=Path, required=True)
+    parser.add_argument("--lora-dir", type=Path, default=Path("lora"), help="below the data folder where it is relative")
     parser.add_argument("--port", type=int)
     parser.add_argument("--api-auth", help="USER:PASSWORD for the routes of extensions; those of the host itself stay open")
     parser.add_argument("--no-half", action="store_true", help="single precision on CUDA too")
     options = parser.parse_args()
-    host.start(options.data_dir.absolute(), options.ckpt_dir.absolute(), no_half=options.no_half)
+    data_dir = options.data_dir.absolute()
+    host.start(data_dir, options.ckpt_dir.absolute(), data_dir / options.lora_dir, no_half=options.no_half)
     serve(options.port, options.api_auth)
 
 

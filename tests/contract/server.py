@@ -225,8 +225,8 @@ class EmbeddedHost(Server):
     folder = REPOSITORY
 
     def command(self) -> list[str]:
-        folders = ["--data-dir", str(self.data_dir), "--ckpt-dir", str(self.weights / "checkpoints")]
-        return [sys.executable, "-m", "demo.server", *folders, "--port", str(self.port)]
+        folders = ["--ckpt-dir", str(self.weights / "checkpoints"), "--lora-dir", str(self.weights / "lora")]
+        return [sys.executable, "-m", "demo.server", "--data-dir", str(self.data_dir), *folders, "--port", str(self.port)]
 
     def run_installers(self) -> None:
         """It has none: `install.py` is the WebUI's affair."""

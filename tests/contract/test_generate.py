@@ -151,7 +151,6 @@ def test_a_refiner_of_the_same_family_is_animated_too(host, first, second):
     assert_own_schedule(host, second)
 
 
-@pytest.mark.webui_only("the embedded host has no LoRAs")
 def test_a_lora_acts_as_in_pictures(host):
     with_lora = frames_of(host.txt2img(**animate(), prompt="a cat <lora:lora_tiny:1>"))
     assert mean_difference(with_lora, frames_of(host.txt2img(**animate()))) > 3

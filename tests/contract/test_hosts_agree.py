@@ -23,6 +23,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "NGMS": {"override_settings": {"s_min_uncond": 4.0}, "steps": 6},
     "hires fix": HIRES,
     "refiner": REFINER,
+    "LoRA": {"prompt": "a cat <lora:lora_tiny:0.7>"},
 }
 
 

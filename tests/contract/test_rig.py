@@ -50,7 +50,7 @@ def test_the_same_request_gives_the_same_picture(server: Server) -> None:
         {"steps": 5},
         {"cfg_scale": 1},
         {"sampler_name": "DDIM"},
-        pytest.param({"prompt": "a cat <lora:lora_tiny:1>"}, marks=pytest.mark.webui_only("the embedded host has no LoRAs")),
+        {"prompt": "a cat <lora:lora_tiny:1>"},
         {"override_settings": {"sd_model_checkpoint": "tiny-b.safetensors"}},
     ],
     ids=str,

@@ -87,12 +87,11 @@ def reference_of(folder, name):
 
 
 @pytest.fixture(scope="module")
-def server(start_host, folder, loras, request):
-    in_webui = request.config.getoption("--host") == "webui"
+def server(start_host, folder, loras):
     server = start_host(
         extensions=[REPOSITORY, PROBE],
         options={"animatediff_model_path": str(folder / "motion")},
-        extra_args=["--lora-dir", str(folder / "lora")] if in_webui else [],
+        extra_args=["--lora-dir", str(folder / "lora")],
     )
     yield server
     server.stop()
@@ -199,7 +198,6 @@ LORAS = {
     ),
     "adapter.ckpt": (list(IN_LDM), processor, ".down.weight", ".up.weight"),
 }
-no_loras = pytest.mark.webui_only("the embedded host has no LoRAs")
 
 
 @pytest.fixture(scope="module")
@@ -229,7 +227,6 @@ def dense(folder, name):
     return str(folder / f"{name}.dense.safetensors")
 
 
-@no_loras
 @pytest.mark.parametrize("name", [file.split(".")[0] for file in LORAS])
 def test_a_lora_in_the_prompt_gives_the_frames_of_the_changed_weights(server, folder, expected, name):
     so_far = len(server.log_text())
@@ -239,7 +236,6 @@ def test_a_lora_in_the_prompt_gives_the_frames_of_the_changed_weights(server, fo
     assert "Traceback" not in server.log_text()[so_far:], "the WebUI's own loader saw it"
 
 
-@no_loras
 def test_several_loras_of_all_kinds_act_together(server, folder, expected):
     frames = ours(server, MODULE, **JOB, prompt="<lora:official:0.5>, a cat <lora:adapter:1:0.7> <lora:kohya:-0.4>")
     changes = {dense(folder, "official"): 0.5, dense(folder, "adapter"): 0.7, dense(folder, "kohya"): -0.4}
@@ -256,7 +252,6 @@ def weights(server, folder, name=None, **request):
     return load_file(file)
 
 
-@no_loras
 @pytest.mark.parametrize("name", [file.split(".")[0] for file in LORAS])
 def test_effective_weights_are_exact_and_afterwards_as_before(server, folder, loras, name):
     before, unet_before = weights(server, folder, MODULE, **JOB), server.get("/probe/v1/unet-digest").json()
@@ -277,13 +272,11 @@ def test_effective_weights_are_exact_and_afterwards_as_before(server, folder, lo
     assert server.get("/probe/v1/unet-digest").json() == unet_before
 
 
-@no_loras
 @pytest.mark.parametrize("name", ["official", "adapter"])
 def test_strength_zero_is_none_to_the_bit(server, name):
     assert difference(ours(server, MODULE, **JOB, prompt=f"a cat <lora:{name}:0>"), ours(server, MODULE, **JOB)) == 0
 
 
-@no_loras
 @pytest.mark.parametrize("name", ["peft", "adapter"])
 def test_a_lora_that_was_first_used_without_animatediff_works(server, folder, expected, name):
     prompt = f"a cat <lora:{name}:0.8>"
@@ -294,7 +287,7 @@ def test_a_lora_that_was_first_used_without_animatediff_works(server, folder, ex
     assert difference(frames_of(server.txt2img(**JOB)), still) == 0
 
 
-@no_loras
+@pytest.mark.webui_only("the embedded host has no prompts of its own for the hires pass")
 def test_the_hires_pass_has_loras_of_its_own(server):
     hires = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "denoising_strength": 0.7}
     one = "a cat <lora:official:4>"
@@ -305,7 +298,6 @@ def test_the_hires_pass_has_loras_of_its_own(server):
     assert difference(both, ours(server, MODULE, **JOB, **hires, prompt=one, hr_prompt=one)) == 0
 
 
-@no_loras
 def test_a_broken_lora_is_refused_with_the_key(server, folder):
     name = processor(QUERY) + ".down.weight"
     save_file({name: torch.zeros(RANK, 32)}, folder / "lora" / "broken.safetensors")
@@ -315,14 +307,12 @@ def test_a_broken_lora_is_refused_with_the_key(server, folder):
     assert difference(ours(server, MODULE, **JOB), ours(server, MODULE, **JOB)) == 0
 
 
-@no_loras
 def test_the_infotext_has_the_prompt_as_typed_and_the_hash_of_the_file(server):
     answer = server.txt2img(**animate(model=MODULE, video_length=FRAMES), **JOB, prompt="a cat <lora:peft:1>")
     (infotext, *_) = info_of(answer)["infotexts"]
     assert "<lora:peft:1>" in infotext and 'Lora hashes: "peft: abababababab"' in infotext
 
 
-@no_loras
 def test_a_strength_that_is_no_number_is_refused(server):
     answer = server.txt2img(**animate(model=MODULE, video_length=FRAMES), **JOB, prompt="a cat <lora:peft:strong>")
     assert answer.status_code == 422 and "<lora:peft:strong>" in answer.json()["detail"]

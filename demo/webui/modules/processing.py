@@ -7,9 +7,10 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
+import networks
 import numpy as np
 import torch
-from modules import devices, images, prompt_parser, rng, scripts, sd_models, sd_samplers, sd_unet, shared
+from modules import devices, extra_networks, images, prompt_parser, rng, scripts, sd_models, sd_samplers, sd_unet, shared
 from modules.infotext_utils import create_infotext
 from modules.shared import opts, state
 from PIL import Image
@@ -58,6 +59,8 @@ class StableDiffusionProcessing:
     is_api: bool = field(default=False, init=False)
     refiner_checkpoint_info: Any = field(default=None, init=False)
     comments: dict[str, int] = field(default_factory=dict, init=False)
+    disable_extra_networks: bool = field(default=False, init=False)
+    extra_network_data: dict[str, list[Any]] = field(default_factory=dict, init=False)
     c: Any = field(default=None, init=False)
     uc: Any = field(default=None, init=False)
 
@@ -80,6 +83,9 @@ class StableDiffusionProcessing:
         first, second = (random.randrange(2**32 - 2) if seed in (-1, None) else int(seed) for seed in (self.seed, self.subseed))
         self.all_seeds = [first + index for index in range(count)]
         self.all_subseeds = [second + index for index in range(count)]
+
+    def parse_extra_network_prompts(self) -> None:
+        self.prompts, self.extra_network_data = extra_networks.parse_prompts(self.prompts)
 
     def setup_conds(self) -> None:
         encode = shared.sd_model.get_learned_conditioning
@@ -270,7 +276,24 @@ def _make_batch(p: StableDiffusionProcessing, n: int, finished: list[Image.Image
     p.rows_of_iteration(n)
     named = {"batch_number": n, "prompts": p.prompts, "seeds": p.seeds, "subseeds": p.subseeds}
     p.scripts.before_process_batch(p, **named)
-    p.scripts.process_batch(p, **named)
+    p.parse_extra_network_prompts()
+    with networks.applied(p.extra_network_data.get("lora", [])):
+        p.scripts.after_extra_networks_activate(p, **named, extra_network_data=p.extra_network_data)
+        p.scripts.process_batch(p, **named)
+        decoded = _sampled(p)
+    p.prompts = p.all_prompts[n * p.batch_size : (n + 1) * p.batch_size]  # infotexts say what was asked for
+    state.nextjob()
+    p.scripts.postprocess_batch(p, decoded, batch_number=n)
+    batch = scripts.PostprocessBatchListArgs(list(decoded))
+    p.scripts.postprocess_batch_list(p, batch, batch_number=n)
+    for index, picture in enumerate(to_pictures(torch.stack(batch.images) * 2 - 1)):
+        p.batch_index = index
+        finished.append(_finish_picture(p, picture, index))
+        infotexts.append(create_infotext(p, index))
+
+
+def _sampled(p: StableDiffusionProcessing) -> torch.Tensor:
+    """Pictures `(rows, 3, height, width)` of 0 to 1."""
     with devices.autocast():
         p.setup_conds()
         sd_models.apply_alpha_schedule_override(shared.sd_model, p)
@@ -286,15 +309,7 @@ def _make_batch(p: StableDiffusionProcessing, n: int, finished: list[Image.Image
         p.scripts.post_sample(p, held)
         samples = held.samples
         decoded = samples if isinstance(samples, DecodedSamples) else shared.sd_model.decode_first_stage(samples)
-    decoded = torch.clamp((torch.stack(list(decoded)).float() + 1) / 2, 0, 1)
-    state.nextjob()
-    p.scripts.postprocess_batch(p, decoded, batch_number=n)
-    batch = scripts.PostprocessBatchListArgs(list(decoded))
-    p.scripts.postprocess_batch_list(p, batch, batch_number=n)
-    for index, picture in enumerate(to_pictures(torch.stack(batch.images) * 2 - 1)):
-        p.batch_index = index
-        finished.append(_finish_picture(p, picture, index))
-        infotexts.append(create_infotext(p, index))
+    return torch.clamp((torch.stack(list(decoded)).float() + 1) / 2, 0, 1)
 
 
 def _finish_picture(p: StableDiffusionProcessing, picture: Image.Image, index: int) -> Image.Image:

@@ -132,6 +132,9 @@ class ScriptRunner:
     def before_process_batch(self, p: Any, **kwargs: Any) -> None:
         self._call("before_process_batch", p, **kwargs)
 
+    def after_extra_networks_activate(self, p: Any, **kwargs: Any) -> None:
+        self._call("after_extra_networks_activate", p, **kwargs)
+
     def process_batch(self, p: Any, **kwargs: Any) -> None:
         self._call("process_batch", p, **kwargs)
 

@@ -2,4 +2,4 @@
 
 from argparse import Namespace
 
-cmd_opts = Namespace(data_dir="", ckpt_dir="", api=True, nowebui=False, api_auth=None, no_half=False)
+cmd_opts = Namespace(data_dir="", ckpt_dir="", lora_dir="", api=True, nowebui=False, api_auth=None, no_half=False)
