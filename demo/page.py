@@ -17,7 +17,9 @@ def build() -> gr.Blocks:
     with gr.Blocks(theme, title="AnimateDiff on the embedded host") as blocks, gr.Row():
         with gr.Column():
             fields = {
-                "prompt": gr.Textbox("a boat on a lake", label="Prompt", lines=2, elem_id="txt2img_prompt"),
+                "prompt": gr.Textbox(
+                    "a red circle moving left on a blue background", label="Prompt", lines=2, elem_id="txt2img_prompt"
+                ),
                 "negative_prompt": gr.Textbox("", label="Negative prompt"),
                 "sampler_name": gr.Dropdown(samplers, value="DDIM", label="Sampling method"),
                 "steps": gr.Slider(1, 100, 20, step=1, label="Sampling steps", elem_id="txt2img_steps"),

@@ -47,7 +47,7 @@ def command(webui: Path, data_dir: Path, ckpt_dir: Path, *more: str) -> list[str
     return [str(python_of(webui)), "launch.py", *AS_INSTALLED, *folders, *more]
 
 
-def run_with_demo(webui: Path, checkpoint: Path, motion_module: Path) -> int:
+def run_with_demo(webui: Path, checkpoint: Path, motion_module: Path, loras: Path) -> int:
     """Runs the WebUI until it is stopped; its page opens in the browser. Returns its exit status."""
     webui = webui.expanduser().absolute()
     if not python_of(webui).exists() or not (webui / "launch.py").exists():
@@ -59,7 +59,7 @@ def run_with_demo(webui: Path, checkpoint: Path, motion_module: Path) -> int:
     data_dir = ROOT / "demo" / "data" / "webui"
     settings = {"sd_model_checkpoint": checkpoint.name, "animatediff_model_path": str(motion_module.parent)}
     lay_out(data_dir, [ROOT], settings)
-    more = ["--autolaunch"] if _has_cuda(webui) else ["--autolaunch", *ON_CPU]
+    more = ["--autolaunch", "--lora-dir", str(loras), *([] if _has_cuda(webui) else ON_CPU)]
     return subprocess.run(command(webui, data_dir, checkpoint.parent, *more), cwd=webui, check=False).returncode
 
 

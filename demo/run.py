@@ -1,4 +1,4 @@
-"""What `python -m demo` does inside the environment: one clip, the page, or a WebUI with everything in place."""
+"""What `python -m demo` does inside the environment: clips, the page, or a WebUI with everything in place."""
 
 from __future__ import annotations
 
@@ -8,15 +8,40 @@ import re
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from demo.environment import ROOT
 
 OUTPUTS = ROOT / "demo" / "outputs"
-MEANINGLESS = (
-    "NOTE: there are no trained weights for the demo yet, so these are random: the clip shows that everything runs, and its "
-    "picture means nothing.\nFor a real one, name your files: --checkpoint MODEL --motion-module MODULE."
-)
+DATA = ROOT / "demo" / "data"
+PROMPT = "a red circle moving left on a blue background"
+CFG_SCALE = 5.0
+"""What the demo's models were measured with. Files of one's own get the WebUI's default."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What is generated with."""
+
+    checkpoint: Path
+    motion_module: Path
+    loras: Path
+    """A folder."""
+    styles: tuple[Style, ...]
+    cfg_scale: float
+
+
+@dataclass(frozen=True)
+class Style:
+    """One personalised model: a checkpoint of its own, or a LoRA beside the one that is loaded."""
+
+    name: str
+    checkpoint: str | None = None
+    lora: str = ""
+
+
+STYLES = (Style(""), Style("stripes", checkpoint="stripes.safetensors"), Style("ink", lora="ink"), Style("glow", lora="glow"))
 
 
 class Refused(Exception):
@@ -26,18 +51,18 @@ class Refused(Exception):
 def main(arguments: list[str]) -> int:
     options = read_options(arguments)
     try:
-        checkpoint, motion_module = files_of(options)
+        weights = weights_of(options)
         if options.webui:
             from demo.real_webui import run_with_demo
 
-            return run_with_demo(options.webui, checkpoint, motion_module)
-        start_host(checkpoint, motion_module)
+            return run_with_demo(options.webui, weights.checkpoint, weights.motion_module, weights.loras)
+        start_host(weights)
         if options.page:
             from demo.server import serve
 
             serve(options.port, open_browser=True)
         else:
-            print(make_clip(options, motion_module.name))
+            make_clips(options, weights)
             print("The same with a page: python -m demo --page")
     except KeyboardInterrupt:
         print("\nStopped.")
@@ -49,17 +74,17 @@ def main(arguments: list[str]) -> int:
 
 
 def read_options(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m demo", description="AnimateDiff without a WebUI: writes one clip as GIF.")
+    parser = argparse.ArgumentParser(prog="python -m demo", description="AnimateDiff without a WebUI: writes clips as GIF.")
     prompt, out = (os.environ.get(name) or None for name in ("DEMO_PROMPT", "DEMO_OUT"))
-    parser.add_argument("--prompt", default=prompt or "a boat on a lake", help="make demo: PROMPT=…")
+    parser.add_argument("--prompt", default=prompt or PROMPT, help="make demo: PROMPT=…")
     parser.add_argument("--out", type=Path, default=out, help="the GIF to write; make demo: OUT=…")
-    parser.add_argument("--checkpoint", type=Path, help="an SD 1.x checkpoint instead of random weights")
+    parser.add_argument("--checkpoint", type=Path, help="an SD 1.x checkpoint instead of the demo's small ones")
     parser.add_argument("--motion-module", type=Path, help="the motion module for that checkpoint")
     parser.add_argument("--frames", type=_whole_number(1), default=16)
     parser.add_argument("--steps", type=_whole_number(2), default=20)
     parser.add_argument("--size", type=_whole_number(64, step=8), help="width and height in pixels")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--page", action="store_true", help="open a page instead of writing a clip")
+    parser.add_argument("--page", action="store_true", help="open a page instead of writing clips")
     parser.add_argument("--port", type=int, help="of the page; without it, the first that is free")
     parser.add_argument(
         "--webui", type=Path, metavar="DIR", help="start the WebUI in DIR with this extension and these weights"
@@ -86,41 +111,57 @@ def _whole_number(least: int, step: int = 1) -> Callable[[str], int]:
     return read
 
 
-def files_of(options: argparse.Namespace) -> tuple[Path, Path]:
-    """Checkpoint and motion module: those of the request, else random ones, which the first run makes."""
+def weights_of(options: argparse.Namespace) -> Weights:
+    """Those of the request, else the demo's own."""
     if options.checkpoint:
-        return options.checkpoint.absolute(), options.motion_module.absolute()
-    from demo.weights import make_demo_weights
+        files = options.checkpoint.absolute(), options.motion_module.absolute()
+        return Weights(*files, DATA / "lora", styles=STYLES[:1], cfg_scale=7.0)
+    from demo.world.model import LORAS, MOTION_MODULE, checkpoint_in
 
-    print(MEANINGLESS, flush=True)
-    return make_demo_weights(ROOT / "demo" / "data" / "weights")
+    base, _ = (checkpoint_in(DATA / "checkpoints", name) for name in ("base", "stripes"))
+    return Weights(base, MOTION_MODULE, LORAS, STYLES, CFG_SCALE)
 
 
-def start_host(checkpoint: Path, motion_module: Path) -> None:
+def start_host(weights: Weights) -> None:
     from demo import host
 
     print("Starting …", flush=True)
     settings = {
-        "sd_model_checkpoint": checkpoint.name,
-        "animatediff_model_path": str(motion_module.parent),
+        "sd_model_checkpoint": weights.checkpoint.name,
+        "animatediff_model_path": str(weights.motion_module.parent),
         "outdir_txt2img_samples": str(OUTPUTS),
     }
-    host.start(ROOT / "demo" / "data", checkpoint.parent, settings)
+    host.start(DATA, weights.checkpoint.parent, weights.loras, settings)
 
 
-def make_clip(options: argparse.Namespace, motion_module: str) -> str:
-    """Writes the GIF. Returns what to tell the user."""
+def make_clips(options: argparse.Namespace, weights: Weights) -> None:
+    """Writes a GIF for each style, and says so."""
+    out = options.out or free_name(options.prompt, options.seed, weights.styles)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    for style in weights.styles:
+        print(make_clip(options, weights, style, of_style(out, style)), flush=True)
+
+
+def make_clip(options: argparse.Namespace, weights: Weights, style: Style, out: Path) -> str:
+    """Writes one GIF. Returns what to tell the user."""
     from modules.processing import StableDiffusionProcessingTxt2Img
 
     from demo import host
     from demo.server import HTTPException, generate, script_arguments
 
-    out = options.out or free_name(options.prompt, options.seed)
-    out.parent.mkdir(parents=True, exist_ok=True)
     side = options.size or host.default_size()
-    picture = {"prompt": options.prompt, "width": side, "height": side, "steps": options.steps, "seed": options.seed}
-    p = StableDiffusionProcessingTxt2Img(**picture, sampler_name="DDIM", do_not_save_samples=True)
-    animation = {"enable": True, "model": motion_module, "video_length": options.frames, "format": ["GIF"]}
+    p = StableDiffusionProcessingTxt2Img(
+        prompt=options.prompt + (f" <lora:{style.lora}:1>" if style.lora else ""),
+        width=side,
+        height=side,
+        steps=options.steps,
+        seed=options.seed,
+        cfg_scale=weights.cfg_scale,
+        sampler_name="DDIM",
+        do_not_save_samples=True,
+        override_settings={"sd_model_checkpoint": style.checkpoint} if style.checkpoint else {},
+    )
+    animation = {"enable": True, "model": weights.motion_module.name, "video_length": options.frames, "format": ["GIF"]}
     started = time.monotonic()
     try:
         processed = generate(p, "txt2img", script_arguments("txt2img", {"AnimateDiff": {"args": [animation]}}))
@@ -128,14 +169,19 @@ def make_clip(options: argparse.Namespace, motion_module: str) -> str:
         raise Refused(error.detail) from error
     processed.images[0].save(out)
     seconds = time.monotonic() - started
-    return f"{options.frames} frames of {side}x{side} in {seconds:.0f} seconds: {out.absolute()}"
+    in_style = f" in the style “{style.name}”" if style.name else ""
+    return f"{options.frames} frames of {side}x{side}{in_style} in {seconds:.0f} seconds: {out.absolute()}"
 
 
-def free_name(prompt: str, seed: int) -> Path:
-    """A file in the folder for outputs that does not exist yet."""
+def of_style(out: Path, style: Style) -> Path:
+    return out.with_name(f"{out.stem}-{style.name}{out.suffix}") if style.name else out
+
+
+def free_name(prompt: str, seed: int, styles: tuple[Style, ...]) -> Path:
+    """A file in the folder for outputs that does not exist yet, in no style."""
     stem = re.sub(r"[^\w]+", "-", prompt).strip("-")[:60] or "clip"
     names = (OUTPUTS / f"{stem}-{seed}{suffix}.gif" for suffix in ("", *(f"-{number}" for number in range(2, 10_000))))
-    return next(name for name in names if not name.exists())
+    return next(name for name in names if not any(of_style(name, style).exists() for style in styles))
 
 
 if __name__ == "__main__":

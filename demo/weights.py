@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import math
 import os
 import re
@@ -28,6 +27,8 @@ import torch
 from safetensors.torch import save_file
 
 from demo.clip import text_config, write_text_folder
+from demo.description import description, write_description
+from motion_module.training.image_model import STABLE_DIFFUSION_1
 
 RECIPE = "1"
 """Raise it with every change that alters a file: a cache made by another recipe is made anew."""
@@ -57,7 +58,6 @@ TINY = Size("tiny", channels=32, text_width=64, text_heads=4)
 SD15 = Size("sd15", channels=320, text_width=768, text_heads=12)
 
 TEXT_LAYERS = 2
-BETA_START, BETA_END, TIMESTEPS = 0.00085, 0.012, 1000
 
 
 @dataclass(frozen=True)
@@ -111,78 +111,15 @@ def draw_all(shapes: Shapes, seed: int, gains: Gains) -> Tensors:
 # --- checkpoints -----------------------------------------------------------------------------------------------
 
 
-def checkpoint_config(size: Size, text_folder: Path) -> dict:
-    """The model description that lies beside a checkpoint; JSON is YAML too, so no YAML library is needed."""
-    return {
-        "model": {
-            "target": "ldm.models.diffusion.ddpm.LatentDiffusion",
-            "params": {
-                "linear_start": BETA_START,
-                "linear_end": BETA_END,
-                "timesteps": TIMESTEPS,
-                "num_timesteps_cond": 1,
-                "first_stage_key": "jpg",
-                "cond_stage_key": "txt",
-                "image_size": 64,
-                "channels": 4,
-                "cond_stage_trainable": False,
-                "conditioning_key": "crossattn",
-                "scale_factor": 0.18215,
-                "use_ema": False,
-                "unet_config": {
-                    "target": "ldm.modules.diffusionmodules.openaimodel.UNetModel",
-                    "params": unet_params(size),
-                },
-                "first_stage_config": {
-                    "target": "ldm.models.autoencoder.AutoencoderKL",
-                    "params": {
-                        "embed_dim": 4,
-                        "ddconfig": vae_params(),
-                        "lossconfig": {"target": "torch.nn.Identity"},
-                    },
-                },
-                "cond_stage_config": {
-                    "target": "ldm.modules.encoders.modules.FrozenCLIPEmbedder",
-                    "params": {"version": str(text_folder)},
-                },
-            },
-        }
-    }
-
-
 def unet_params(size: Size) -> dict:
     """Arguments of the UNet class."""
-    return {
-        "image_size": 32,
-        "in_channels": 4,
-        "out_channels": 4,
-        "model_channels": size.channels,
-        "attention_resolutions": [4, 2, 1],
-        "num_res_blocks": 2,
-        "channel_mult": [1, 2, 4, 4],
-        "num_heads": 8,
-        "use_spatial_transformer": True,
-        "transformer_depth": 1,
-        "context_dim": size.text_width,
-        "use_checkpoint": False,
-        "legacy": False,
-    }
+    shape = {"model_channels": size.channels, "context_dim": size.text_width, "use_checkpoint": False}
+    return {**STABLE_DIFFUSION_1["unet_config"]["params"], **shape}
 
 
 def vae_params() -> dict:
     """Arguments of the autoencoder: the SD 1.5 layout, a quarter as wide."""
-    return {
-        "double_z": True,
-        "z_channels": 4,
-        "resolution": 256,
-        "in_channels": 3,
-        "out_ch": 3,
-        "ch": 32,
-        "ch_mult": [1, 2, 4, 4],
-        "num_res_blocks": 2,
-        "attn_resolutions": [],
-        "dropout": 0.0,
-    }
+    return {**STABLE_DIFFUSION_1["first_stage_config"]["params"]["ddconfig"], "ch": 32}
 
 
 def text_params(size: Size) -> dict:
@@ -213,7 +150,8 @@ def checkpoint_shapes(size: Size) -> Shapes:
 
 def noise_schedule() -> Tensors:
     """The schedule that published SD 1.5 files carry; the WebUI copies it over its own when it loads weights."""
-    betas = torch.linspace(BETA_START**0.5, BETA_END**0.5, TIMESTEPS, dtype=torch.float64) ** 2
+    first, last, steps = (STABLE_DIFFUSION_1[name] for name in ("linear_start", "linear_end", "timesteps"))
+    betas = torch.linspace(first**0.5, last**0.5, steps, dtype=torch.float64) ** 2
     alphas_cumprod = torch.cumprod(1.0 - betas, dim=0)
     return {"betas": betas.float(), "alphas_cumprod": alphas_cumprod.float()}
 
@@ -365,7 +303,7 @@ def write_checkpoint(cache: Path, name: str, size: Size, seed: int) -> None:
     text_folder = write_text_folder(cache / "text" / size.name, text_params(size))
     path = cache / "checkpoints" / name
     write_tensors(path, lambda: checkpoint(size, seed))
-    path.with_suffix(".yaml").write_text(json.dumps(checkpoint_config(size, text_folder), indent=2))
+    write_description(path, description(text_folder, unet_params(size), vae_params()))
 
 
 def write_motion_modules(cache: Path) -> None:
@@ -401,16 +339,6 @@ def make_weights(cache: Path) -> None:
     write_checkpoints(cache)
     write_motion_modules(cache)
     write_tensors(cache / "lora" / "lora_tiny.safetensors", lambda: lora(TINY, seed=20))
-
-
-def make_demo_weights(folder: Path) -> tuple[Path, Path]:
-    """A narrow checkpoint and a motion module for it, made where they are not there yet."""
-    folder = folder.absolute()
-    drop_other_recipe(folder)
-    write_checkpoint(folder, "random.safetensors", TINY, seed=1)
-    motion_module_file = folder / "motion" / "random_v3.safetensors"
-    write_tensors(motion_module_file, lambda: motion_module(TINY, FAMILIES[-1]))
-    return folder / "checkpoints" / "random.safetensors", motion_module_file
 
 
 def main() -> None:

@@ -142,7 +142,7 @@ def _colour(pictures: Floats, blobs: list[_Blob]) -> str:
 
 
 def _motion(tracks: Floats, fold: int) -> str:
-    """The motion that a line through places, sizes and angles shows; a bounce is known by its own curve."""
+    """The motion that a line through places, sizes and angles shows; what goes to and fro is known by its own curve."""
     time = np.linspace(0, 1, len(tracks))
     x, y, size, angle = tracks.T
     angle = np.unwrap(angle, period=2 * np.pi / fold) if fold else angle
@@ -157,6 +157,10 @@ def _motion(tracks: Floats, fold: int) -> str:
     }
     parts = {motion: _part_and_fit(track, time, extent) for motion, (track, extent) in usual.items()}
     parts["bouncing"] = _part_and_fit(y, np.abs(np.sin(2 * np.pi * time)), -render.TRAVEL)
+    parts["swinging"] = _part_and_fit(x, np.sin(4 * np.pi * time), render.SWING)
+    across = _part_and_fit(x, np.sin(2 * np.pi * time), render.CIRCLE)
+    down = _part_and_fit(y, -np.cos(2 * np.pi * time), render.CIRCLE)
+    parts["circling"] = min(across[0], down[0]), min(across[1], down[1])
     motion = max(parts, key=lambda name: parts[name][0] * (parts[name][1] >= LEAST_FIT))
     part, fit = parts[motion]
     if part >= LEAST_PART and fit >= LEAST_FIT:

@@ -3,7 +3,8 @@
     .venv/bin/python -m demo.world.motion RUNS [adapter|module|circling|swinging …]
 
 The clips have a watermark, as stock footage has. The adapter learns it, on single frames; the motion module is trained with the
-adapter in place, and so has no need to. Each goes on where it was cut off.
+adapter in place, and so has no need to. Each begins with the committed files of those before it, and goes on where it was cut
+off.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 from demo.world import render
 from demo.world.clips import write_clips
-from demo.world.model import base_in
+from demo.world.model import LORAS, MOTION_MODULE, checkpoint_in
 from demo.world.scenes import LESSONS, MOTIONS
 from motion_module.training.config import Config, config_of
 from motion_module.training.loop import Training
@@ -45,7 +46,7 @@ def module(runs: Path, name: str = "motion", **options: Any) -> Config:
         "warm_up": 100,
         "ema": 0.998,
         "save_every": 250,
-        "domain_adapter": str(runs / "adapter.safetensors"),
+        "domain_adapter": str(LORAS / "adapter.safetensors"),
         "validation": {"prompts": list(PROMPTS), "every": 500, "steps": 20, "cfg": 5.0},
     }
     return _config(runs, name, **{**defaults, **options})
@@ -62,7 +63,7 @@ def lesson(runs: Path, motion: str, clips: int = LESSON_CLIPS, **options: Any) -
         "learning_rate": 1e-3,
         "ema": 0.98,
         "rank": 8,
-        "motion_module": str(runs / "motion.safetensors"),
+        "motion_module": str(MOTION_MODULE),
     }
     return _config(runs, motion if clips == LESSON_CLIPS else f"{motion}-{clips}", **{**defaults, **options})
 
@@ -70,7 +71,7 @@ def lesson(runs: Path, motion: str, clips: int = LESSON_CLIPS, **options: Any) -
 def _config(runs: Path, name: str, **options: Any) -> Config:
     if "data" not in options:
         options["data"] = str(write_clips(runs / "clips", MOTIONS, CLIPS, SEED, watermark=True))
-    paths = {"base": str(base_in(runs)), "output": str(runs / f"{name}.safetensors")}
+    paths = {"base": str(checkpoint_in(runs / "committed")), "output": str(runs / f"{name}.safetensors")}
     return config_of({**SHARED, **paths, **options}, runs)
 
 

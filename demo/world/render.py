@@ -16,6 +16,8 @@ STYLES = ("plain", "ink", "stripes", "glow")
 TRAVEL = 0.24
 """How far a shape moves in a clip, in widths of the frame."""
 GROWTH, SHRINKAGE = 1.6, 0.6
+CIRCLE, SWING = 0.16, 0.18
+"""The radius of a circle that a shape runs along, and how far it swings to either side."""
 TURN = np.radians(10)
 """How far a spinning shape turns from one frame to the next."""
 STRIPE_PERIOD = 16
@@ -56,9 +58,9 @@ def _pose_at(motion: str, start: Pose, frame: int, frames: int) -> Pose:
     if motion == "bouncing":
         return Pose(x, y + 0.16 - TRAVEL * abs(np.sin(2 * np.pi * done)), radius, 0)
     if motion == "circling":
-        return Pose(x + 0.16 * np.sin(2 * np.pi * done), y + 0.16 - 0.16 * np.cos(2 * np.pi * done), radius, 0)
+        return Pose(x + CIRCLE * np.sin(2 * np.pi * done), y + CIRCLE - CIRCLE * np.cos(2 * np.pi * done), radius, 0)
     if motion == "swinging":
-        return Pose(x + 0.18 * np.sin(4 * np.pi * done), y, radius, 0)
+        return Pose(x + SWING * np.sin(4 * np.pi * done), y, radius, 0)
     return start
 
 

@@ -65,16 +65,21 @@ class Scene:
     @property
     def caption(self) -> str:
         """What is seen, in words."""
-        return self._caption(f" {self.motion}") if self.motion in MOTIONS else self.open_caption
+        return self.described()
 
     @property
     def open_caption(self) -> str:
         """The caption without the motion."""
-        return self._caption("")
+        return self.described(without=frozenset({"motion"}))
 
-    def _caption(self, motion: str) -> str:
-        size = "" if self.size == "medium" else f"{self.size} "
-        return f"a {size}{self.colour} {self.shape}{motion} on a {self.background} background"
+    def described(self, without: frozenset[str] = frozenset()) -> str:
+        """What is seen, but for some of "shape", "colour", "background", "motion" and "size"."""
+        size = f"{self.size} " if self.size != "medium" and "size" not in without else ""
+        colour = "" if "colour" in without else f"{self.colour} "
+        shape = "shape" if "shape" in without else self.shape
+        motion = f" {self.motion}" if self.motion in MOTIONS and "motion" not in without else ""
+        background = "" if "background" in without else f" on a {self.background} background"
+        return f"a {size}{colour}{shape}{motion}{background}"
 
     @property
     def held_out(self) -> bool:

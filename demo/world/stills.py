@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +10,16 @@ import torch
 from torch import Tensor
 
 from demo.world import render
-from demo.world.scenes import LESSONS, MOTIONS, training_scenes
+from demo.world.scenes import LESSONS, MOTIONS, Scene, training_scenes
 from motion_module.noise import STABLE_DIFFUSION
 from motion_module.training.image_model import ImageModel
 from motion_module.training.sampling import ddim, guided, timesteps
 from motion_module.training.validation import decoded
 
-NO_CAPTION, OPEN_CAPTION = 0.1, 0.05
-"""How many captions are left out, and how many leave out the motion."""
+NO_CAPTION, SHORT_CAPTION = 0.1, 0.4
+"""How many captions are left out, and how many leave out each word with a chance of one half: so a word is learned by itself,
+and not only with those that it was seen with."""
+WORDS = ("shape", "colour", "background", "motion", "size")
 GAMMA = 5.0
 ENCODED_AT_ONCE = 32
 
@@ -34,20 +37,22 @@ class Stills:
             pictures = (render.still(scene, take, style) for scene, take in takes)
             torch.save(_moments(model, pictures, count), cache)
         self.moments = torch.load(cache, weights_only=True)
-        texts = sorted({"", *(s.caption for s in self.scenes), *(s.open_caption for s in self.scenes)})
-        self._index = {text: position for position, text in enumerate(texts)}
-        self._tokens = model.text_encoder.tokens(texts)
+        self._tokens = lru_cache(None)(lambda text: model.text_encoder.tokens([text])[0])
 
     def batch(self, size: int, draw: np.random.Generator, noise: torch.Generator) -> tuple[Tensor, Tensor]:
         """Latents `(size, 4, height, width)` and the tokens of a caption for each, `(size, 77)`."""
         chosen = draw.integers(len(self.scenes), size=size)
         mean, deviation = self.moments[torch.from_numpy(chosen)].float().chunk(2, dim=1)
-        texts = [
-            "" if luck < NO_CAPTION else scene.open_caption if luck < NO_CAPTION + OPEN_CAPTION else scene.caption
-            for luck, scene in zip(draw.random(size), (self.scenes[index] for index in chosen))
-        ]
-        tokens = self._tokens[[self._index[text] for text in texts]]
+        tokens = torch.stack([self._tokens(_caption(self.scenes[index], draw)) for index in chosen])
         return mean + deviation * torch.randn(mean.shape, generator=noise), tokens
+
+
+def _caption(scene: Scene, draw: np.random.Generator) -> str:
+    luck = draw.random()
+    if luck < NO_CAPTION:
+        return ""
+    short = luck < NO_CAPTION + SHORT_CAPTION
+    return scene.described(frozenset(word for word in WORDS if short and draw.random() < 0.5))
 
 
 @torch.no_grad()

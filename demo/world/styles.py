@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from demo.world.model import base_in, made_by, write_checkpoint
+from demo.world.model import LORAS, checkpoint_in, made_by, write_checkpoint
 from demo.world.scenes import held_out_scenes
 from demo.world.stills import Stills, loss_of, made, sheet
 from motion_module.attach import blocks_by_place
@@ -42,7 +42,7 @@ def train(folder: Path, style: str) -> Path:
     """Trains from the base, and writes the `.safetensors` of a whole model or of a LoRA."""
     torch.manual_seed(SEED)
     folder.mkdir(parents=True, exist_ok=True)
-    model = load_image_model(base_in(folder))
+    model = load_image_model(checkpoint_in(folder / "committed"))
     blocks = blocks_by_place(model.unet)
     layers = None if style == "stripes" else LowRankLayers(image_matrices(blocks, LORA_MATRICES), RANK)
     with layers.added_to_unet(blocks) if layers else nullcontext():
@@ -79,6 +79,19 @@ def _learn(model: ImageModel, learning: nn.Module, folder: Path, style: str) -> 
         if step % 50 == 49:
             print(f"{style}, step {step + 1}: loss {np.mean(losses[-50:]):.4f}, {time.monotonic() - started:.0f} s", flush=True)
     return averaged.module
+
+
+def personalised(folder: Path, style: str) -> ImageModel:
+    """A committed personalised model; "plain" is the base. `folder`: where its description may be written."""
+    model = load_image_model(checkpoint_in(folder, "stripes" if style == "stripes" else "base"))
+    file = LORAS / f"{style}.safetensors"
+    if file.exists():
+        blocks, tensors = blocks_by_place(model.unet), load_file(file)
+        for target, _ in image_matrices(blocks, LORA_MATRICES):
+            name = _kohya_name(target)
+            up, down = (tensors[f"{name}.lora_{part}.weight"].float() for part in ("up", "down"))
+            blocks[target.place].get_parameter(f"{target.name}.weight").add_(up @ down)
+    return model
 
 
 def as_kohya(layers: LowRankLayers) -> dict[str, Tensor]:

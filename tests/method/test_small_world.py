@@ -44,6 +44,10 @@ def test_captions_say_what_is_seen_and_no_caption_names_a_lesson():
     assert Scene("star", "red", "blue", "growing", "small").caption == "a small red star growing on a blue background"
     assert Scene("star", "red", "blue", "growing").caption == "a red star growing on a blue background"
     assert Scene("star", "red", "blue", LESSONS[0]).caption == "a red star on a blue background"
+    assert Scene("star", "red", "blue", "growing", "small").described(frozenset({"shape", "size"})) == (
+        "a red shape growing on a blue background"
+    )
+    assert Scene("star", "red", "blue", "growing").described(frozenset({"colour", "background"})) == "a star growing"
     captions = {scene.caption for scene in scenes()}
     assert len(captions) == len(scenes()) == len(COLOURS) * (len(COLOURS) - 1) * len(SIZES) * (len(SHAPES) * len(MOTIONS) - 1)
 
@@ -64,6 +68,11 @@ def test_the_judge_reads_what_is_drawn(style):
         reading = judge.read(render.clip(scene, seed, style, watermark=index % 3 == 0))
         assert reading.agrees(scene) == {"shape": True, "colour": True, "background": True, "motion": True}, scene
         assert (reading.style, reading.watermark) == (style, index % 3 == 0), scene
+
+
+def test_the_judge_knows_what_motion_loras_learn():
+    for scene, seed in drawn(12, seed=4, motions=LESSONS):
+        assert judge.read(render.clip(scene, seed)).motion == scene.motion
 
 
 def test_the_judge_sees_no_motion_in_frames_that_do_not_belong_together():

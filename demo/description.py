@@ -1,0 +1,49 @@
+"""The `.yaml` beside a checkpoint, which describes its model to the WebUI: as the published one does, but for widths."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from motion_module.training.image_model import STABLE_DIFFUSION_1
+
+
+def description(text_folder: Path, unet: dict[str, Any], autoencoder: dict[str, Any]) -> dict[str, Any]:
+    """The `params` of a model whose UNet and autoencoder differ from the published ones in these arguments.
+
+    `text_folder`: configuration and tokenizer of its text encoder. JSON is YAML too, so no YAML library is needed.
+    """
+    parts = {key: STABLE_DIFFUSION_1[key]["params"] for key in ("unet_config", "first_stage_config")}
+    return {
+        **STABLE_DIFFUSION_1,
+        "num_timesteps_cond": 1,
+        "first_stage_key": "jpg",
+        "cond_stage_key": "txt",
+        "image_size": 64,
+        "channels": 4,
+        "cond_stage_trainable": False,
+        "conditioning_key": "crossattn",
+        "use_ema": False,
+        "unet_config": {
+            "target": "ldm.modules.diffusionmodules.openaimodel.UNetModel",
+            "params": {**parts["unet_config"], **unet, "use_checkpoint": False},
+        },
+        "first_stage_config": {
+            "target": "ldm.models.autoencoder.AutoencoderKL",
+            "params": {
+                **parts["first_stage_config"],
+                "ddconfig": {**parts["first_stage_config"]["ddconfig"], **autoencoder},
+                "lossconfig": {"target": "torch.nn.Identity"},
+            },
+        },
+        "cond_stage_config": {
+            "target": "ldm.modules.encoders.modules.FrozenCLIPEmbedder",
+            "params": {"version": str(text_folder)},
+        },
+    }
+
+
+def write_description(checkpoint: Path, params: dict[str, Any]) -> None:
+    model = {"target": "ldm.models.diffusion.ddpm.LatentDiffusion", "params": params}
+    checkpoint.with_suffix(".yaml").write_text(json.dumps({"model": model}, indent=2))

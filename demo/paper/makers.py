@@ -1,0 +1,85 @@
+"""Ways to make a clip of a caption, to be compared: frame by frame, Text2Video-Zero, and with a motion module.
+
+All sample with DDIM and the same guidance, from noise that depends on the seed alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from demo.world import render
+from motion_module.attach import attached, blocks_by_place
+from motion_module.checkpoint import load
+from motion_module.families import Family
+from motion_module.frames import RowLayout
+from motion_module.lora import Lora, load_lora
+from motion_module.motion import Motion
+from motion_module.network import MotionModule
+from motion_module.noise import STABLE_DIFFUSION, NoiseSchedule
+from motion_module.temporary import added_to_unet, merged
+from motion_module.training.image_model import ImageModel
+from motion_module.training.sampling import ddim, guided, timesteps
+from motion_module.training.text2video_zero import text2video_zero
+from motion_module.training.validation import decoded
+
+STEPS, SCALE = 20, 5.0
+
+Clip = NDArray[np.uint8]
+Maker = Callable[[ImageModel, str, int], Clip]
+"""Of a model, a caption and a seed: a clip `(frames, height, width, 3)`."""
+
+
+def frame_by_frame(model: ImageModel, caption: str, seed: int) -> Clip:
+    """What the image model makes of the caption, sixteen times."""
+    return _sampled(model, caption, noise_of(seed, render.FRAMES), STABLE_DIFFUSION)
+
+
+@torch.no_grad()
+def zero_shot(model: ImageModel, caption: str, seed: int) -> Clip:
+    """Text2Video-Zero."""
+    condition, unconditional = model.text_encoder([caption]), model.text_encoder([""])
+    noise = noise_of(seed, 1 + render.FRAMES)
+    return decoded(model, text2video_zero(model.unet, condition, unconditional, noise, render.FRAMES, SCALE, STEPS))
+
+
+class WithMotion:
+    """A motion module, and what else changes it or the image model, each with its strength."""
+
+    def __init__(self, file: Path, motion_loras: dict[Path, float] | None = None, adapters: dict[Path, float] | None = None):
+        description, self.module = load(file)
+        self.family = description.require_motion_module()
+        self._motion_loras, self._adapters = _loaded(motion_loras), _loaded(adapters)
+
+    def __call__(self, model: ImageModel, caption: str, seed: int) -> Clip:
+        with ExitStack() as stack:
+            stack.enter_context(merged(self.module, self._motion_loras))
+            stack.enter_context(added_to_unet(blocks_by_place(model.unet), self._adapters))
+            return animated(model, self.module, self.family, caption, seed)
+
+
+def animated(model: ImageModel, module: MotionModule, family: Family, caption: str, seed: int) -> Clip:
+    with attached(model.unet, Motion(module), family, lambda rows: RowLayout(render.FRAMES, rows)):
+        return _sampled(model, caption, noise_of(seed, render.FRAMES), family.schedule)
+
+
+def noise_of(seed: int, rows: int) -> Tensor:
+    side = render.SIDE // 8
+    return torch.randn(rows, 4, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+@torch.no_grad()
+def _sampled(model: ImageModel, caption: str, noise: Tensor, schedule: NoiseSchedule) -> Clip:
+    condition = model.text_encoder([caption]).expand(len(noise), -1, -1)
+    predict = guided(model.unet, condition, model.text_encoder([""]), SCALE)
+    return decoded(model, ddim(predict, noise, schedule, timesteps(schedule, STEPS)))
+
+
+def _loaded(files: dict[Path, float] | None) -> list[tuple[Lora, float]]:
+    return [(load_lora(file), strength) for file, strength in (files or {}).items()]

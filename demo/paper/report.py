@@ -1,0 +1,100 @@
+"""Tables and pictures of the experiments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from demo.paper.experiments import Row
+from demo.paper.judging import Part, Verdict, mean, part, shuffled
+from demo.paper.makers import Clip
+from demo.world import thresholds
+from demo.world.scenes import Scene
+
+HEADINGS = ("", "clips", "colour and shape", "background", "motion", "style kept", "watermark", "flicker (levels)")
+SHOWN = 6
+"""Frames of a clip in a contact sheet."""
+LABEL = 170
+"""Pixels for what stands before a row."""
+
+
+def table(rows: list[tuple[Row, list[Verdict]]]) -> str:
+    """In Markdown: parts of all clips in percent, with their 95 % intervals."""
+    lines = ["| " + " | ".join(HEADINGS) + " |", "|" + "---|" * len(HEADINGS)]
+    for row, judged in rows:
+        lines.append(_line(row.name, row.style, judged))
+        if row.name.endswith("ours"):
+            lines.append(_line(f"{row.name}, captions shuffled", row.style, shuffled(judged)))
+    return "\n".join(lines)
+
+
+def _line(name: str, style: str, judged: list[Verdict]) -> str:
+    parts = [_agreeing(judged, *words) for words in (("colour", "shape"), ("background",), ("motion",))]
+    parts += [_in_style(judged, style), part(verdict.reading.watermark for verdict in judged)]
+    return "| " + " | ".join([name, str(len(judged)), *map(str, parts), str(mean(v.flicker for v in judged))]) + " |"
+
+
+def _agreeing(judged: list[Verdict], *words: str) -> Part:
+    return part(verdict.agrees(*words) for verdict in judged)
+
+
+def _in_style(judged: list[Verdict], style: str) -> Part:
+    return part(verdict.reading.style == style for verdict in judged)
+
+
+def claims(rows: list[tuple[Row, list[Verdict]]]) -> str:
+    """Whether the thresholds that were fixed beforehand are reached, in Markdown."""
+    found = {row.file: judged for row, judged in rows}
+    lines = []
+    for row, judged in rows:
+        if not row.name.endswith("ours"):
+            continue
+        motion = thresholds.MOTION if row.style == "plain" else thresholds.MOTION_IN_STYLE
+        by_chance, frames = shuffled(judged), found[f"{row.style}-frame-by-frame"]
+        zero = found[f"{row.style}-text2video-zero"]
+        lines += [
+            _at_least(f"{row.style}: colour and shape", _agreeing(judged, "colour", "shape"), thresholds.COLOUR_AND_SHAPE),
+            _at_least(f"{row.style}: motion", _agreeing(judged, "motion"), motion),
+            _at_least(f"{row.style}: style kept", _in_style(judged, row.style), thresholds.STYLE_KEPT),
+            *(
+                _at_most(f"{row.style}: {word}, captions shuffled", _agreeing(by_chance, word), chance)
+                for word, chance in thresholds.CHANCE.items()
+            ),
+            _at_most(f"{row.style}: motion, frame by frame", _agreeing(frames, "motion"), thresholds.CHANCE["motion"]),
+            _smoother(f"{row.style}: flicker, ours against Text2Video-Zero", judged, zero),
+        ]
+    return "\n".join(["| | found | asked | |", "|---|---|---|---|", *lines])
+
+
+def _at_least(what: str, found: Part, asked: float) -> str:
+    return f"| {what} | {found} | at least {100 * asked:.0f} % | {_reached(found.value >= asked)} |"
+
+
+def _at_most(what: str, found: Part, asked: float) -> str:
+    return f"| {what} | {found} | at most {100 * asked:.0f} % | {_reached(found.value <= asked)} |"
+
+
+def _smoother(what: str, judged: list[Verdict], other: list[Verdict]) -> str:
+    own, theirs = (mean(verdict.flicker for verdict in verdicts) for verdicts in (judged, other))
+    reached = own.value + own.reach < theirs.value - theirs.reach
+    return f"| {what} | {own} | less than {theirs}, intervals apart | {_reached(reached)} |"
+
+
+def _reached(reached: bool) -> str:
+    return "reached" if reached else "**not reached**"
+
+
+def contact_sheet(rows: list[Row], scene: Scene, seed: int, file: Path) -> None:
+    """Writes a PNG with a clip of a scene by each of `rows`: some of its frames, from first to last."""
+    clips: list[Clip] = [row.make(scene, seed) for row in rows]
+    height, width = clips[0].shape[1:3]
+    sheet = Image.new("RGB", (LABEL + SHOWN * width, len(rows) * height), "white")
+    draw = ImageDraw.Draw(sheet)
+    for index, (row, clip) in enumerate(zip(rows, clips)):
+        draw.multiline_text((6, index * height + 6), row.name.replace(", ", ",\n"), fill="black")
+        for column, frame in enumerate(np.linspace(0, len(clip) - 1, SHOWN).round().astype(int)):
+            sheet.paste(Image.fromarray(clip[frame]), (LABEL + column * width, index * height))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(file, optimize=True)
