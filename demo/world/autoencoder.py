@@ -9,7 +9,6 @@ the divergence from a normal distribution, as in LDM (arXiv 2112.10752, section 
 from __future__ import annotations
 
 import argparse
-import time
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from demo.world import render
+from demo.world.learn import Recipe, learned
 from demo.world.model import new_model
 from demo.world.scenes import LESSONS, MOTIONS, training_scenes
 
@@ -60,17 +60,15 @@ def rate(step: int) -> float:
     return RATE * (1.02 - (step - STEPS) / FINISHING)
 
 
-def loss_of(vae: nn.Module, pictures: Tensor, noise: torch.Generator) -> tuple[Tensor, Tensor]:
-    """The loss, and the peak signal to noise ratio in decibels."""
+def loss_of(vae: nn.Module, step: int) -> Tensor:
+    pictures, noise = batch(step), torch.Generator().manual_seed(step)
     mean, log_variance = vae.quant_conv(vae.encoder(pictures)).chunk(2, dim=1)  # type: ignore[operator]
     log_variance = log_variance.clamp(-30, 20)
     latents = mean + torch.exp(0.5 * log_variance) * torch.randn(mean.shape, generator=noise)
-    made = vae.decoder(vae.post_quant_conv(latents))  # type: ignore[operator]
-    error = made - pictures
+    error = vae.decoder(vae.post_quant_conv(latents)) - pictures  # type: ignore[operator]
     edges = error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()
     divergence = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).mean()
-    quality = -10 * torch.log10(error.detach().clamp(-2, 2).pow(2).mean() / 4)
-    return error.abs().mean() + 0.5 * edges + DIVERGENCE * divergence, quality
+    return error.abs().mean() + 0.5 * edges + DIVERGENCE * divergence
 
 
 @torch.no_grad()
@@ -92,32 +90,8 @@ def train(folder: Path) -> Path:
     torch.manual_seed(SEED)
     vae = new_model(folder).autoencoder
     vae.quant_conv.bias.data[4:] -= 4  # little noise at first: there is nothing yet to hide in it
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=RATE, weight_decay=1e-4, fused=True)
-    averaged = torch.optim.swa_utils.AveragedModel(vae, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995))
-    state_file, first = folder / "autoencoder-state.pt", 0
-    if state_file.exists():
-        state = torch.load(state_file, weights_only=True)
-        vae.load_state_dict(state["vae"])
-        averaged.load_state_dict(state["averaged"])
-        optimizer.load_state_dict(state["optimizer"])
-        first = state["step"]
-    started, steps = time.monotonic(), STEPS + FINISHING
-    for step in range(first, steps):
-        noise = torch.Generator().manual_seed(step)
-        optimizer.param_groups[0]["lr"] = rate(step)
-        loss, quality = loss_of(vae, batch(step), noise)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        averaged.update_parameters(vae)
-        if step % 50 == 0:
-            seconds = time.monotonic() - started
-            print(f"step {step}: loss {loss:.4f}, {quality:.2f} dB, {seconds:.0f} s", flush=True)
-        if step % 200 == 199 or step == steps - 1:
-            state = {"vae": vae.state_dict(), "averaged": averaged.state_dict(), "optimizer": optimizer.state_dict()}
-            torch.save({**state, "step": step + 1}, state_file)
-    vae = averaged.module.eval()
+    recipe = Recipe(STEPS + FINISHING, rate, average=0.995, decay=1e-4)
+    vae = learned(vae, lambda step: loss_of(vae, step), recipe, folder / "autoencoder-state.pt").eval()
     give_unit_spread(vae, vae.scale, np.random.default_rng(SEED))
     torch.save(vae.state_dict(), folder / "autoencoder.pt")
     return folder / "autoencoder.pt"

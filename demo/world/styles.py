@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import argparse
-import time
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from demo.world.learn import Recipe, learned
 from demo.world.model import LORAS, checkpoint_in, made_by, write_checkpoint
 from demo.world.scenes import held_out_scenes
 from demo.world.stills import Stills, loss_of, made, sheet
@@ -46,7 +46,7 @@ def train(folder: Path, style: str) -> Path:
     blocks = blocks_by_place(model.unet)
     layers = None if style == "stripes" else LowRankLayers(image_matrices(blocks, LORA_MATRICES), RANK)
     with layers.added_to_unet(blocks) if layers else nullcontext():
-        averaged = _learn(model, layers or model.unet.requires_grad_(True), folder, style)
+        averaged = _learned(model, layers or model.unet.requires_grad_(True), folder, style)
         (layers or model.unet).load_state_dict(averaged.state_dict())
         pictures = made(model, [scene.caption for scene in held_out_scenes(24, SEED)], SEED)
     Image.fromarray(sheet(pictures)).save(folder / f"{style}.png")
@@ -59,26 +59,18 @@ def train(folder: Path, style: str) -> Path:
     return path
 
 
-def _learn(model: ImageModel, learning: nn.Module, folder: Path, style: str) -> nn.Module:
-    """Returns the mean of the weights."""
+def _learned(model: ImageModel, learning: nn.Module, folder: Path, style: str) -> nn.Module:
     stills = Stills(model, folder / f"stills-{style}.pt", STILLS, SEED, style)
-    highest = FINE_TUNE_RATE if learning is model.unet else LORA_RATE
-    optimizer = torch.optim.AdamW(learning.parameters(), lr=highest, weight_decay=0.0, fused=True)
-    averaged = torch.optim.swa_utils.AveragedModel(learning, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(AVERAGE))
-    started, losses, steps = time.monotonic(), [], STEPS[style]
-    for step in range(steps):
+    highest, steps = FINE_TUNE_RATE if learning is model.unet else LORA_RATE, STEPS[style]
+
+    def loss(step: int) -> Tensor:
         draw, noise = np.random.default_rng([SEED, step]), torch.Generator().manual_seed(step)
-        optimizer.param_groups[0]["lr"] = highest * min(1, step / WARM_UP, 2 - 1.99 * step / steps)
-        loss = loss_of(model, *stills.batch(BATCH, draw, noise), noise)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(learning.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        averaged.update_parameters(learning)
-        losses.append(loss.item())
-        if step % 50 == 49:
-            print(f"{style}, step {step + 1}: loss {np.mean(losses[-50:]):.4f}, {time.monotonic() - started:.0f} s", flush=True)
-    return averaged.module
+        return loss_of(model, *stills.batch(BATCH, draw, noise), noise)
+
+    def rate(step: int) -> float:
+        return highest * min(1, step / WARM_UP, 2 - 1.99 * step / steps)
+
+    return learned(learning, loss, Recipe(steps, rate, AVERAGE), folder / f"{style}-state.pt")
 
 
 def personalised(folder: Path, style: str) -> ImageModel:

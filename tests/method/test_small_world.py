@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 
 from demo.world import judge, render
+from demo.world.learn import Recipe, learned
 from demo.world.scenes import (
     COLOURS,
     HELD_OUT,
@@ -96,3 +98,24 @@ def test_the_judge_agrees_with_other_captions_by_chance_alone():
 def test_an_empty_picture_shows_nothing():
     reading = judge.read(np.full((4, 128, 128, 3), render.COLOURS["blue"], np.uint8))
     assert (reading.background, reading.shape, reading.colour, reading.motion) == ("blue", "none", "none", "none")
+
+
+def test_a_training_that_was_cut_off_ends_as_if_it_had_not_been(tmp_path):
+    def trained(state_file, *, cut_off_at=None):
+        torch.manual_seed(0)
+        module = torch.nn.Linear(3, 2)
+
+        def loss_of(step):
+            if step == cut_off_at:
+                raise KeyboardInterrupt
+            return (module(torch.randn(4, 3, generator=torch.Generator().manual_seed(step))) - 1).square().mean()
+
+        rate = lambda step: 1e-2 * (1 - step / 500)  # noqa: E731
+        return learned(module, loss_of, Recipe(450, rate, average=0.9, decay=0.1), state_file), module
+
+    whole, last = trained(tmp_path / "whole.pt")
+    assert not torch.equal(whole.weight, last.weight), "the mean of the weights is not the last of them"
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "parts.pt", cut_off_at=420)
+    resumed, _ = trained(tmp_path / "parts.pt")
+    assert torch.equal(resumed.weight, whole.weight) and torch.equal(resumed.bias, whole.bias)
