@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from demo.clip import text_config, write_text_folder
 from motion_module.training.config import Config, config_of
 from motion_module.training.image_model import STABLE_DIFFUSION_1, ImageModel, named_weights
 
+ROOT = Path(__file__).parents[1]
+SUBJECTS = ("motion module", "motion lora", "domain adapter")
 FRAMES = 4
 SIDE = 64
 
@@ -99,3 +102,25 @@ def small(folder: Path, **options: Any) -> Config:
         **options,
     }
     return config_of({name: value for name, value in content.items() if value is not None}, folder)
+
+
+def losses(config: Config) -> list[float]:
+    """Of each step."""
+    lines = (config.folder / "losses.jsonl").read_text().splitlines()
+    return [json.loads(line)["loss"] for line in lines]
+
+
+def predicted(model: Any, rows: int) -> torch.Tensor:
+    """The noise that a UNet finds in fixed latents, with what is attached to it."""
+    draw = torch.Generator().manual_seed(5)
+    x = torch.randn(rows, 4, 8, 8, generator=draw)
+    context = torch.randn(1, 77, 16, generator=draw).expand(rows, -1, -1)
+    with torch.no_grad():
+        return model.unet(x, torch.full((rows,), 400), context=context)
+
+
+def as_file(config: Config, path: Path) -> Path:
+    """A configuration as the YAML file that says the same."""
+    options = {name: value for name, value in config.described().items() if value != "None"}
+    path.write_text(json.dumps(options))
+    return path

@@ -1,0 +1,43 @@
+"""A random image model, clips, and what a training of either is given."""
+
+import pytest
+from accelerate.state import AcceleratorState, GradientState
+from small_training import FRAMES, small, stripes, write_base, write_frames
+
+from motion_module.training.loop import Training
+
+
+@pytest.fixture(autouse=True)
+def alone():
+    """accelerate keeps what it was told for the life of a process."""
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory):
+    """A base, three clips, and a motion module that does something."""
+    folder = tmp_path_factory.mktemp("world")
+    write_base(folder / "base.safetensors")
+    for index in range(3):
+        write_frames(folder / "clips" / f"{index}", stripes(FRAMES, seed=index, speed=3 + index), f"stripes, number {index}")
+    Training(small(folder, output="motion.safetensors", steps=2, learning_rate=0.05, ema=0)).run()
+    return folder
+
+
+@pytest.fixture
+def setting(world, tmp_path):
+    """Options of a training in a folder of its own."""
+
+    def make(train="motion module", **options):
+        if train == "motion lora":
+            options.setdefault("motion_module", str(world / "motion.safetensors"))
+        paths = {
+            "base": str(world / "base.safetensors"),
+            "data": str(world / "clips"),
+            "output": str(tmp_path / "out.safetensors"),
+        }
+        return small(tmp_path, train=train, **{**paths, **options})
+
+    return make

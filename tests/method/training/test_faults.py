@@ -1,0 +1,138 @@
+"""What goes wrong in a training: what is said, and what is kept."""
+
+import json
+import resource
+import shutil
+import signal
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from small_training import FRAMES, as_file, small, stripes, write_frames, write_video
+
+from motion_module.__main__ import main
+from motion_module.training import cache
+from motion_module.training.config import ConfigError
+from motion_module.training.data import DataError
+from motion_module.training.loop import AskedToEnd, Diverged, Training
+from motion_module.training.state import NotSaved
+
+
+def test_a_full_disk_leaves_the_state_before(setting, tmp_path):
+    """The limit on file sizes stands in for the end of the disk: writing fails in the middle of the file."""
+    training = Training(setting(steps=1))
+    training.run()
+    state = tmp_path / "out-training" / "state.safetensors"
+    before = state.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, hard))
+    try:
+        with pytest.raises(
+            NotSaved, match=r"state\.safetensors could not be written .* Is the disk full\? The one before it is still"
+        ):
+            training.save()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+    assert state.read_bytes() == before
+    assert [file.name for file in state.parent.glob("*.part")] == []
+    assert Training(setting(steps=1)).step == 1
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_what_was_good(setting, tmp_path):
+    training = Training(setting(steps=3, save_every=1))
+    whole = training.batch
+
+    def broken(index):
+        batch = whole(index)
+        return batch if index < 2 else replace(batch, noise=batch.noise * float("nan"))
+
+    training.batch = broken
+    with pytest.raises(Diverged, match=r"The loss is not a number at step 3, so training stopped\. The last saved"):
+        training.run()
+    assert Training(setting(steps=3)).step == 2
+    assert all(tensor.isfinite().all() for tensor in load_file(tmp_path / "out.safetensors").values())
+
+
+def test_videos_that_cannot_be_used_are_left_out_and_told(world, tmp_path, capsys):
+    write_frames(tmp_path / "clips" / "good", stripes(FRAMES))
+    write_video(tmp_path / "clips" / "short.mp4", stripes(2))
+    (tmp_path / "clips" / "bad.mp4").write_bytes(b"no video")
+    (tmp_path / "clips" / "bad.txt").write_text("a caption")
+    training = Training(small(tmp_path, base=str(world / "base.safetensors")))
+    assert len(training.examples) == 1
+    told = capsys.readouterr().out
+    assert "3 videos make 1 clips of 4 frames: 1 of 64×64." in told
+    assert "Left out: bad.mp4: it cannot be read, or has no frames." in told
+    assert "Left out: short.mp4: it has 2 frames" in told
+    assert (training.config.folder / "data.txt").read_text() in told
+    shutil.rmtree(tmp_path / "clips" / "good")
+    with pytest.raises(DataError, match=r"None of the 2 videos can be used\. bad\.mp4: it cannot be read"):
+        Training(small(tmp_path, base=str(world / "base.safetensors")))
+
+
+def test_a_file_that_is_there_is_not_overwritten(setting, tmp_path):
+    (tmp_path / "out.safetensors").write_bytes(b"precious")
+    with pytest.raises(ConfigError, match=r"out\.safetensors is there already, and would be lost"):
+        Training(setting())
+    assert (tmp_path / "out.safetensors").read_bytes() == b"precious"
+
+
+def test_a_file_that_cannot_be_replaced_meanwhile_ends_nothing(setting, tmp_path, monkeypatch, capsys):
+    """On Windows a file that somebody reads cannot be replaced. The state is another file, and is saved."""
+    put = cache._put_in_place
+
+    def held(part, file):
+        if file.name == "out.safetensors" and training.step < 3:
+            raise PermissionError(13, "held")
+        put(part, file)
+
+    monkeypatch.setattr(cache, "_put_in_place", held)
+    training = Training(setting(steps=3, save_every=1))
+    assert training.run()
+    assert capsys.readouterr().out.count("out.safetensors could not be written") == 2
+    assert (tmp_path / "out.safetensors").exists()
+
+
+def test_a_request_to_stop_is_heard_while_videos_are_encoded(setting):
+    config = setting()
+    config.folder.mkdir()
+    (config.folder / "stop").write_text("pause")
+    with pytest.raises(AskedToEnd):
+        Training(config)
+    assert json.loads((config.folder / "status.json").read_text())["doing"] == "Paused"
+
+
+def test_the_command_tells_the_page_what_went_wrong(setting, tmp_path, monkeypatch):
+    def run(_training):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Training, "run", run)
+    config = setting()
+    assert main(["train", str(as_file(config, tmp_path / "c.yaml"))]) == 1
+    status = json.loads((config.folder / "status.json").read_text())
+    assert status["doing"] == "Ended with an error"
+    assert status["error"].startswith("The GPU has too little memory for this. Set gradient_checkpointing: true")
+
+
+def test_the_mean_of_the_weights_forgets_where_it_began(setting):
+    """With 0.999 kept in each step, nine tenths of it would still be the first weights after a hundred steps."""
+    training = Training(setting(ema=0.999, steps=1))
+    weight = training.animated.learning.layers["up_0_0"].proj_out.weight
+    with torch.no_grad():
+        for _ in range(100):
+            training.averaged.update_parameters(training.animated.learning)
+            weight += 1
+    mean = training.averaged.module.layers["up_0_0"].proj_out.weight.mean().item()
+    assert 80 < mean < 99
+
+
+def test_the_command_says_what_is_wrong_in_one_line(tmp_path, capsys):
+    (tmp_path / "c.yaml").write_text("train: motion module\nbase: none.safetensors\ndata: clips\noutput: out.safetensors\n")
+    assert main(["train", str(tmp_path / "c.yaml")]) == 1
+    assert capsys.readouterr().err == f"none.safetensors is not there. Looked in {tmp_path}.\n"
+    (tmp_path / "c.yaml").write_text("train: nothing")
+    assert main(["train", str(tmp_path / "c.yaml")]) == 1
+    assert capsys.readouterr().err.count("\n") == 1

@@ -1,0 +1,120 @@
+"""What trainings leave behind: files, and clips to look at."""
+
+import json
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from small_training import FRAMES, predicted
+
+from motion_module.attach import attached, blocks_by_place
+from motion_module.checkpoint import describe, load
+from motion_module.convert import convert
+from motion_module.families import V3
+from motion_module.frames import RowLayout
+from motion_module.lora import load_lora
+from motion_module.motion import Motion
+from motion_module.temporary import added_to_unet, merged
+from motion_module.training.image_model import load_image_model
+from motion_module.training.loop import Training
+
+
+def test_a_trained_motion_module_is_one_of_v3_in_the_authors_layout(setting, tmp_path):
+    training = Training(setting(steps=3, licence="CC0", stride=1))
+    training.run()
+    description = describe(tmp_path / "out.safetensors")
+    assert (description.family.key, description.layout, description.length) == ("v3", "original", 32)
+    _, module = load(tmp_path / "out.safetensors")
+    mean = training.averaged.module.state_dict()
+    assert all(torch.equal(tensor, mean[name].half()) for name, tensor in module.state_dict().items())
+    with safe_open(tmp_path / "out.safetensors", framework="pt") as file:
+        facts = json.loads(file.metadata()["animatediff_training"])
+    assert (facts["trained"], facts["steps"], facts["data"], facts["licence"]) == ("motion module", 3, "clips", "CC0")
+    assert facts["base"]["name"] == "base.safetensors"
+    assert facts["noise_schedule"] == {"straight_in": "betas", "first": 0.00085, "last": 0.012, "steps": 1000}
+
+
+def test_a_file_is_sampled_with_the_schedule_it_was_trained_on(setting, tmp_path):
+    Training(setting(steps=1, noise_schedule={"straight_in": "sqrt_betas", "last": 0.02})).run()
+    family = describe(tmp_path / "out.safetensors").family
+    assert (family.schedule.straight_in, family.schedule.last, family.frames) == ("sqrt_betas", 0.02, FRAMES)
+    converted = convert(tmp_path / "out.safetensors", tmp_path / "adapter", "diffusers")
+    assert describe(converted).family == family
+
+
+GOOD = {"noise_schedule": {"straight_in": "sqrt_betas", "first": 0.0008, "last": 0.01, "steps": 1000}, "frames": 4}
+
+
+@pytest.mark.parametrize(
+    ("said", "believed"),
+    [
+        ({}, True),
+        ({"steps": 10**12}, False),
+        ({"first": 0.5, "last": 0.1}, False),
+        ({"straight_in": "lines"}, False),
+        ({"frames": 33}, False),
+        ({"frames": float("inf")}, False),
+        ({"noise_schedule": 7}, False),
+    ],
+)
+def test_a_header_with_nonsense_is_not_believed(setting, tmp_path, said, believed):
+    Training(setting(steps=1)).run()
+    facts = {**GOOD, **{name: value for name, value in said.items() if name in GOOD}}
+    if isinstance(facts["noise_schedule"], dict):
+        facts["noise_schedule"] = {**facts["noise_schedule"], **{n: v for n, v in said.items() if n in facts["noise_schedule"]}}
+    facts = json.dumps(facts)
+    save_file(load_file(tmp_path / "out.safetensors"), tmp_path / "nonsense.safetensors", {"animatediff_training": facts})
+    assert (describe(tmp_path / "nonsense.safetensors").family != V3) == believed
+
+
+def test_a_trained_motion_lora_does_in_generation_what_it_did_in_training(setting, world, tmp_path):
+    training = Training(setting("motion lora", steps=3, learning_rate=0.05, ema=0))
+    training.run()
+    with training.animated.attached():
+        trained = predicted(training.model, FRAMES)
+    model = load_image_model(world / "base.safetensors")
+    description, module = load(world / "motion.safetensors")
+    lora = load_lora(tmp_path / "out.safetensors")
+    layout_of = lambda rows: RowLayout(FRAMES, rows)  # noqa: E731
+    with attached(model.unet, Motion(module.float()), description.family, layout_of):
+        without = predicted(model, FRAMES)
+        with merged(module, [(lora, 1.0)]):
+            assert torch.allclose(predicted(model, FRAMES), trained, atol=2e-3)
+    assert (without - trained).abs().max() > 0.02
+
+
+def test_a_trained_adapter_does_in_generation_what_it_did_in_training(setting, world, tmp_path):
+    training = Training(setting("domain adapter", steps=3, learning_rate=0.05, ema=0))
+    training.run()
+    with training.animated.attached():
+        trained = predicted(training.model, 2)
+    model = load_image_model(world / "base.safetensors")
+    without = predicted(model, 2)
+    with added_to_unet(blocks_by_place(model.unet), [(load_lora(tmp_path / "out.safetensors"), 1.0)]):
+        assert torch.allclose(predicted(model, 2), trained, atol=2e-3)
+    assert (without - trained).abs().max() > 0.02
+
+
+def test_a_motion_module_is_trained_beside_an_adapter(setting, tmp_path):
+    Training(setting("domain adapter", steps=2, learning_rate=0.05, ema=0, output=str(tmp_path / "a.safetensors"))).run()
+    plain = Training(setting(output=str(tmp_path / "plain.safetensors")))
+    adapted = Training(setting(domain_adapter=str(tmp_path / "a.safetensors")))
+    with plain.animated.attached(), adapted.animated.attached():
+        one, other = plain.loss(plain.batch(0)), adapted.loss(adapted.batch(0))
+    assert abs(one - other) > 1e-4
+
+
+def test_validation_clips_come_from_the_mean_of_the_weights(setting):
+    config = setting(steps=4, ema=0.5, validation={"prompts": ["stripes"], "every": 2, "steps": 2})
+    training = Training(config)
+    training.run()
+    gifs = sorted((config.folder / "validation").iterdir())
+    assert [gif.name for gif in gifs] == ["step-000002-1.gif", "step-000004-1.gif"]
+    from PIL import Image
+
+    with Image.open(gifs[1]) as gif:
+        assert (gif.n_frames, gif.size) == (FRAMES, (64, 64))
+    assert list((config.folder / "tensorboard").iterdir())
+    mean, last = training.averaged.module.state_dict(), training.animated.learning.state_dict()
+    assert not all(torch.equal(mean[name], last[name]) for name in last)  # it was put back afterwards
