@@ -17,7 +17,7 @@ from . import library, trainings
 from .trainings import Training, TrainingError
 
 KINDS = ("motion module", "motion lora", "domain adapter")
-PRECISIONS = ("fp16", "bf16", "no")
+PRECISIONS = ("fp16", "bf16", "full")
 NUMBERS = {
     "frames": ("Frames of a clip", 16),
     "stride": ("Stride", 4),

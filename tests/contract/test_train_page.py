@@ -62,7 +62,7 @@ def begin(page, name, clips, **numbers):
 
 
 def status(page):
-    return page.locator("#train-ad-status")
+    return page.locator("#train-ad-status").first  # Gradio gives the frame around it the same name
 
 
 def test_a_training_is_started_watched_paused_resumed_and_stopped(page, host, clips):
@@ -71,7 +71,7 @@ def test_a_training_is_started_watched_paused_resumed_and_stopped(page, host, cl
     expect(status(page)).to_contain_text(
         re.compile(r"Training · step [1-9]\d* / 5000 · loss 0\.\d+ · \d+:\d\d:\d\d left"), timeout=3 * MINUTES
     )
-    expect(page.locator("#train-ad-status svg polyline")).to_be_visible(timeout=MINUTES)
+    expect(status(page).locator("svg polyline")).to_be_visible(timeout=MINUTES)
     picture = page.locator("#train-ad-clips img").first
     expect(picture).to_be_visible(timeout=3 * MINUTES)
     assert picture.evaluate("picture => picture.naturalWidth") == 64
