@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 WEBUI_DIR ?= $(HOME)/stable-diffusion-webui
 WEBUI_PYTHON := $(WEBUI_DIR)/venv/bin/python
 
-.PHONY: demo test test-webui bench bench-answer lint environment
+.PHONY: demo test test-webui paper bench bench-answer lint environment
 
 # Under other names, because Windows has a PROMPT of its own in every environment.
 demo: export DEMO_PROMPT := $(PROMPT)
@@ -32,6 +32,10 @@ test-webui: environment .venv/webui-packages
 	$(WEBUI_PYTHON) -m pip install --quiet --disable-pip-version-check --target $@.part \
 		pytest==9.2.0 hypothesis==6.168.5 av==17.1.0 imageio-ffmpeg==0.8.1
 	mv $@.part $@
+
+# The paper's experiments. From nothing they take hours; what is in docs/paper/verdicts is not judged again.
+paper: environment
+	$(PYTHON) -m demo.paper $(ARGS)
 
 bench: environment
 	WEBUI_DIR="$(WEBUI_DIR)" $(PYTHON) tests/bench.py $(ARGS)
