@@ -231,6 +231,64 @@ MUTATIONS = (
         "family=AS_FOUND",
         "contract/test_sampling.py::test_a_family_can_be_corrected_and_is_in_the_infotext",
     ),
+    Mutation(
+        "training: the base learns too",
+        "motion_module/training/loop.py",
+        "optimizer = torch.optim.AdamW(learning,",
+        "learning += self.model.unet.requires_grad_(True).parameters()\n        optimizer = torch.optim.AdamW(learning,",
+        "method/training/test_learning.py",
+    ),
+    Mutation(
+        "training: no caption is left out",
+        "motion_module/training/loop.py",
+        "draw) < config.caption_dropout",
+        "draw) < 0",
+        "method/training/test_learning.py",
+    ),
+    Mutation(
+        "training: another timestep for each frame",
+        "motion_module/training/loop.py",
+        "left = self.alphas[batch.times].view(-1, 1, 1, 1, 1)",
+        "times = (batch.times[:, None] + torch.arange(self.config.frames)) % 1000\n"
+        "        left = self.alphas[times].view(*times.shape, 1, 1, 1)",
+        "method/training/test_learning.py",
+    ),
+    Mutation(
+        "training: what is gone on from has another order",
+        "motion_module/training/loop.py",
+        "chosen = [self.examples[place] for place in self.order.at(index)]",
+        "self._seen = getattr(self, '_seen', -1) + 1\n"
+        "        chosen = [self.examples[place] for place in self.order.at(self._seen)]",
+        "method/training/test_going_on.py",
+    ),
+    Mutation(
+        "training: the last weights are written, not their mean",
+        "motion_module/training/loop.py",
+        "        mean = self.averaged.module.state_dict()\n",
+        "        mean = learning.state_dict()\n",
+        "method/training",
+    ),
+    Mutation(
+        "training: a full disk takes the state with it",
+        "motion_module/training/cache.py",
+        'part = file.with_name(f"{file.name}.part")',
+        "part = file",
+        "method/training/test_faults.py",
+    ),
+    Mutation(
+        "training: a loss that is no number goes on",
+        "motion_module/training/loop.py",
+        "        if not math.isfinite(mean):",
+        "        if False:",
+        "method/training/test_faults.py",
+    ),
+    Mutation(
+        "the small world: trainings see what is kept from them",
+        "demo/world/scenes.py",
+        "return [scene for scene in scenes(motions) if not scene.held_out]",
+        "return scenes(motions)",
+        "method/test_small_world.py",
+    ),
 )
 
 
