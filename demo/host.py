@@ -42,7 +42,7 @@ def start(
 
 
 def default_size() -> int:
-    """Pixels that suit the checkpoint: a narrow one is for looking at the machinery, not at pictures."""
+    """Pixels that suit the checkpoint: narrow ones, of the small world or of random numbers, know small pictures."""
     from modules import shared
 
     return 128 if shared.sd_model.model.diffusion_model.model_channels < 320 else 512

@@ -9,7 +9,8 @@ import gradio as gr
 from demo import host
 
 
-def build() -> gr.Blocks:
+def build(prompt: str, cfg_scale: float) -> gr.Blocks:
+    """`prompt`, `cfg_scale`: what it begins with."""
     from modules import scripts, sd_models, sd_samplers, shared
 
     samplers = list(sd_samplers.all_samplers_map)
@@ -17,15 +18,13 @@ def build() -> gr.Blocks:
     with gr.Blocks(theme, title="AnimateDiff on the embedded host") as blocks, gr.Row():
         with gr.Column():
             fields = {
-                "prompt": gr.Textbox(
-                    "a red circle moving left on a blue background", label="Prompt", lines=2, elem_id="txt2img_prompt"
-                ),
+                "prompt": gr.Textbox(prompt, label="Prompt", lines=2, elem_id="txt2img_prompt"),
                 "negative_prompt": gr.Textbox("", label="Negative prompt"),
                 "sampler_name": gr.Dropdown(samplers, value="DDIM", label="Sampling method"),
                 "steps": gr.Slider(1, 100, 20, step=1, label="Sampling steps", elem_id="txt2img_steps"),
                 "width": gr.Slider(64, 1024, host.default_size(), step=8, label="Width", elem_id="txt2img_width"),
                 "height": gr.Slider(64, 1024, host.default_size(), step=8, label="Height", elem_id="txt2img_height"),
-                "cfg_scale": gr.Slider(1, 30, 7, step=0.5, label="CFG scale"),
+                "cfg_scale": gr.Slider(1, 30, cfg_scale, step=0.5, label="CFG scale"),
                 "seed": gr.Number(-1, label="Seed", precision=0),
             }
             scripts.scripts_txt2img.setup_ui()

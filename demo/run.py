@@ -55,12 +55,14 @@ def main(arguments: list[str]) -> int:
         if options.webui:
             from demo.real_webui import run_with_demo
 
+            if not options.checkpoint:
+                print(f"For these small models, set width and height to 128 and the CFG scale to {CFG_SCALE:g}.", flush=True)
             return run_with_demo(options.webui, weights.checkpoint, weights.motion_module, weights.loras)
         start_host(weights)
         if options.page:
             from demo.server import serve
 
-            serve(options.port, open_browser=True)
+            serve(options.port, options.prompt, weights.cfg_scale, open_browser=True)
         else:
             make_clips(options, weights)
             print("The same with a page: python -m demo --page")
@@ -77,9 +79,14 @@ def read_options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m demo", description="AnimateDiff without a WebUI: writes clips as GIF.")
     prompt, out = (os.environ.get(name) or None for name in ("DEMO_PROMPT", "DEMO_OUT"))
     parser.add_argument("--prompt", default=prompt or PROMPT, help="make demo: PROMPT=…")
-    parser.add_argument("--out", type=Path, default=out, help="the GIF to write; make demo: OUT=…")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=out,
+        help="the GIF to write, and others beside it, with their styles added; make demo: OUT=…",
+    )
     parser.add_argument("--checkpoint", type=Path, help="an SD 1.x checkpoint instead of the demo's small ones")
-    parser.add_argument("--motion-module", type=Path, help="the motion module for that checkpoint")
+    parser.add_argument("--motion-module", type=Path, help="the motion module for it; LoRAs go into demo/data/lora")
     parser.add_argument("--frames", type=_whole_number(1), default=16)
     parser.add_argument("--steps", type=_whole_number(2), default=20)
     parser.add_argument("--size", type=_whole_number(64, step=8), help="width and height in pixels")
@@ -116,10 +123,9 @@ def weights_of(options: argparse.Namespace) -> Weights:
     if options.checkpoint:
         files = options.checkpoint.absolute(), options.motion_module.absolute()
         return Weights(*files, DATA / "lora", styles=STYLES[:1], cfg_scale=7.0)
-    from demo.world.model import LORAS, MOTION_MODULE, checkpoint_in
+    from demo.world.model import world_in
 
-    base, _ = (checkpoint_in(DATA / "checkpoints", name) for name in ("base", "stripes"))
-    return Weights(base, MOTION_MODULE, LORAS, STYLES, CFG_SCALE)
+    return Weights(*world_in(DATA / "world"), STYLES, CFG_SCALE)
 
 
 def start_host(weights: Weights) -> None:

@@ -27,12 +27,17 @@ NOT_HERE = {"mask": "masks", "script_name": "scripts that are chosen by name", "
 """Fields of a request that ask for what the embedded host does not have, and what that is."""
 
 
-def serve(port: int | None, api_auth: str | None = None, open_browser: bool = False) -> None:
-    """Serves until it is stopped. `host.start` comes first. Without a port, gradio's own is taken, or the next free one."""
+def serve(
+    port: int | None, prompt: str = "", cfg_scale: float = 7.0, api_auth: str | None = None, open_browser: bool = False
+) -> None:
+    """Serves until it is stopped. `host.start` comes first. Without a port, gradio's own is taken, or the next free one.
+
+    `prompt`, `cfg_scale`: what the page begins with.
+    """
     from modules import script_callbacks, shared
 
     vars(shared.cmd_opts).update(api_auth=api_auth)
-    blocks = page.build()
+    blocks = page.build(prompt, cfg_scale)
     allowed = [shared.cmd_opts.data_dir, samples_folder("txt2img")]
     app, url, _ = blocks.queue().launch(
         server_name="127.0.0.1",
@@ -230,7 +235,7 @@ def main() -> None:
     options = parser.parse_args()
     data_dir = options.data_dir.absolute()
     host.start(data_dir, options.ckpt_dir.absolute(), data_dir / options.lora_dir, no_half=options.no_half)
-    serve(options.port, options.api_auth)
+    serve(options.port, api_auth=options.api_auth)
 
 
 if __name__ == "__main__":

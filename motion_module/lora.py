@@ -162,6 +162,13 @@ def _scale_in_header(file: WeightFile) -> float:
     return alpha / rank if alpha and rank else 1.0
 
 
+def kohya_name(place: str, name: str) -> str:
+    """What kohya's trainer calls the layer `name` of the image UNet's transformer at `place`."""
+    side, *numbers = place.split("_")
+    block = f"{side}_blocks_{numbers[0]}" if len(numbers) == 2 else f"{side}_block"
+    return f"lora_unet_{block}_attentions_{numbers[-1]}_{name.replace('.', '_')}"
+
+
 def key_of(target: Target, part: Literal["down", "up"], layout: Layout = "original") -> str:
     """The key of one matrix of a LoRA: as the authors name it, or, with PEFT's words, diffusers."""
     if layout == "diffusers":

@@ -2,20 +2,21 @@
 
     .venv/bin/python -m demo.paper [EXPERIMENT …]
 
-What was judged before, in `docs/paper/verdicts`, is not judged again: delete a file there to do so. What has to be trained on
-the way goes to `demo/data/paper`, and goes on where it was cut off. From nothing it takes hours on a CPU.
+Clips that were judged before, by `docs/paper/verdicts`, are neither made nor judged again while weights and recipes are the
+same. What has to be trained for others goes to `demo/data/paper`, and goes on where it was cut off: from nothing, in hours.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 from demo.environment import ROOT
 from demo.paper import report
 from demo.paper.experiments import EXPERIMENTS, LESSON
-from demo.paper.judging import verdicts
+from demo.paper.judging import OtherVerdicts, Verdicts
 from demo.world.scenes import Scene
 
 RUNS, DOCS = ROOT / "demo" / "data" / "paper", ROOT / "docs" / "paper"
@@ -26,22 +27,32 @@ SEED = 1
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help=f"{', '.join(EXPERIMENTS)}; all without any")
-    for name in parser.parse_args().experiments or EXPERIMENTS:
+    wanted = parser.parse_args().experiments
+    for name in wanted:
+        if name not in EXPERIMENTS:
+            parser.error(f"there is no {name}; there are {', '.join(EXPERIMENTS)}")
+    for name in wanted or EXPERIMENTS:
         print(f"{name}: {(EXPERIMENTS[name].__doc__ or '').strip()}", flush=True)
-        write(name, RUNS, DOCS)
+        try:
+            write(name, RUNS, DOCS)
+        except OtherVerdicts as error:
+            sys.exit(str(error))
 
 
 def write(name: str, runs: Path, docs: Path) -> None:
-    """Does one experiment, and writes its table and its contact sheet."""
+    """Does one experiment, and writes its table and its contact sheet. Raises OtherVerdicts."""
     rows = EXPERIMENTS[name](runs)
-    judged = [(row, verdicts(docs / "verdicts" / f"{row.file}.jsonl", row.make, row.scenes)) for row in rows]
+    files = [Verdicts(docs / "verdicts" / f"{row.file}.jsonl", row.made_with) for row in rows]
+    known = sum(map(len, files))
+    judged = [(row, file.of(row.scenes, row.make)) for row, file in zip(rows, files)]
     text = report.table(judged)
     if name == "models":
         text += f"\n\n{report.claims(judged)}"
     (docs / f"{name}.md").write_text(f"{text}\n", encoding="utf-8")
     print(text, flush=True)
-    shown = replace(SHOWN, motion=LESSON) if name == "lessons" else SHOWN
-    report.contact_sheet(rows, shown, SEED, docs / f"{name}.png")
+    picture = docs / f"{name}.png"
+    if not picture.exists() or sum(map(len, files)) > known:
+        report.contact_sheet(rows, replace(SHOWN, motion=LESSON) if name == "lessons" else SHOWN, SEED, picture)
 
 
 if __name__ == "__main__":

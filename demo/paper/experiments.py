@@ -1,70 +1,94 @@
 """The experiments of the paper (arXiv 2307.04725), and of its first version, in the small world.
 
-Each trains what it needs in a folder, going on where it was cut off, and gives the rows of its table.
+Each gives the rows of its table. What a row needs trained is trained when its first clip is made, in the folder `runs`, and
+goes on where it was cut off.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from demo.paper.judging import SEED
-from demo.paper.makers import Clip, Maker, WithMotion, animated, frame_by_frame, zero_shot
+from demo.paper.makers import SCALE, STEPS, Clip, Maker, WithMotion, animated, frame_by_frame, zero_shot
 from demo.world import motion, render
-from demo.world.model import LORAS, MOTION_MODULE
+from demo.world.model import CHECKPOINTS, LORAS, MOTION_MODULE
 from demo.world.scenes import LESSONS, Scene, held_out_scenes
-from demo.world.styles import personalised
+from demo.world.styles import AS_LORA, personalised
 from demo.world.thresholds import BASE_PROMPTS, STYLE_PROMPTS
 from motion_module.noise import ANIMATEDIFF, STABLE_DIFFUSION, NoiseSchedule
 from motion_module.training.image_model import ImageModel
-from motion_module.training.loop import Training
 from motion_module.training.temporal_convolution import TemporalConvolutions
 from motion_module.training.validation import decoded
 
 FEW = 60
 """Prompts where not the claim is tested, but what changes it."""
-ABLATION: dict[str, Any] = {"steps": 1_200, "batch": 2, "validation": {}}
+ABLATION: motion.Recipe = {**motion.MODULE, "steps": 1_200, "batch": 2, "validation": {}}
 """How the modules of an ablation are trained: all alike, and less than the one that is given away."""
 SCHEDULES = {
     "sd": ("Stable Diffusion's", STABLE_DIFFUSION),
     "a": ("A, AnimateDiff's", ANIMATEDIFF),
     "b": ("B", NoiseSchedule("betas", first=1e-4, last=0.02)),
 }
-ADAPTER_STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
+ADAPTER = LORAS / "adapter.safetensors"
+STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 LESSON, LESSON_CLIPS = LESSONS[0], (1, 5, 20, 50)
 
 
 @dataclass(frozen=True)
 class Row:
-    """`file`: what its verdicts are called. `make`: of a scene and a seed, a clip. `style`: what it has to be in."""
+    """A way to make clips, and the scenes that it is judged on.
+
+    `file`: what its verdicts are called. `made_with`: all that its clips depend on. `make`: of a scene and a seed, a clip.
+    `style`: what it has to be in. `method`: in an experiment that compares some.
+    """
 
     name: str
     file: str
+    made_with: str
     make: Callable[[Scene, int], Clip]
     scenes: list[Scene]
     style: str = "plain"
+    method: str = ""
 
 
-def of(model: ImageModel, make: Maker) -> Callable[[Scene, int], Clip]:
-    return lambda scene, seed: make(model, scene.caption, seed)
+def made_with(*parts: Path | motion.Recipe | str) -> str:
+    """A digest of files, by what is in them, of recipes, and of how everything is sampled."""
+    digest = hashlib.sha256(json.dumps([STEPS, SCALE]).encode())
+    for part in parts:
+        digest.update(part.read_bytes() if isinstance(part, Path) else json.dumps(part, sort_keys=True).encode())
+    return digest.hexdigest()
 
 
-def _model(runs: Path, style: str = "plain") -> ImageModel:
-    return personalised(runs / "committed", style)
+def weights_of(style: str) -> list[Path]:
+    checkpoint = CHECKPOINTS / ("stripes.safetensors" if style == "stripes" else "base.safetensors")
+    return [checkpoint, LORAS / f"{style}.safetensors"] if style in AS_LORA else [checkpoint]
 
 
-def real_clips(runs: Path) -> list[Row]:
+def _on(runs: Path, style: str, maker: Callable[[], Maker]) -> Callable[[Scene, int], Clip]:
+    """Makes clips on a personalised model. Model and maker are loaded, or trained, with the first."""
+    maker, model = cache(maker), cache(lambda: personalised(runs / "committed", style))
+    return lambda scene, seed: maker()(model(), scene.caption, seed)
+
+
+# --- the judge ---
+
+
+def the_judge(runs: Path) -> list[Row]:
     """The judge's own error: on clips that the world draws, as they are and through the autoencoder."""
-    model, scenes, rows = _model(runs), held_out_scenes(FEW, SEED), []
+    scenes, rows = held_out_scenes(FEW, SEED), []
+    model = cache(lambda: personalised(runs / "committed", "plain"))
     for style in render.STYLES:
         drawn, coded = partial(_drawn, style), partial(_coded, model, style)
-        rows.append(Row(f"{style}, drawn", f"drawn-{style}", drawn, scenes, style))
-        rows.append(Row(f"{style}, drawn, encoded and decoded", f"coded-{style}", coded, scenes, style))
+        rows.append(Row(f"{style}, drawn", f"drawn-{style}", "", drawn, scenes, style))
+        made = made_with(CHECKPOINTS / "base.safetensors")
+        rows.append(Row(f"{style}, drawn, encoded and decoded", f"coded-{style}", made, coded, scenes, style))
     return rows
 
 
@@ -73,79 +97,113 @@ def _drawn(style: str, scene: Scene, seed: int) -> Clip:
 
 
 @torch.no_grad()
-def _coded(model: ImageModel, style: str, scene: Scene, seed: int) -> Clip:
+def _coded(model: Callable[[], ImageModel], style: str, scene: Scene, seed: int) -> Clip:
     pictures = torch.from_numpy(_drawn(style, scene, seed)).permute(0, 3, 1, 2).float() / 127.5 - 1
-    return decoded(model, model.autoencoder.moments(pictures).chunk(2, dim=1)[0])
+    return decoded(model(), model().autoencoder.moments(pictures).chunk(2, dim=1)[0])
 
 
-def compared(runs: Path) -> list[Row]:
+# --- the claim ---
+
+
+def models(runs: Path) -> list[Row]:
     """(a) Frame by frame, Text2Video-Zero, and the motion module, on the base and on models that it never saw."""
-    ours, rows = WithMotion(MOTION_MODULE), []
     few, many = held_out_scenes(STYLE_PROMPTS, SEED), held_out_scenes(BASE_PROMPTS, SEED)
+    makers: dict[str, Callable[[], Maker]] = {
+        "frame by frame": lambda: frame_by_frame,
+        "Text2Video-Zero": lambda: zero_shot,
+        "ours": lambda: WithMotion(MOTION_MODULE),
+    }
+    rows = []
     for style in render.STYLES:
-        model = _model(runs, style)
-        rows.append(Row(f"{style}, frame by frame", f"{style}-frame-by-frame", of(model, frame_by_frame), few, style))
-        rows.append(Row(f"{style}, Text2Video-Zero", f"{style}-text2video-zero", of(model, zero_shot), few, style))
-        rows.append(Row(f"{style}, ours", f"{style}-ours", of(model, ours), many if style == "plain" else few, style))
+        for method, maker in makers.items():
+            made = made_with(*weights_of(style), method, *([MOTION_MODULE] if method == "ours" else []))
+            scenes = many if (method, style) == ("ours", "plain") else few
+            file = f"{style}-{method.replace(' ', '-').lower()}"
+            rows.append(Row(f"{style}, {method}", file, made, _on(runs, style, maker), scenes, style, method))
     return rows
+
+
+# --- what changes it ---
+
+
+def _of_module(runs: Path, name: str, file: str, recipe: motion.Recipe) -> Row:
+    """A module that is trained for the comparison, on the base."""
+    maker = lambda: WithMotion(motion.trained(runs, file, recipe, motion.clips(runs)).config.output)  # noqa: E731
+    return _row(runs, name, file, made_with(*weights_of("plain"), ADAPTER, _bare(recipe)), maker)
+
+
+def _bare(recipe: motion.Recipe) -> motion.Recipe:
+    """Without the paths of this machine; what is in their files counts apart."""
+    return {key: Path(value).name if key in ("domain_adapter", "motion_module") else value for key, value in recipe.items()}
+
+
+def _row(runs: Path, name: str, file: str, made: str, maker: Callable[[], Maker], scenes: list[Scene] | None = None) -> Row:
+    return Row(name, file, made, _on(runs, "plain", maker), scenes or held_out_scenes(FEW, SEED))
 
 
 def schedules(runs: Path) -> list[Row]:
     """(b) The noise schedules of the paper's first version."""
-    model, rows = _model(runs), []
+    rows = []
     for key, (name, schedule) in SCHEDULES.items():
         described = {"straight_in": schedule.straight_in, "first": schedule.first, "last": schedule.last}
-        module = _trained(motion.module(runs, f"schedule-{key}", noise_schedule=described, **ABLATION))
-        rows.append(Row(name, f"schedule-{key}", of(model, WithMotion(module)), held_out_scenes(FEW, SEED)))
+        rows.append(_of_module(runs, name, f"schedule-{key}", {**ABLATION, "noise_schedule": described}))
     return rows
 
 
 def convolution(runs: Path) -> list[Row]:
     """(c) Temporal convolutions in place of temporal transformers, trained alike."""
-    model, scenes = _model(runs), held_out_scenes(FEW, SEED)
-    transformer = WithMotion(_trained(motion.module(runs, "schedule-a", **ABLATION)))
-    training = Training(motion.module(runs, "convolution", **ABLATION), TemporalConvolutions)
-    training.run()
-    module = training.animated.motion
-    assert module is not None
-    module.load_state_dict(training.averaged.module.state_dict())
-    convolutions: Maker = lambda model, caption, seed: animated(model, module, transformer.family, caption, seed)  # noqa: E731
+
+    def maker() -> Maker:
+        training = motion.trained(runs, "convolution", ABLATION, motion.clips(runs), TemporalConvolutions)
+        module = training.animated.motion
+        assert module is not None
+        module.load_state_dict(training.averaged.module.state_dict())
+        return lambda model, caption, seed: animated(model, module, ANIMATEDIFF, caption, seed)
+
+    made = made_with(*weights_of("plain"), ADAPTER, _bare(ABLATION), "convolution")
     return [
-        Row("temporal transformer", "schedule-a", of(model, transformer), scenes),
-        Row("temporal convolution", "convolution", of(model, convolutions), scenes),
+        _of_module(runs, "temporal transformer", "transformer", ABLATION),
+        _row(runs, "temporal convolution", "convolution", made, maker),
     ]
 
 
 def adapter(runs: Path) -> list[Row]:
     """(d) The domain adapter at several strengths, and a module that was trained without one."""
-    model, scenes, file = _model(runs), held_out_scenes(FEW, SEED), LORAS / "adapter.safetensors"
-    strengths = [(strength, WithMotion(MOTION_MODULE, adapters={file: strength})) for strength in ADAPTER_STRENGTHS]
-    rows = [Row(f"adapter at {s:g}", f"adapter-{s:g}", of(model, make), scenes) for s, make in strengths]
-    for name, file_name, more in (("with", "schedule-a", {}), ("without", "no-adapter", {"domain_adapter": None})):
-        module = WithMotion(_trained(motion.module(runs, file_name, **more, **ABLATION)))
-        rows.append(Row(f"trained {name} it, for a shorter time; none in use", file_name, of(model, module), scenes))
-    return rows
+    rows = []
+    for strength in STRENGTHS:
+        made = made_with(*weights_of("plain"), ADAPTER, MOTION_MODULE, str(strength))
+        maker = partial(WithMotion, MOTION_MODULE, adapters={ADAPTER: strength})
+        rows.append(_row(runs, f"adapter at {strength:g}", f"adapter-{strength:g}", made, maker))
+    without = {key: value for key, value in ABLATION.items() if key != "domain_adapter"}
+    return [
+        *rows,
+        _of_module(runs, "trained with it for a shorter time, used without", "transformer", ABLATION),
+        _of_module(runs, "trained without it for as long", "no-adapter", without),
+    ]
 
 
 def lessons(runs: Path) -> list[Row]:
     """(e) Motion LoRAs of one motion, from several numbers of clips."""
-    model, scenes = _model(runs), [replace(scene, motion=LESSON) for scene in held_out_scenes(FEW, SEED)]
-    rows = [Row("no LoRA", f"{LESSON}-0", of(model, WithMotion(MOTION_MODULE)), scenes)]
-    for clips in LESSON_CLIPS:
-        make = WithMotion(MOTION_MODULE, motion_loras={_trained(motion.lesson(runs, LESSON, clips)): 1.0})
-        rows.append(Row(f"{clips} clip{'s' if clips > 1 else ''}", f"{LESSON}-{clips}", of(model, make), scenes))
+    asked = [replace(scene, motion=LESSON) for scene in held_out_scenes(3 * FEW, SEED)]
+    scenes = [scene for scene in asked if scene.held_out][:FEW]
+    weights = [*weights_of("plain"), MOTION_MODULE]
+    rows = [_row(runs, "no LoRA", f"{LESSON}-0", made_with(*weights), lambda: WithMotion(MOTION_MODULE), scenes)]
+    for count in LESSON_CLIPS:
+        made = made_with(*weights, _bare(motion.LESSON), str(count))
+        name = f"{count} clip{'s' if count > 1 else ''}"
+        rows.append(_row(runs, name, f"{LESSON}-{count}", made, partial(_with_lesson, runs, count), scenes))
     return rows
 
 
-def _trained(config: Any) -> Path:
-    """The file of a training, which is done where it is not yet."""
-    Training(config).run()
-    return config.output
+def _with_lesson(runs: Path, count: int) -> Maker:
+    data = motion.clips_of(runs, LESSON, count)
+    lora = motion.trained(runs, f"{LESSON}-{count}", motion.LESSON, data).config.output
+    return WithMotion(MOTION_MODULE, motion_loras={lora: 1.0})
 
 
 EXPERIMENTS: dict[str, Callable[[Path], list[Row]]] = {
-    "judge": real_clips,
-    "models": compared,
+    "judge": the_judge,
+    "models": models,
     "schedules": schedules,
     "convolution": convolution,
     "adapter": adapter,

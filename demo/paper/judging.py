@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,6 +21,10 @@ SURE = 1.96
 """Standard deviations to either side that hold 95 % of a normal distribution."""
 
 
+class OtherVerdicts(ValueError):
+    """A file of verdicts is of other clips than those that are asked for. The text is for the user."""
+
+
 @dataclass(frozen=True)
 class Verdict:
     """A clip that was made of a scene's caption. `flicker`: the mean over its frames, in levels."""
@@ -31,45 +35,61 @@ class Verdict:
 
     def agrees(self, *words: str) -> bool:
         """Whether all these of "shape", "colour", "background" and "motion" are seen as the caption says."""
-        agreement = self.reading.agrees(self.scene)
-        return all(agreement[word] for word in words)
+        return _agrees(self.reading, self.scene, words)
 
 
-def verdicts(file: Path, make: Callable[[Scene, int], Clip], scenes: list[Scene]) -> list[Verdict]:
-    """Makes and judges a clip of each scene; those that `file` knows, from its first line on, are not made again."""
-    known = list(_stored(file))[: len(scenes)]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("a", encoding="utf-8") as written:
-        for index, scene in list(enumerate(scenes))[len(known) :]:
-            known.append(verdict(scene, make(scene, index)))
-            written.write(json.dumps(asdict(known[-1])) + "\n")
-            written.flush()
-            print(f"{file.stem}: {index + 1} of {len(scenes)}", end="\r", flush=True)
-    return known
+def _agrees(reading: Reading, scene: Scene, words: tuple[str, ...]) -> bool:
+    agreement = reading.agrees(scene)
+    return all(agreement[word] for word in words)
 
 
 def verdict(scene: Scene, clip: Clip) -> Verdict:
     return Verdict(scene, read(clip), round(float(np.mean(measures_of(clip).flicker)), 3))
 
 
-def _stored(file: Path) -> Iterator[Verdict]:
-    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else ():
-        entry = json.loads(line)
-        yield Verdict(Scene(**entry["scene"]), Reading(**entry["reading"]), entry["flicker"])
+class Verdicts:
+    """Verdicts in a file, a line each, below one that says what the clips were made with."""
+
+    def __init__(self, file: Path, made_with: str) -> None:
+        """Raises OtherVerdicts where the file is of clips that were made with something else."""
+        self._file = file
+        lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+        if lines and json.loads(lines[0])["made_with"] != made_with:
+            raise OtherVerdicts(f"{file} is of other weights, or of another recipe. Delete it, and its clips are made anew.")
+        self._known = [_read(line) for line in lines[1:]]
+        self._made_with = made_with
+
+    def of(self, scenes: list[Scene], make: Callable[[Scene, int], Clip]) -> list[Verdict]:
+        """Clip `i` is made of scene `i` with seed `i`, unless it was before. Raises OtherVerdicts."""
+        if [verdict.scene for verdict in self._known[: len(scenes)]] != scenes[: len(self._known)]:
+            raise OtherVerdicts(f"{self._file} is of other prompts. Delete it, and its clips are made anew.")
+        for index in range(len(self._known), len(scenes)):
+            self._add(verdict(scenes[index], make(scenes[index], index)))
+            print(f"{self._file.stem}: {index + 1} of {len(scenes)}", end="\r", flush=True)
+        return self._known[: len(scenes)]
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def _add(self, found: Verdict) -> None:
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        with self._file.open("a", encoding="utf-8") as lines:
+            if not self._known:
+                lines.write(json.dumps({"made_with": self._made_with}) + "\n")
+            lines.write(json.dumps(asdict(found)) + "\n")
+        self._known.append(found)
 
 
-def shuffled(judged: list[Verdict]) -> list[Verdict]:
-    """The same clips held against captions of others: how much agrees by chance."""
-    places = np.random.default_rng(SEED).permutation(len(judged))
-    turned = np.roll(places, 1)
-    return [Verdict(judged[other].scene, judged[own].reading, judged[own].flicker) for own, other in zip(places, turned)]
+def _read(line: str) -> Verdict:
+    entry = json.loads(line)
+    return Verdict(Scene(**entry["scene"]), Reading(**entry["reading"]), entry["flicker"])
 
 
 @dataclass(frozen=True)
 class Part:
     """How many of how many, with the Wilson interval of 95 %."""
 
-    hits: int
+    hits: float
     count: int
 
     @property
@@ -87,6 +107,17 @@ class Part:
     def __str__(self) -> str:
         low, high = self.interval
         return f"{100 * self.value:.0f} % ({100 * low:.0f}–{100 * high:.0f})"
+
+
+def agreeing(judged: list[Verdict], *words: str) -> Part:
+    """The clips that show these words of their captions."""
+    return part(verdict.agrees(*words) for verdict in judged)
+
+
+def agreeing_by_chance(judged: list[Verdict], *words: str) -> Part:
+    """The same clips with their captions shuffled: the mean over every clip under the caption of every other one."""
+    hits = sum(_agrees(one.reading, other.scene, words) for one in judged for other in judged if other is not one)
+    return Part(hits / (len(judged) - 1), len(judged))
 
 
 def part(hits: Iterable[bool]) -> Part:

@@ -17,15 +17,15 @@ from torch import Tensor
 from demo.world import render
 from motion_module.attach import attached, blocks_by_place
 from motion_module.checkpoint import load
-from motion_module.families import Family
+from motion_module.families import V3
 from motion_module.frames import RowLayout
 from motion_module.lora import Lora, load_lora
-from motion_module.motion import Motion
 from motion_module.network import MotionModule
 from motion_module.noise import STABLE_DIFFUSION, NoiseSchedule
 from motion_module.temporary import added_to_unet, merged
 from motion_module.training.image_model import ImageModel
 from motion_module.training.sampling import ddim, guided, timesteps
+from motion_module.training.subjects import TrainedMotion
 from motion_module.training.text2video_zero import text2video_zero
 from motion_module.training.validation import decoded
 
@@ -61,12 +61,12 @@ class WithMotion:
         with ExitStack() as stack:
             stack.enter_context(merged(self.module, self._motion_loras))
             stack.enter_context(added_to_unet(blocks_by_place(model.unet), self._adapters))
-            return animated(model, self.module, self.family, caption, seed)
+            return animated(model, self.module, self.family.schedule, caption, seed)
 
 
-def animated(model: ImageModel, module: MotionModule, family: Family, caption: str, seed: int) -> Clip:
-    with attached(model.unet, Motion(module), family, lambda rows: RowLayout(render.FRAMES, rows)):
-        return _sampled(model, caption, noise_of(seed, render.FRAMES), family.schedule)
+def animated(model: ImageModel, module: MotionModule, schedule: NoiseSchedule, caption: str, seed: int) -> Clip:
+    with attached(model.unet, TrainedMotion(module), V3, lambda rows: RowLayout(render.FRAMES, rows)):
+        return _sampled(model, caption, noise_of(seed, render.FRAMES), schedule)
 
 
 def noise_of(seed: int, rows: int) -> Tensor:

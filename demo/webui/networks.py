@@ -15,10 +15,11 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from motion_module.attach import blocks_by_place
+from motion_module.lora import kohya_name
 
 
-class NoSuchNetwork(ValueError):
-    """The text is for the user."""
+class UnusableNetwork(ValueError):
+    """A LoRA is not there, or cannot be used. The text is for the user."""
 
 
 class NetworkOnDisk:
@@ -48,24 +49,34 @@ def update_available_networks_by_names(names: list[str]) -> None:
 
 @contextmanager
 def applied(asked: list[Any]) -> Iterator[None]:
-    """While open, the model computes with the LoRAs that a prompt asks for. Its weights stay as they are.
+    """While open, the loaded model computes with the LoRAs that a prompt asks for. Its weights stay as they are.
 
-    A refiner of another shape, which is another model, goes without. Raises NoSuchNetwork.
+    A hires pass or a refiner with a checkpoint of another description runs another model, which goes without.
+    Raises UnusableNetwork.
     """
     with ExitStack() as undo:
         for entry in asked:
-            name, *numbers = entry.positional
-            text = float(numbers[0]) if numbers else 1.0
-            strengths = {"lora_te": text, "lora_unet": float(numbers[1]) if len(numbers) > 1 else text}
-            for layer, prefix, matrices in _layers_of(_file(name)):
+            strengths = _strengths(entry)
+            for layer, prefix, matrices in _layers_of(_file(entry)):
                 undo.callback(layer.register_forward_hook(_adding(strengths[prefix], **matrices)).remove)
         yield
 
 
-def _file(name: str) -> Path:
+def _strengths(entry: Any) -> dict[str, float]:
+    """As the WebUI reads them: `<lora:name:text encoder:unet>`, also by name, where one number counts for both."""
+    try:
+        numbers = [float(number) for number in entry.positional[1:3]]
+        text = float(entry.named.get("te", numbers[0] if numbers else 1.0))
+        return {"lora_te": text, "lora_unet": float(entry.named.get("unet", numbers[1] if len(numbers) > 1 else text))}
+    except ValueError:
+        raise UnusableNetwork(f"The strength in <lora:{':'.join(entry.items)}> must be a number.") from None
+
+
+def _file(entry: Any) -> Path:
+    name = entry.positional[0] if entry.positional else ""
     update_available_networks_by_names([name])
     if name not in available_networks:
-        raise NoSuchNetwork(f"There is no LoRA {name!r} in {shared.cmd_opts.lora_dir}.")
+        raise UnusableNetwork(f"There is no LoRA {name!r} in {shared.cmd_opts.lora_dir}.")
     return Path(available_networks[name].filename)
 
 
@@ -73,24 +84,34 @@ def _layers_of(file: Path) -> list[tuple[nn.Module, str, dict[str, Tensor]]]:
     """For each layer that a file changes: the layer, the prefix of its key, and its `lora_down`, `lora_up` and `alpha`."""
     by_layer: dict[str, dict[str, Tensor]] = defaultdict(dict)
     for key, tensor in sd_models.read_state_dict(str(file), str(shared.device)).items():
-        name, part = key.split(".", 1)
+        name, _, part = key.partition(".")
         by_layer[name][part.removesuffix(".weight")] = tensor.float()
-    known = _known_layers()
-    used = {name: parts for name, parts in by_layer.items() if name in known and {"lora_down", "lora_up"} <= set(parts)}
-    if len(used) < len(by_layer):
-        print(f"{file.name}: {len(by_layer) - len(used)} of {len(by_layer)} matrices are not of a kind that this host applies.")
-    return [(known[name], "lora_te" if name.startswith("lora_te_") else "lora_unet", parts) for name, parts in used.items()]
+    known, found = _known_layers(), []
+    for name, parts in by_layer.items():
+        if name in known and set(parts) - {"alpha"} == {"lora_down", "lora_up"}:
+            _require_fit(file, name, known[name], parts)
+            found.append((known[name], "lora_te" if name.startswith("lora_te_") else "lora_unet", parts))
+    if len(found) < len(by_layer):
+        print(
+            f"{file.name}: {len(by_layer) - len(found)} of {len(by_layer)} matrices are not of a kind that this host applies."
+        )
+    return found
+
+
+def _require_fit(file: Path, name: str, layer: nn.Module, parts: dict[str, Tensor]) -> None:
+    weight = layer.weight
+    if (len(parts["lora_up"]), parts["lora_down"].flatten(1).shape[1]) != (weight.shape[0], weight.flatten(1).shape[1]):
+        raise UnusableNetwork(f"{file.name} is made for another model: {name} does not fit this checkpoint.")
 
 
 def _known_layers() -> dict[str, nn.Module]:
-    """By the names that kohya gives them, which follow diffusers."""
+    """By the names that kohya gives them."""
     model = shared.sd_model
-    layers = {f"lora_te_{name}": layer for name, layer in model.cond_stage_model.transformer.named_modules()}
-    for place, block in blocks_by_place(model.model.diffusion_model).items():
-        side, *numbers = place.split("_")
-        level = f"{side}_blocks_{numbers[0]}" if len(numbers) == 2 else f"{side}_block"
-        layers |= {f"lora_unet_{level}_attentions_{numbers[-1]}_{name}": layer for name, layer in block.named_modules()}
-    return {name.replace(".", "_"): layer for name, layer in layers.items() if isinstance(layer, nn.Linear | nn.Conv2d)}
+    text, places = model.cond_stage_model.transformer, blocks_by_place(model.model.diffusion_model)
+    layers = {f"lora_te_{name}".replace(".", "_"): layer for name, layer in text.named_modules()}
+    for place, block in places.items():
+        layers |= {kohya_name(place, name): layer for name, layer in block.named_modules()}
+    return {name: layer for name, layer in layers.items() if isinstance(layer, nn.Linear | nn.Conv2d)}
 
 
 def _adding(strength: float, lora_down: Tensor, lora_up: Tensor, alpha: Tensor | None = None) -> Callable[..., Tensor]:
@@ -98,8 +119,7 @@ def _adding(strength: float, lora_down: Tensor, lora_up: Tensor, alpha: Tensor |
     down, up = lora_down.flatten(1), lora_up.flatten(1)
 
     def add(layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
-        x = inputs[0]
         along = "...i,ri,or->...o" if isinstance(layer, nn.Linear) else "bihw,ri,or->bohw"
-        return output + scale * torch.einsum(along, x, down.to(x), up.to(x))
+        return output + scale * torch.einsum(along, inputs[0], down.to(output), up.to(output))
 
     return add

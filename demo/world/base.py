@@ -35,7 +35,7 @@ def train(folder: Path) -> Path:
     model = new_model(folder)
     model.autoencoder.load_state_dict(torch.load(folder / "autoencoder.pt", weights_only=True))
     model.autoencoder.requires_grad_(False)
-    stills = Stills(model, folder / "stills-plain.pt", STILLS, SEED)
+    stills = Stills(model, folder, STILLS, SEED)
 
     def loss(step: int) -> Tensor:
         draw, noise = np.random.default_rng([SEED, step]), torch.Generator().manual_seed(step)

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 from demo.clip import text_config, write_text_folder
 from demo.description import description, write_description
+from motion_module.training.cache import replacing
 from motion_module.training.image_model import ImageModel, named_weights
 
 WEIGHTS = Path(__file__).resolve().parent / "weights"
@@ -45,12 +46,25 @@ def made_by(command: str, seed: int) -> dict[str, str]:
 
 
 def checkpoint_in(folder: Path, name: str = "base") -> Path:
-    """A committed checkpoint, with a description beside it that names the folder of the tokenizer, another on each machine."""
-    committed, path = CHECKPOINTS / f"{name}.safetensors", folder / f"{name}.safetensors"
-    folder.mkdir(parents=True, exist_ok=True)
-    if not path.exists() or not filecmp.cmp(committed, path, shallow=False):
-        part = path.with_suffix(".part")
-        shutil.copyfile(committed, part)
-        part.replace(path)
+    """A copy of a committed checkpoint, with a description beside it: that names a folder, another one on each machine."""
+    path = _copied(CHECKPOINTS / f"{name}.safetensors", folder)
     write_description(path, description(text_folder(folder), UNET, AUTOENCODER))
+    return path
+
+
+def world_in(folder: Path) -> tuple[Path, Path, Path]:
+    """Copies of all that was committed, in folders that a WebUI may write to: base, motion module, the folder of LoRAs."""
+    for checkpoint in CHECKPOINTS.glob("*.safetensors"):
+        checkpoint_in(folder / "checkpoints", checkpoint.stem)
+    for lora in LORAS.glob("*.safetensors"):
+        _copied(lora, folder / "loras")
+    return folder / "checkpoints" / "base.safetensors", _copied(MOTION_MODULE, folder / "motion"), folder / "loras"
+
+
+def _copied(file: Path, folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / file.name
+    if not path.exists() or not filecmp.cmp(file, path, shallow=False):
+        with replacing(path) as part:
+            shutil.copyfile(file, part)
     return path

@@ -9,16 +9,20 @@ off.
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from demo.world import render
 from demo.world.clips import write_clips
+from demo.world.learn import stages_of
 from demo.world.model import LORAS, MOTION_MODULE, checkpoint_in
 from demo.world.scenes import LESSONS, MOTIONS
 from motion_module.training.config import Config, config_of
 from motion_module.training.loop import Training
+from motion_module.training.subjects import Animated
 
 SEED = 4
 CLIPS, LESSON_CLIPS = 3_000, 50
@@ -28,61 +32,74 @@ PROMPTS = (
     "a blue square growing on a white background",
     "a purple triangle bouncing on a yellow background",
 )
-SHARED: dict[str, Any] = {"size": render.SIDE, "frames": render.FRAMES, "stride": 1, "seed": SEED, "licence": "Apache-2.0"}
+Recipe = dict[str, Any]
+"""Options of a training, as a user writes them, but for the paths of what it learns from and where it leaves its file."""
+SHARED: Recipe = {"size": render.SIDE, "frames": render.FRAMES, "stride": 1, "seed": SEED, "licence": "Apache-2.0"}
+ADAPTER: Recipe = {
+    **SHARED,
+    "train": "domain adapter",
+    "stride": 8,
+    "steps": 300,
+    "batch": 32,
+    "learning_rate": 1e-3,
+    "ema": 0.98,
+    "rank": 8,
+}
+MODULE: Recipe = {
+    **SHARED,
+    "train": "motion module",
+    "steps": 1_600,
+    "batch": 4,
+    "learning_rate": 8e-4,
+    "warm_up": 100,
+    "ema": 0.998,
+    "save_every": 250,
+    "domain_adapter": str(LORAS / "adapter.safetensors"),
+    "validation": {"prompts": list(PROMPTS), "every": 500, "steps": 20, "cfg": 5.0},
+}
+LESSON: Recipe = {
+    **SHARED,
+    "train": "motion lora",
+    "steps": 300,
+    "batch": 4,
+    "learning_rate": 1e-3,
+    "ema": 0.98,
+    "rank": 8,
+    "motion_module": str(MOTION_MODULE),
+}
 
 
-def adapter(runs: Path, **options: Any) -> Config:
-    return _config(
-        runs, "adapter", train="domain adapter", stride=8, steps=500, batch=32, learning_rate=1e-3, ema=0.98, rank=8, **options
-    )
+def clips(runs: Path) -> Path:
+    return write_clips(runs / "clips", MOTIONS, CLIPS, SEED, watermark=True)
 
 
-def module(runs: Path, name: str = "motion", **options: Any) -> Config:
-    defaults: dict[str, Any] = {
-        "train": "motion module",
-        "steps": 4_000,
-        "batch": 4,
-        "learning_rate": 8e-4,
-        "warm_up": 100,
-        "ema": 0.998,
-        "save_every": 250,
-        "domain_adapter": str(LORAS / "adapter.safetensors"),
-        "validation": {"prompts": list(PROMPTS), "every": 500, "steps": 20, "cfg": 5.0},
-    }
-    return _config(runs, name, **{**defaults, **options})
+def clips_of(runs: Path, lesson: str, count: int = LESSON_CLIPS) -> Path:
+    """Some clips of one motion, without a watermark."""
+    return write_clips(runs / f"clips-{lesson}-{count}", (lesson,), count, SEED, watermark=False)
 
 
-def lesson(runs: Path, motion: str, clips: int = LESSON_CLIPS, **options: Any) -> Config:
-    """A motion LoRA that learns a motion from some clips without a watermark."""
-    folder = write_clips(runs / f"clips-{motion}-{clips}", (motion,), clips, SEED, watermark=False)
-    defaults: dict[str, Any] = {
-        "train": "motion lora",
-        "data": str(folder),
-        "steps": 300,
-        "batch": 4,
-        "learning_rate": 1e-3,
-        "ema": 0.98,
-        "rank": 8,
-        "motion_module": str(MOTION_MODULE),
-    }
-    return _config(runs, motion if clips == LESSON_CLIPS else f"{motion}-{clips}", **{**defaults, **options})
+def trained(
+    runs: Path, name: str, recipe: Recipe, data: Path, subject: Callable[[nn.Module, Config], Animated] | None = None
+) -> Training:
+    """A training that is done, now or before. Its file is `name` in `runs`. Raises SystemExit where it was interrupted."""
+    paths = {"base": str(checkpoint_in(runs / "committed")), "data": str(data), "output": str(runs / f"{name}.safetensors")}
+    training = Training(config_of({**recipe, **paths}, runs), subject)
+    if not training.run():
+        raise SystemExit(f"Stopped at step {training.step}. The same command goes on from there.")
+    return training
 
 
-def _config(runs: Path, name: str, **options: Any) -> Config:
-    if "data" not in options:
-        options["data"] = str(write_clips(runs / "clips", MOTIONS, CLIPS, SEED, watermark=True))
-    paths = {"base": str(checkpoint_in(runs / "committed")), "output": str(runs / f"{name}.safetensors")}
-    return config_of({**SHARED, **paths, **options}, runs)
+STAGES: dict[str, Callable[[Path], Training]] = {
+    "adapter": lambda runs: trained(runs, "adapter", ADAPTER, clips(runs)),
+    "module": lambda runs: trained(runs, "motion", MODULE, clips(runs)),
+    **{lesson: lambda runs, lesson=lesson: trained(runs, lesson, LESSON, clips_of(runs, lesson)) for lesson in LESSONS},
+}
 
 
 def main() -> None:
-    stages = {"adapter": adapter, "module": module, **{motion: lambda runs, m=motion: lesson(runs, m) for motion in LESSONS}}
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", type=Path, help="a folder for what trainings leave")
-    parser.add_argument("stages", nargs="*", metavar="STAGE", help=f"{', '.join(stages)}; all without any")
-    options = parser.parse_args()
-    for stage in options.stages or stages:
-        Training(stages[stage](options.runs.resolve())).run()
+    runs, stages = stages_of(__doc__, STAGES)
+    for stage in stages:
+        print(STAGES[stage](runs).config.output)
 
 
 if __name__ == "__main__":

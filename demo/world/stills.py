@@ -12,6 +12,7 @@ from torch import Tensor
 from demo.world import render
 from demo.world.scenes import LESSONS, MOTIONS, Scene, training_scenes
 from motion_module.noise import STABLE_DIFFUSION
+from motion_module.training.cache import fingerprint, replacing
 from motion_module.training.image_model import ImageModel
 from motion_module.training.sampling import ddim, guided, timesteps
 from motion_module.training.validation import decoded
@@ -27,15 +28,17 @@ ENCODED_AT_ONCE = 32
 class Stills:
     """Random stills in one style, and what may be said of them."""
 
-    def __init__(self, model: ImageModel, cache: Path, count: int, seed: int, style: str = "plain") -> None:
-        """`cache`: where the latents are kept, or will be."""
+    def __init__(self, model: ImageModel, folder: Path, count: int, seed: int, style: str = "plain") -> None:
+        """`folder`: where the latents are kept, or will be, under another name for each autoencoder."""
         draw = np.random.default_rng(seed)
         every = training_scenes(MOTIONS + LESSONS)
         takes = [(every[draw.integers(len(every))], int(draw.integers(2**31))) for _ in range(count)]
         self.scenes = [scene for scene, _ in takes]
+        cache = folder / f"stills-{style}-{count}-{seed}-{fingerprint(model.autoencoder)[:8]}.pt"
         if not cache.exists():
             pictures = (render.still(scene, take, style) for scene, take in takes)
-            torch.save(_moments(model, pictures, count), cache)
+            with replacing(cache) as whole:
+                torch.save(_moments(model, pictures, count), whole)
         self.moments = torch.load(cache, weights_only=True)
         self._tokens = lru_cache(None)(lambda text: model.text_encoder.tokens([text])[0])
 

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import argparse
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -17,19 +16,20 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from demo.world.learn import Recipe, learned
+from demo.world.learn import Recipe, learned, stages_of
 from demo.world.model import LORAS, checkpoint_in, made_by, write_checkpoint
 from demo.world.scenes import held_out_scenes
 from demo.world.stills import Stills, loss_of, made, sheet
 from motion_module.attach import blocks_by_place
 from motion_module.layouts import BLOCK
-from motion_module.lora import Target
+from motion_module.lora import kohya_name
 from motion_module.training.image_model import ImageModel, load_image_model
 from motion_module.training.low_rank import ATTENTIONS, LowRankLayers, image_matrices
 
 SEED = 3
 STILLS = 4_000
 STEPS = {"stripes": 900, "ink": 700, "glow": 700}
+AS_LORA = ("ink", "glow")
 BATCH = 32
 WARM_UP = 50
 FINE_TUNE_RATE, LORA_RATE = 2e-4, 2e-3
@@ -44,7 +44,7 @@ def train(folder: Path, style: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     model = load_image_model(checkpoint_in(folder / "committed"))
     blocks = blocks_by_place(model.unet)
-    layers = None if style == "stripes" else LowRankLayers(image_matrices(blocks, LORA_MATRICES), RANK)
+    layers = LowRankLayers(image_matrices(blocks, LORA_MATRICES), RANK) if style in AS_LORA else None
     with layers.added_to_unet(blocks) if layers else nullcontext():
         averaged = _learned(model, layers or model.unet.requires_grad_(True), folder, style)
         (layers or model.unet).load_state_dict(averaged.state_dict())
@@ -60,7 +60,7 @@ def train(folder: Path, style: str) -> Path:
 
 
 def _learned(model: ImageModel, learning: nn.Module, folder: Path, style: str) -> nn.Module:
-    stills = Stills(model, folder / f"stills-{style}.pt", STILLS, SEED, style)
+    stills = Stills(model, folder, STILLS, SEED, style)
     highest, steps = FINE_TUNE_RATE if learning is model.unet else LORA_RATE, STEPS[style]
 
     def loss(step: int) -> Tensor:
@@ -76,13 +76,12 @@ def _learned(model: ImageModel, learning: nn.Module, folder: Path, style: str) -
 def personalised(folder: Path, style: str) -> ImageModel:
     """A committed personalised model; "plain" is the base. `folder`: where its description may be written."""
     model = load_image_model(checkpoint_in(folder, "stripes" if style == "stripes" else "base"))
-    file = LORAS / f"{style}.safetensors"
-    if file.exists():
-        blocks, tensors = blocks_by_place(model.unet), load_file(file)
+    if style in AS_LORA:
+        blocks, tensors = blocks_by_place(model.unet), load_file(LORAS / f"{style}.safetensors")
         for target, _ in image_matrices(blocks, LORA_MATRICES):
-            name = _kohya_name(target)
+            name = kohya_name(target.place, target.name)
             up, down = (tensors[f"{name}.lora_{part}.weight"].float() for part in ("up", "down"))
-            blocks[target.place].get_parameter(f"{target.name}.weight").add_(up @ down)
+            blocks[target.place].get_parameter(f"{target.name}.weight").add_(up @ down)  # their alpha is their rank
     return model
 
 
@@ -90,25 +89,16 @@ def as_kohya(layers: LowRankLayers) -> dict[str, Tensor]:
     """The LoRA under the keys that the WebUI's own loader reads."""
     tensors: dict[str, Tensor] = {}
     for target, down, up in zip(layers.targets, layers.down, layers.up):
-        name = _kohya_name(target)
+        name = kohya_name(target.place, target.name)
         tensors |= {f"{name}.lora_down.weight": down.data, f"{name}.lora_up.weight": up.data}
         tensors[f"{name}.alpha"] = torch.tensor(float(len(down)))
     return tensors
 
 
-def _kohya_name(target: Target) -> str:
-    side, *numbers = target.place.split("_")
-    block = f"{side}_blocks_{numbers[0]}" if len(numbers) == 2 else f"{side}_block"
-    return f"lora_unet_{block}_attentions_{numbers[-1]}_{target.name.replace('.', '_')}"
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", type=Path, help="a folder for what trainings leave")
-    parser.add_argument("styles", nargs="*", metavar="STYLE", help=f"{', '.join(STEPS)}; all without any")
-    options = parser.parse_args()
-    for style in options.styles or STEPS:
-        print(train(options.runs, style))
+    runs, styles = stages_of(__doc__, STEPS)
+    for style in styles:
+        print(train(runs, style))
 
 
 if __name__ == "__main__":

@@ -257,6 +257,7 @@ def header(config: Config, identity: Identity, step: int) -> dict[str, str]:
         "base": {"name": config.base.name, "unet_sha256": identity.parts["base"]},
         "data": config.data.name,
         "steps": step,
+        "seed": config.seed,
         "frames": config.frames,
         "stride": config.stride,
         "size": config.size,

@@ -277,13 +277,14 @@ def _make_batch(p: StableDiffusionProcessing, n: int, finished: list[Image.Image
     named = {"batch_number": n, "prompts": p.prompts, "seeds": p.seeds, "subseeds": p.subseeds}
     p.scripts.before_process_batch(p, **named)
     p.parse_extra_network_prompts()
+    named["prompts"] = p.prompts
     with networks.applied(p.extra_network_data.get("lora", [])):
         p.scripts.after_extra_networks_activate(p, **named, extra_network_data=p.extra_network_data)
         p.scripts.process_batch(p, **named)
         decoded = _sampled(p)
-    p.prompts = p.all_prompts[n * p.batch_size : (n + 1) * p.batch_size]  # infotexts say what was asked for
     state.nextjob()
     p.scripts.postprocess_batch(p, decoded, batch_number=n)
+    p.prompts = p.all_prompts[n * p.batch_size : (n + 1) * p.batch_size]  # infotexts say what was asked for
     batch = scripts.PostprocessBatchListArgs(list(decoded))
     p.scripts.postprocess_batch_list(p, batch, batch_number=n)
     for index, picture in enumerate(to_pictures(torch.stack(batch.images) * 2 - 1)):
