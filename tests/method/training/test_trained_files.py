@@ -21,7 +21,7 @@ from motion_module.training.loop import Training
 
 
 def test_a_trained_motion_module_is_one_of_v3_in_the_authors_layout(setting, tmp_path):
-    training = Training(setting(steps=3, licence="CC0", stride=1))
+    training = Training(setting(steps=3, licence="CC0", stride=1, seed=7))
     training.run()
     description = describe(tmp_path / "out.safetensors")
     assert (description.family.key, description.layout, description.length) == ("v3", "original", 32)
@@ -31,7 +31,7 @@ def test_a_trained_motion_module_is_one_of_v3_in_the_authors_layout(setting, tmp
     with safe_open(tmp_path / "out.safetensors", framework="pt") as file:
         facts = json.loads(file.metadata()["animatediff_training"])
     assert (facts["trained"], facts["steps"], facts["data"], facts["licence"]) == ("motion module", 3, "clips", "CC0")
-    assert facts["base"]["name"] == "base.safetensors"
+    assert facts["base"]["name"] == "base.safetensors" and facts["seed"] == 7
     assert facts["noise_schedule"] == {"straight_in": "betas", "first": 0.00085, "last": 0.012, "steps": 1000}
 
 
