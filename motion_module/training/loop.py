@@ -153,10 +153,14 @@ class Training:
 
     def loss(self, batch: Batch) -> Tensor:
         """The mean squared error of the noise, over all frames: the objective of section 4.2 of the paper."""
+        return self.losses(batch).mean()
+
+    def losses(self, batch: Batch) -> Tensor:
+        """That of each clip, `(clips,)`."""
         left = self.alphas[batch.times].view(-1, 1, 1, 1, 1)
         noised = left**0.5 * batch.latents + (1 - left) ** 0.5 * batch.noise
         found = self.predict(noised, batch.times, batch.context)
-        return (found.float() - batch.noise).square().mean()
+        return (found.float() - batch.noise).square().mean(dim=(1, 2, 3, 4))
 
     def gradients(self) -> float:
         """Adds up the gradients of the next step, and returns its loss, over all processes. Raises Diverged."""
