@@ -17,8 +17,8 @@ OUTPUTS = ROOT / "demo" / "outputs"
 DATA = ROOT / "demo" / "data"
 PROMPT = "a red circle moving left on a blue background"
 MEANINGLESS = (
-    "NOTE: the small world's motion module is not trained yet, so these weights are random: the clip shows that everything runs, "
-    "and its picture means nothing.\nFor a real one, name your files: --checkpoint MODEL --motion-module MODULE."
+    "NOTE: the small world's motion module is not trained yet, so these weights are random: the clip shows that everything "
+    "runs, and its picture means nothing.\nFor a real one, name your files: --checkpoint MODEL --motion-module MODULE."
 )
 CFG_SCALE = 5.0
 """What the demo's models were measured with. Files of one's own get the WebUI's default."""
