@@ -33,7 +33,7 @@ test-webui: environment .venv/webui-packages
 		pytest==9.2.0 hypothesis==6.168.5 av==17.1.0 imageio-ffmpeg==0.8.1
 	mv $@.part $@
 
-# The paper's experiments. From nothing they take hours; what is in docs/paper/verdicts is not judged again.
+# The paper's experiments, see docs/paper. From nothing they take hours; what is in docs/paper/verdicts is not judged again.
 paper: environment
 	$(PYTHON) -m demo.paper $(ARGS)
 

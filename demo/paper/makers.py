@@ -37,7 +37,7 @@ Maker = Callable[[ImageModel, str, int], Clip]
 
 
 def frame_by_frame(model: ImageModel, caption: str, seed: int) -> Clip:
-    """What the image model makes of the caption, sixteen times."""
+    """What the image model makes of the caption, once for each frame: the baseline without any link between frames."""
     return _sampled(model, caption, noise_of(seed, render.FRAMES), STABLE_DIFFUSION)
 
 
@@ -65,11 +65,13 @@ class WithMotion:
 
 
 def animated(model: ImageModel, module: MotionModule, schedule: NoiseSchedule, caption: str, seed: int) -> Clip:
+    """A clip from a motion module, `(frames, height, width, 3)`. `schedule`: what the module was trained with."""
     with attached(model.unet, TrainedMotion(module), V3, lambda rows: RowLayout(render.FRAMES, rows)):
         return _sampled(model, caption, noise_of(seed, render.FRAMES), schedule)
 
 
 def noise_of(seed: int, rows: int) -> Tensor:
+    """`(rows, 4, height/8, width/8)`."""
     side = render.SIDE // 8
     return torch.randn(rows, 4, side, side, generator=torch.Generator().manual_seed(seed))
 
