@@ -60,7 +60,8 @@ def main(arguments: list[str]) -> int:
             from demo.real_webui import run_with_demo
 
             if not options.checkpoint:
-                print(f"For these small models, set width and height to 128 and the CFG scale to {weights.cfg_scale:g}.", flush=True)
+                advice = f"set width and height to 128 and the CFG scale to {weights.cfg_scale:g}"
+                print(f"For these small models, {advice}.", flush=True)
             return run_with_demo(options.webui, weights.checkpoint, weights.motion_module, weights.loras)
         start_host(weights)
         if options.page:
