@@ -7,6 +7,7 @@ goes on where it was cut off.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -32,10 +33,11 @@ FEW = 60
 ABLATION: motion.Recipe = {**motion.MODULE, "steps": 1_200, "batch": 2, "validation": {}}
 """How the modules of an ablation are trained: all alike, and less than the one that is given away."""
 SCHEDULES = {
-    "sd": ("Stable Diffusion's", STABLE_DIFFUSION),
-    "a": ("A, AnimateDiff's", ANIMATEDIFF),
-    "b": ("B", NoiseSchedule("betas", first=1e-4, last=0.02)),
+    "transformer": ("Stable Diffusion's", STABLE_DIFFUSION),
+    "schedule-a": ("A, AnimateDiff's", ANIMATEDIFF),
+    "schedule-b": ("B", NoiseSchedule("betas", first=1e-4, last=0.02)),
 }
+"""By the file of their verdicts. The first is what all of this world is trained with, and so serves other comparisons too."""
 ADAPTER = LORAS / "adapter.safetensors"
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 LESSON, LESSON_CLIPS = LESSONS[0], (1, 5, 20, 50)
@@ -133,8 +135,9 @@ def _of_module(runs: Path, name: str, file: str, recipe: motion.Recipe) -> Row:
 
 
 def _bare(recipe: motion.Recipe) -> motion.Recipe:
-    """Without the paths of this machine; what is in their files counts apart."""
-    return {key: Path(value).name if key in ("domain_adapter", "motion_module") else value for key, value in recipe.items()}
+    """Without the paths of this machine, as what is in their files counts apart; and with what no recipe says, the loss."""
+    named = {key: Path(value).name if key in ("domain_adapter", "motion_module") else value for key, value in recipe.items()}
+    return {**named, "trained by": inspect.getsource(motion.MotionTraining)}
 
 
 def _row(runs: Path, name: str, file: str, made: str, maker: Callable[[], Maker], scenes: list[Scene] | None = None) -> Row:
@@ -144,9 +147,9 @@ def _row(runs: Path, name: str, file: str, made: str, maker: Callable[[], Maker]
 def schedules(runs: Path) -> list[Row]:
     """(b) The noise schedules of the paper's first version."""
     rows = []
-    for key, (name, schedule) in SCHEDULES.items():
+    for file, (name, schedule) in SCHEDULES.items():
         described = {"straight_in": schedule.straight_in, "first": schedule.first, "last": schedule.last}
-        rows.append(_of_module(runs, name, f"schedule-{key}", {**ABLATION, "noise_schedule": described}))
+        rows.append(_of_module(runs, name, file, {**ABLATION, "noise_schedule": described}))
     return rows
 
 
@@ -158,7 +161,7 @@ def convolution(runs: Path) -> list[Row]:
         module = training.animated.motion
         assert module is not None
         module.load_state_dict(training.averaged.module.state_dict())
-        return lambda model, caption, seed: animated(model, module, ANIMATEDIFF, caption, seed)
+        return lambda model, caption, seed: animated(model, module, training.config.noise_schedule, caption, seed)
 
     made = made_with(*weights_of("plain"), ADAPTER, _bare(ABLATION), "convolution")
     return [

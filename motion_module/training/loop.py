@@ -175,6 +175,10 @@ class Training:
             raise self._diverged("loss")
         return mean
 
+    def rate(self) -> float:
+        """The learning rate of the next step."""
+        return self.config.learning_rate * min(1.0, (self.step + 1) / max(1, self.config.warm_up))
+
     def _diverged(self, what: str) -> Diverged:
         return Diverged(
             f"The {what} is not a number at step {self.step + 1}, so training stopped. The last saved state is kept. "
@@ -184,8 +188,7 @@ class Training:
     def advance(self) -> float:
         """One step; returns its loss."""
         loss = self.gradients()
-        config = self.config
-        self.optimizer.param_groups[0]["lr"] = config.learning_rate * min(1.0, (self.step + 1) / max(1, config.warm_up))
+        self.optimizer.param_groups[0]["lr"] = self.rate()
         norm = self.accelerator.clip_grad_norm_(self.animated.learning.parameters(), MOST_GRADIENT)
         self._overflows = 0 if math.isfinite(norm) else self._overflows + 1
         if self._overflows > (MOST_OVERFLOWS if self.accelerator.scaler else 0):
