@@ -53,7 +53,8 @@ class WithMotion:
     """A motion module, and what else changes it or the image model, each with its strength."""
 
     def __init__(self, file: Path, motion_loras: dict[Path, float] | None = None, adapters: dict[Path, float] | None = None):
-        description, self.module = load(file)
+        description, module = load(file)
+        self.module = module.float()
         self.family = description.require_motion_module()
         self._motion_loras, self._adapters = _loaded(motion_loras), _loaded(adapters)
 

@@ -39,8 +39,8 @@ LEAST_SIGNAL = 0.0047
 Recipe = dict[str, Any]
 """Options of a training, as a user writes them, but for the paths of what it learns from and where it leaves its file."""
 SCHEDULE = {"straight_in": "sqrt_betas", "first": 0.00085, "last": 0.012}
-"""The base's own. On AnimateDiff's, which leaves less of the signal, the base's error is three times as large to begin with, and
-a module repairs that before it learns anything that moves."""
+"""The base's own. On AnimateDiff's, which leaves less of the signal, the base's error is three times as large to begin with,
+and a module repairs that before it learns anything that moves."""
 SHARED: Recipe = {
     "size": render.SIDE,
     "frames": render.FRAMES,
