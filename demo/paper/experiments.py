@@ -7,7 +7,6 @@ goes on where it was cut off.
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -30,7 +29,7 @@ from motion_module.training.validation import decoded
 
 FEW = 60
 """Prompts where not the claim is tested, but what changes it."""
-ABLATION: motion.Recipe = {**motion.MODULE, "steps": 1_200, "batch": 2, "validation": {}}
+ABLATION: motion.Recipe = {**motion.MODULE, "steps": 1_200, "validation": {}}
 """How the modules of an ablation are trained: all alike, and less than the one that is given away."""
 SCHEDULES = {
     "transformer": ("Stable Diffusion's", STABLE_DIFFUSION),
@@ -137,7 +136,7 @@ def _of_module(runs: Path, name: str, file: str, recipe: motion.Recipe) -> Row:
 def _bare(recipe: motion.Recipe) -> motion.Recipe:
     """Without the paths of this machine, as what is in their files counts apart; and with what no recipe says, the loss."""
     named = {key: Path(value).name if key in ("domain_adapter", "motion_module") else value for key, value in recipe.items()}
-    return {**named, "trained by": inspect.getsource(motion.MotionTraining)}
+    return {**named, "objective": motion.OBJECTIVE}
 
 
 def _row(runs: Path, name: str, file: str, made: str, maker: Callable[[], Maker], scenes: list[Scene] | None = None) -> Row:

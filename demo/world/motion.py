@@ -34,6 +34,8 @@ PROMPTS = (
     "a blue square growing on a white background",
     "a purple triangle bouncing on a yellow background",
 )
+OBJECTIVE = "1"
+"""Raise it with every change of `MotionTraining` that alters what is learned: clips of the paper are made anew then."""
 LEAST_SIGNAL = 0.0047
 """What is left of the signal at the last step of Stable Diffusion's schedule. Schedules that leave less get no more weight."""
 Recipe = dict[str, Any]

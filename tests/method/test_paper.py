@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from demo.paper import makers, report
 from demo.paper.experiments import EXPERIMENTS, Row, made_with
@@ -12,6 +13,7 @@ from demo.world.judge import Reading
 from demo.world.model import MOTION_MODULE
 from demo.world.scenes import Scene, held_out_scenes
 from demo.world.styles import personalised
+from motion_module.checkpoint import published
 from motion_module.noise import ANIMATEDIFF
 from motion_module.training.subjects import new_motion_module
 from motion_module.training.temporal_convolution import TemporalConvolution
@@ -116,7 +118,7 @@ def test_a_table_holds_ours_against_captions_of_others_too():
     assert text.count("captions shuffled") == 1 and "| plain, ours | 12 | 100 % (76–100)" in text
 
 
-@pytest.mark.parametrize("method", ["frame by frame", "Text2Video-Zero", "temporal convolution"])
+@pytest.mark.parametrize("method", ["frame by frame", "Text2Video-Zero", "temporal convolution", "ours"])
 def test_each_method_makes_clips_on_the_small_worlds_base(tmp_path, monkeypatch, method):
     monkeypatch.setattr(makers, "STEPS", 10)
     model = personalised(tmp_path, "plain")
@@ -124,6 +126,10 @@ def test_each_method_makes_clips_on_the_small_worlds_base(tmp_path, monkeypatch,
         module = new_motion_module(model.unet, render.FRAMES)
         module.layers = torch.nn.ModuleDict({place: TemporalConvolution(width) for place, width in module.channels.items()})
         clip = makers.animated(model, module, ANIMATEDIFF, RED.caption, seed=3)
+    elif method == "ours":
+        module, file = new_motion_module(model.unet, render.FRAMES), tmp_path / "motion.safetensors"
+        save_file({key: tensor.half() for key, tensor in published(module, module.state_dict()).items()}, file)
+        clip = makers.WithMotion(file)(model, RED.caption, seed=3)
     else:
         clip = {"frame by frame": makers.frame_by_frame, "Text2Video-Zero": makers.zero_shot}[method](model, RED.caption, 3)
     assert clip.shape == (render.FRAMES, render.SIDE, render.SIDE, 3)
