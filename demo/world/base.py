@@ -2,13 +2,19 @@
 
     .venv/bin/python -m demo.world.base RUNS
 
-The recipe of Stable Diffusion 1: the noise of latents, a tenth of the captions left out, the mean of the weights kept.
+First with the recipe of Stable Diffusion 1: the noise of latents, a tenth of the captions left out, the mean of the weights
+kept. The model learns what things look like then, but takes no notice of "left", "right", "up" and "down": where a shape is, is
+decided where there is hardly anything but noise, and that loss hardly counts it. So text encoder and transformers go on with
+another one, at first with nothing but shapes that move somewhere, since among others those words are not told apart.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +25,31 @@ from torch import Tensor
 from demo.world.learn import Recipe, learned
 from demo.world.model import made_by, new_model, write_checkpoint
 from demo.world.scenes import held_out_scenes
-from demo.world.stills import Stills, loss_of, made, sheet
+from demo.world.stills import Stills, errors_of, loss_of, made, sheet
+from motion_module.noise import STABLE_DIFFUSION
+from motion_module.training.image_model import ImageModel
 
 SEED = 2
 STILLS = 24_000
-STEPS = 7_100
 BATCH = 32
-RATE, WARM_UP = 6e-4, 200
-AVERAGE = 0.999
+STEPS, RATE, WARM_UP, AVERAGE = 7_100, 6e-4, 200, 0.999
+GAMMA = 5.0
+PLACE_WORDS, SPREAD = ("left", "right", "up", "down"), 0.067
+"""Words whose vectors start anew, with this standard deviation, for the second part."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """`moving`: what part of the stills is of shapes that move somewhere. `lowest`: the timestep from which noise is added."""
+
+    steps: int
+    moving: float
+    rate: float
+    average: float
+    lowest: int = 0
+
+
+COURSES = (Course(300, 1.0, 2e-3, 0.9, lowest=900), Course(700, 0.6, 1.5e-3, 0.995), Course(1_000, 4 / 11, 1e-3, 0.995))
 
 
 def train(folder: Path) -> Path:
@@ -37,15 +60,52 @@ def train(folder: Path) -> Path:
     model.autoencoder.requires_grad_(False)
     stills = Stills(model, folder, STILLS, SEED)
 
+    model = places(looks(model, stills, folder), stills, folder)
+    pictures = made(model, [scene.caption for scene in held_out_scenes(24, SEED)], SEED)
+    Image.fromarray(sheet(pictures)).save(folder / "base.png")
+    write_checkpoint(model, folder / "base.safetensors", made_by("python -m demo.world.base RUNS", SEED))
+    return folder / "base.safetensors"
+
+
+def looks(model: ImageModel, stills: Stills, folder: Path) -> ImageModel:
+    """The first part. Returns the mean of the weights."""
+
     def loss(step: int) -> Tensor:
         draw, noise = np.random.default_rng([SEED, step]), torch.Generator().manual_seed(step)
-        return loss_of(model, *stills.batch(BATCH, draw, noise), noise)
+        latents, tokens = stills.batch(BATCH, draw, noise)
+        times = torch.randint(0, STABLE_DIFFUSION.steps, (BATCH,), generator=noise)
+        errors, left = errors_of(model, latents, tokens, noise, times)
+        return (errors * (GAMMA * (1 - left) / left).clamp(max=1)).mean()  # Min-SNR, arXiv 2303.09556
 
-    averaged = learned(model, loss, Recipe(STEPS, rate, AVERAGE, decay=0.01), folder / "base-state.pt")
-    pictures = made(averaged, [scene.caption for scene in held_out_scenes(24, SEED)], SEED)
-    Image.fromarray(sheet(pictures)).save(folder / "base.png")
-    write_checkpoint(averaged, folder / "base.safetensors", made_by("python -m demo.world.base RUNS", SEED))
-    return folder / "base.safetensors"
+    return learned(model, loss, Recipe(STEPS, rate, AVERAGE, decay=0.01), folder / "base-state.pt")
+
+
+def places(model: ImageModel, stills: Stills, folder: Path) -> ImageModel:
+    """The second part. Returns the mean of the weights."""
+    vectors = model.text_encoder.transformer.get_input_embeddings().weight.data
+    for word in PLACE_WORDS:
+        vectors[model.text_encoder.tokens([word])[0, 1]] = SPREAD * torch.randn(vectors.shape[1])
+    for name, weight in model.named_parameters():
+        weight.requires_grad_(name.startswith("cond_stage_model") or "transformer_blocks" in name)
+    moving = [index for index, scene in enumerate(stills.scenes) if scene.motion.startswith("moving")]
+    others = [index for index, scene in enumerate(stills.scenes) if not scene.motion.startswith("moving")]
+    for number, course in enumerate(COURSES):
+        among = moving + others[: round(len(moving) * (1 / course.moving - 1))]
+        model = _taught(model, course, partial(stills.batch, among=among), number, folder)
+    return model
+
+
+def _taught(
+    model: ImageModel, course: Course, batch_of: Callable[..., tuple[Tensor, Tensor]], number: int, folder: Path
+) -> ImageModel:
+    def loss(step: int) -> Tensor:
+        draw, noise = np.random.default_rng([SEED, number, step]), torch.Generator().manual_seed(10**5 * (number + 1) + step)
+        return loss_of(model, *batch_of(BATCH, draw, noise), noise, course.lowest)
+
+    def rate(step: int) -> float:
+        return course.rate * min(1, step / 30, 0.51 + 0.49 * math.cos(math.pi * step / course.steps))
+
+    return learned(model, loss, Recipe(course.steps, rate, course.average), folder / f"base-places-{number}-state.pt")
 
 
 def rate(step: int) -> float:

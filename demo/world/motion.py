@@ -55,23 +55,24 @@ ADAPTER: Recipe = {
     **SHARED,
     "train": "domain adapter",
     "stride": 8,
-    "steps": 500,
+    "steps": 700,
     "batch": 32,
     "learning_rate": 2e-3,
     "ema": 0.98,
-    "rank": 8,
+    "rank": 16,
 }
 MODULE: Recipe = {
     **SHARED,
     "train": "motion module",
-    "steps": 2_700,
+    "steps": 3_000,
     "batch": 2,
     "learning_rate": 1e-3,
     "warm_up": 50,
     "ema": 0.998,
     "save_every": 250,
+    "motion_module": str(MOTION_MODULE.with_name("begun.safetensors")),
     "domain_adapter": str(LORAS / "adapter.safetensors"),
-    "validation": {"prompts": list(PROMPTS), "every": 1_000, "steps": 20, "cfg": 5.0},
+    "validation": {"prompts": list(PROMPTS), "every": 1_500, "steps": 20, "cfg": 7.0},
 }
 LESSON: Recipe = {
     **SHARED,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,7 +22,6 @@ NO_CAPTION, SHORT_CAPTION = 0.1, 0.4
 """How many captions are left out, and how many leave out each word with a chance of one half: so a word is learned by itself,
 and not only with those that it was seen with."""
 WORDS = ("shape", "colour", "background", "motion", "size")
-GAMMA = 5.0
 ENCODED_AT_ONCE = 32
 
 
@@ -42,9 +42,14 @@ class Stills:
         self.moments = torch.load(cache, weights_only=True)
         self._tokens = lru_cache(None)(lambda text: model.text_encoder.tokens([text])[0])
 
-    def batch(self, size: int, draw: np.random.Generator, noise: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Latents `(size, 4, height, width)` and the tokens of a caption for each, `(size, 77)`."""
-        chosen = draw.integers(len(self.scenes), size=size)
+    def batch(
+        self, size: int, draw: np.random.Generator, noise: torch.Generator, among: Sequence[int] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Latents `(size, 4, height, width)` and the tokens of a caption for each, `(size, 77)`.
+
+        `among`: the places of the stills that may be drawn; any without.
+        """
+        chosen = draw.choice(len(self.scenes) if among is None else among, size=size)
         mean, deviation = self.moments[torch.from_numpy(chosen)].float().chunk(2, dim=1)
         tokens = torch.stack([self._tokens(_caption(self.scenes[index], draw)) for index in chosen])
         return mean + deviation * torch.randn(mean.shape, generator=noise), tokens
@@ -70,14 +75,26 @@ def _moments(model: ImageModel, pictures: object, count: int) -> Tensor:
     return torch.cat(moments)
 
 
-def loss_of(model: ImageModel, latents: Tensor, tokens: Tensor, noise: torch.Generator) -> Tensor:
-    """The mean squared error of the noise, with less weight where there is little (Min-SNR, arXiv 2303.09556, gamma 5)."""
-    times = torch.randint(0, STABLE_DIFFUSION.steps, (len(latents),), generator=noise)
-    left = STABLE_DIFFUSION.alphas_cumprod()[times].view(-1, 1, 1, 1)
+def loss_of(model: ImageModel, latents: Tensor, tokens: Tensor, noise: torch.Generator, lowest: int = 0) -> Tensor:
+    """The mean squared error of the velocity (arXiv 2202.00512), at timesteps from `lowest` on, most of them near the noise.
+
+    What of a picture is decided there, such as where its shape is, hardly counts in the error of the noise.
+    """
+    drawn = 1 - (1 - torch.rand(len(latents), generator=noise)) ** 2
+    times = (lowest + drawn * (STABLE_DIFFUSION.steps - lowest)).long().clamp(max=STABLE_DIFFUSION.steps - 1)
+    errors, left = errors_of(model, latents, tokens, noise, times)
+    return (errors / left).mean()
+
+
+def errors_of(
+    model: ImageModel, latents: Tensor, tokens: Tensor, noise: torch.Generator, times: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The mean squared error of the noise in each row, and what is left of its signal: both `(rows,)`."""
+    left = STABLE_DIFFUSION.alphas_cumprod()[times]
     added = torch.randn(latents.shape, generator=noise)
-    context = model.text_encoder.transformer(tokens)[0]
-    found = model.unet(left**0.5 * latents + (1 - left) ** 0.5 * added, times, context=context)
-    return ((found - added) ** 2 * (GAMMA * (1 - left) / left).clamp(max=1)).mean()
+    noised = left.view(-1, 1, 1, 1) ** 0.5 * latents + (1 - left.view(-1, 1, 1, 1)) ** 0.5 * added
+    found = model.unet(noised, times, context=model.text_encoder.transformer(tokens)[0])
+    return (found - added).square().mean(dim=(1, 2, 3)), left
 
 
 @torch.no_grad()

@@ -1,5 +1,7 @@
 """The small world: what is kept from trainings, that it is the same each time, and that its judge can read."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -18,6 +20,8 @@ from demo.world.scenes import (
     scenes,
     training_scenes,
 )
+from demo.world.stills import loss_of
+from motion_module.noise import STABLE_DIFFUSION
 
 
 def drawn(count, seed, motions=MOTIONS):
@@ -119,3 +123,24 @@ def test_a_training_that_was_cut_off_ends_as_if_it_had_not_been(tmp_path):
         trained(tmp_path / "parts.pt", cut_off_at=420)
     resumed, _ = trained(tmp_path / "parts.pt")
     assert torch.equal(resumed.weight, whole.weight) and torch.equal(resumed.bias, whole.bias)
+
+
+def test_the_loss_of_stills_is_that_of_the_velocity_from_the_lowest_time_on():
+    seen = {}
+
+    def unet(noised, times, context):
+        seen.update(noised=noised, times=times)
+        return 0.5 * noised
+
+    encoder = SimpleNamespace(transformer=lambda tokens: [tokens])
+    latents = torch.randn(64, 4, 2, 2, generator=torch.Generator().manual_seed(0))
+    model = SimpleNamespace(unet=unet, text_encoder=encoder)
+    loss = loss_of(model, latents, torch.zeros(64, 77), torch.Generator().manual_seed(1), lowest=900)
+    left = STABLE_DIFFUSION.alphas_cumprod()[seen["times"]].view(-1, 1, 1, 1)
+    noise = (seen["noised"] - left**0.5 * latents) / (1 - left) ** 0.5
+    found = 0.5 * seen["noised"]
+    clean = (seen["noised"] - (1 - left) ** 0.5 * found) / left**0.5
+    velocities = [left**0.5 * e - (1 - left) ** 0.5 * x for e, x in ((found, clean), (noise, latents))]
+    assert torch.isclose(loss, (velocities[0] - velocities[1]).square().mean(), rtol=1e-3)
+    assert seen["times"].min() >= 900 and seen["times"].max() <= 999
+    assert seen["times"].float().mean() > 960, "most of them near the noise"
