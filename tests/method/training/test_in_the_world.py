@@ -34,6 +34,21 @@ def test_times_are_drawn_towards_the_noise(training):
     assert (drawn >= 750).float().mean() == (even >= 500).float().mean()
 
 
+def test_half_of_the_clips_are_hidden_where_noise_is_strongest_and_no_others(training):
+    hidden = []
+    for index in range(60):
+        plain, batch = Training.batch(training, index), training.batch(index)
+        left = training.alphas[batch.times].view(-1, 1, 1, 1, 1)
+        noised = left**0.5 * batch.latents + (1 - left) ** 0.5 * batch.noise
+        for clip, time in enumerate(batch.times):
+            if time < 900:
+                assert torch.equal(batch.noise[clip], plain.noise[clip])
+                continue
+            hidden.append(torch.allclose(noised[clip], plain.noise[clip], atol=1e-5))
+            assert hidden[-1] or torch.equal(batch.noise[clip], plain.noise[clip])
+    assert 0.2 < sum(hidden) / len(hidden) < 0.8 and len(hidden) >= 15
+
+
 def test_the_rate_falls_to_a_hundredth_after_warming_up(training):
     rates = []
     for training.step in range(100):
