@@ -29,7 +29,8 @@ from motion_module.training.validation import decoded
 
 FEW = 60
 """Prompts where not the claim is tested, but what changes it."""
-ABLATION: motion.Recipe = {**motion.MODULE, "motion_module": None, "steps": 1_200, "validation": {}}
+FROM_NOTHING = {key: value for key, value in motion.MODULE.items() if key != "motion_module"}
+ABLATION: motion.Recipe = {**FROM_NOTHING, "steps": 1_200, "validation": {}}
 """How the modules of an ablation are trained: all alike, and less than the one that is given away."""
 SCHEDULES = {
     "transformer": ("Stable Diffusion's", STABLE_DIFFUSION),
