@@ -31,7 +31,7 @@ FEW = 60
 """Prompts where not the claim is tested, but what changes it."""
 FROM_NOTHING = {key: value for key, value in motion.MODULE.items() if key != "motion_module"}
 ABLATION: motion.Recipe = {**FROM_NOTHING, "steps": 1_200, "validation": {}}
-"""How the modules of an ablation are trained: all alike, and less than the one that is given away."""
+"""How the modules of an ablation are trained: all alike, from nothing, and less than the one that is given away."""
 SCHEDULES = {
     "transformer": ("Stable Diffusion's", STABLE_DIFFUSION),
     "schedule-a": ("A, AnimateDiff's", ANIMATEDIFF),

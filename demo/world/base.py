@@ -40,7 +40,9 @@ PLACE_WORDS, SPREAD = ("left", "right", "up", "down"), 0.067
 
 @dataclass(frozen=True)
 class Course:
-    """`moving`: what part of the stills is of shapes that move somewhere. `lowest`: the timestep from which noise is added."""
+    """A part of the second part. `moving`: what part of the stills is of shapes that move somewhere. `average`: how much of the
+    mean of the weights is kept in a step. `lowest`: the timestep from which on noise is drawn.
+    """
 
     steps: int
     moving: float
@@ -49,7 +51,13 @@ class Course:
     lowest: int = 0
 
 
-COURSES = (Course(300, 1.0, 2e-3, 0.9, lowest=900), Course(700, 0.6, 1.5e-3, 0.995), Course(1_000, 4 / 11, 1e-3, 0.995))
+AS_THEY_COME = 4 / 11
+"""The part of all motions that lead somewhere."""
+COURSES = (
+    Course(300, 1.0, 2e-3, 0.9, lowest=900),
+    Course(700, 0.6, 1.5e-3, 0.995),
+    Course(1_000, AS_THEY_COME, 1e-3, 0.995),
+)
 
 
 def train(folder: Path) -> Path:
@@ -59,7 +67,6 @@ def train(folder: Path) -> Path:
     model.autoencoder.load_state_dict(torch.load(folder / "autoencoder.pt", weights_only=True))
     model.autoencoder.requires_grad_(False)
     stills = Stills(model, folder, STILLS, SEED)
-
     model = places(looks(model, stills, folder), stills, folder)
     pictures = made(model, [scene.caption for scene in held_out_scenes(24, SEED)], SEED)
     Image.fromarray(sheet(pictures)).save(folder / "base.png")
@@ -68,7 +75,7 @@ def train(folder: Path) -> Path:
 
 
 def looks(model: ImageModel, stills: Stills, folder: Path) -> ImageModel:
-    """The first part. Returns the mean of the weights."""
+    """The first part: what things look like. Returns the mean of the weights."""
 
     def loss(step: int) -> Tensor:
         draw, noise = np.random.default_rng([SEED, step]), torch.Generator().manual_seed(step)
@@ -81,7 +88,7 @@ def looks(model: ImageModel, stills: Stills, folder: Path) -> ImageModel:
 
 
 def places(model: ImageModel, stills: Stills, folder: Path) -> ImageModel:
-    """The second part. Returns the mean of the weights."""
+    """The second part: where they are. Returns the mean of the weights."""
     vectors = model.text_encoder.transformer.get_input_embeddings().weight.data
     for word in PLACE_WORDS:
         vectors[model.text_encoder.tokens([word])[0, 1]] = SPREAD * torch.randn(vectors.shape[1])

@@ -29,6 +29,11 @@ class Recipe:
     decay: float = 0.0
 
 
+def towards_noise(part: Tensor) -> Tensor:
+    """Of timesteps that are spread evenly, as parts of all from 0 to below 1, others of which most are near the noise."""
+    return 1 - (1 - part) ** 2
+
+
 def learned(module: Any, loss_of: Callable[[int], Tensor], recipe: Recipe, state_file: Path) -> Any:
     """Trains what of a `module` takes gradients, and returns a copy of it with the mean of the weights.
 

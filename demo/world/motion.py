@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from demo.world import render
 from demo.world.clips import write_clips
-from demo.world.learn import stages_of
+from demo.world.learn import stages_of, towards_noise
 from demo.world.model import LORAS, MOTION_MODULE, checkpoint_in
 from demo.world.scenes import LESSONS, MOTIONS
 from motion_module.training.config import Config, config_of
@@ -38,7 +38,7 @@ PROMPTS = (
 OBJECTIVE = "2"
 """Raise it with every change of `MotionTraining` that alters what is learned: clips of the paper are made anew then."""
 HIDDEN_FROM, HIDDEN = 0.9, 0.5
-"""From this part of the timesteps on, so many clips are hidden in their noise altogether."""
+"""From this part of the timesteps on, this part of the clips is hidden in its noise altogether, where a motion is learned."""
 LEAST_SIGNAL = 0.0047
 """What is left of the signal at the last step of Stable Diffusion's schedule. Schedules that leave less get no more weight."""
 Recipe = dict[str, Any]
@@ -75,7 +75,7 @@ MODULE: Recipe = {
     "save_every": 250,
     "motion_module": str(MOTION_MODULE.with_name("begun.safetensors")),
     "domain_adapter": str(LORAS / "adapter.safetensors"),
-    "validation": {"prompts": list(PROMPTS), "every": 1_250, "steps": 20, "cfg": 7.0},
+    "validation": {"prompts": list(PROMPTS), "every": 1_250, "steps": 20, "cfg": 5.0},
 }
 LESSON: Recipe = {
     **SHARED,
@@ -102,10 +102,13 @@ class MotionTraining(Training):
 
     def batch(self, index: int) -> Batch:
         batch, steps = super().batch(index), self.config.noise_schedule.steps
+        times = (steps * towards_noise(batch.times / steps)).long()
+        batch = replace(batch, times=times)
+        if self.animated.motion is None:
+            return batch
         draw = torch.Generator().manual_seed(index)
-        hidden = (torch.rand(batch.times.shape, generator=draw) < HIDDEN).to(batch.times.device)
-        times = (steps * (1 - (1 - batch.times / steps) ** 2)).long()
-        return _hidden(replace(batch, times=times), hidden & (times >= HIDDEN_FROM * steps), self.alphas)
+        chosen = (torch.rand(times.shape, generator=draw) < HIDDEN).to(times.device)
+        return _hidden(batch, chosen & (times >= HIDDEN_FROM * steps), self.alphas)
 
     def loss(self, batch: Batch) -> Tensor:
         return self.losses(batch).div(self.alphas[batch.times].clamp(min=LEAST_SIGNAL)).mean()

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from demo.world import render
+from demo.world.learn import towards_noise
 from demo.world.scenes import LESSONS, MOTIONS, Scene, training_scenes
 from motion_module.noise import STABLE_DIFFUSION
 from motion_module.training.cache import fingerprint, replacing
@@ -80,7 +81,7 @@ def loss_of(model: ImageModel, latents: Tensor, tokens: Tensor, noise: torch.Gen
 
     What of a picture is decided there, such as where its shape is, hardly counts in the error of the noise.
     """
-    drawn = 1 - (1 - torch.rand(len(latents), generator=noise)) ** 2
+    drawn = towards_noise(torch.rand(len(latents), generator=noise))
     times = (lowest + drawn * (STABLE_DIFFUSION.steps - lowest)).long().clamp(max=STABLE_DIFFUSION.steps - 1)
     errors, left = errors_of(model, latents, tokens, noise, times)
     return (errors / left).mean()
@@ -89,7 +90,10 @@ def loss_of(model: ImageModel, latents: Tensor, tokens: Tensor, noise: torch.Gen
 def errors_of(
     model: ImageModel, latents: Tensor, tokens: Tensor, noise: torch.Generator, times: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The mean squared error of the noise in each row, and what is left of its signal: both `(rows,)`."""
+    """The mean squared error of the noise in each row, and what is left of its signal: both `(rows,)`.
+
+    `latents`: `(rows, 4, height, width)`. `tokens`: `(rows, 77)`. `times`: `(rows,)`.
+    """
     left = STABLE_DIFFUSION.alphas_cumprod()[times]
     added = torch.randn(latents.shape, generator=noise)
     noised = left.view(-1, 1, 1, 1) ** 0.5 * latents + (1 - left.view(-1, 1, 1, 1)) ** 0.5 * added

@@ -49,6 +49,13 @@ def test_half_of_the_clips_are_hidden_where_noise_is_strongest_and_no_others(tra
     assert 0.2 < sum(hidden) / len(hidden) < 0.8 and len(hidden) >= 15
 
 
+def test_an_adapter_sees_all_of_its_stills(setting):
+    training = MotionTraining(setting("domain adapter", noise_schedule=SCHEDULE))
+    batches = [training.batch(index) for index in range(20)]
+    assert max(batch.times.max() for batch in batches) >= 900
+    assert all(torch.equal(batch.noise, Training.batch(training, index).noise) for index, batch in enumerate(batches))
+
+
 def test_the_rate_falls_to_a_hundredth_after_warming_up(training):
     rates = []
     for training.step in range(100):
