@@ -5,16 +5,15 @@
 First with the recipe of Stable Diffusion 1: the noise of latents, a tenth of the captions left out, the mean of the weights
 kept. The model learns what things look like then, but takes no notice of "left", "right", "up" and "down": where a shape is, is
 decided where there is hardly anything but noise, and that loss hardly counts it. So text encoder and transformers go on with
-another one, at first with nothing but shapes that move somewhere, since among others those words are not told apart.
+another one, at first with nothing but shapes that move somewhere, since among others those words are not told apart. That
+costs some of what was known of colours and shapes; so in the end all goes on together.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -40,8 +39,10 @@ PLACE_WORDS, SPREAD = ("left", "right", "up", "down"), 0.067
 
 @dataclass(frozen=True)
 class Course:
-    """A part of the second part. `moving`: what part of the stills is of shapes that move somewhere. `average`: how much of the
-    mean of the weights is kept in a step. `lowest`: the timestep from which on noise is drawn.
+    """A part of what follows the first one.
+
+    `moving`: what part of the stills is of shapes that move somewhere. `average`: how much of the mean of the weights is kept
+    in a step. `lowest`: the timestep from which on noise is drawn.
     """
 
     steps: int
@@ -58,6 +59,8 @@ COURSES = (
     Course(700, 0.6, 1.5e-3, 0.995),
     Course(1_000, AS_THEY_COME, 1e-3, 0.995),
 )
+TOGETHER = Course(3_000, AS_THEY_COME, RATE, 0.995)
+"""The third part."""
 
 
 def train(folder: Path) -> Path:
@@ -67,7 +70,7 @@ def train(folder: Path) -> Path:
     model.autoencoder.load_state_dict(torch.load(folder / "autoencoder.pt", weights_only=True))
     model.autoencoder.requires_grad_(False)
     stills = Stills(model, folder, STILLS, SEED)
-    model = places(looks(model, stills, folder), stills, folder)
+    model = together(places(looks(model, stills, folder), stills, folder), stills, folder)
     pictures = made(model, [scene.caption for scene in held_out_scenes(24, SEED)], SEED)
     Image.fromarray(sheet(pictures)).save(folder / "base.png")
     write_checkpoint(model, folder / "base.safetensors", made_by("python -m demo.world.base RUNS", SEED))
@@ -94,20 +97,26 @@ def places(model: ImageModel, stills: Stills, folder: Path) -> ImageModel:
         vectors[model.text_encoder.tokens([word])[0, 1]] = SPREAD * torch.randn(vectors.shape[1])
     for name, weight in model.named_parameters():
         weight.requires_grad_(name.startswith("cond_stage_model") or "transformer_blocks" in name)
-    moving = [index for index, scene in enumerate(stills.scenes) if scene.motion.startswith("moving")]
-    others = [index for index, scene in enumerate(stills.scenes) if not scene.motion.startswith("moving")]
     for number, course in enumerate(COURSES):
-        among = moving + others[: round(len(moving) * (1 / course.moving - 1))]
-        model = _taught(model, course, partial(stills.batch, among=among), number, folder)
+        model = _taught(model, course, stills, number, folder)
     return model
 
 
-def _taught(
-    model: ImageModel, course: Course, batch_of: Callable[..., tuple[Tensor, Tensor]], number: int, folder: Path
-) -> ImageModel:
+def together(model: ImageModel, stills: Stills, folder: Path) -> ImageModel:
+    """The third part: what things look like, where they are. Returns the mean of the weights."""
+    model.requires_grad_(True)
+    model.autoencoder.requires_grad_(False)
+    return _taught(model, TOGETHER, stills, len(COURSES), folder)
+
+
+def _taught(model: ImageModel, course: Course, stills: Stills, number: int, folder: Path) -> ImageModel:
+    moving = [index for index, scene in enumerate(stills.scenes) if scene.motion.startswith("moving")]
+    others = [index for index, scene in enumerate(stills.scenes) if not scene.motion.startswith("moving")]
+    among = moving + others[: round(len(moving) * (1 / course.moving - 1))]
+
     def loss(step: int) -> Tensor:
         draw, noise = np.random.default_rng([SEED, number, step]), torch.Generator().manual_seed(10**5 * (number + 1) + step)
-        return loss_of(model, *batch_of(BATCH, draw, noise), noise, course.lowest)
+        return loss_of(model, *stills.batch(BATCH, draw, noise, among), noise, course.lowest)
 
     def rate(step: int) -> float:
         return course.rate * min(1, step / 30, 0.51 + 0.49 * math.cos(math.pi * step / course.steps))

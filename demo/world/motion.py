@@ -37,8 +37,8 @@ PROMPTS = (
 )
 OBJECTIVE = "2"
 """Raise it with every change of `MotionTraining` that alters what is learned: clips of the paper are made anew then."""
-HIDDEN_FROM, HIDDEN = 0.9, 0.5
-"""From this part of the timesteps on, this part of the clips is hidden in its noise altogether, where a motion is learned."""
+HIDDEN_FROM = 0.9
+"""From this part of the timesteps on, clips may be hidden in their noise altogether."""
 LEAST_SIGNAL = 0.0047
 """What is left of the signal at the last step of Stable Diffusion's schedule. Schedules that leave less get no more weight."""
 Recipe = dict[str, Any]
@@ -89,6 +89,40 @@ LESSON: Recipe = {
 }
 
 
+@dataclass(frozen=True)
+class Course:
+    """A part of a training. `hidden`: how many of its clips are hidden in their noise. `shares`: how often a motion comes, next
+    to others; "" stands for clips whose captions name none.
+    """
+
+    steps: int
+    hidden: float = 0.0
+    shares: dict[str, float] = field(default_factory=lambda: dict.fromkeys((*MOTIONS, ""), 1.0))
+
+
+class ByMotion:
+    """In which order clips come: each motion as often as the course says. Like `Order`, known for each step."""
+
+    def __init__(self, examples: list[Example], batch: int, seed: int, courses: tuple[Course, ...]) -> None:
+        self._of_motion: dict[str, list[int]] = defaultdict(list)
+        for index, example in enumerate(examples):
+            self._of_motion[next((motion for motion in MOTIONS if motion in example.caption), "")].append(index)
+        self._batch, self._seed, self._courses = batch, seed, courses
+
+    def at(self, index: int) -> list[int]:
+        """The examples of batch `index`, counted from the start of the training."""
+        draw = np.random.default_rng([self._seed, index])
+        shares = {motion: share for motion, share in course_at(self._courses, index).shares.items() if self._of_motion[motion]}
+        parts = np.array(list(shares.values()))
+        motions = draw.choice(list(shares), size=self._batch, p=parts / parts.sum())
+        return [int(draw.choice(self._of_motion[motion])) for motion in motions]
+
+
+def course_at(courses: tuple[Course, ...], step: int) -> Course:
+    """The course that a step, counted from the start of the training, is in."""
+    return next(course for course, end in zip(courses, accumulate(course.steps for course in courses)) if step < end)
+
+
 class MotionTraining(Training):
     """Learns most where there is hardly anything but noise: there a motion is decided.
 
@@ -100,15 +134,20 @@ class MotionTraining(Training):
     with noise alone. Without the clips that are hidden, a module follows the traces and takes no notice of the caption.
     """
 
+    def __init__(
+        self, config: Config, courses: tuple[Course, ...], subject: Callable[[nn.Module, Config], Animated] | None = None
+    ) -> None:
+        super().__init__(config, subject)
+        self.courses = courses
+        self.order = ByMotion(self.examples, config.batch, config.seed, courses)
+
     def batch(self, index: int) -> Batch:
         batch, steps = super().batch(index), self.config.noise_schedule.steps
-        times = (steps * towards_noise(batch.times / steps)).long()
-        batch = replace(batch, times=times)
-        if self.animated.motion is None:
-            return batch
         draw = torch.Generator().manual_seed(index)
-        chosen = (torch.rand(times.shape, generator=draw) < HIDDEN).to(times.device)
-        return _hidden(batch, chosen & (times >= HIDDEN_FROM * steps), self.alphas)
+        hidden = torch.rand(batch.times.shape, generator=draw).to(batch.times.device) < course_at(self.courses, index).hidden
+        lowest = HIDDEN_FROM * steps * hidden
+        times = (lowest + (steps - lowest) * towards_noise(batch.times / steps)).long()
+        return _hidden(replace(batch, times=times), hidden, self.alphas)
 
     def loss(self, batch: Batch) -> Tensor:
         return self.losses(batch).div(self.alphas[batch.times].clamp(min=LEAST_SIGNAL)).mean()
