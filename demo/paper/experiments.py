@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -30,8 +31,11 @@ from motion_module.training.validation import decoded
 FEW = 60
 """Prompts where not the claim is tested, but what changes it."""
 FROM_NOTHING = {key: value for key, value in motion.MODULE.items() if key != "motion_module"}
-ABLATION: motion.Recipe = {**FROM_NOTHING, "steps": 1_200, "validation": {}}
+ABLATION: motion.Recipe = {**FROM_NOTHING, "validation": {}}
 """How the modules of an ablation are trained: all alike, from nothing, and less than the one that is given away."""
+DIRECTIONS = dict.fromkeys(("moving left", "moving right", "moving up", "moving down"), 1.0)
+ABLATION_COURSES = (motion.Course(200, 1.0, DIRECTIONS), motion.Course(600, 0.4, DIRECTIONS))
+"""They learn, and are judged on, shapes that move somewhere: that is soonest learned."""
 SCHEDULES = {
     "transformer": ("Stable Diffusion's", STABLE_DIFFUSION),
     "schedule-a": ("A, AnimateDiff's", ANIMATEDIFF),
@@ -130,14 +134,23 @@ def models(runs: Path) -> list[Row]:
 
 def _of_module(runs: Path, name: str, file: str, recipe: motion.Recipe) -> Row:
     """A module that is trained for the comparison, on the base."""
-    maker = lambda: WithMotion(motion.trained(runs, file, recipe, motion.clips(runs)).config.output)  # noqa: E731
-    return _row(runs, name, file, made_with(*weights_of("plain"), ADAPTER, _bare(recipe)), maker)
+    maker = lambda: WithMotion(_trained(runs, file, recipe).config.output)  # noqa: E731
+    made = made_with(*weights_of("plain"), ADAPTER, _bare(recipe, ABLATION_COURSES))
+    return _row(runs, name, file, made, maker, _moving())
 
 
-def _bare(recipe: motion.Recipe) -> motion.Recipe:
-    """Without the paths of this machine, as what is in their files counts apart; and with what no recipe says, the loss."""
+def _trained(runs: Path, name: str, recipe: motion.Recipe, subject: Any = None) -> motion.MotionTraining:
+    return motion.trained(runs, name, recipe, ABLATION_COURSES, motion.clips(runs), subject)
+
+
+def _moving() -> list[Scene]:
+    return [scene for scene in held_out_scenes(4 * FEW, SEED) if scene.motion in DIRECTIONS][:FEW]
+
+
+def _bare(recipe: motion.Recipe, courses: tuple[motion.Course, ...]) -> motion.Recipe:
+    """Without the paths of this machine, as what is in their files counts apart; with its courses, and what no recipe says."""
     named = {key: Path(value).name if key in ("domain_adapter", "motion_module") else value for key, value in recipe.items()}
-    return {**named, "objective": motion.OBJECTIVE}
+    return {**named, "objective": motion.OBJECTIVE, "courses": [asdict(course) for course in courses]}
 
 
 def _row(runs: Path, name: str, file: str, made: str, maker: Callable[[], Maker], scenes: list[Scene] | None = None) -> Row:
@@ -157,16 +170,16 @@ def convolution(runs: Path) -> list[Row]:
     """(c) Temporal convolutions in place of temporal transformers, trained alike."""
 
     def maker() -> Maker:
-        training = motion.trained(runs, "convolution", ABLATION, motion.clips(runs), TemporalConvolutions)
+        training = _trained(runs, "convolution", ABLATION, TemporalConvolutions)
         module = training.animated.motion
         assert module is not None
         module.load_state_dict(training.averaged.module.state_dict())
         return lambda model, caption, seed: animated(model, module, training.config.noise_schedule, caption, seed)
 
-    made = made_with(*weights_of("plain"), ADAPTER, _bare(ABLATION), "convolution")
+    made = made_with(*weights_of("plain"), ADAPTER, _bare(ABLATION, ABLATION_COURSES), "convolution")
     return [
         _of_module(runs, "temporal transformer", "transformer", ABLATION),
-        _row(runs, "temporal convolution", "convolution", made, maker),
+        _row(runs, "temporal convolution", "convolution", made, maker, _moving()),
     ]
 
 
@@ -176,7 +189,7 @@ def adapter(runs: Path) -> list[Row]:
     for strength in STRENGTHS:
         made = made_with(*weights_of("plain"), ADAPTER, MOTION_MODULE, str(strength))
         maker = partial(WithMotion, MOTION_MODULE, adapters={ADAPTER: strength})
-        rows.append(_row(runs, f"adapter at {strength:g}", f"adapter-{strength:g}", made, maker))
+        rows.append(_row(runs, f"adapter at {strength:g}", f"adapter-{strength:g}", made, maker, _moving()))
     without = {key: value for key, value in ABLATION.items() if key != "domain_adapter"}
     return [
         *rows,
@@ -192,7 +205,7 @@ def lessons(runs: Path) -> list[Row]:
     weights = [*weights_of("plain"), MOTION_MODULE]
     rows = [_row(runs, "no LoRA", f"{LESSON}-0", made_with(*weights), lambda: WithMotion(MOTION_MODULE), scenes)]
     for count in LESSON_CLIPS:
-        made = made_with(*weights, _bare(motion.LESSON), str(count))
+        made = made_with(*weights, _bare(motion.LESSON, motion.LESSON_COURSES), str(count))
         name = f"{count} clip{'s' if count > 1 else ''}"
         rows.append(_row(runs, name, f"{LESSON}-{count}", made, partial(_with_lesson, runs, count), scenes))
     return rows
@@ -200,7 +213,7 @@ def lessons(runs: Path) -> list[Row]:
 
 def _with_lesson(runs: Path, count: int) -> Maker:
     data = motion.clips_of(runs, LESSON, count)
-    lora = motion.trained(runs, f"{LESSON}-{count}", motion.LESSON, data).config.output
+    lora = motion.trained(runs, f"{LESSON}-{count}", motion.LESSON, motion.LESSON_COURSES, data).config.output
     return WithMotion(MOTION_MODULE, motion_loras={lora: 1.0})
 
 

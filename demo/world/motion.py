@@ -10,11 +10,14 @@ off.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -23,6 +26,7 @@ from demo.world.clips import write_clips
 from demo.world.learn import stages_of, towards_noise
 from demo.world.model import LORAS, MOTION_MODULE, checkpoint_in
 from demo.world.scenes import LESSONS, MOTIONS
+from motion_module.training.cache import Example
 from motion_module.training.config import Config, config_of
 from motion_module.training.loop import Batch, Training
 from motion_module.training.subjects import Animated
@@ -35,7 +39,7 @@ PROMPTS = (
     "a blue square growing on a white background",
     "a purple triangle bouncing on a yellow background",
 )
-OBJECTIVE = "2"
+OBJECTIVE = "3"
 """Raise it with every change of `MotionTraining` that alters what is learned: clips of the paper are made anew then."""
 HIDDEN_FROM = 0.9
 """From this part of the timesteps on, clips may be hidden in their noise altogether."""
@@ -46,6 +50,19 @@ Recipe = dict[str, Any]
 SCHEDULE = {"straight_in": "sqrt_betas", "first": 0.00085, "last": 0.012}
 """The base's own. On AnimateDiff's, which leaves less of the signal, the base's error is three times as large to begin with,
 and a module repairs that before it learns anything that moves."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """A part of a training. `hidden`: how many of its clips are hidden in their noise. `shares`: how often a motion comes, next
+    to others; "" stands for clips whose captions name none.
+    """
+
+    steps: int
+    hidden: float = 0.0
+    shares: dict[str, float] = field(default_factory=lambda: dict.fromkeys((*MOTIONS, ""), 1.0))
+
+
 SHARED: Recipe = {
     "size": render.SIDE,
     "frames": render.FRAMES,
@@ -58,16 +75,15 @@ ADAPTER: Recipe = {
     **SHARED,
     "train": "domain adapter",
     "stride": 8,
-    "steps": 700,
     "batch": 32,
     "learning_rate": 2e-3,
     "ema": 0.98,
     "rank": 16,
 }
+ADAPTER_COURSES = (Course(700),)
 MODULE: Recipe = {
     **SHARED,
     "train": "motion module",
-    "steps": 2_500,
     "batch": 2,
     "learning_rate": 1e-3,
     "warm_up": 50,
@@ -77,27 +93,22 @@ MODULE: Recipe = {
     "domain_adapter": str(LORAS / "adapter.safetensors"),
     "validation": {"prompts": list(PROMPTS), "every": 1_250, "steps": 20, "cfg": 5.0},
 }
+MODULE_COURSES = (
+    Course(100, hidden=1.0, shares={"bouncing": 1.0}),
+    Course(200, hidden=1.0, shares={"bouncing": 1.0, "standing still": 1.0}),
+    Course(500, hidden=1.0),
+    Course(1_700, hidden=0.4),
+)
 LESSON: Recipe = {
     **SHARED,
     "train": "motion lora",
-    "steps": 300,
     "batch": 4,
     "learning_rate": 1e-3,
     "ema": 0.98,
     "rank": 8,
     "motion_module": str(MOTION_MODULE),
 }
-
-
-@dataclass(frozen=True)
-class Course:
-    """A part of a training. `hidden`: how many of its clips are hidden in their noise. `shares`: how often a motion comes, next
-    to others; "" stands for clips whose captions name none.
-    """
-
-    steps: int
-    hidden: float = 0.0
-    shares: dict[str, float] = field(default_factory=lambda: dict.fromkeys((*MOTIONS, ""), 1.0))
+LESSON_COURSES = (Course(300, hidden=0.4),)
 
 
 class ByMotion:
@@ -173,20 +184,29 @@ def clips_of(runs: Path, lesson: str, count: int = LESSON_CLIPS) -> Path:
 
 
 def trained(
-    runs: Path, name: str, recipe: Recipe, data: Path, subject: Callable[[nn.Module, Config], Animated] | None = None
-) -> Training:
+    runs: Path,
+    name: str,
+    recipe: Recipe,
+    courses: tuple[Course, ...],
+    data: Path,
+    subject: Callable[[nn.Module, Config], Animated] | None = None,
+) -> MotionTraining:
     """A training that is done, now or before. Its file is `name` in `runs`. Raises SystemExit where it was interrupted."""
     paths = {"base": str(checkpoint_in(runs / "committed")), "data": str(data), "output": str(runs / f"{name}.safetensors")}
-    training = MotionTraining(config_of({**recipe, **paths}, runs), subject)
+    steps = sum(course.steps for course in courses)
+    training = MotionTraining(config_of({**recipe, **paths, "steps": steps}, runs), courses, subject)
     if not training.run():
         raise SystemExit(f"Stopped at step {training.step}. The same command goes on from there.")
     return training
 
 
 STAGES: dict[str, Callable[[Path], Training]] = {
-    "adapter": lambda runs: trained(runs, "adapter", ADAPTER, clips(runs)),
-    "module": lambda runs: trained(runs, "motion", MODULE, clips(runs)),
-    **{lesson: lambda runs, lesson=lesson: trained(runs, lesson, LESSON, clips_of(runs, lesson)) for lesson in LESSONS},
+    "adapter": lambda runs: trained(runs, "adapter", ADAPTER, ADAPTER_COURSES, clips(runs)),
+    "module": lambda runs: trained(runs, "motion", MODULE, MODULE_COURSES, clips(runs)),
+    **{
+        lesson: lambda runs, lesson=lesson: trained(runs, lesson, LESSON, LESSON_COURSES, clips_of(runs, lesson))
+        for lesson in LESSONS
+    },
 }
 
 
