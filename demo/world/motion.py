@@ -74,7 +74,7 @@ SHARED: Recipe = {
 ADAPTER: Recipe = {
     **SHARED,
     "train": "domain adapter",
-    "stride": 8,
+    "stride": 5,
     "batch": 32,
     "learning_rate": 2e-3,
     "ema": 0.98,
