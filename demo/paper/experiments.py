@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -139,7 +138,7 @@ def _of_module(runs: Path, name: str, file: str, recipe: motion.Recipe) -> Row:
     return _row(runs, name, file, made, maker, _moving())
 
 
-def _trained(runs: Path, name: str, recipe: motion.Recipe, subject: Any = None) -> motion.MotionTraining:
+def _trained(runs: Path, name: str, recipe: motion.Recipe, subject: motion.Subject | None = None) -> motion.MotionTraining:
     return motion.trained(runs, name, recipe, ABLATION_COURSES, motion.clips(runs), subject)
 
 

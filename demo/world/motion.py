@@ -47,6 +47,8 @@ LEAST_SIGNAL = 0.0047
 """What is left of the signal at the last step of Stable Diffusion's schedule. Schedules that leave less get no more weight."""
 Recipe = dict[str, Any]
 """Options of a training, as a user writes them, but for the paths of what it learns from and where it leaves its file."""
+Subject = Callable[[nn.Module, Config], Animated]
+"""Makes what is trained, of a UNet: in place of what the recipe names."""
 SCHEDULE = {"straight_in": "sqrt_betas", "first": 0.00085, "last": 0.012}
 """The base's own. On AnimateDiff's, which leaves less of the signal, the base's error is three times as large to begin with,
 and a module repairs that before it learns anything that moves."""
@@ -145,9 +147,7 @@ class MotionTraining(Training):
     with noise alone. Without the clips that are hidden, a module follows the traces and takes no notice of the caption.
     """
 
-    def __init__(
-        self, config: Config, courses: tuple[Course, ...], subject: Callable[[nn.Module, Config], Animated] | None = None
-    ) -> None:
+    def __init__(self, config: Config, courses: tuple[Course, ...], subject: Subject | None = None) -> None:
         super().__init__(config, subject)
         self.courses = courses
         self.order = ByMotion(self.examples, config.batch, config.seed, courses)
@@ -189,7 +189,7 @@ def trained(
     recipe: Recipe,
     courses: tuple[Course, ...],
     data: Path,
-    subject: Callable[[nn.Module, Config], Animated] | None = None,
+    subject: Subject | None = None,
 ) -> MotionTraining:
     """A training that is done, now or before. Its file is `name` in `runs`. Raises SystemExit where it was interrupted."""
     paths = {"base": str(checkpoint_in(runs / "committed")), "data": str(data), "output": str(runs / f"{name}.safetensors")}

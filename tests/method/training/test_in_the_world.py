@@ -10,8 +10,6 @@ from demo.world.motion import ByMotion, Course, MotionTraining
 from motion_module.training.loop import Training
 
 SCHEDULE = {"straight_in": "sqrt_betas", "first": 0.00085, "last": 0.012}
-
-
 COURSES = (Course(30, hidden=1.0), Course(70, hidden=0.5))
 
 
