@@ -18,7 +18,7 @@ import torch
 from demo.paper.judging import SEED
 from demo.paper.makers import SCALE, STEPS, Clip, Maker, WithMotion, animated, frame_by_frame, zero_shot
 from demo.world import motion, render
-from demo.world.model import CHECKPOINTS, LORAS, MOTION_MODULE
+from demo.world.model import CHECKPOINTS, DEVICE, LORAS, MOTION_MODULE
 from demo.world.scenes import LESSONS, Scene, held_out_scenes
 from demo.world.styles import AS_LORA, personalised
 from demo.world.thresholds import BASE_PROMPTS, STYLE_PROMPTS
@@ -29,11 +29,10 @@ from motion_module.training.validation import decoded
 
 FEW = 60
 """Prompts where not the claim is tested, but what changes it."""
-FROM_NOTHING = {key: value for key, value in motion.MODULE.items() if key != "motion_module"}
-ABLATION: motion.Recipe = {**FROM_NOTHING, "validation": {}}
-"""How the modules of an ablation are trained: all alike, from nothing, and less than the one that is given away."""
+ABLATION: motion.Recipe = {**motion.MODULE, "batch": 4, "validation": {}}
+"""How the modules of an ablation are trained: all alike, and less than the one that is given away."""
 DIRECTIONS = dict.fromkeys(("moving left", "moving right", "moving up", "moving down"), 1.0)
-ABLATION_COURSES = (motion.Course(200, 1.0, DIRECTIONS), motion.Course(600, 0.4, DIRECTIONS))
+ABLATION_COURSES = (motion.Course(150, 1.0, DIRECTIONS), motion.Course(450, 0.4, DIRECTIONS))
 """They learn, and are judged on, shapes that move somewhere: that is soonest learned."""
 SCHEDULES = {
     "transformer": ("Stable Diffusion's", STABLE_DIFFUSION),
@@ -104,7 +103,7 @@ def _drawn(style: str, scene: Scene, seed: int) -> Clip:
 @torch.no_grad()
 def _coded(model: Callable[[], ImageModel], style: str, scene: Scene, seed: int) -> Clip:
     pictures = torch.from_numpy(_drawn(style, scene, seed)).permute(0, 3, 1, 2).float() / 127.5 - 1
-    return decoded(model(), model().autoencoder.moments(pictures).chunk(2, dim=1)[0])
+    return decoded(model(), model().autoencoder.moments(pictures.to(DEVICE)).chunk(2, dim=1)[0])
 
 
 # --- the claim ---

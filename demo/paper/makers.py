@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from demo.world import render
+from demo.world.model import DEVICE
 from motion_module.attach import attached, blocks_by_place
 from motion_module.checkpoint import load
 from motion_module.families import V3
@@ -54,7 +55,7 @@ class WithMotion:
 
     def __init__(self, file: Path, motion_loras: dict[Path, float] | None = None, adapters: dict[Path, float] | None = None):
         description, module = load(file)
-        self.module = module.float()
+        self.module = module.float().to(DEVICE)
         self.family = description.require_motion_module()
         self._motion_loras, self._adapters = _loaded(motion_loras), _loaded(adapters)
 
@@ -74,7 +75,7 @@ def animated(model: ImageModel, module: MotionModule, schedule: NoiseSchedule, c
 def noise_of(seed: int, rows: int) -> Tensor:
     """`(rows, 4, height/8, width/8)`."""
     side = render.SIDE // 8
-    return torch.randn(rows, 4, side, side, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(rows, 4, side, side, generator=torch.Generator().manual_seed(seed)).to(DEVICE)
 
 
 @torch.no_grad()

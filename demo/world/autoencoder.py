@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from demo.world import render
 from demo.world.learn import Recipe, learned
-from demo.world.model import new_model
+from demo.world.model import DEVICE, new_model
 from demo.world.scenes import LESSONS, MOTIONS, training_scenes
 
 SEED = 1
@@ -61,10 +61,10 @@ def rate(step: int) -> float:
 
 
 def loss_of(vae: nn.Module, step: int) -> Tensor:
-    pictures, noise = batch(step), torch.Generator().manual_seed(step)
+    pictures, noise = batch(step).to(DEVICE), torch.Generator().manual_seed(step)
     mean, log_variance = vae.quant_conv(vae.encoder(pictures)).chunk(2, dim=1)  # type: ignore[operator]
     log_variance = log_variance.clamp(-30, 20)
-    latents = mean + torch.exp(0.5 * log_variance) * torch.randn(mean.shape, generator=noise)
+    latents = mean + torch.exp(0.5 * log_variance) * torch.randn(mean.shape, generator=noise).to(DEVICE)
     error = vae.decoder(vae.post_quant_conv(latents)) - pictures  # type: ignore[operator]
     edges = error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()
     divergence = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).mean()
@@ -74,7 +74,7 @@ def loss_of(vae: nn.Module, step: int) -> Tensor:
 @torch.no_grad()
 def give_unit_spread(vae: nn.Module, scale: float, draw: np.random.Generator) -> None:
     """Rescales the latents so that, times the published 0.18215, each channel has mean 0 and standard deviation 1."""
-    latents = vae.quant_conv(vae.encoder(stills(draw, 256)))[:, :4]  # type: ignore[operator]
+    latents = vae.quant_conv(vae.encoder(stills(draw, 256).to(DEVICE)))[:, :4]  # type: ignore[operator]
     mean, spread = latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3)) * scale
     inward, outward = vae.quant_conv, vae.post_quant_conv
     outward.bias += outward.weight[:, :, 0, 0] @ mean  # type: ignore[operator,union-attr,index]

@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from demo.world.learn import Recipe, learned
-from demo.world.model import made_by, new_model, write_checkpoint
+from demo.world.model import DEVICE, made_by, new_model, write_checkpoint
 from demo.world.scenes import held_out_scenes
 from demo.world.stills import Stills, errors_of, loss_of, made, sheet
 from motion_module.noise import STABLE_DIFFUSION
@@ -42,7 +42,7 @@ class Course:
     """A part of what follows the first one.
 
     `moving`: what part of the stills is of shapes that move somewhere. `average`: how much of the mean of the weights is kept
-    in a step. `lowest`: the timestep from which on noise is drawn.
+    in a step. `lowest`: the timestep from which on noise is drawn. `batch`: stills in a step.
     """
 
     steps: int
@@ -50,6 +50,7 @@ class Course:
     rate: float
     average: float
     lowest: int = 0
+    batch: int = BATCH
 
 
 AS_THEY_COME = 4 / 11
@@ -59,7 +60,10 @@ COURSES = (
     Course(700, 0.6, 1.5e-3, 0.995),
     Course(1_000, AS_THEY_COME, 1e-3, 0.995),
 )
-TOGETHER = Course(3_000, AS_THEY_COME, RATE, 0.995)
+TOGETHER = (
+    Course(3_000, AS_THEY_COME, RATE, 0.995),
+    Course(400, AS_THEY_COME, 8e-4, 0.995, batch=256),
+)
 """The third part."""
 
 
@@ -94,7 +98,7 @@ def places(model: ImageModel, stills: Stills, folder: Path) -> ImageModel:
     """The second part: where they are. Returns the mean of the weights."""
     vectors = model.text_encoder.transformer.get_input_embeddings().weight.data
     for word in PLACE_WORDS:
-        vectors[model.text_encoder.tokens([word])[0, 1]] = SPREAD * torch.randn(vectors.shape[1])
+        vectors[model.text_encoder.tokens([word])[0, 1]] = SPREAD * torch.randn(vectors.shape[1]).to(DEVICE)
     for name, weight in model.named_parameters():
         weight.requires_grad_(name.startswith("cond_stage_model") or "transformer_blocks" in name)
     for number, course in enumerate(COURSES):
@@ -106,7 +110,9 @@ def together(model: ImageModel, stills: Stills, folder: Path) -> ImageModel:
     """The third part: what things look like, where they are. Returns the mean of the weights."""
     model.requires_grad_(True)
     model.autoencoder.requires_grad_(False)
-    return _taught(model, TOGETHER, stills, len(COURSES), folder)
+    for number, course in enumerate(TOGETHER, start=len(COURSES)):
+        model = _taught(model, course, stills, number, folder)
+    return model
 
 
 def _taught(model: ImageModel, course: Course, stills: Stills, number: int, folder: Path) -> ImageModel:
@@ -116,7 +122,7 @@ def _taught(model: ImageModel, course: Course, stills: Stills, number: int, fold
 
     def loss(step: int) -> Tensor:
         draw, noise = np.random.default_rng([SEED, number, step]), torch.Generator().manual_seed(10**5 * (number + 1) + step)
-        return loss_of(model, *stills.batch(BATCH, draw, noise, among), noise, course.lowest)
+        return loss_of(model, *stills.batch(course.batch, draw, noise, among), noise, course.lowest)
 
     def rate(step: int) -> float:
         return course.rate * min(1, step / 30, 0.51 + 0.49 * math.cos(math.pi * step / course.steps))

@@ -10,6 +10,7 @@ import filecmp
 import shutil
 from pathlib import Path
 
+import torch
 from safetensors.torch import save_file
 
 from demo.clip import text_config, write_text_folder
@@ -19,6 +20,8 @@ from motion_module.training.image_model import ImageModel, named_weights
 
 WEIGHTS = Path(__file__).resolve().parent / "weights"
 CHECKPOINTS, LORAS, MOTION_MODULE = WEIGHTS / "checkpoints", WEIGHTS / "loras", WEIGHTS / "motion" / "motion.safetensors"
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+"""Where the world's models are trained and used. What is drawn at random is drawn on the CPU, and so the same everywhere."""
 TEXT_WIDTH, TEXT_HEADS, TEXT_LAYERS = 28, 2, 2
 UNET = {"model_channels": 64, "channel_mult": [1, 1, 2, 2], "num_heads": 2, "context_dim": TEXT_WIDTH}
 AUTOENCODER = {"ch": 64, "ch_mult": [1, 1, 1, 1], "num_res_blocks": 0}
@@ -31,7 +34,7 @@ def text_folder(cache: Path) -> Path:
 
 def new_model(cache: Path) -> ImageModel:
     """An untrained one."""
-    return ImageModel(description(text_folder(cache), UNET, AUTOENCODER))
+    return ImageModel(description(text_folder(cache), UNET, AUTOENCODER)).to(DEVICE)
 
 
 def write_checkpoint(model: ImageModel, path: Path, header: dict[str, str]) -> None:

@@ -32,7 +32,7 @@ from motion_module.training.loop import Batch, Training
 from motion_module.training.subjects import Animated
 
 SEED = 4
-CLIPS, LESSON_CLIPS = 3_000, 50
+CLIPS, LESSON_CLIPS = 6_000, 50
 PROMPTS = (
     "a red circle moving left on a blue background",
     "a large yellow star spinning on a green background",
@@ -86,20 +86,19 @@ ADAPTER_COURSES = (Course(700),)
 MODULE: Recipe = {
     **SHARED,
     "train": "motion module",
-    "batch": 2,
+    "batch": 32,
     "learning_rate": 1e-3,
     "warm_up": 50,
-    "ema": 0.998,
-    "save_every": 250,
-    "motion_module": str(MOTION_MODULE.with_name("begun.safetensors")),
+    "ema": 0.995,
+    "save_every": 50,
     "domain_adapter": str(LORAS / "adapter.safetensors"),
-    "validation": {"prompts": list(PROMPTS), "every": 1_250, "steps": 20, "cfg": 5.0},
+    "validation": {"prompts": list(PROMPTS), "every": 450, "steps": 20, "cfg": 5.0},
 }
 MODULE_COURSES = (
     Course(100, hidden=1.0, shares={"bouncing": 1.0}),
-    Course(200, hidden=1.0, shares={"bouncing": 1.0, "standing still": 1.0}),
-    Course(500, hidden=1.0),
-    Course(1_700, hidden=0.4),
+    Course(100, hidden=1.0, shares={"bouncing": 1.0, "standing still": 1.0}),
+    Course(150, hidden=1.0),
+    Course(1_000, hidden=0.4),
 )
 LESSON: Recipe = {
     **SHARED,

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from demo.world import render
 from demo.world.learn import towards_noise
+from demo.world.model import DEVICE
 from demo.world.scenes import LESSONS, MOTIONS, Scene, training_scenes
 from motion_module.noise import STABLE_DIFFUSION
 from motion_module.training.cache import fingerprint, replacing
@@ -41,7 +42,7 @@ class Stills:
             with replacing(cache) as whole:
                 torch.save(_moments(model, pictures, count), whole)
         self.moments = torch.load(cache, weights_only=True)
-        self._tokens = lru_cache(None)(lambda text: model.text_encoder.tokens([text])[0])
+        self._tokens = lru_cache(None)(lambda text: model.text_encoder.tokens([text])[0].cpu())
 
     def batch(
         self, size: int, draw: np.random.Generator, noise: torch.Generator, among: Sequence[int] | None = None
@@ -53,7 +54,7 @@ class Stills:
         chosen = draw.choice(len(self.scenes) if among is None else among, size=size)
         mean, deviation = self.moments[torch.from_numpy(chosen)].float().chunk(2, dim=1)
         tokens = torch.stack([self._tokens(_caption(self.scenes[index], draw)) for index in chosen])
-        return mean + deviation * torch.randn(mean.shape, generator=noise), tokens
+        return (mean + deviation * torch.randn(mean.shape, generator=noise)).to(DEVICE), tokens.to(DEVICE)
 
 
 def _caption(scene: Scene, draw: np.random.Generator) -> str:
@@ -71,7 +72,7 @@ def _moments(model: ImageModel, pictures: object, count: int) -> Tensor:
         chunk.append(picture)
         if len(chunk) == ENCODED_AT_ONCE or index == count - 1:
             batch = torch.from_numpy(np.stack(chunk)).permute(0, 3, 1, 2).float() / 127.5 - 1
-            moments.append(model.autoencoder.moments(batch).half())
+            moments.append(model.autoencoder.moments(batch.to(DEVICE)).half().cpu())
             chunk = []
     return torch.cat(moments)
 
@@ -94,10 +95,10 @@ def errors_of(
 
     `latents`: `(rows, 4, height, width)`. `tokens`: `(rows, 77)`. `times`: `(rows,)`.
     """
-    left = STABLE_DIFFUSION.alphas_cumprod()[times]
-    added = torch.randn(latents.shape, generator=noise)
+    left = STABLE_DIFFUSION.alphas_cumprod()[times].to(DEVICE)
+    added = torch.randn(latents.shape, generator=noise).to(DEVICE)
     noised = left.view(-1, 1, 1, 1) ** 0.5 * latents + (1 - left.view(-1, 1, 1, 1)) ** 0.5 * added
-    found = model.unet(noised, times, context=model.text_encoder.transformer(tokens)[0])
+    found = model.unet(noised, times.to(DEVICE), context=model.text_encoder.transformer(tokens)[0])
     return (found - added).square().mean(dim=(1, 2, 3)), left
 
 
@@ -106,7 +107,7 @@ def made(model: ImageModel, texts: list[str], seed: int, steps: int = 20, scale:
     """One still for each text, `(texts, height, width, 3)`."""
     noise = torch.randn(len(texts), 4, render.SIDE // 8, render.SIDE // 8, generator=torch.Generator().manual_seed(seed))
     predict = guided(model.unet, model.text_encoder(texts), model.text_encoder([""]), scale)
-    return decoded(model, ddim(predict, noise, STABLE_DIFFUSION, timesteps(STABLE_DIFFUSION, steps)))
+    return decoded(model, ddim(predict, noise.to(DEVICE), STABLE_DIFFUSION, timesteps(STABLE_DIFFUSION, steps)))
 
 
 def sheet(pictures: np.ndarray, columns: int = 6) -> np.ndarray:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from demo.world.learn import Recipe, learned, stages_of
-from demo.world.model import LORAS, checkpoint_in, made_by, write_checkpoint
+from demo.world.model import DEVICE, LORAS, checkpoint_in, made_by, write_checkpoint
 from demo.world.scenes import held_out_scenes
 from demo.world.stills import Stills, loss_of, made, sheet
 from motion_module.attach import blocks_by_place
@@ -42,9 +42,9 @@ def train(folder: Path, style: str) -> Path:
     """Trains from the base, and writes the `.safetensors` of a whole model or of a LoRA."""
     torch.manual_seed(SEED)
     folder.mkdir(parents=True, exist_ok=True)
-    model = load_image_model(checkpoint_in(folder / "committed"))
+    model = load_image_model(checkpoint_in(folder / "committed")).to(DEVICE)
     blocks = blocks_by_place(model.unet)
-    layers = LowRankLayers(image_matrices(blocks, LORA_MATRICES), RANK) if style in AS_LORA else None
+    layers = LowRankLayers(image_matrices(blocks, LORA_MATRICES), RANK).to(DEVICE) if style in AS_LORA else None
     with layers.added_to_unet(blocks) if layers else nullcontext():
         averaged = _learned(model, layers or model.unet.requires_grad_(True), folder, style)
         (layers or model.unet).load_state_dict(averaged.state_dict())
@@ -55,7 +55,7 @@ def train(folder: Path, style: str) -> Path:
     if layers is None:
         write_checkpoint(model, path, header)
     else:
-        save_file({key: tensor.half().contiguous() for key, tensor in as_kohya(layers).items()}, path, header)
+        save_file({key: tensor.half().contiguous() for key, tensor in as_kohya(layers.cpu()).items()}, path, header)
     return path
 
 
@@ -82,7 +82,7 @@ def personalised(folder: Path, style: str) -> ImageModel:
             name = kohya_name(target.place, target.name)
             up, down = (tensors[f"{name}.lora_{part}.weight"].float() for part in ("up", "down"))
             blocks[target.place].get_parameter(f"{target.name}.weight").add_(up @ down)  # their alpha is their rank
-    return model
+    return model.to(DEVICE)
 
 
 def as_kohya(layers: LowRankLayers) -> dict[str, Tensor]:
