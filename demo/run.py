@@ -16,10 +16,6 @@ from demo.environment import ROOT
 OUTPUTS = ROOT / "demo" / "outputs"
 DATA = ROOT / "demo" / "data"
 PROMPT = "a red circle moving left on a blue background"
-MEANINGLESS = (
-    "NOTE: the small world's motion module is not trained yet, so these weights are random: the clip shows that everything "
-    "runs, and its picture means nothing.\nFor a real one, name your files: --checkpoint MODEL --motion-module MODULE."
-)
 CFG_SCALE = 5.0
 """What the demo's models were measured with. Files of one's own get the WebUI's default."""
 
@@ -128,13 +124,8 @@ def weights_of(options: argparse.Namespace) -> Weights:
     if options.checkpoint:
         files = options.checkpoint.absolute(), options.motion_module.absolute()
         return Weights(*files, DATA / "lora", styles=STYLES[:1], cfg_scale=7.0)
-    from demo.world.model import MOTION_MODULE, world_in
+    from demo.world.model import world_in
 
-    if not MOTION_MODULE.exists():
-        from demo.weights import make_demo_weights
-
-        print(MEANINGLESS, flush=True)
-        return Weights(*make_demo_weights(DATA / "weights"), DATA / "lora", styles=STYLES[:1], cfg_scale=7.0)
     return Weights(*world_in(DATA / "world"), STYLES, CFG_SCALE)
 
 

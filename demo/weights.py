@@ -341,16 +341,6 @@ def make_weights(cache: Path) -> None:
     write_tensors(cache / "lora" / "lora_tiny.safetensors", lambda: lora(TINY, seed=20))
 
 
-def make_demo_weights(folder: Path) -> tuple[Path, Path]:
-    """A narrow checkpoint and a motion module for it, made where they are not there yet."""
-    folder = folder.absolute()
-    drop_other_recipe(folder)
-    write_checkpoint(folder, "random.safetensors", TINY, seed=1)
-    motion_module_file = folder / "motion" / "random_v3.safetensors"
-    write_tensors(motion_module_file, lambda: motion_module(TINY, FAMILIES[-1]))
-    return folder / "checkpoints" / "random.safetensors", motion_module_file
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="an empty folder, or one that this has filled before")

@@ -130,15 +130,17 @@ def models(runs: Path) -> list[Row]:
 # --- what changes it ---
 
 
-def _of_module(runs: Path, name: str, file: str, recipe: motion.Recipe) -> Row:
-    """A module that is trained for the comparison, on the base."""
-    maker = lambda: WithMotion(_trained(runs, file, recipe).config.output)  # noqa: E731
-    made = made_with(*weights_of("plain"), ADAPTER, _bare(recipe, ABLATION_COURSES))
+def _of_module(runs: Path, name: str, file: str, recipe: motion.Recipe, *, watermark: bool = False) -> Row:
+    """A module that is trained for the comparison, on the base. `watermark`: whether the clips that it learns from have one."""
+    maker = lambda: WithMotion(_trained(runs, file, recipe, watermark=watermark).config.output)  # noqa: E731
+    made = made_with(*weights_of("plain"), _bare(recipe, ABLATION_COURSES), f"watermark: {watermark}")
     return _row(runs, name, file, made, maker, _moving())
 
 
-def _trained(runs: Path, name: str, recipe: motion.Recipe, subject: motion.Subject | None = None) -> motion.MotionTraining:
-    return motion.trained(runs, name, recipe, ABLATION_COURSES, motion.clips(runs), subject)
+def _trained(
+    runs: Path, name: str, recipe: motion.Recipe, subject: motion.Subject | None = None, *, watermark: bool = False
+) -> motion.MotionTraining:
+    return motion.trained(runs, name, recipe, ABLATION_COURSES, motion.clips(runs, watermark=watermark), subject)
 
 
 def _moving() -> list[Scene]:
@@ -174,7 +176,7 @@ def convolution(runs: Path) -> list[Row]:
         module.load_state_dict(training.averaged.module.state_dict())
         return lambda model, caption, seed: animated(model, module, training.config.noise_schedule, caption, seed)
 
-    made = made_with(*weights_of("plain"), ADAPTER, _bare(ABLATION, ABLATION_COURSES), "convolution")
+    made = made_with(*weights_of("plain"), _bare(ABLATION, ABLATION_COURSES), "convolution")
     return [
         _of_module(runs, "temporal transformer", "transformer", ABLATION),
         _row(runs, "temporal convolution", "convolution", made, maker, _moving()),
@@ -182,18 +184,18 @@ def convolution(runs: Path) -> list[Row]:
 
 
 def adapter(runs: Path) -> list[Row]:
-    """(d) The domain adapter at several strengths, and a module that was trained without one."""
+    """(d) Modules that learned from clips with a watermark: with the domain adapter, used at several strengths, and without."""
+    recipe: motion.Recipe = {**ABLATION, "domain_adapter": str(ADAPTER)}
+
+    def maker(strength: float) -> Maker:
+        return WithMotion(_trained(runs, "with-adapter", recipe, watermark=True).config.output, adapters={ADAPTER: strength})
+
     rows = []
     for strength in STRENGTHS:
-        made = made_with(*weights_of("plain"), ADAPTER, MOTION_MODULE, str(strength))
-        maker = partial(WithMotion, MOTION_MODULE, adapters={ADAPTER: strength})
-        rows.append(_row(runs, f"adapter at {strength:g}", f"adapter-{strength:g}", made, maker, _moving()))
-    without = {key: value for key, value in ABLATION.items() if key != "domain_adapter"}
-    return [
-        *rows,
-        _of_module(runs, "trained with it for a shorter time, used without", "transformer", ABLATION),
-        _of_module(runs, "trained without it for as long", "no-adapter", without),
-    ]
+        made = made_with(*weights_of("plain"), ADAPTER, _bare(recipe, ABLATION_COURSES), str(strength))
+        name, file = f"trained with it, used at {strength:g}", f"adapter-{strength:g}"
+        rows.append(_row(runs, name, file, made, partial(maker, strength), _moving()))
+    return [*rows, _of_module(runs, "trained without it", "no-adapter", ABLATION, watermark=True)]
 
 
 def lessons(runs: Path) -> list[Row]:

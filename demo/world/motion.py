@@ -2,9 +2,9 @@
 
     .venv/bin/python -m demo.world.motion RUNS [adapter|module|circling|swinging …]
 
-The clips have a watermark, as stock footage has. The adapter learns it, on single frames; the motion module is trained with the
-adapter in place, and so has no need to. Each begins with the committed files of those before it, and goes on where it was cut
-off.
+The motion module learns from clips in the base's style. The adapter learns, on single frames, what clips with a watermark have
+that the base's stills have not; what it is good for is asked in `demo.paper`, with modules that learn from such clips. Each
+training begins with the committed files of those before it, and goes on where it was cut off.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from demo.world import render
 from demo.world.clips import write_clips
 from demo.world.learn import stages_of, towards_noise
-from demo.world.model import LORAS, MOTION_MODULE, checkpoint_in
+from demo.world.model import MOTION_MODULE, checkpoint_in
 from demo.world.scenes import LESSONS, MOTIONS
 from motion_module.training.cache import Example
 from motion_module.training.config import Config, config_of
@@ -91,7 +91,6 @@ MODULE: Recipe = {
     "warm_up": 50,
     "ema": 0.995,
     "save_every": 50,
-    "domain_adapter": str(LORAS / "adapter.safetensors"),
     "validation": {"prompts": list(PROMPTS), "every": 450, "steps": 20, "cfg": 5.0},
 }
 MODULE_COURSES = (
@@ -173,8 +172,9 @@ def _hidden(batch: Batch, chosen: Tensor, alphas: Tensor) -> Batch:
     return replace(batch, noise=torch.where(chosen.view(-1, 1, 1, 1, 1), taking, batch.noise))
 
 
-def clips(runs: Path) -> Path:
-    return write_clips(runs / "clips", MOTIONS, CLIPS, SEED, watermark=True)
+def clips(runs: Path, *, watermark: bool = False) -> Path:
+    """All that moves. With a watermark, as stock footage has it, where that is wanted."""
+    return write_clips(runs / ("clips-marked" if watermark else "clips"), MOTIONS, CLIPS, SEED, watermark=watermark)
 
 
 def clips_of(runs: Path, lesson: str, count: int = LESSON_CLIPS) -> Path:
@@ -200,7 +200,7 @@ def trained(
 
 
 STAGES: dict[str, Callable[[Path], Training]] = {
-    "adapter": lambda runs: trained(runs, "adapter", ADAPTER, ADAPTER_COURSES, clips(runs)),
+    "adapter": lambda runs: trained(runs, "adapter", ADAPTER, ADAPTER_COURSES, clips(runs, watermark=True)),
     "module": lambda runs: trained(runs, "motion", MODULE, MODULE_COURSES, clips(runs)),
     **{
         lesson: lambda runs, lesson=lesson: trained(runs, lesson, LESSON, LESSON_COURSES, clips_of(runs, lesson))

@@ -10,13 +10,9 @@ from server import REPOSITORY
 
 from demo.run import PROMPT, STYLES, of_style
 from demo.world.judge import read
-from demo.world.model import MOTION_MODULE
 from demo.world.scenes import Scene
 
 ASKED = Scene("circle", "red", "blue", "moving left")
-
-
-pytestmark = pytest.mark.skipif(not MOTION_MODULE.exists(), reason="the small world's motion module is not trained yet")
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ from demo.paper.experiments import EXPERIMENTS, Row, made_with
 from demo.paper.judging import OtherVerdicts, Part, Verdict, Verdicts, agreeing, agreeing_by_chance, mean, verdict
 from demo.world import judge, render, thresholds
 from demo.world.judge import Reading
-from demo.world.model import MOTION_MODULE
 from demo.world.scenes import Scene, held_out_scenes
 from demo.world.styles import personalised
 from motion_module.checkpoint import published
@@ -83,7 +82,6 @@ def test_chance_is_agreement_with_the_captions_of_all_other_clips():
     assert by_chance.value == pytest.approx(np.mean(alike)) and by_chance.count == 24
 
 
-@pytest.mark.skipif(not MOTION_MODULE.exists(), reason="the small world's motion module is not trained yet")
 def test_every_row_has_verdicts_of_its_own_and_prompts_that_no_training_saw(tmp_path):
     digests = {}
     for experiment in EXPERIMENTS.values():
