@@ -18,6 +18,7 @@ from demo.paper import report
 from demo.paper.experiments import EXPERIMENTS, LESSON
 from demo.paper.judging import OtherVerdicts, Verdicts
 from demo.world.scenes import Scene
+from motion_module.training.config import ConfigError
 
 RUNS, DOCS = ROOT / "demo" / "data" / "paper", ROOT / "docs" / "paper"
 SHOWN = Scene("circle", "red", "blue", "moving left")
@@ -35,7 +36,7 @@ def main() -> None:
         print(f"{name}: {(EXPERIMENTS[name].__doc__ or '').strip()}", flush=True)
         try:
             write(name, RUNS, DOCS)
-        except OtherVerdicts as error:
+        except (OtherVerdicts, ConfigError) as error:
             sys.exit(str(error))
 
 

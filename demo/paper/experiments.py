@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from demo.paper.judging import SEED
-from demo.paper.makers import SCALE, STEPS, Clip, Maker, WithMotion, animated, frame_by_frame, zero_shot
+from demo.paper.makers import METHODS, SCALE, STEPS, Clip, Maker, WithMotion, animated, frame_by_frame, zero_shot
 from demo.world import motion, render
 from demo.world.model import CHECKPOINTS, DEVICE, LORAS, MOTION_MODULE
 from demo.world.scenes import LESSONS, Scene, held_out_scenes
@@ -63,8 +63,8 @@ class Row:
 
 
 def made_with(*parts: Path | motion.Recipe | str) -> str:
-    """A digest of files, by what is in them, of recipes, and of how everything is sampled."""
-    digest = hashlib.sha256(json.dumps([STEPS, SCALE]).encode())
+    """A digest of files, by what is in them, of recipes, and of how everything is sampled and judged."""
+    digest = hashlib.sha256(json.dumps([METHODS, STEPS, SCALE]).encode())
     for part in parts:
         digest.update(part.read_bytes() if isinstance(part, Path) else json.dumps(part, sort_keys=True).encode())
     return digest.hexdigest()
@@ -90,7 +90,7 @@ def the_judge(runs: Path) -> list[Row]:
     model = cache(lambda: personalised(runs / "committed", "plain"))
     for style in render.STYLES:
         drawn, coded = partial(_drawn, style), partial(_coded, model, style)
-        rows.append(Row(f"{style}, drawn", f"drawn-{style}", "", drawn, scenes, style))
+        rows.append(Row(f"{style}, drawn", f"drawn-{style}", made_with(), drawn, scenes, style))
         made = made_with(CHECKPOINTS / "base.safetensors")
         rows.append(Row(f"{style}, drawn, encoded and decoded", f"coded-{style}", made, coded, scenes, style))
     return rows

@@ -53,7 +53,7 @@ class Verdicts:
     def __init__(self, file: Path, made_with: str) -> None:
         """Raises OtherVerdicts where the file is of clips that were made with something else."""
         self._file = file
-        lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+        lines = _whole_lines(file)
         if lines and json.loads(lines[0])["made_with"] != made_with:
             raise OtherVerdicts(f"{file} is of other weights, or of another recipe. Delete it, and its clips are made anew.")
         self._known = [_read(line) for line in lines[1:]]
@@ -78,6 +78,15 @@ class Verdicts:
                 lines.write(json.dumps({"made_with": self._made_with}) + "\n")
             lines.write(json.dumps(asdict(found)) + "\n")
         self._known.append(found)
+
+
+def _whole_lines(file: Path) -> list[str]:
+    """The lines of a file. One that was cut off, as by a kill, is taken out of it."""
+    text = file.read_text(encoding="utf-8") if file.exists() else ""
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        file.write_text(whole, encoding="utf-8")
+    return whole.splitlines()
 
 
 def _read(line: str) -> Verdict:

@@ -31,6 +31,8 @@ from motion_module.training.text2video_zero import text2video_zero
 from motion_module.training.validation import decoded
 
 STEPS, SCALE = 20, 5.0
+METHODS = "1"
+"""Raise it with every change of judge, world or methods that makes other clips or verdicts of the same weights."""
 
 Clip = NDArray[np.uint8]
 Maker = Callable[[ImageModel, str, int], Clip]
@@ -46,7 +48,7 @@ def frame_by_frame(model: ImageModel, caption: str, seed: int) -> Clip:
 def zero_shot(model: ImageModel, caption: str, seed: int) -> Clip:
     """Text2Video-Zero."""
     condition, unconditional = model.text_encoder([caption]), model.text_encoder([""])
-    noise = noise_of(seed, 1 + render.FRAMES)
+    noise = noise_of(seed, render.FRAMES)
     return decoded(model, text2video_zero(model.unet, condition, unconditional, noise, render.FRAMES, SCALE, STEPS))
 
 

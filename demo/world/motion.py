@@ -9,10 +9,12 @@ training begins with the committed files of those before it, and goes on where i
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -37,10 +39,11 @@ PROMPTS = (
     "a red circle moving left on a blue background",
     "a large yellow star spinning on a green background",
     "a blue square growing on a white background",
-    "a purple triangle bouncing on a yellow background",
+    "a green triangle bouncing on a yellow background",
 )
 OBJECTIVE = "3"
-"""Raise it with every change of `MotionTraining` that alters what is learned: clips of the paper are made anew then."""
+"""Raise it with every change of `MotionTraining` that alters what is learned: trainings and clips of the paper are made anew
+then."""
 HIDDEN_FROM = 0.9
 """From this part of the timesteps on, clips may be hidden in their noise altogether."""
 LEAST_SIGNAL = 0.0047
@@ -191,12 +194,34 @@ def trained(
     subject: Subject | None = None,
 ) -> MotionTraining:
     """A training that is done, now or before. Its file is `name` in `runs`. Raises SystemExit where it was interrupted."""
-    paths = {"base": str(checkpoint_in(runs / "committed")), "data": str(data), "output": str(runs / f"{name}.safetensors")}
-    steps = sum(course.steps for course in courses)
-    training = MotionTraining(config_of({**recipe, **paths, "steps": steps}, runs), courses, subject)
+    folder = runs / f"{name}-{_digest(recipe, courses)}-training"
+    _share_cache(folder, runs / f"cache-{data.name}")
+    options = {
+        **recipe,
+        "base": str(checkpoint_in(runs / "committed")),
+        "data": str(data),
+        "output": str(runs / f"{name}.safetensors"),
+        "folder": str(folder),
+        "steps": sum(course.steps for course in courses),
+    }
+    training = MotionTraining(config_of(options, runs), courses, subject)
     if not training.run():
         raise SystemExit(f"Stopped at step {training.step}. The same command goes on from there.")
     return training
+
+
+def _digest(recipe: Recipe, courses: tuple[Course, ...]) -> str:
+    """So that no training goes on from the state of another recipe: a training itself knows nothing of courses."""
+    facts = [OBJECTIVE, recipe, [asdict(course) for course in courses]]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _share_cache(folder: Path, cache: Path) -> None:
+    """All trainings on the same clips find them in one cache."""
+    folder.mkdir(parents=True, exist_ok=True)
+    cache.mkdir(exist_ok=True)
+    if not (folder / "cache").exists():
+        (folder / "cache").symlink_to(cache.resolve(), target_is_directory=True)
 
 
 STAGES: dict[str, Callable[[Path], Training]] = {

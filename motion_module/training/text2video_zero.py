@@ -1,7 +1,7 @@
 """Text2Video-Zero (Khachatryan et al., arXiv 2303.13439): clips from an image model alone, to compare with.
 
-One frame is denoised for a while (section 3.3.1). Its latents, moved along a line, are the others; they are noised again for
-some freedom, and from there on all frames are denoised together, each looking at the first one (section 3.3.2).
+The first frame is denoised for a while (section 3.3.1). Its latents, moved along a line, are the others; these are noised again
+for some freedom, and from there on all frames are denoised together, each looking at the first one (section 3.3.2).
 """
 
 from __future__ import annotations
@@ -27,20 +27,21 @@ def text2video_zero(
 ) -> Tensor:
     """Latents `(frames, 4, height, width)` of a clip.
 
-    `condition`, `unconditional`: `(1, tokens, width)`. `noise`: `(1 + frames, 4, height, width)`: what the first frame begins
-    with, and what all frames are noised with.
+    `condition`, `unconditional`: `(1, tokens, width)`. `noise`: `(frames, 4, height, width)`: what the first frame begins with,
+    and what the others are noised with.
     """
     times = timesteps(STABLE_DIFFUSION, steps)
     moved, noised = (min(range(steps), key=lambda index: abs(times[index] - time)) for time in (MOVED_AT, NOISED_TO))
     predict = guided(unet, condition, unconditional, scale)
-    first = ddim(predict, noise[:1], STABLE_DIFFUSION, times[: moved + 1])
+    first = ddim(predict, noise[:1], STABLE_DIFFUSION, times[: noised + 1])
+    later = ddim(predict, first, STABLE_DIFFUSION, times[noised : moved + 1])
     alphas = STABLE_DIFFUSION.alphas_cumprod()
     kept = (alphas[times[noised]] / alphas[times[moved]]).item()
-    start = torch.cat([shifted(first, SHIFT * index) for index in range(frames)])
-    start = kept**0.5 * start + (1 - kept) ** 0.5 * noise[1:]
+    copies = [shifted(later, SHIFT * index) for index in range(1, frames)]
+    others = [kept**0.5 * copy + (1 - kept) ** 0.5 * other for copy, other in zip(copies, noise[1:].split(1))]
     predict = guided(unet, condition.expand(frames, -1, -1), unconditional, scale)
     with looking_at(unet, partial(_first_frames, frames=frames)):
-        return ddim(predict, start, STABLE_DIFFUSION, times[noised:])
+        return ddim(predict, torch.cat([first, *others]), STABLE_DIFFUSION, times[noised:])
 
 
 def shifted(latents: Tensor, part: float) -> Tensor:

@@ -43,4 +43,4 @@ def test_the_prompt_of_the_demo_is_seen_in_each_style(clips):
 def test_the_demo_says_where_each_clip_is(clips):
     pictures, said = clips
     assert all(str(picture.filename) in said for picture in pictures.values())
-    assert "16 frames of 128x128" in said and "means nothing" not in said
+    assert "16 frames of 128x128" in said

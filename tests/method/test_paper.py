@@ -55,6 +55,16 @@ def test_what_was_judged_is_not_made_again_and_the_rest_is(tmp_path):
     assert Verdicts(file, "these weights").of(scenes[:3], make) == every[:3] and len(made) == 4
 
 
+def test_a_verdict_that_was_cut_off_is_made_again(tmp_path):
+    scenes, file = held_out_scenes(2, seed=0), tmp_path / "row.jsonl"
+    first = Verdicts(file, "these weights").of(scenes, render.clip)
+    whole = file.read_bytes()
+    for cut in (len(whole) - 9, 5):
+        file.write_bytes(whole[:cut])
+        assert Verdicts(file, "these weights").of(scenes, render.clip) == first
+        assert file.read_bytes() == whole
+
+
 def test_verdicts_of_other_weights_or_other_prompts_are_not_taken_for_these(tmp_path):
     scenes = held_out_scenes(2, seed=0)
     Verdicts(tmp_path / "row.jsonl", "these weights").of(scenes, render.clip)
