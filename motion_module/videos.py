@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,10 @@ class Video:
         if count == 0:
             raise UnreadableVideo("it has no frames" if self._is_pictures else "it cannot be read, or has no frames")
 
+    def files(self) -> list[Path]:
+        """The files that it is in."""
+        return _pictures(self.path)
+
     @property
     def _is_pictures(self) -> bool:
         return self.path.is_dir() or self.path.suffix.lower() in PICTURE_SUFFIXES
@@ -54,8 +59,13 @@ class Video:
 
 def _pictures(path: Path) -> list[Path]:
     if path.is_dir():
-        return sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURE_SUFFIXES)
+        return sorted((file for file in path.iterdir() if file.suffix.lower() in PICTURE_SUFFIXES), key=_by_number)
     return [path]
+
+
+def _by_number(file: Path) -> list[tuple[int, str]]:
+    """So that 2.png comes before 10.png."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", file.name.lower())]
 
 
 def _frames_of_pictures(files: list[Path]) -> Iterator[Picture]:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +121,17 @@ def predicted(model: Any, rows: int) -> torch.Tensor:
     context = torch.randn(1, 77, 16, generator=draw).expand(rows, -1, -1)
     with torch.no_grad():
         return model.unet(x, torch.full((rows,), 400), context=context)
+
+
+def launched(processes: int, command: list[str]) -> subprocess.CompletedProcess[str]:
+    """Runs a program, or a module, in several processes of torch's launcher."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--master_port", str(port)]
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    return subprocess.run([*launcher, *command], cwd=ROOT, capture_output=True, text=True, env=environment)
 
 
 def as_file(config: Config, path: Path) -> Path:

@@ -27,9 +27,13 @@ ENCODED_AT_ONCE = 8
 
 @dataclass(frozen=True)
 class Example:
-    """A clip as it is learned: where its latents are, `(height, width)` of its pictures, and its caption."""
+    """A clip as it is learned: where its latents are, `(height, width)` of its pictures, and its caption.
+
+    `video`: a digest of what is in the video that it is of.
+    """
 
     file: Path
+    video: str
     key: str
     size: tuple[int, int]
     caption: str
@@ -59,7 +63,7 @@ def learned_examples(
             report.left_out.append((video.path.name, facts["left out"]))
         for key, (size, oddity) in facts["clips"].items():
             caption = mirrored_caption(video.caption) if key.endswith("mirrored") else video.caption
-            examples.append(Example(file, key, tuple(size), caption))
+            examples.append(Example(file, facts["video"], key, tuple(size), caption))
             if not key.endswith("mirrored"):
                 report.sizes[tuple(size)] += 1
                 report.odd += [(f"{video.path.name} from frame {key}", oddity)] if oddity else []
@@ -80,8 +84,7 @@ def fingerprint(module: nn.Module) -> str:
 
 def _key_of(video: Video, config: Config, made_by: str) -> str:
     """Another one for each video, version of its files, cut and autoencoder."""
-    files = sorted(video.path.iterdir()) if video.path.is_dir() else [video.path]
-    stamps = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    stamps = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in video.files()]
     facts = [stamps, config.frames, config.stride, config.size, config.horizontal_flip, made_by]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
@@ -90,14 +93,15 @@ def _facts(file: Path) -> dict | None:  # type: ignore[type-arg]
     """What is known of a video whose latents are there: its clips, or why it has none."""
     try:
         with safe_open(file, framework="pt") as stored:
-            return json.loads(stored.metadata()["facts"])
+            facts = json.loads(stored.metadata()["facts"])
+            return facts if "video" in facts else None
     except (FileNotFoundError, SafetensorError, KeyError):
         return None
 
 
 def _encode(video: Video, config: Config, model: ImageModel, file: Path) -> dict:  # type: ignore[type-arg]
     moments: dict[str, Tensor] = {}
-    facts: dict[str, object] = {"left out": "", "clips": {}}
+    facts: dict[str, object] = {"left out": "", "clips": {}, "video": _digest(video)}
     try:
         for clip in clips_of(video, config):
             entry = [list(clip.frames.shape[1:3]), clip.oddity]
@@ -107,10 +111,19 @@ def _encode(video: Video, config: Config, model: ImageModel, file: Path) -> dict
                 mirrored = Clip(clip.start, clip.frames[:, :, ::-1])
                 moments[key], facts["clips"][key] = _moments(mirrored, model), entry  # type: ignore[index]
     except UnreadableVideo as error:
-        moments, facts = {}, {"left out": str(error), "clips": {}}
+        moments, facts = {}, {**facts, "left out": str(error), "clips": {}}
     with replacing(file) as part:
         save_file(moments, part, {"facts": json.dumps(facts)})
     return facts
+
+
+def _digest(video: Video) -> str:
+    digest = hashlib.sha256()
+    for file in video.files():
+        with file.open("rb") as stream:
+            while part := stream.read(1 << 20):
+                digest.update(part)
+    return digest.hexdigest()
 
 
 @torch.no_grad()
@@ -131,7 +144,7 @@ class Embeddings:
 
     def add(self, captions: Iterable[str]) -> None:
         """Encodes those that are not there yet."""
-        for caption in sorted(set(captions)):
+        for caption in captions:
             file = self._file(caption)
             if not file.exists():
                 with replacing(file) as part, torch.no_grad():

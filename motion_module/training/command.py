@@ -14,7 +14,7 @@ from ..videos import MissingPart
 from .config import ConfigError, read_config
 from .data import DataError
 from .log import write_status
-from .loop import AskedToEnd, Diverged, Training
+from .loop import STOP, AskedToEnd, Diverged, Training
 from .state import NotSaved
 
 FAULTS = (ConfigError, DataError, MissingPart, CheckpointError, UnsuitableUNet, Diverged, NotSaved, OSError, SafetensorError)
@@ -34,6 +34,7 @@ def train(file: Path) -> int:
     try:
         Training(config).run()
     except AskedToEnd:
+        print(f"It was asked to end by {STOP!r} in {config.folder}, before it learned. Start it again to go on.")
         return 0
     except torch.cuda.OutOfMemoryError:
         return _ended(OUT_OF_MEMORY, config.folder)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
 import yaml
 
+from ..checkpoint import describe
+from ..files import CheckpointError
 from ..noise import ANIMATEDIFF, STABLE_DIFFUSION, NoiseSchedule
 
 Subject = Literal["motion module", "motion lora", "domain adapter"]
@@ -45,7 +47,8 @@ class Config:
 
     `frames`, `stride`: a clip is every `stride`-th frame of a video. `size`: pixels; clips are cropped to the shape nearest to
     theirs with about `size`² pixels. `horizontal_flip`: each clip is seen mirrored too, with left and right exchanged in its
-    caption. `noise_schedule`: what is straight in it, and where it begins and ends.
+    caption. `noise_schedule`: what is straight in it, and where it begins and ends; by default that of the motion module that
+    the training builds on, where there is one.
 
     `batch`: clips at once on each device. `accumulate`: batches for one step. `learning_rate`: reached after `warm_up` steps.
     `ema`: how much of the mean of the weights is kept in a step; the file that is written holds the mean. `caption_dropout`: of
@@ -95,6 +98,10 @@ class Config:
 
 MAY_CHANGE = (
     "steps",
+    "batch",
+    "learning_rate",
+    "warm_up",
+    "precision",
     "output",
     "folder",
     "save_every",
@@ -107,7 +114,8 @@ MAY_CHANGE = (
     "motion_module",
     "domain_adapter",
 )
-"""What may differ when a training goes on. Files may have moved: that they are the same is seen from what is in them."""
+"""What may differ when a training goes on. Files may have moved: that they are the same is seen from what is in them. Other
+devices may have other batches, if these are as many clips together."""
 
 
 def read_config(path: Path) -> Config:
@@ -135,7 +143,25 @@ def config_of(content: dict[str, Any], beside: Path) -> Config:
         values = {"noise_schedule": STABLE_DIFFUSION, **values, "frames": 1}
     config = Config(**values)
     _check(config)
-    return config
+    return (
+        _on_schedule_of_module(config, config.motion_module, values.get("noise_schedule")) if config.motion_module else config
+    )
+
+
+def _on_schedule_of_module(config: Config, module: Path, asked: NoiseSchedule | None) -> Config:
+    """The options with the noise schedule of the motion module that a training builds on. Raises ConfigError.
+
+    A LoRA is used on that schedule; a module may go on with another one.
+    """
+    try:
+        schedule = describe(module).require_motion_module().schedule
+    except CheckpointError as error:
+        raise ConfigError(f"motion_module: {error}") from error
+    if config.train == "motion lora" and asked not in (None, schedule):
+        raise ConfigError(
+            f"noise_schedule: {module.name} was trained with another one, and so must be its LoRA. Leave this option out."
+        )
+    return replace(config, noise_schedule=asked or schedule)
 
 
 def _typed(kind: type[Any], content: dict[str, Any], beside: Path) -> dict[str, Any]:

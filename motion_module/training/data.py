@@ -6,6 +6,7 @@ import csv
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -127,8 +128,7 @@ def _in_csv(config: Config) -> tuple[list[Video], list[tuple[str, str]]]:
     assert config.videos is not None
     videos: dict[str, Video] = {}
     left_out = []
-    with config.data.open(encoding="utf-8-sig", newline="") as stream:
-        table = csv.DictReader(stream)
+    with _as_table(config.data) as table:
         if missing := {"videoid", "name"} - set(table.fieldnames or ()):
             raise DataError(f"{config.data.name} has no column {sorted(missing)[0]!r}. It needs videoid and name.")
         for row in table:
@@ -143,6 +143,18 @@ def _in_csv(config: Config) -> tuple[list[Video], list[tuple[str, str]]]:
             else:
                 videos[name] = Video(path, caption)
     return list(videos.values()), left_out
+
+
+@contextmanager
+def _as_table(file: Path) -> Iterator[csv.DictReader[str]]:
+    """The rows of a CSV file. Raises DataError, also while they are read."""
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            yield csv.DictReader(stream)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file.name} is not text in UTF-8. Save it as “CSV UTF-8”.") from error
+    except csv.Error as error:
+        raise DataError(f"{file.name} is no table in CSV: {error}.") from error
 
 
 def _file_of_row(folder: Path, row: dict[str, Any]) -> Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,6 +24,8 @@ BAR = "{desc}: {percentage:3.0f}% {bar} {n_fmt}/{total_fmt}, {elapsed}, {remaini
 SMOOTHING = 0.98
 """How much of the loss that is shown is kept from one step to the next; single ones tell little."""
 FRAME_MILLISECONDS = 125
+STATUS_SECONDS = 0.5
+"""How often a page is told how many videos or captions are encoded: of captions there may be millions."""
 
 
 class Log:
@@ -34,7 +37,7 @@ class Log:
         self._shown: float | None = None
         if main:
             folder.mkdir(parents=True, exist_ok=True)
-        self._board = _board(folder) if main else None
+        self._board: Any = None
 
     def say(self, text: str) -> None:
         if self._main:
@@ -42,9 +45,11 @@ class Log:
 
     def watched(self, things: Collection[T], what: str) -> Iterator[T]:
         """Passes things on, and shows how many are done."""
-        bar = tqdm(things, desc=what, bar_format=BAR, disable=not self._main)
-        for index, thing in enumerate(bar):
-            self.status(what, step=index, steps=bar.total)
+        due = 0.0
+        for index, thing in enumerate(tqdm(things, desc=what, bar_format=BAR, disable=not self._main)):
+            if time.monotonic() >= due:
+                self.status(what, step=index, steps=len(things))
+                due = time.monotonic() + STATUS_SECONDS
             yield thing
 
     def report(self, report: Report, config: Config) -> None:
@@ -66,9 +71,11 @@ class Log:
             yield
             return
         self.status("Training", step=step, steps=steps)
+        self._board = _board(self._folder, step)
         losses = self._folder / LOSSES
         kept = [entry for entry in read_losses(self._folder) if entry["step"] <= step]
-        losses.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
+        with self._noting(), replacing(losses) as part:
+            part.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
         self._losses = losses.open("a", encoding="utf-8")
         self._bar = tqdm(total=steps, initial=step, desc="Training", bar_format=BAR)
         try:
@@ -81,27 +88,36 @@ class Log:
         if not self._main:
             return
         self._shown = loss if self._shown is None else SMOOTHING * self._shown + (1 - SMOOTHING) * loss
-        self._losses.write(json.dumps({"step": step, "loss": loss, "rate": rate}) + "\n")
-        self._losses.flush()
+        with self._noting():
+            self._losses.write(json.dumps({"step": step, "loss": loss, "rate": rate}) + "\n")
+            self._losses.flush()
         self._bar.set_postfix_str(f"loss {self._shown:.4f}", refresh=False)
         self._bar.update()
         facts = self._bar.format_dict
         left = (facts["total"] - facts["n"]) / facts["rate"] if facts["rate"] else None
         self.status("Training", step=step, steps=facts["total"], loss=self._shown, seconds_left=left)
         if self._board:
-            self._board.add_scalar("loss", loss, step)
-            self._board.add_scalar("learning rate", rate, step)
+            with self._noting():
+                self._board.add_scalar("loss", loss, step)
+                self._board.add_scalar("learning rate", rate, step)
 
     def clips(self, step: int, clips: list[tuple[str, NDArray[np.uint8]]]) -> None:
         """Clips `(frames, height, width, 3)` with their prompts: as GIFs, and in TensorBoard as a row of frames."""
-        folder = self._folder / CLIPS
-        folder.mkdir(exist_ok=True)
         for index, (prompt, clip) in enumerate(clips):
             first, *others = (Image.fromarray(frame) for frame in clip)
-            file = folder / f"step-{step:06d}-{index + 1}.gif"
-            first.save(file, save_all=True, append_images=others, duration=FRAME_MILLISECONDS, loop=0)
+            with self._noting(), replacing(self._folder / CLIPS / f"step-{step:06d}-{index + 1:03d}.gif") as part:
+                first.save(part, "GIF", save_all=True, append_images=others, duration=FRAME_MILLISECONDS, loop=0)
             if self._board:
-                self._board.add_image(prompt, np.concatenate(list(clip), axis=1), step, dataformats="HWC")
+                with self._noting():
+                    self._board.add_image(prompt, np.concatenate(list(clip), axis=1), step, dataformats="HWC")
+
+    @contextmanager
+    def _noting(self) -> Iterator[None]:
+        """That something cannot be noted, as on a full disk, is said, and is no reason to end: saving may be, and says so."""
+        try:
+            yield
+        except OSError as error:
+            self.say(f"The log in {self._folder} could not be written: {error}.")
 
     def end(self, step: int, config: Config, why: str) -> None:
         """`why`: "pause" where the training was paused."""
@@ -128,11 +144,11 @@ def read_losses(folder: Path) -> list[dict[str, Any]]:
     return entries
 
 
-def _board(folder: Path) -> Any:
-    """A writer of TensorBoard's, or None where it is not installed."""
+def _board(folder: Path, step: int) -> Any:
+    """A writer of TensorBoard's, which forgets what was noted after `step`; None where it is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         tqdm.write("TensorBoard is not installed, so there will be no curves for it: `pip install tensorboard`.")
         return None
-    return SummaryWriter(str(folder / "tensorboard"))
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)

@@ -1,7 +1,7 @@
 """The training loop (arXiv 2307.04725, section 4.2; reference: `train.py` of guoyww/AnimateDiff).
 
-Everything that is drawn — the order of clips, noise, timesteps, captions left out — depends only on the seed and on how many
-batches there were, not on how many devices there are or where a training was cut off.
+Everything that is drawn — the order of clips, noise, timesteps, captions left out — depends only on the seed, on the clips of a
+batch on all devices together, and on how many batches there were; not on where a training was cut off.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -28,16 +28,17 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.checkpoint import checkpoint
 
 from ..checkpoint import TRAINING
-from ..videos import Video
 from .cache import Embeddings, Example, fingerprint, learned_examples
 from .config import PIXELS_PER_LATENT, Config, ConfigError
+from .data import Report
 from .image_model import load_image_model
 from .log import Log
 from .order import Order
-from .state import NAME, Identity, NotSaved, load_state, save_state, write
+from .state import Identity, NotSaved, belongs, load_state, save_state, write
 from .subjects import SUBJECTS, Animated
 from .validation import validation_clips
 
+T = TypeVar("T")
 MOST_GRADIENT = 1.0
 """The norm that gradients are clipped to."""
 MOST_OVERFLOWS = 50
@@ -87,11 +88,16 @@ class Training:
         self.log = Log(config.folder, main=self.accelerator.is_main_process)
         device = self.accelerator.device
         self.model = load_image_model(config.base).to(device)
-        base = fingerprint(self.model.unet)
+        base = {
+            "base": fingerprint(self.model.unet),
+            "autoencoder": fingerprint(self.model.autoencoder),
+            "text encoder": fingerprint(self.model.text_encoder),
+        }
         self.examples = self._cached_examples()
         torch.manual_seed(config.seed)
         self.animated = (subject or SUBJECTS[config.train])(self.model.unet, config).to(device)
-        self.identity = Identity.of(config, {"base": base, "clips": _digest(self.examples), **self.animated.frozen()})
+        parts = {**base, "data": _digest(self.examples), **self.animated.frozen()}
+        self.identity = Identity.of(config, parts, self.accelerator.num_processes)
         if config.precision != "full":
             halved(self.model.unet, torch.float16 if config.precision == "fp16" else torch.bfloat16)
         learning = [weight for weight in self.animated.learning.parameters() if weight.requires_grad]
@@ -107,31 +113,38 @@ class Training:
 
     def _cached_examples(self) -> list[Example]:
         """What there is to learn. One process encodes; the others wait for it, and find all of it there."""
-        config = self.config
-        with self.accelerator.main_process_first():
+        config, report = self.config, Report()
+        examples: list[Example] = []
+        with self.accelerator.main_process_first(), suppress(AskedToEnd):  # to be raised where no other process waits for this
             examples, report = learned_examples(config, self.model, self._encoding)
             self.embeddings = Embeddings(config.folder / "cache", self.model)
-            self.embeddings.add(["", *config.validation.prompts, *(example.caption for example in examples)])
+            captions = {"", *config.validation.prompts, *(example.caption for example in examples)}
+            self.embeddings.add(self._encoding(sorted(captions), "Encoding captions"))
+        if self._any(self._asked_to_end() != ""):
+            self.log.status("Paused" if self._take_request() == "pause" else "Stopped")
+            raise AskedToEnd
         self.log.report(report, config)
         self.model.text_encoder.to("cpu")
         return examples
 
-    def _encoding(self, videos: list[Video]) -> Iterator[Video]:
-        """Passes videos on, and shows how many are done. Raises AskedToEnd."""
-        for video in self.log.watched(videos, "Encoding videos"):
-            if asked := self._asked_to_end():
-                self.log.status("Paused" if asked == "pause" else "Stopped")
+    def _encoding(self, things: list[T], what: str = "Encoding videos") -> Iterator[T]:
+        """Passes things on, and shows how many are done. Raises AskedToEnd."""
+        for thing in self.log.watched(things, what):
+            if self._asked_to_end():
                 raise AskedToEnd
-            yield video
+            yield thing
 
     def _asked_to_end(self) -> str:
-        """What the file that asks for it says; it is gone then."""
+        """What the file that asks for it says."""
         file = self.config.folder / STOP
-        if not self.accelerator.is_main_process or not file.exists():
-            return ""
-        said = file.read_text(encoding="utf-8")
-        file.unlink()
-        return said or "stop"
+        return (file.read_text(encoding="utf-8") or "stop") if file.exists() else ""
+
+    def _take_request(self) -> str:
+        """What it says, in the main process; it is gone then."""
+        asked = self._asked_to_end() if self.accelerator.is_main_process else ""
+        if asked:
+            (self.config.folder / STOP).unlink()
+        return asked
 
     # --- one step ---
 
@@ -182,7 +195,7 @@ class Training:
     def _diverged(self, what: str) -> Diverged:
         return Diverged(
             f"The {what} is not a number at step {self.step + 1}, so training stopped. The last saved state is kept. "
-            "Try a lower learning_rate, or another precision."
+            "Set a lower learning_rate or another precision in its file of options, and start it again to go on from there."
         )
 
     def advance(self) -> float:
@@ -213,10 +226,12 @@ class Training:
             _interrupts() as interrupted,
             self.log.learning(self.step, config.steps),
         ):
+            if self.step >= config.steps:  # all that is left is the file, which may have failed, or have been deleted
+                self._write_output()
             while self.step < config.steps and not ended:
                 loss = self.advance()
                 self.log.step(self.step, loss, self.optimizer.param_groups[0]["lr"])
-                asked = self._asked_to_end()
+                asked = self._take_request()
                 ended = self._any(bool(interrupted or asked))
                 if self.step % config.save_every == 0 or self.step == config.steps or ended:
                     self.save()
@@ -231,14 +246,17 @@ class Training:
         return self.accelerator.reduce(flag, "sum").item() > 0
 
     def save(self) -> None:
-        """Writes the state, and the file as it would be if the training ended here.
-
-        Raises NotSaved. That somebody holds the file, having tried it, ends a training only at its end.
-        """
+        """Writes the state, and the file as it would be if the training ended here. Raises NotSaved."""
         if not self.accelerator.is_main_process:
             return
         learning, scaler = self.animated.learning, self.accelerator.scaler
         save_state(self.config.folder, self.step, self.identity, learning, self.averaged, self.optimizer, scaler)
+        self._write_output()
+
+    def _write_output(self) -> None:
+        """Raises NotSaved. That somebody holds the file, having tried it, ends a training only at its end."""
+        if not self.accelerator.is_main_process:
+            return
         mean = self.averaged.module.state_dict()
         tensors = {key: tensor.half() for key, tensor in self.animated.published(mean).items()}
         try:
@@ -261,6 +279,7 @@ def header(config: Config, identity: Identity, step: int) -> dict[str, str]:
     """What the header of a trained file says of it."""
     facts = {
         "trained": config.train,
+        "training": identity.digest,
         "base": {"name": config.base.name, "unet_sha256": identity.parts["base"]},
         "data": config.data.name,
         "steps": step,
@@ -285,13 +304,13 @@ def _require_possible(config: Config, accelerator: Accelerator) -> None:
     """Raises ConfigError for what this machine cannot do, and for a file that would be lost."""
     if config.precision == "fp16" and accelerator.scaler is None:
         raise ConfigError("precision: fp16 needs a GPU. Set it to full, or to bf16.")
-    if config.output.exists() and not (config.folder / NAME).exists():
+    if config.output.exists() and not belongs(config.output, config.folder):
         raise ConfigError(f"output: {config.output} is there already, and would be lost. Choose another name.")
 
 
 def _digest(examples: list[Example]) -> str:
-    """Tells clips from other clips: by what they are called in the cache, and by their captions."""
-    described = json.dumps([(example.key, example.size, example.caption) for example in examples])
+    """Tells clips from other clips: by what is in their videos, and by their captions."""
+    described = json.dumps([(example.video, example.key, example.size, example.caption) for example in examples])
     return hashlib.sha256(described.encode()).hexdigest()
 
 

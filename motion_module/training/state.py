@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ..checkpoint import TRAINING
 from .cache import replacing
 from .config import MAY_CHANGE, Config, ConfigError
 
@@ -31,23 +34,34 @@ class Identity:
     """Fingerprints of what the training builds on, by what it is: the base, the clips, …"""
 
     @classmethod
-    def of(cls, config: Config, parts: dict[str, str]) -> Identity:
+    def of(cls, config: Config, parts: dict[str, str], devices: int) -> Identity:
         described = json.loads(json.dumps(config.described()))
-        return cls({name: value for name, value in described.items() if name not in MAY_CHANGE}, parts)
+        kept = {name: value for name, value in described.items() if name not in MAY_CHANGE}
+        return cls({**kept, "batch on all devices": config.batch * devices}, parts)
+
+    @property
+    def digest(self) -> str:
+        """Tells trainings apart, in the headers of their files."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
 
     def require_same(self, other: Identity, folder: Path) -> None:
         """Raises ConfigError where a state, of `other`, is of another training."""
         changed = [
-            f"{name} was {old}, and is {self.config.get(name)}"
-            for name, old in other.config.items()
-            if old != self.config.get(name)
+            f"{name} was {other.config.get(name)}, and is {self.config.get(name)}"
+            for name in {**other.config, **self.config}
+            if other.config.get(name) != self.config.get(name)
         ]
-        changed += [f"the {part} is another one" for part, old in other.parts.items() if old != self.parts.get(part)]
+        parts = {**other.parts, **self.parts}
+        changed += [f"the {part} is another one" for part in parts if other.parts.get(part) != self.parts.get(part)]
         if changed:
-            raise ConfigError(
-                f"{folder} holds the state of another training: {'; '.join(changed)}. "
-                "Set things back as they were, choose another output, or delete that folder to begin anew."
-            )
+            raise _of_another(folder, "; ".join(changed))
+
+
+def _of_another(folder: Path, why: str) -> ConfigError:
+    return ConfigError(
+        f"{folder} holds the state of another training: {why}. "
+        "Set things back as they were, choose another output, or delete that folder and its output to begin anew."
+    )
 
 
 def save_state(
@@ -84,23 +98,47 @@ def load_state(
     """Puts back what `save_state` wrote, and returns the step to go on from; 0 where there is nothing. Raises ConfigError."""
     if not (folder / NAME).exists():
         return 0
+    facts = _facts(folder)
+    identity.require_same(_identity(facts), folder)
+    with safe_open(folder / NAME, framework="pt") as file:
+        tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118  (no view of a file to be replaced)
     try:
-        with safe_open(folder / NAME, framework="pt") as file:
-            facts = json.loads(file.metadata()["facts"])
-            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118  (no view of a file to be replaced)
-    except (SafetensorError, KeyError, TypeError) as error:
-        raise ConfigError(f"{folder / NAME} is damaged: {error}. Delete it to begin anew.") from error
-    identity.require_same(Identity(facts["config"], facts["parts"]), folder)
-    learning.load_state_dict(_below(tensors, "weights."))
-    averaged.load_state_dict(_below(tensors, "averaged."))
+        learning.load_state_dict(_below(tensors, "weights."))
+        averaged.load_state_dict(_below(tensors, "averaged."))
+    except RuntimeError as error:  # it began from a motion module of another layout
+        raise _of_another(folder, "what it trains has other weights") from error
     values: dict[int, dict[str, Tensor]] = {}
     for name, tensor in _below(tensors, "optimizer.").items():
         index, _, key = name.partition(".")
         values.setdefault(int(index), {})[key] = tensor
     optimizer.load_state_dict({"state": values, "param_groups": optimizer.state_dict()["param_groups"]})
-    if scaler:
+    if scaler and facts["scaler"]:  # it has none where the precision was another one
         scaler.load_state_dict(facts["scaler"])
     return int(facts["step"])
+
+
+def belongs(output: Path, folder: Path) -> bool:
+    """Whether a file was written by the training whose state is in a folder. Raises ConfigError."""
+    if not (folder / NAME).exists():
+        return False
+    digest = _identity(_facts(folder)).digest
+    with suppress(OSError, SafetensorError, KeyError, TypeError, ValueError), safe_open(output, framework="pt") as file:
+        return bool(json.loads(file.metadata()[TRAINING])["training"] == digest)
+    return False
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    """What the header of the state in a folder says. Raises ConfigError."""
+    try:
+        with safe_open(folder / NAME, framework="pt") as file:
+            facts: dict[str, Any] = json.loads(file.metadata()["facts"])
+            return facts
+    except (SafetensorError, KeyError, TypeError) as error:
+        raise ConfigError(f"{folder / NAME} is damaged: {error}. Delete it and its output to begin anew.") from error
+
+
+def _identity(facts: dict[str, Any]) -> Identity:
+    return Identity(facts["config"], facts["parts"])
 
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -1,13 +1,8 @@
 """How gradients are computed: over batches, in half precision, in several processes."""
 
-import os
-import socket
-import subprocess
-import sys
-
 import torch
 from safetensors.torch import load_file
-from small_training import ROOT, as_file
+from small_training import ROOT, as_file, launched
 
 from motion_module.training.loop import Training
 
@@ -37,14 +32,17 @@ def test_gradients_add_up_over_batches(setting, world, tmp_path):
     assert_close(gradients_of(at_once), gradients_of(added))
 
 
-def test_checkpointing_gives_the_same_gradients(setting, world, tmp_path):
+def test_checkpointing_computes_twice_and_gives_the_same_gradients(setting, world, tmp_path):
     motion = str(world / "motion.safetensors")
     plain = Training(setting(motion_module=motion, steps=1))
-    plain.run()
     spared = Training(
         setting(motion_module=motion, steps=1, gradient_checkpointing=True, output=str(tmp_path / "b.safetensors"))
     )
-    spared.run()
+    for training, times in ((plain, 1), (spared, 2)):
+        calls = []
+        training.model.unet.middle_block[0].register_forward_pre_hook(lambda *_, calls=calls: calls.append(1))
+        training.run()
+        assert len(calls) == times
     ones, others = plain.animated.learning.state_dict(), spared.animated.learning.state_dict()
     assert all(torch.allclose(ones[name], others[name], atol=1e-6) for name in ones)
 
@@ -59,23 +57,13 @@ def test_half_precision_keeps_whole_masters(setting, world):
     assert all(tensor.isfinite().all() for tensor in training.animated.learning.state_dict().values())
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
 def test_two_processes_have_the_gradients_of_one_with_twice_the_batch(setting, world, tmp_path):
     motion = str(world / "motion.safetensors")
     training = Training(setting(motion_module=motion, batch=4, output=str(tmp_path / "one.safetensors")))
     with training.animated.attached():
         training.gradients()
     config = as_file(setting(motion_module=motion, batch=2), tmp_path / "two.yaml")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(free_port())]
-    command = [*launch, str(ROOT / "tests" / "save_gradients.py"), str(config), str(tmp_path / "two")]
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "PYTHONPATH": path, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+    done = launched(2, [str(ROOT / "tests" / "save_gradients.py"), str(config), str(tmp_path / "two")])
     assert done.returncode == 0, done.stderr
     for rank in (0, 1):
         assert_close(gradients_of(training), load_file(tmp_path / f"two-{rank}.safetensors"))

@@ -38,6 +38,15 @@ def test_a_file_and_a_folder_of_the_same_frames_are_the_same_clip(tmp_path):
     assert np.abs(of_file.frames.astype(int) - of_folder.frames).mean() < 8  # what MPEG-4 costs
 
 
+def test_frames_are_in_the_order_of_their_numbers(tmp_path):
+    pictures = stripes(12)
+    folder = write_frames(tmp_path / "clips" / "a", pictures)
+    for file in sorted(folder.iterdir()):
+        file.rename(file.with_name(f"Frame {int(file.stem) + 1}.png"))
+    (found,) = clips(Video(folder, ""), small(tmp_path, frames=12))
+    assert np.array_equal(found.frames, pictures)
+
+
 def test_single_frames_are_taken_a_stride_apart(tmp_path):
     pictures = stripes(7)
     video = Video(write_frames(tmp_path / "clips" / "a", pictures), "")
@@ -152,6 +161,20 @@ def test_a_table_without_its_columns_is_refused(tmp_path):
         find_videos(write_table(tmp_path, [("1", "")], ("videoid", "title")))
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("videoid,name\n1,Café\n".encode("cp1252"), "is not text in UTF-8"),
+        (b"videoid,name\n1," + 200_000 * b"a", "no table in CSV"),
+    ],
+)
+def test_a_table_that_cannot_be_read_is_refused(tmp_path, content, said):
+    config = write_table(tmp_path, [])
+    config.data.write_bytes(content)
+    with pytest.raises(DataError, match=said):
+        find_videos(config)
+
+
 # --- videos that cannot be used ---
 
 
@@ -206,7 +229,7 @@ def test_nothing_to_learn_from_is_refused(tmp_path):
 
 
 def test_every_example_comes_once_an_epoch_and_sizes_do_not_mix(tmp_path):
-    examples = [Example(tmp_path, str(i), (64, 64) if i % 3 else (64, 128), "") for i in range(20)]
+    examples = [Example(tmp_path, "", str(i), (64, 64) if i % 3 else (64, 128), "") for i in range(20)]
     order = Order(examples, batch=3, seed=1)
     assert order.batches_per_epoch == 5 + 3  # 13 of one size, 7 of the other
     epochs = [[order.at(epoch * 8 + index) for index in range(8)] for epoch in range(3)]

@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
-from small_training import FRAMES, as_file, small, stripes, write_frames, write_video
+from small_training import FRAMES, as_file, launched, small, stripes, write_frames, write_video
 
 from motion_module.__main__ import main
 from motion_module.training import cache
@@ -80,6 +81,52 @@ def test_a_file_that_is_there_is_not_overwritten(setting, tmp_path):
     assert (tmp_path / "out.safetensors").read_bytes() == b"precious"
 
 
+def test_a_file_of_another_training_is_not_overwritten_either(setting, tmp_path):
+    Training(setting(steps=1, seed=1, output=str(tmp_path / "other.safetensors"))).run()
+    Training(setting(steps=1)).run()
+    with pytest.raises(ConfigError, match=r"other\.safetensors is there already"):
+        Training(replace(setting(steps=2), output=tmp_path / "other.safetensors"))
+    assert Training(setting(steps=2)).step == 1
+
+
+@pytest.mark.parametrize("lost", ["never written", "deleted"])
+def test_a_file_that_is_missing_in_the_end_is_written_by_the_next_run(setting, tmp_path, monkeypatch, lost):
+    output = tmp_path / "out.safetensors"
+    if lost == "deleted":
+        Training(setting(steps=2)).run()
+        output.unlink()
+    else:
+        put = cache._put_in_place
+        with monkeypatch.context() as patch, pytest.raises(NotSaved):
+            patch.setattr(cache, "_put_in_place", held_back(output, put))
+            Training(setting(steps=2)).run()
+    assert not output.exists()
+    assert Training(setting(steps=2)).run()
+    assert len(load_file(output)) > 0
+
+
+def held_back(file, put):
+    def put_in_place(part, target):
+        if target == file:
+            raise PermissionError(13, "held")
+        put(part, target)
+
+    return put_in_place
+
+
+def test_a_log_that_cannot_be_written_ends_nothing(setting, monkeypatch, capsys):
+    training = Training(setting(steps=2, validation={"prompts": ["stripes"], "steps": 1}))
+
+    def full(*_arguments, **_named):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    assert training.run()
+    assert "No space left on device" in capsys.readouterr().out
+    assert not list((training.config.folder / "validation").iterdir())
+    assert training.config.output.exists()
+
+
 def test_a_file_that_cannot_be_replaced_meanwhile_ends_nothing(setting, tmp_path, monkeypatch, capsys):
     """On Windows a file that somebody reads cannot be replaced. The state is another file, and is saved."""
     put = cache._put_in_place
@@ -103,6 +150,18 @@ def test_a_request_to_stop_is_heard_while_videos_are_encoded(setting):
     with pytest.raises(AskedToEnd):
         Training(config)
     assert json.loads((config.folder / "status.json").read_text())["doing"] == "Paused"
+    assert not (config.folder / "stop").exists()
+
+
+def test_all_processes_hear_a_request_while_videos_are_encoded(setting, tmp_path):
+    config = setting()
+    config.folder.mkdir()
+    (config.folder / "stop").write_text("stop")
+    module = ["-m", "motion_module", "train", str(as_file(config, tmp_path / "c.yaml"))]
+    done = launched(2, module)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("It was asked to end by 'stop'") == 2
+    assert not (config.folder / "stop").exists()
 
 
 def test_the_command_tells_the_page_what_went_wrong(setting, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Trainings that are cut off, stopped or paused, and go on."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,19 +10,24 @@ import time
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
-from small_training import ROOT, SUBJECTS, as_file, losses, stripes, write_base, write_frames
+from safetensors.torch import load_file, save_file
+from small_training import FRAMES, ROOT, SUBJECTS, as_file, losses, small, stripes, write_base, write_frames
 
+from motion_module.checkpoint import published
 from motion_module.training.config import ConfigError
+from motion_module.training.image_model import load_image_model
 from motion_module.training.loop import Training
+from motion_module.training.state import Identity
+from motion_module.training.subjects import new_motion_module
 
 
-@pytest.mark.parametrize("train", SUBJECTS)
-def test_a_training_that_was_cut_off_has_the_losses_of_one_that_was_not(setting, tmp_path, train):
-    Training(setting(train, steps=5, output=str(tmp_path / "whole.safetensors"))).run()
-    first = setting(train, steps=3, output=str(tmp_path / "cut.safetensors"))
+@pytest.mark.parametrize(("train", "accumulate"), [*((subject, 1) for subject in SUBJECTS), ("motion module", 2)])
+def test_a_training_that_was_cut_off_has_the_losses_of_one_that_was_not(setting, tmp_path, train, accumulate):
+    options = {"accumulate": accumulate, "warm_up": 4}
+    Training(setting(train, steps=5, output=str(tmp_path / "whole.safetensors"), **options)).run()
+    first = setting(train, steps=3, output=str(tmp_path / "cut.safetensors"), **options)
     Training(first).run()
-    second = setting(train, steps=5, output=str(tmp_path / "cut.safetensors"))
+    second = setting(train, steps=5, output=str(tmp_path / "cut.safetensors"), **options)
     Training(second).run()
     whole = losses(setting(train, output=str(tmp_path / "whole.safetensors")))
     assert losses(second) == whole
@@ -33,22 +39,59 @@ def test_a_training_that_was_cut_off_has_the_losses_of_one_that_was_not(setting,
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"learning_rate": 1e-2}, "learning_rate was 0.001, and is 0.01"),
-        ({"stride": 2}, "stride was 1, and is 2"),
-        ({}, "the base is another one"),
+        ({"ema": 0.5}, "ema was 0.9, and is 0.5"),
+        ({"batch": 1}, "batch on all devices was 2, and is 1"),
+        ({"domain_adapter": "adapter.safetensors"}, "the domain adapter is another one"),
+        ({"motion_module": "longer.safetensors"}, "what it trains has other weights"),
+        ({"stride": 2, "data": "long"}, "stride was 1, and is 2"),
+        ({"data": "others"}, "the data is another one"),
+        ({"base": "other.safetensors"}, "the base is another one"),
+        ({"base": "decoded_otherwise.safetensors"}, "the autoencoder is another one"),
     ],
 )
-def test_a_state_of_another_training_is_not_gone_on_from(setting, tmp_path, options, said):
+def test_a_state_of_another_training_is_not_gone_on_from(setting, world, tmp_path, options, said):
     Training(setting(steps=1)).run()
     state = (tmp_path / "out-training" / "state.safetensors").read_bytes()
-    if not options:
-        options = {"base": str(write_base(tmp_path / "other.safetensors", seed=7))}
-    if "stride" in options:
-        write_frames(tmp_path / "long" / "a", stripes(9))
-        options["data"] = str(tmp_path / "long")
+    write_others(world, tmp_path)
+    paths = {name: str(tmp_path / value) for name, value in options.items() if isinstance(value, str)}
     with pytest.raises(ConfigError, match=said):
-        Training(setting(steps=2, **options))
+        Training(setting(steps=2, **{**options, **paths}))
     assert (tmp_path / "out-training" / "state.safetensors").read_bytes() == state
+
+
+def write_others(world, folder):
+    """What might be taken for parts of the same training."""
+    write_base(folder / "other.safetensors", seed=7)
+    base = load_file(world / "base.safetensors")
+    key = next(key for key in base if key.startswith("first_stage_model.decoder"))
+    save_file({**base, key: base[key] + 1}, folder / "decoded_otherwise.safetensors")
+    shutil.copy(world / "base.yaml", folder / "decoded_otherwise.yaml")
+    write_frames(folder / "long" / "a", stripes(9))
+    for index in range(3):  # as long and as large as those of before, and with the same captions
+        write_frames(folder / "others" / f"{index}", stripes(FRAMES, seed=9 + index), f"stripes, number {index}")
+    options = {"base": str(world / "base.safetensors"), "data": str(world / "clips"), "steps": 1}
+    Training(small(folder, train="domain adapter", output="adapter.safetensors", **options)).run()
+    module = new_motion_module(load_image_model(world / "base.safetensors").unet, 40)
+    save_file(published(module, module.state_dict()), folder / "longer.safetensors")
+
+
+def test_rate_and_precision_may_change_and_devices_may_share_a_batch(setting):
+    """As advised where a loss is no number any more; what else there was is kept."""
+    Training(setting(steps=1)).run()
+    training = Training(setting(steps=2, learning_rate=1e-5, warm_up=4))
+    assert training.step == 1 and training.rate() == pytest.approx(1e-5 * 2 / 4)
+    before = {name: tensor.clone() for name, tensor in training.animated.learning.state_dict().items()}
+    training.run()
+    changes = [(tensor - before[name]).abs().max() for name, tensor in training.animated.learning.state_dict().items()]
+    assert 0 < max(changes) < 2e-5
+    other = Identity.of(setting(batch=1, precision="fp16"), training.identity.parts, devices=2)
+    other.require_same(training.identity, training.config.folder)
+
+
+def test_files_may_have_moved(setting, world, tmp_path):
+    Training(setting(steps=1)).run()
+    shutil.copytree(world / "clips", tmp_path / "moved")
+    assert Training(setting(steps=2, data=str(tmp_path / "moved"))).step == 1
 
 
 def test_a_damaged_state_is_named(setting, tmp_path):

@@ -6,7 +6,8 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from small_training import FRAMES, predicted
+from small_training import FRAMES, losses, predicted
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from motion_module.attach import attached, blocks_by_place
 from motion_module.checkpoint import describe, load
@@ -16,6 +17,7 @@ from motion_module.frames import RowLayout
 from motion_module.lora import load_lora
 from motion_module.motion import Motion
 from motion_module.temporary import added_to_unet, merged
+from motion_module.training.config import ConfigError
 from motion_module.training.image_model import load_image_model
 from motion_module.training.loop import Training
 
@@ -41,6 +43,28 @@ def test_a_file_is_sampled_with_the_schedule_it_was_trained_on(setting, tmp_path
     assert (family.schedule.straight_in, family.schedule.last, family.frames) == ("sqrt_betas", 0.02, FRAMES)
     converted = convert(tmp_path / "out.safetensors", tmp_path / "adapter", "diffusers")
     assert describe(converted).family == family
+
+
+def test_what_builds_on_a_module_is_trained_on_its_schedule(setting, tmp_path):
+    module = str(tmp_path / "module.safetensors")
+    Training(setting(steps=1, noise_schedule={"straight_in": "sqrt_betas", "last": 0.02}, output=module)).run()
+    for train in ("motion lora", "motion module"):
+        schedule = setting(train, motion_module=module).noise_schedule
+        assert (schedule.straight_in, schedule.last) == ("sqrt_betas", 0.02)
+    other = {"straight_in": "betas"}
+    assert setting("motion module", motion_module=module, noise_schedule=other).noise_schedule.straight_in == "betas"
+    with pytest.raises(ConfigError, match=r"module\.safetensors was trained with another one, and so must be its LoRA"):
+        setting("motion lora", motion_module=module, noise_schedule=other)
+
+
+def test_curves_and_clips_are_there_for_tensorboard(setting):
+    for steps in (3, 4):
+        training = Training(setting(steps=steps, validation={"prompts": ["stripes"], "every": 3, "steps": 1}))
+        training.run()
+    board = EventAccumulator(str(training.config.folder / "tensorboard")).Reload()
+    assert [entry.step for entry in board.Scalars("loss")] == [1, 2, 3, 4]
+    assert [entry.value for entry in board.Scalars("loss")] == pytest.approx(losses(training.config))
+    assert [entry.step for entry in board.Images("stripes")] == [3, 4]
 
 
 GOOD = {"noise_schedule": {"straight_in": "sqrt_betas", "first": 0.0008, "last": 0.01, "steps": 1000}, "frames": 4}
@@ -110,11 +134,10 @@ def test_validation_clips_come_from_the_mean_of_the_weights(setting):
     training = Training(config)
     training.run()
     gifs = sorted((config.folder / "validation").iterdir())
-    assert [gif.name for gif in gifs] == ["step-000002-1.gif", "step-000004-1.gif"]
+    assert [gif.name for gif in gifs] == ["step-000002-001.gif", "step-000004-001.gif"]
     from PIL import Image
 
     with Image.open(gifs[1]) as gif:
         assert (gif.n_frames, gif.size) == (FRAMES, (64, 64))
-    assert list((config.folder / "tensorboard").iterdir())
     mean, last = training.averaged.module.state_dict(), training.animated.learning.state_dict()
     assert not all(torch.equal(mean[name], last[name]) for name in last)  # it was put back afterwards
