@@ -12,7 +12,7 @@ from .checkpoint import Description, describe
 from .convert import convert
 from .files import CheckpointError
 from .lora import load_lora
-from .videos import MissingPart, UnreadableVideo
+from .videos import MissingPart
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     training.add_argument("config", type=Path, metavar="CONFIG", help="a YAML file; docs/training.md says what is in it")
     evaluation = commands.add_parser("evaluate", help="measure how smoothly clips run, whether they close, and how they change")
     evaluation.add_argument("clips", nargs="+", type=Path, metavar="CLIP", help="a video file, or a folder of frames")
-    evaluation.add_argument("--plot", type=Path, metavar="FILE", help="draw flicker by frame into a .png file")
+    evaluation.add_argument("--plot", type=Path, metavar="FILE", help="draw the measures into a .png file")
     options = parser.parse_args(arguments)
     return {"inspect": _inspect, "convert": _convert, "train": _train, "evaluate": _evaluate}[options.command](options)
 
@@ -47,14 +47,16 @@ def _evaluate(options: argparse.Namespace) -> int:
     from .evaluation import as_table, measured, write_plot
 
     try:
-        measures = measured(options.clips)
-        print(as_table(measures))
-        if options.plot:
+        measures, faults = measured(options.clips)
+        if measures:
+            print(as_table(measures))
+        if measures and options.plot:
             write_plot(measures, options.plot)
-    except (UnreadableVideo, MissingPart, OSError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    except (MissingPart, OSError, ValueError) as error:
+        faults = [str(error)]
+    for fault in faults:
+        print(fault, file=sys.stderr)
+    return 1 if faults else 0
 
 
 def _convert(options: argparse.Namespace) -> int:

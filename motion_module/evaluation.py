@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .videos import UnreadableVideo, Video, opencv
+from .videos import MissingPart, Picture, UnreadableVideo, Video, opencv
 
 Floats = NDArray[np.float64]
 QUARTER = 4
@@ -45,22 +45,43 @@ COLUMNS = {
 }
 
 
-def measures_of(frames: NDArray[np.uint8]) -> Measures:
-    """Measures a clip `(frames, height, width, 3)`. Raises UnreadableVideo where it has fewer than three frames."""
-    if len(frames) < 3:
-        raise UnreadableVideo(f"it has {len(frames)} frames, and three are the least that can be measured")
-    pictures = frames.astype(np.float64)
-    flows = [_flow(one, other) for one, other in pairwise(frames)]
-    steps = np.abs(np.diff(pictures, axis=0)).mean(axis=(1, 2, 3))
-    closing = np.abs(pictures[-1] - pictures[0]).mean()
+def measures_of(frames: Iterable[Picture]) -> Measures:
+    """Measures a clip of frames `(height, width, 3)`. It holds two of them at a time, as clips may be long and large.
+
+    Raises UnreadableVideo where there are fewer than three.
+    """
+    first: Floats | None = None
+    flows: list[Floats] = []
+    colours: list[Floats] = []
+    flicker, jitter, steps, correlations = [], [], [], []
+    for before, after in pairwise(frames):
+        one, other = before.astype(np.float64), after.astype(np.float64)
+        if first is None:
+            first = one
+            colours.append(_colours(one))
+        colours.append(_colours(other))
+        flows = [*flows[-1:], _flow(before, after)]
+        jitter += [np.linalg.norm(later - earlier, axis=-1).mean() for earlier, later in pairwise(flows)]
+        flicker.append(_unexplained(one, other, flows[-1]))
+        steps.append(np.abs(other - one).mean())
+        correlations.append(_correlation(one, other))
+    if first is None or len(colours) < 3:
+        raise UnreadableVideo("it has fewer than three frames, which are the least that can be measured")
+    closing, usual = np.abs(other - first).mean(), np.median(steps)
     return Measures(
-        frames=len(frames),
-        flicker=np.array([_unexplained(one, other, flow) for one, other, flow in zip(pictures, pictures[1:], flows)]),
-        jitter=float(np.mean([np.linalg.norm(after - before, axis=-1).mean() for before, after in pairwise(flows)])),
-        seam=float(closing / np.median(steps)) if np.median(steps) > 0 else float(closing > 0),
-        drift=_drift(pictures),
-        consistency=float(np.mean([_correlation(one, other) for one, other in pairwise(pictures)])),
+        frames=len(colours),
+        flicker=np.array(flicker),
+        jitter=float(np.mean(jitter)),
+        seam=float(closing / usual) if usual > 0 else float(closing > 0),
+        drift=_drift(np.array(colours)),
+        consistency=float(np.mean(correlations)),
     )
+
+
+def _colours(picture: Floats) -> Floats:
+    """Mean and contrast of its colours, `(2, 3)`."""
+    colours: Floats = np.stack([picture.mean(axis=(0, 1)), picture.std(axis=(0, 1))])
+    return colours
 
 
 def _flow(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> Floats:
@@ -79,12 +100,11 @@ def _unexplained(one: Floats, other: Floats, flow: Floats) -> float:
     return float(np.abs(moved - other).mean())
 
 
-def _drift(pictures: Floats) -> float:
-    part = max(1, len(pictures) // QUARTER)
-    first, last = pictures[:part], pictures[-part:]
-    means = np.abs(last.mean(axis=(0, 1, 2)) - first.mean(axis=(0, 1, 2)))
-    contrasts = np.abs(last.std(axis=(1, 2)).mean(axis=0) - first.std(axis=(1, 2)).mean(axis=0))
-    return float((means + contrasts).mean())
+def _drift(colours: Floats) -> float:
+    """`colours`: those of each frame, `(frames, 2, 3)`."""
+    part = max(1, len(colours) // QUARTER)
+    changes: Floats = np.abs(colours[-part:].mean(axis=0) - colours[:part].mean(axis=0))
+    return float(changes.sum(axis=0).mean())
 
 
 def _correlation(one: Floats, other: Floats) -> float:
@@ -93,15 +113,15 @@ def _correlation(one: Floats, other: Floats) -> float:
     return float((a * b).sum() / norms) if norms > 0 else float(np.array_equal(one, other))
 
 
-def measured(paths: list[Path]) -> dict[str, Measures]:
-    """The measures of video files and folders of frames, by name. Raises UnreadableVideo with the name, or MissingPart."""
-    found = {}
+def measured(paths: list[Path]) -> tuple[dict[str, Measures], list[str]]:
+    """The measures of video files and folders of frames by name, and what is wrong with others. Raises MissingPart."""
+    found, faults = {}, []
     for path in paths:
         try:
-            found[str(path)] = measures_of(np.stack(list(Video(path))))
-        except UnreadableVideo as error:
-            raise UnreadableVideo(f"{path}: {error}.") from error
-    return found
+            found[str(path)] = measures_of(Video(path))
+        except (UnreadableVideo, OSError) as error:
+            faults.append(f"{path}: {error}.")
+    return found, faults
 
 
 def as_table(measures: Mapping[str, Measures]) -> str:
@@ -116,17 +136,29 @@ def as_table(measures: Mapping[str, Measures]) -> str:
 
 
 def write_plot(measures: Mapping[str, Measures], file: Path) -> None:
-    """Draws flicker by frame, a line for each clip."""
-    import matplotlib
+    """Draws flicker by frame, a line for each clip, and below it bars of the other measures.
 
+    Raises MissingPart, or ValueError where the name of the file says no format that is known.
+    """
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise MissingPart("A plot is drawn with matplotlib, which is not installed: `pip install matplotlib`.") from error
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(8, 4), layout="constrained")
-    for name, measure in measures.items():
-        axes.plot(np.arange(2, measure.frames + 1), measure.flicker, marker=".", label=Path(name).name)
-    axes.set(xlabel="frame", ylabel="flicker (levels)", title="What of each frame is not the one before it, moved")
-    axes.set_ylim(bottom=0)
-    axes.legend()
+    others = [column for column in COLUMNS if column not in ("frames", "flicker")]
+    figure = pyplot.figure(figsize=(9, 7), layout="constrained")
+    grid = figure.add_gridspec(2, len(others))
+    lines, colours = figure.add_subplot(grid[0, :]), [f"C{index}" for index in range(len(measures))]
+    for (name, measure), colour in zip(measures.items(), colours):
+        lines.plot(np.arange(2, measure.frames + 1), measure.flicker, color=colour, marker=".", label=Path(name).name)
+    lines.set(xlabel="frame", ylabel="flicker (levels)", title="What of each frame is not the one before it, moved")
+    lines.set_ylim(bottom=0)
+    lines.legend()
+    for index, column in enumerate(others):
+        bars = figure.add_subplot(grid[1, index])
+        bars.bar(range(len(measures)), [getattr(measure, column) for measure in measures.values()], color=colours)
+        bars.set(title=COLUMNS[column], xticks=[])
     figure.savefig(file, dpi=120)
     pyplot.close(figure)

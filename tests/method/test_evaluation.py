@@ -1,5 +1,7 @@
 """Measures of clips: each is what it says on clips whose answer is known."""
 
+import weakref
+
 import numpy as np
 import pytest
 from small_training import stripes, write_frames, write_video
@@ -63,7 +65,7 @@ def test_drift_is_in_levels_of_colour():
 
 
 def test_two_frames_are_too_few():
-    with pytest.raises(UnreadableVideo, match="it has 2 frames, and three are the least"):
+    with pytest.raises(UnreadableVideo, match="it has fewer than three frames, which are the least"):
         measures_of(stripes(2))
 
 
@@ -78,7 +80,33 @@ def test_the_command_prints_a_table_and_draws_a_plot(tmp_path, capsys):
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_command_names_the_clip_that_cannot_be_measured(tmp_path, capsys):
+def test_the_command_names_the_clip_that_cannot_be_measured_and_measures_the_others(tmp_path, capsys):
     (tmp_path / "bad.mp4").write_bytes(b"no video")
+    assert main(["evaluate", str(tmp_path / "bad.mp4"), str(write_frames(tmp_path / "b", stripes(5)))]) == 1
+    told = capsys.readouterr()
+    assert told.err == f"{tmp_path / 'bad.mp4'}: it cannot be read, or has no frames.\n"
+    assert len(told.out.splitlines()) == 3
     assert main(["evaluate", str(tmp_path / "bad.mp4")]) == 1
-    assert capsys.readouterr().err == f"{tmp_path / 'bad.mp4'}: it cannot be read, or has no frames.\n"
+    assert capsys.readouterr().out == ""
+
+
+def test_a_plot_of_no_known_format_is_refused_in_a_line(tmp_path, capsys):
+    assert main(["evaluate", str(write_frames(tmp_path / "b", stripes(5))), "--plot", str(tmp_path / "plot.nothing")]) == 1
+    assert "nothing" in capsys.readouterr().err
+
+
+def test_frames_are_measured_as_they_come():
+    """However long a clip is, no more of it is held than a few frames."""
+    alive, most = [], 0
+
+    def frames():
+        nonlocal most
+        for index in range(12):
+            frame = disc(20 + index, 32)
+            alive.append(weakref.ref(frame))
+            yield frame
+            del frame
+            most = max(most, sum(reference() is not None for reference in alive))
+
+    assert measures_of(frames()).frames == 12
+    assert most <= 3
