@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -48,22 +48,28 @@ def add_to_page(_params: Any = None) -> None:
                 resume = gr.Button("Resume", elem_id="train-ad-resume")
                 stop = gr.Button("Stop", elem_id="train-ad-stop")
             shown = gr.HTML(elem_id="train-ad-status")
-            clips = gr.HTML(elem_id="train-ad-clips")  # alone: drawn anew only when it changes, it goes on playing
+            data = gr.HTML(elem_id="train-ad-report")
+            clips = gr.HTML(elem_id="train-ad-clips")  # alone, as is the report: drawn anew only when it changes, it goes on
             look = gr.Button("", visible=False, elem_id="train-ad-look")
     start.click(partial(_start, tuple(options)), [name, *options.values()], [chosen], show_progress=False)
     for button, act in ((pause, partial(_ask, "pause")), (stop, partial(_ask, "stop")), (resume, _resume)):
         button.click(act, [chosen], [], show_progress=False)
     for event in (look.click, chosen.change):
-        event(lambda run: (_status(run), _clips(run)), [chosen], [shown, clips], show_progress=False, queue=False)
+        event(
+            lambda run: (_status(run), _data(run), _clips(run)),
+            [chosen],
+            [shown, data, clips],
+            show_progress=False,
+            queue=False,
+        )
 
 
 def _options() -> tuple[dict[str, gr.components.Component], gr.Textbox]:
     """Controls by the names in the file of options, and the one for the name of the training."""
-    bases = [entry.title for entry in sd_models.checkpoints_list.values()]
     options: dict[str, gr.components.Component] = {}
     name = gr.Textbox("", label="Name of the training, and of the file that it makes", elem_id="train-ad-name")
     options["train"] = gr.Dropdown(list(KINDS), value=KINDS[0], label="Train", elem_id="train-ad-train")
-    options["base"] = gr.Dropdown(bases, value=next(iter(bases), ""), label="Base checkpoint", elem_id="train-ad-base")
+    options["base"] = _files("base", "Base checkpoint", _bases, value=next(iter(_bases()), ""), look=sd_models.list_models)
     options["data"] = gr.Textbox(
         "",
         label="Folder of videos",
@@ -72,14 +78,10 @@ def _options() -> tuple[dict[str, gr.components.Component], gr.Textbox]:
         elem_id="train-ad-data",
     )
     options["videos"] = gr.Textbox("", label="Of a CSV file: the folder of its videos", elem_id="train-ad-videos")
-    modules = ["", *library.names()]
-    options["motion_module"] = gr.Dropdown(
-        modules,
-        value="",
-        label="Motion module",
-        info="What a motion LoRA is for, or what to go on from.",
-        elem_id="train-ad-motion_module",
-    )
+    info = "What a motion LoRA is for, or what to go on from."
+    options["motion_module"] = _files("motion_module", "Motion module", lambda: ["", *library.names()], info=info)
+    info = "A LoRA for the base that acts while a motion module is trained."
+    options["domain_adapter"] = _files("domain_adapter", "Domain adapter", lambda: ["", *_loras()], info=info)
     with gr.Accordion("Details", open=False, elem_id="train-ad-details"):
         for first, second in zip(*[iter(NUMBERS)] * 2):
             with gr.Row(elem_classes="ad-row"):
@@ -98,6 +100,26 @@ def _options() -> tuple[dict[str, gr.components.Component], gr.Textbox]:
     options["prompts"] = gr.Textbox("", label="Prompts of validation clips, one a line", lines=2, elem_id="train-ad-prompts")
     options["every"] = gr.Number(500, precision=0, label="Validation clips every … steps", elem_id="train-ad-every")
     return options, name
+
+
+def _files(
+    key: str, label: str, names: Callable[[], list[str]], value: str = "", info: str | None = None, look: Any = lambda: None
+) -> gr.Dropdown:
+    """A choice of files, with a button that calls `look`, and then asks for their names again."""
+    with gr.Row():
+        dropdown = gr.Dropdown(names(), value=value, label=label, info=info, elem_id=f"train-ad-{key}")
+        create_refresh_button(dropdown, look, lambda: {"choices": names()}, f"train-ad-{key}_refresh")
+    return dropdown
+
+
+def _bases() -> list[str]:
+    return [entry.title for entry in sd_models.checkpoints_list.values()]
+
+
+def _loras() -> list[str]:
+    """Files in the folder of LoRAs, written with `/`."""
+    files = _lora_folder().rglob("*.safetensors")
+    return sorted((file.relative_to(_lora_folder()).as_posix() for file in files), key=shared.natural_sort_key)
 
 
 def _number(key: str) -> gr.Number:
@@ -132,6 +154,10 @@ def _config(training: Training, given: dict[str, Any]) -> dict[str, Any]:
     config = {key: value for key, value in given.items() if value not in ("", None)}
     if given["motion_module"]:
         config["motion_module"] = str(library.find(given["motion_module"]).absolute())
+    if given["domain_adapter"] in _loras():
+        config["domain_adapter"] = str((_lora_folder() / given["domain_adapter"]).absolute())
+    elif given["domain_adapter"]:
+        raise TrainingError(f"The domain adapter {given['domain_adapter']} is not there. Choose a file in {_lora_folder()}.")
     output = library.folder() if given["train"] == "motion module" else _lora_folder()
     return {
         **config,
@@ -181,6 +207,13 @@ def _status(name: str | None) -> str:
         return ""
     training = trainings.named(name)
     return _line(training.status()) + _plot(training.losses())
+
+
+def _data(name: str | None) -> str:
+    """What became of its videos: how many clips they make, and below that what was left out or looks odd."""
+    first, *others = [html.escape(line) for line in trainings.named(name).data()] if name else [""]
+    summary = f"<summary>{len(others)} × <span>left out, or worth a look</span></summary>"
+    return f"<p>{first}</p>" + (f"<details>{summary}{'<br>'.join(others)}</details>" if others else "")
 
 
 def _clips(name: str | None) -> str:

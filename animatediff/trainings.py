@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +24,11 @@ from modules import paths
 from . import library
 
 CONFIG, OUTPUT = "config.yaml", "output.txt"
-STATE, STATUS, LOSSES, CLIPS = "state.safetensors", "status.json", "losses.jsonl", "validation"
+STATE, STATUS, LOSSES, CLIPS, DATA, PID = "state.safetensors", "status.json", "losses.jsonl", "validation", "data.txt", "pid"
 """As `motion_module.training` names them, whose packages need not be installed to see a page."""
 STOP = "stop"
+STARTING = threading.Lock()
+"""Two clicks are two threads, and one training."""
 APART = (
     {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
     if sys.platform == "win32"
@@ -52,18 +55,20 @@ class Training:
         """Writes the configuration, and trains. Raises TrainingError where something has been trained there."""
         if (self.folder / STATE).exists():
             raise TrainingError(f"There is a training {self.name!r} already. Resume it, or choose another name.")
-        self._require_idle()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        text = yaml.safe_dump({**config, "folder": str(self.folder)}, allow_unicode=True, sort_keys=False)
-        (self.folder / CONFIG).write_text(text, encoding="utf-8")
-        self._run()
+        with STARTING:
+            self._require_idle()
+            self.folder.mkdir(parents=True, exist_ok=True)
+            text = yaml.safe_dump({**config, "folder": str(self.folder)}, allow_unicode=True, sort_keys=False)
+            (self.folder / CONFIG).write_text(text, encoding="utf-8")
+            self._run()
 
     def resume(self) -> None:
         """Goes on where it ended. Raises TrainingError where there is nothing to go on with, or it runs."""
         if not (self.folder / CONFIG).exists():
             raise TrainingError("Choose a training first.")
-        self._require_idle()
-        self._run()
+        with STARTING:
+            self._require_idle()
+            self._run()
 
     def ask_to(self, what: str) -> None:
         """Asks a training that runs to "pause" or to "stop": it saves after its current step, and ends."""
@@ -74,8 +79,8 @@ class Training:
     def process(self) -> psutil.Process | None:
         """The process that trains, if there is one."""
         try:
-            process = psutil.Process(int((self.folder / "pid").read_text()))
-            return process if str(self.folder / CONFIG) in process.cmdline() else None
+            process = psutil.Process(int((self.folder / PID).read_text()))
+            return process if {"motion_module", "train"} <= set(process.cmdline()) else None  # numbers are given again
         except (OSError, ValueError, psutil.Error):
             return None
 
@@ -103,6 +108,13 @@ class Training:
         clips = sorted((self.folder / CLIPS).glob("step-*.gif"))
         return [clip for clip in clips if clip.name[:11] == clips[-1].name[:11]]
 
+    def data(self) -> list[str]:
+        """What became of its videos, in lines; one that is empty before all are encoded."""
+        try:
+            return (self.folder / DATA).read_text(encoding="utf-8").splitlines() or [""]
+        except OSError:
+            return [""]
+
     def _require_idle(self) -> None:
         if self.process():
             raise TrainingError(f"{self.name!r} is running already.")
@@ -123,7 +135,7 @@ class Training:
                 stderr=subprocess.STDOUT,
                 **APART,
             )
-        (self.folder / "pid").write_text(str(process.pid))
+        (self.folder / PID).write_text(str(process.pid))
 
     def _last_words(self) -> str:
         try:

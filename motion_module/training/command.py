@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from ..attach import UnsuitableUNet
@@ -19,10 +23,16 @@ from .state import NotSaved
 
 FAULTS = (ConfigError, DataError, MissingPart, CheckpointError, UnsuitableUNet, Diverged, NotSaved, OSError, SafetensorError)
 """What ends a training with a text for the user."""
+PID = "pid"
+"""The file that says which process trains."""
 OUT_OF_MEMORY = (
     "The GPU has too little memory for this. Set gradient_checkpointing: true, batch: 1 with a larger accumulate, "
     "precision: fp16, or a smaller size."
 )
+
+
+class Busy(RuntimeError):
+    """Another program trains there. The text is for the user."""
 
 
 def train(file: Path) -> int:
@@ -32,7 +42,8 @@ def train(file: Path) -> int:
     except ConfigError as error:
         return _ended(str(error))
     try:
-        Training(config).run()
+        with _alone(config.folder):
+            Training(config).run()
     except AskedToEnd:
         print(f"It was asked to end by {STOP!r} in {config.folder}, before it learned. Start it again to go on.")
         return 0
@@ -40,9 +51,28 @@ def train(file: Path) -> int:
         return _ended(OUT_OF_MEMORY, config.folder)
     except FAULTS as error:
         return _ended(str(error), config.folder)
+    except Busy as error:
+        return _ended(str(error))
     except KeyboardInterrupt:
         return _ended("Ended at once. What was saved last is kept.", config.folder, status=130)
     return 0
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """While open, no other program trains in this folder. Raises Busy. It is noted there which program does."""
+    if os.environ.get("RANK", "0") != "0":  # the first process of a launcher holds the folder for all
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / "lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise Busy(f"A training is running in {folder} already.") from error
+    with lock:
+        (folder / PID).write_text(str(os.getpid()), encoding="utf-8")
+        yield
 
 
 def _ended(text: str, folder: Path | None = None, status: int = 1) -> int:

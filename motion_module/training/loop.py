@@ -101,7 +101,8 @@ class Training:
         if config.precision != "full":
             halved(self.model.unet, torch.float16 if config.precision == "fp16" else torch.bfloat16)
         learning = [weight for weight in self.animated.learning.parameters() if weight.requires_grad]
-        optimizer = torch.optim.AdamW(learning, lr=config.learning_rate, weight_decay=config.weight_decay)
+        # foreach, torch's own choice on a GPU, takes memory for all of these weights once more
+        optimizer = torch.optim.AdamW(learning, lr=config.learning_rate, weight_decay=config.weight_decay, foreach=False)
         self.averaged = AveragedModel(self.animated.learning, multi_avg_fn=partial(_average, config.ema))
         self.predict, self.optimizer = self.accelerator.prepare(self.animated, optimizer)
         self.alphas = config.noise_schedule.alphas_cumprod().to(device)
@@ -125,6 +126,7 @@ class Training:
             raise AskedToEnd
         self.log.report(report, config)
         self.model.text_encoder.to("cpu")
+        self.model.autoencoder.to("cpu")
         return examples
 
     def _encoding(self, things: list[T], what: str = "Encoding videos") -> Iterator[T]:
@@ -269,7 +271,8 @@ class Training:
     def validate(self) -> None:
         """Makes clips with the mean of the weights, and logs them."""
         if self.accelerator.is_main_process:
-            with _lent(self.animated.learning, self.averaged.module), self.accelerator.autocast():
+            device, autoencoder = self.accelerator.device, self.model.autoencoder
+            with _lent(self.animated.learning, self.averaged.module), self.accelerator.autocast(), _on(device, autoencoder):
                 clips = validation_clips(self.model.unet, self.model, self.embeddings, self.config)
             self.log.clips(self.step, clips)
         self.accelerator.wait_for_everyone()
@@ -343,13 +346,23 @@ def checkpointing(animated: Animated, wanted: bool) -> Iterator[None]:
 
 @contextmanager
 def _lent(module: nn.Module, other: nn.Module) -> Iterator[None]:
-    """While open, `module` has the weights of `other`."""
-    own = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    """While open, `module` has the weights of `other`. Its own wait where memory is not short."""
+    own = {name: tensor.to("cpu", copy=True) for name, tensor in module.state_dict().items()}
     module.load_state_dict(other.state_dict())
     try:
         yield
     finally:
         module.load_state_dict(own)
+
+
+@contextmanager
+def _on(device: torch.device, module: nn.Module) -> Iterator[None]:
+    """While open, `module` is there; then on the CPU again."""
+    module.to(device)
+    try:
+        yield
+    finally:
+        module.to("cpu")
 
 
 @contextmanager

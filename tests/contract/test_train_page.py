@@ -31,14 +31,16 @@ def clips(tmp_path):
 
 @pytest.fixture
 def nothing_stays(host, weights):
-    """A training goes on when its test has failed, and leaves a motion module where other tests count them."""
-    before = set((weights / "motion").iterdir())
+    """A training goes on when its test has failed, and leaves files where other tests count them."""
+    folders = weights / "motion", host.data_dir / "models" / "Lora"
+    files = lambda: {file for folder in folders for file in folder.glob("*")}  # noqa: E731
+    before = files()
     yield
     for process in psutil.process_iter(["cmdline"]):
         command = " ".join(process.info["cmdline"] or [])
         if "motion_module train" in command and str(host.data_dir) in command:
             process.kill()
-    for file in set((weights / "motion").iterdir()) - before:
+    for file in files() - before:
         file.unlink()
 
 
@@ -90,6 +92,7 @@ def test_a_training_is_started_watched_paused_resumed_and_stopped(page, host, cl
     picture = page.locator("#train-ad-clips img").first
     expect(picture).to_be_visible(timeout=3 * MINUTES)
     assert picture.evaluate("picture => picture.naturalWidth") == 64
+    expect(page.locator("#train-ad-report").first).to_contain_text("2 videos make 4 clips of 4 frames: 4 of 64×64.")
 
     assert host.txt2img(steps=2, width=64, height=64).status_code == 200  # while it trains
 
@@ -113,6 +116,24 @@ def test_a_training_of_twenty_steps_ends_by_itself(page, host, clips):
     begin(page, name, clips, steps=STEPS)
     expect(status(page)).to_contain_text(f"Done · step {STEPS} / {STEPS}", timeout=3 * MINUTES)
     assert not page.locator(".ad-train-error").count()
+
+
+def test_an_adapter_that_was_trained_is_there_for_a_motion_module(page, host, clips, weights):
+    adapter = f"look {time.time_ns()}"
+    choose(page, "train", "domain adapter")
+    begin(page, adapter, clips, steps=2)
+    expect(status(page)).to_contain_text("Done · step 2 / 2", timeout=3 * MINUTES)
+    page.locator("#train-ad-domain_adapter_refresh").click()
+    choose(page, "domain_adapter", f"{adapter}.safetensors")
+    choose(page, "train", "motion module")
+    module = f"beside {adapter}"
+    fill(page, "name", module)
+    page.locator("#train-ad-start").click()
+    give_up = time.monotonic() + 180
+    while not (weights / "motion" / f"{module}.safetensors").exists():
+        assert time.monotonic() < give_up, status(page).inner_text()
+        page.wait_for_timeout(500)
+    assert f"{adapter}.safetensors" in (host.data_dir / "outputs/animatediff-training" / module / "config.yaml").read_text()
 
 
 def test_what_cannot_be_trained_is_said_on_the_page(page, clips):

@@ -1,6 +1,7 @@
 """What goes wrong in a training: what is said, and what is kept."""
 
 import json
+import os
 import resource
 import shutil
 import signal
@@ -8,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 from safetensors.torch import load_file
 from small_training import FRAMES, as_file, launched, small, stripes, write_frames, write_video
@@ -174,6 +176,18 @@ def test_the_command_tells_the_page_what_went_wrong(setting, tmp_path, monkeypat
     status = json.loads((config.folder / "status.json").read_text())
     assert status["doing"] == "Ended with an error"
     assert status["error"].startswith("The GPU has too little memory for this. Set gradient_checkpointing: true")
+
+
+def test_two_programs_do_not_train_in_one_folder(setting, tmp_path, capsys):
+    config = setting(steps=1)
+    file = str(as_file(config, tmp_path / "c.yaml"))
+    config.folder.mkdir()
+    with FileLock(config.folder / "lock"):
+        assert main(["train", file]) == 1
+    assert capsys.readouterr().err == f"A training is running in {config.folder} already.\n"
+    assert [entry.name for entry in config.folder.iterdir()] in ([], ["lock"])  # nothing of the one that runs was touched
+    assert main(["train", file]) == 0
+    assert (config.folder / "pid").read_text() == str(os.getpid())
 
 
 def test_the_mean_of_the_weights_forgets_where_it_began(setting):
