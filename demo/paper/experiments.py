@@ -27,7 +27,7 @@ from motion_module.training.image_model import ImageModel
 from motion_module.training.temporal_convolution import TemporalConvolutions
 from motion_module.training.validation import decoded
 
-FEW = 60
+FEW = 40
 """Prompts where not the claim is tested, but what changes it."""
 ABLATION: motion.Recipe = {**motion.MODULE, "batch": 4, "validation": {}}
 """How the modules of an ablation are trained: all alike, and less than the one that is given away."""
@@ -86,7 +86,7 @@ def _on(runs: Path, style: str, maker: Callable[[], Maker]) -> Callable[[Scene, 
 
 def the_judge(runs: Path) -> list[Row]:
     """The judge's own error: on clips that the world draws, as they are and through the autoencoder."""
-    scenes, rows = held_out_scenes(FEW, SEED), []
+    scenes, rows = held_out_scenes(STYLE_PROMPTS, SEED), []
     model = cache(lambda: personalised(runs / "committed", "plain"))
     for style in render.STYLES:
         drawn, coded = partial(_drawn, style), partial(_coded, model, style)
