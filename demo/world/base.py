@@ -6,13 +6,17 @@ First with the recipe of Stable Diffusion 1: the noise of latents, a tenth of th
 kept. The model learns what things look like then, but takes no notice of "left", "right", "up" and "down": where a shape is, is
 decided where there is hardly anything but noise, and that loss hardly counts it. So text encoder and transformers go on with
 another one, at first with nothing but shapes that move somewhere, since among others those words are not told apart. That
-costs some of what was known of colours and shapes; so in the end all goes on together.
+costs some of what was known of colours and shapes; so all goes on together after that.
+
+Shapes that are turned are still drawn as something round then. At which angle they are is decided in the middle of the noise,
+where the second loss hardly looks; so the last part has the first one's loss again, and many of these shapes.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,15 +28,13 @@ from torch import Tensor
 from demo.world.learn import Recipe, learned
 from demo.world.model import DEVICE, made_by, new_model, write_checkpoint
 from demo.world.scenes import held_out_scenes
-from demo.world.stills import Stills, errors_of, loss_of, made, sheet
-from motion_module.noise import STABLE_DIFFUSION
+from demo.world.stills import Stills, made, noise_loss, sheet, velocity_loss
 from motion_module.training.image_model import ImageModel
 
 SEED = 2
 STILLS = 24_000
 BATCH = 32
 STEPS, RATE, WARM_UP, AVERAGE = 7_100, 6e-4, 200, 0.999
-GAMMA = 5.0
 PLACE_WORDS, SPREAD = ("left", "right", "up", "down"), 0.067
 """Words whose vectors start anew, with this standard deviation, for the second part."""
 
@@ -65,6 +67,8 @@ TOGETHER = (
     Course(400, AS_THEY_COME, 8e-4, 0.995, batch=256),
 )
 """The third part."""
+TURNED_STEPS, TURNED_RATE, SPINNING = 1_700, 6e-4, 0.45
+"""The last part, and how many of its stills are of shapes that spin."""
 
 
 def train(folder: Path) -> Path:
@@ -74,7 +78,8 @@ def train(folder: Path) -> Path:
     model.autoencoder.load_state_dict(torch.load(folder / "autoencoder.pt", weights_only=True))
     model.autoencoder.requires_grad_(False)
     stills = Stills(model, folder, STILLS, SEED)
-    model = together(places(looks(model, stills, folder), stills, folder), stills, folder)
+    for part in (looks, places, together, turned):
+        model = part(model, stills, folder)
     pictures = made(model, [scene.caption for scene in held_out_scenes(24, SEED)], SEED)
     Image.fromarray(sheet(pictures)).save(folder / "base.png")
     write_checkpoint(model, folder / "base.safetensors", made_by("python -m demo.world.base RUNS", SEED))
@@ -86,10 +91,7 @@ def looks(model: ImageModel, stills: Stills, folder: Path) -> ImageModel:
 
     def loss(step: int) -> Tensor:
         draw, noise = np.random.default_rng([SEED, step]), torch.Generator().manual_seed(step)
-        latents, tokens = stills.batch(BATCH, draw, noise)
-        times = torch.randint(0, STABLE_DIFFUSION.steps, (BATCH,), generator=noise)
-        errors, left = errors_of(model, latents, tokens, noise, times)
-        return (errors * (GAMMA * (1 - left) / left).clamp(max=1)).mean()  # Min-SNR, arXiv 2303.09556
+        return noise_loss(model, *stills.batch(BATCH, draw, noise), noise)
 
     return learned(model, loss, Recipe(STEPS, rate, AVERAGE, decay=0.01), folder / "base-state.pt")
 
@@ -115,6 +117,21 @@ def together(model: ImageModel, stills: Stills, folder: Path) -> ImageModel:
     return model
 
 
+def turned(model: ImageModel, stills: Stills, folder: Path) -> ImageModel:
+    """The last part: shapes at any angle. Returns the mean of the weights."""
+    spinning = [index for index, scene in enumerate(stills.scenes) if scene.motion == "spinning"]
+    many = round(SPINNING * BATCH)
+
+    def loss(step: int) -> Tensor:
+        draw, noise = np.random.default_rng([SEED, 9, step]), torch.Generator().manual_seed(9 * 10**6 + step)
+        batches = stills.batch(many, draw, noise, spinning), stills.batch(BATCH - many, draw, noise)
+        latents, tokens = (torch.cat(part) for part in zip(*batches))
+        return noise_loss(model, latents, tokens, noise)
+
+    recipe = Recipe(TURNED_STEPS, _falling(TURNED_RATE, TURNED_STEPS), 0.99)
+    return learned(model, loss, recipe, folder / "base-turned-state.pt")
+
+
 def _taught(model: ImageModel, course: Course, stills: Stills, number: int, folder: Path) -> ImageModel:
     moving = [index for index, scene in enumerate(stills.scenes) if scene.motion.startswith("moving")]
     others = [index for index, scene in enumerate(stills.scenes) if not scene.motion.startswith("moving")]
@@ -122,12 +139,14 @@ def _taught(model: ImageModel, course: Course, stills: Stills, number: int, fold
 
     def loss(step: int) -> Tensor:
         draw, noise = np.random.default_rng([SEED, number, step]), torch.Generator().manual_seed(10**5 * (number + 1) + step)
-        return loss_of(model, *stills.batch(course.batch, draw, noise, among), noise, course.lowest)
+        return velocity_loss(model, *stills.batch(course.batch, draw, noise, among), noise, course.lowest)
 
-    def rate(step: int) -> float:
-        return course.rate * min(1, step / 30, 0.51 + 0.49 * math.cos(math.pi * step / course.steps))
+    recipe = Recipe(course.steps, _falling(course.rate, course.steps), course.average)
+    return learned(model, loss, recipe, folder / f"base-places-{number}-state.pt")
 
-    return learned(model, loss, Recipe(course.steps, rate, course.average), folder / f"base-places-{number}-state.pt")
+
+def _falling(highest: float, steps: int) -> Callable[[int], float]:
+    return lambda step: highest * min(1, step / 30, 0.51 + 0.49 * math.cos(math.pi * step / steps))
 
 
 def rate(step: int) -> float:

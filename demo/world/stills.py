@@ -25,6 +25,8 @@ NO_CAPTION, SHORT_CAPTION = 0.1, 0.4
 and not only with those that it was seen with."""
 WORDS = ("shape", "colour", "background", "motion", "size")
 ENCODED_AT_ONCE = 32
+GAMMA = 5.0
+"""Of the signal-to-noise ratio: from here on a timestep counts less."""
 
 
 class Stills:
@@ -77,7 +79,14 @@ def _moments(model: ImageModel, pictures: object, count: int) -> Tensor:
     return torch.cat(moments)
 
 
-def loss_of(model: ImageModel, latents: Tensor, tokens: Tensor, noise: torch.Generator, lowest: int = 0) -> Tensor:
+def noise_loss(model: ImageModel, latents: Tensor, tokens: Tensor, noise: torch.Generator) -> Tensor:
+    """The mean squared error of the noise, weighed down where there is little of it: Min-SNR, arXiv 2303.09556."""
+    times = torch.randint(0, STABLE_DIFFUSION.steps, (len(latents),), generator=noise)
+    errors, left = errors_of(model, latents, tokens, noise, times)
+    return (errors * (GAMMA * (1 - left) / left).clamp(max=1)).mean()
+
+
+def velocity_loss(model: ImageModel, latents: Tensor, tokens: Tensor, noise: torch.Generator, lowest: int = 0) -> Tensor:
     """The mean squared error of the velocity (arXiv 2202.00512), at timesteps from `lowest` on, most of them near the noise.
 
     What of a picture is decided there, such as where its shape is, hardly counts in the error of the noise.

@@ -20,7 +20,7 @@ from demo.world.scenes import (
     scenes,
     training_scenes,
 )
-from demo.world.stills import loss_of
+from demo.world.stills import velocity_loss
 from motion_module.noise import STABLE_DIFFUSION
 
 
@@ -135,7 +135,7 @@ def test_the_loss_of_stills_is_that_of_the_velocity_from_the_lowest_time_on():
     encoder = SimpleNamespace(transformer=lambda tokens: [tokens])
     latents = torch.randn(64, 4, 2, 2, generator=torch.Generator().manual_seed(0))
     model = SimpleNamespace(unet=unet, text_encoder=encoder)
-    loss = loss_of(model, latents, torch.zeros(64, 77), torch.Generator().manual_seed(1), lowest=900)
+    loss = velocity_loss(model, latents, torch.zeros(64, 77), torch.Generator().manual_seed(1), lowest=900)
     left = STABLE_DIFFUSION.alphas_cumprod()[seen["times"]].view(-1, 1, 1, 1)
     noise = (seen["noised"] - left**0.5 * latents) / (1 - left) ** 0.5
     found = 0.5 * seen["noised"]
