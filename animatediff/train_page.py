@@ -41,8 +41,7 @@ def add_to_page(_params: Any = None) -> None:
             options, name = _options()
             start = gr.Button("Start training", variant="primary", elem_id="train-ad-start")
         with gr.Column():
-            chosen = gr.Dropdown(_names(), value=None, label="Training", elem_id="train-ad-run")
-            create_refresh_button(chosen, lambda: None, lambda: {"choices": _names()}, "train-ad-run_refresh")
+            chosen = _choice("run", "Training", _names, value=None)
             with gr.Row():
                 pause = gr.Button("Pause", elem_id="train-ad-pause")
                 resume = gr.Button("Resume", elem_id="train-ad-resume")
@@ -69,7 +68,7 @@ def _options() -> tuple[dict[str, gr.components.Component], gr.Textbox]:
     options: dict[str, gr.components.Component] = {}
     name = gr.Textbox("", label="Name of the training, and of the file that it makes", elem_id="train-ad-name")
     options["train"] = gr.Dropdown(list(KINDS), value=KINDS[0], label="Train", elem_id="train-ad-train")
-    options["base"] = _files("base", "Base checkpoint", _bases, value=next(iter(_bases()), ""), look=sd_models.list_models)
+    options["base"] = _choice("base", "Base checkpoint", _bases, value=next(iter(_bases()), ""), look=sd_models.list_models)
     options["data"] = gr.Textbox(
         "",
         label="Folder of videos",
@@ -79,9 +78,9 @@ def _options() -> tuple[dict[str, gr.components.Component], gr.Textbox]:
     )
     options["videos"] = gr.Textbox("", label="Of a CSV file: the folder of its videos", elem_id="train-ad-videos")
     info = "What a motion LoRA is for, or what to go on from."
-    options["motion_module"] = _files("motion_module", "Motion module", lambda: ["", *library.names()], info=info)
+    options["motion_module"] = _choice("motion_module", "Motion module", lambda: ["", *library.names()], info=info)
     info = "A LoRA for the base that acts while a motion module is trained."
-    options["domain_adapter"] = _files("domain_adapter", "Domain adapter", lambda: ["", *_loras()], info=info)
+    options["domain_adapter"] = _choice("domain_adapter", "Domain adapter", lambda: ["", *_loras()], info=info)
     with gr.Accordion("Details", open=False, elem_id="train-ad-details"):
         for first, second in zip(*[iter(NUMBERS)] * 2):
             with gr.Row(elem_classes="ad-row"):
@@ -102,10 +101,15 @@ def _options() -> tuple[dict[str, gr.components.Component], gr.Textbox]:
     return options, name
 
 
-def _files(
-    key: str, label: str, names: Callable[[], list[str]], value: str = "", info: str | None = None, look: Any = lambda: None
+def _choice(
+    key: str,
+    label: str,
+    names: Callable[[], list[str]],
+    value: str | None = "",
+    info: str | None = None,
+    look: Any = lambda: None,
 ) -> gr.Dropdown:
-    """A choice of files, with a button that calls `look`, and then asks for their names again."""
+    """A choice by name, with a button that calls `look`, and then asks for their names again."""
     with gr.Row():
         dropdown = gr.Dropdown(names(), value=value, label=label, info=info, elem_id=f"train-ad-{key}")
         create_refresh_button(dropdown, look, lambda: {"choices": names()}, f"train-ad-{key}_refresh")
