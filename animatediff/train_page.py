@@ -47,8 +47,9 @@ def add_to_page(_params: Any = None) -> None:
                 resume = gr.Button("Resume", elem_id="train-ad-resume")
                 stop = gr.Button("Stop", elem_id="train-ad-stop")
             shown = gr.HTML(elem_id="train-ad-status")
+            # each alone, and so drawn anew only when it changes: what is unfolded stays so, and clips go on playing
             data = gr.HTML(elem_id="train-ad-report")
-            clips = gr.HTML(elem_id="train-ad-clips")  # alone, as is the report: drawn anew only when it changes, it goes on
+            clips = gr.HTML(elem_id="train-ad-clips")
             look = gr.Button("", visible=False, elem_id="train-ad-look")
     start.click(partial(_start, tuple(options)), [name, *options.values()], [chosen], show_progress=False)
     for button, act in ((pause, partial(_ask, "pause")), (stop, partial(_ask, "stop")), (resume, _resume)):
@@ -107,9 +108,9 @@ def _choice(
     names: Callable[[], list[str]],
     value: str | None = "",
     info: str | None = None,
-    look: Any = lambda: None,
+    look: Callable[[], Any] = lambda: None,
 ) -> gr.Dropdown:
-    """A choice by name, with a button that calls `look`, and then asks for their names again."""
+    """A choice by name, with a button that looks for new ones: it calls `look`, and asks for the names again."""
     with gr.Row():
         dropdown = gr.Dropdown(names(), value=value, label=label, info=info, elem_id=f"train-ad-{key}")
         create_refresh_button(dropdown, look, lambda: {"choices": names()}, f"train-ad-{key}_refresh")

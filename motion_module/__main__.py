@@ -46,6 +46,7 @@ def _train(options: argparse.Namespace) -> int:
 def _evaluate(options: argparse.Namespace) -> int:
     from .evaluation import as_table, measured, write_plot
 
+    faults: list[str] = []
     try:
         measures, faults = measured(options.clips)
         if measures:
@@ -53,7 +54,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         if measures and options.plot:
             write_plot(measures, options.plot)
     except (MissingPart, OSError, ValueError) as error:
-        faults = [str(error)]
+        faults.append(str(error))
     for fault in faults:
         print(fault, file=sys.stderr)
     return 1 if faults else 0

@@ -46,7 +46,7 @@ COLUMNS = {
 
 
 def measures_of(frames: Iterable[Picture]) -> Measures:
-    """Measures a clip of frames `(height, width, 3)`. It holds two of them at a time, as clips may be long and large.
+    """Measures a clip of frames `(height, width, 3)`. It holds three of them at a time, as clips may be long and large.
 
     Raises UnreadableVideo where there are fewer than three.
     """

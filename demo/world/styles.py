@@ -42,7 +42,6 @@ FINE_TUNE_RATE, LORA_RATE = 2e-4, 2e-3
 RANK = 16
 LORA_MATRICES = (*ATTENTIONS, f"{BLOCK}ff.net.0.proj", f"{BLOCK}ff.net.2")
 AVERAGE = 0.99
-Loss = Callable[..., Tensor]
 
 
 def train(folder: Path, style: str) -> Path:
@@ -69,18 +68,21 @@ def _learn(model: ImageModel, learning: nn.Module, folder: Path, style: str) -> 
     """Leaves the mean of the weights in `learning`."""
     stills = Stills(model, folder, STILLS, SEED, style)
     highest, base = FINE_TUNE_RATE if learning is model.unet else LORA_RATE, fingerprint(model.unet)[:8]
-    first, more = STEPS[style], MORE_STEPS.get(style, 0)
-    for begun, steps, loss_of in ((0, first, noise_loss), (first, more, velocity_loss)):
 
-        def loss(step: int, begun: int = begun, loss_of: Loss = loss_of) -> Tensor:
+    def part(begun: int, steps: int, loss_of: Callable[..., Tensor]) -> None:
+        def loss(step: int) -> Tensor:
             draw, noise = np.random.default_rng([SEED, begun + step]), torch.Generator().manual_seed(begun + step)
             return loss_of(model, *stills.batch(BATCH, draw, noise), noise)
 
-        def rate(step: int, steps: int = steps) -> float:
+        def rate(step: int) -> float:
             return highest * min(1, step / WARM_UP, 2 - 1.99 * step / steps)
 
         state = folder / f"{style}-{base}-{begun}-state.pt"  # no style goes on from that of another base
         learning.load_state_dict(learned(learning, loss, Recipe(steps, rate, AVERAGE), state).state_dict())
+
+    part(0, STEPS[style], noise_loss)
+    if style in MORE_STEPS:
+        part(STEPS[style], MORE_STEPS[style], velocity_loss)
 
 
 def personalised(folder: Path, style: str) -> ImageModel:

@@ -70,9 +70,11 @@ def _alone(folder: Path) -> Iterator[None]:
         lock.acquire()
     except Timeout as error:
         raise Busy(f"A training is running in {folder} already.") from error
-    with lock:
+    try:
         (folder / PID).write_text(str(os.getpid()), encoding="utf-8")
         yield
+    finally:
+        lock.release()
 
 
 def _ended(text: str, folder: Path | None = None, status: int = 1) -> int:

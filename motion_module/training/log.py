@@ -71,7 +71,8 @@ class Log:
             yield
             return
         self.status("Training", step=step, steps=steps)
-        self._board = _board(self._folder, step)
+        with self._noting():
+            self._board = _board(self._folder, step)
         losses = self._folder / LOSSES
         kept = [entry for entry in read_losses(self._folder) if entry["step"] <= step]
         with self._noting(), replacing(losses) as part:
@@ -82,7 +83,8 @@ class Log:
             yield
         finally:
             for part in (self._bar, self._losses, *([self._board] if self._board else [])):
-                part.close()
+                with self._noting():  # what could not be written before is tried again
+                    part.close()
 
     def step(self, step: int, loss: float, rate: float) -> None:
         if not self._main:

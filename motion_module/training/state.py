@@ -47,9 +47,9 @@ class Identity:
     def require_same(self, other: Identity, folder: Path) -> None:
         """Raises ConfigError where a state, of `other`, is of another training."""
         changed = [
-            f"{name} was {other.config.get(name)}, and is {self.config.get(name)}"
-            for name in {**other.config, **self.config}
-            if other.config.get(name) != self.config.get(name)
+            f"{name} was {old}, and is {self.config.get(name)}"
+            for name, old in other.config.items()  # a later version may have more options
+            if old != self.config.get(name)
         ]
         parts = {**other.parts, **self.parts}
         changed += [f"the {part} is another one" for part in parts if other.parts.get(part) != self.parts.get(part)]
