@@ -29,7 +29,7 @@ from motion_module.training.validation import decoded
 
 FEW = 40
 """Prompts where not the claim is tested, but what changes it."""
-ABLATION: motion.Recipe = {**motion.MODULE, "batch": 4, "validation": {}}
+ABLATION: motion.Recipe = {**motion.MODULE, "batch": 8, "validation": {}}
 """How the modules of an ablation are trained: all alike, and less than the one that is given away."""
 DIRECTIONS = dict.fromkeys(("moving left", "moving right", "moving up", "moving down"), 1.0)
 ABLATION_COURSES = (motion.Course(150, 1.0, DIRECTIONS), motion.Course(450, 0.4, DIRECTIONS))
@@ -42,7 +42,8 @@ SCHEDULES = {
 """By the file of their verdicts. The first is what all of this world is trained with, and so serves other comparisons too."""
 ADAPTER = LORAS / "adapter.safetensors"
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
-LESSON, LESSON_CLIPS = LESSONS[0], (1, 5, 20, 50)
+LESSON, LESSON_CLIPS = LESSONS[0], (1, 5, 20, motion.LESSON_CLIPS)
+GIVEN = LORAS / f"{LESSON}.safetensors"
 
 
 @dataclass(frozen=True)
@@ -205,16 +206,23 @@ def lessons(runs: Path) -> list[Row]:
     weights = [*weights_of("plain"), MOTION_MODULE]
     rows = [_row(runs, "no LoRA", f"{LESSON}-0", made_with(*weights), lambda: WithMotion(MOTION_MODULE), scenes)]
     for count in LESSON_CLIPS:
-        made = made_with(*weights, _bare(motion.LESSON, motion.LESSON_COURSES), str(count))
+        given = [GIVEN] if count == motion.LESSON_CLIPS else []
+        made = made_with(*weights, _bare(motion.LESSON, motion.LESSON_COURSES), str(count), *given)
         name = f"{count} clip{'s' if count > 1 else ''}"
         rows.append(_row(runs, name, f"{LESSON}-{count}", made, partial(_with_lesson, runs, count), scenes))
     return rows
 
 
 def _with_lesson(runs: Path, count: int) -> Maker:
+    return WithMotion(MOTION_MODULE, motion_loras={_learned(runs, count): 1.0})
+
+
+def _learned(runs: Path, count: int) -> Path:
+    """The file of a motion LoRA from so many clips. One of them is given away, and so there already."""
+    if count == motion.LESSON_CLIPS:
+        return GIVEN
     data = motion.clips_of(runs, LESSON, count)
-    lora = motion.trained(runs, f"{LESSON}-{count}", motion.LESSON, motion.LESSON_COURSES, data).config.output
-    return WithMotion(MOTION_MODULE, motion_loras={lora: 1.0})
+    return motion.trained(runs, f"{LESSON}-{count}", motion.LESSON, motion.LESSON_COURSES, data).config.output
 
 
 EXPERIMENTS: dict[str, Callable[[Path], list[Row]]] = {
