@@ -9,18 +9,27 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Size:
-    """What is asked for. `steps`: those that will be taken. `frames`: of one video, `videos`: how many."""
+    """What is asked for. `steps`: those that will be taken. `videos`: how many there are.
+
+    `frames`: of one video that go through the UNet in a step, more than it has where windows overlap. `at_once`: of these
+    together; 0 for all.
+    """
 
     frames: int
     width: int
     height: int
     steps: int
     videos: int = 1
+    at_once: int = 0
 
     @property
     def pixels(self) -> int:
-        """Of one clip, which is what goes through the UNet at once."""
+        """Of all that goes through the UNet in a step."""
         return self.frames * self.width * self.height
+
+    @property
+    def pixels_at_once(self) -> int:
+        return (self.at_once or self.frames) * self.width * self.height
 
 
 @dataclass(frozen=True)
@@ -43,18 +52,18 @@ def seconds(runs: Sequence[Run], wanted: Size) -> float | None:
 
 
 def memory(runs: Sequence[Run], wanted: Size) -> float | None:
-    """A straight line through all runs: the models, which are always there, and a share for each pixel.
+    """A straight line through all runs: the models, which are always there, and a share for each pixel at once.
 
     None without runs of two sizes or more, from which alone a line can be told.
     """
     measured = [run for run in runs if run.memory]
-    if len({run.size.pixels for run in measured}) < 2:
+    if len({run.size.pixels_at_once for run in measured}) < 2:
         return None
-    mean_pixels = sum(run.size.pixels for run in measured) / len(measured)
+    mean_pixels = sum(run.size.pixels_at_once for run in measured) / len(measured)
     mean_memory = sum(run.memory for run in measured) / len(measured)
-    spread = sum((run.size.pixels - mean_pixels) ** 2 for run in measured)
-    slope = sum((run.size.pixels - mean_pixels) * (run.memory - mean_memory) for run in measured) / spread
-    return mean_memory + max(slope, 0.0) * (wanted.pixels - mean_pixels)
+    spread = sum((run.size.pixels_at_once - mean_pixels) ** 2 for run in measured)
+    slope = sum((run.size.pixels_at_once - mean_pixels) * (run.memory - mean_memory) for run in measured) / spread
+    return mean_memory + max(slope, 0.0) * (wanted.pixels_at_once - mean_pixels)
 
 
 def spoken(seconds: float) -> str:

@@ -10,28 +10,33 @@ from motion_module.files import CheckpointError
 
 from . import advice, estimate, history
 from .page import Page
-from .params import RequestError
+from .params import RequestError, read_mapping
+from .plan import context_windows
 
 GIGABYTE = 1e9
+LENGTH = ("model", "video_length", "batch_size", "overlap", "stride", "closed_loop")
+"""The parameters that say what goes through the UNet."""
 
 
-def add_to_panel(page: Page, model: gr.components.Component, frames: gr.components.Component, shown: gr.HTML) -> None:
-    """Keeps `shown` up to date with the panel's motion module and number of frames, and the WebUI's own controls."""
+def add_to_panel(page: Page, length: list[gr.components.Component], shown: gr.HTML) -> None:
+    """Keeps `shown` up to date with the WebUI's own controls and with `length`: the panel's controls named in `LENGTH`."""
     is_img2img = page.tab == "img2img"
     own_name = "denoising_strength" if is_img2img else "hr-checkbox"
 
-    def expected(model: str, frames: float, width: float, height: float, steps: float, videos: float, own: Any) -> str:
+    def expected(*values: Any) -> str:
         """`own`: the strength of img2img, or whether txt2img is followed by hires fix."""
+        *panel, width, height, steps, videos, own = values
         try:
-            count = int(frames or advice.trained_frames(model))
+            params, _ = read_mapping({"enable": True, **dict(zip(LENGTH, panel))})
+            windows = context_windows(params, advice.trained_frames(params.model))
             taken = history.steps_taken(int(steps), own if is_img2img else None)
-            size = estimate.Size(count, int(width), int(height), taken, int(videos))
+            size = history.size_of(windows, int(width), int(height), taken, int(videos))
         except (RequestError, CheckpointError, TypeError, ValueError):
             return ""  # Generate will say what is wrong
         return text(size, before_hires=own is True)
 
     def connect(controls: list[Any]) -> None:
-        inputs = [model, frames, *controls]
+        inputs = [*length, *controls]
         for control in inputs:
             control.change(expected, inputs, [shown], show_progress=False, queue=False)
 

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from modules import devices, shared
 
+from motion_module.windows import Windows
+
 from . import saved
 from .estimate import Run, Size
 
@@ -32,17 +34,12 @@ class Stopwatch:
         state = shared.state
         self._cut_short |= bool(state.interrupted or state.skipped or state.stopping_generation)
 
-    def record(self, p: Any, frames: int) -> None:
+    def record(self, p: Any, windows: Windows) -> None:
         """Remembers the job, if others can be judged by it: one that took all its steps, at one size, with one checkpoint."""
         if self._cut_short or getattr(p, "enable_hr", False) or p.refiner_checkpoint:
             return
-        size = Size(
-            frames,
-            p.width,
-            p.height,
-            steps_taken(p.steps, p.denoising_strength if hasattr(p, "init_images") else None),
-            p.n_iter,
-        )
+        steps = steps_taken(p.steps, p.denoising_strength if hasattr(p, "init_images") else None)
+        size = size_of(windows, p.width, p.height, steps, p.n_iter)
         run = Run(device_name(), size, time.perf_counter() - self._began, _peak_memory())
         try:
             saved.update(FILE, lambda before: [*_readable(before), dataclasses.asdict(run)][-MOST_RUNS:])
@@ -57,6 +54,11 @@ def runs() -> list[Run]:
     except (OSError, ValueError):
         return []
     return [Run(**{**run, "size": Size(**run["size"])}) for run in facts if run["device"] == device_name()]
+
+
+def size_of(windows: Windows, width: int, height: int, steps: int, videos: int) -> Size:
+    """What will go through the UNet; how many windows there are is much the same in all steps."""
+    return Size(windows.at(0).frames.numel(), width, height, steps, videos, windows.at_once)
 
 
 def steps_taken(steps: int, strength: float | None) -> int:

@@ -321,7 +321,7 @@ class Job:
         except Exception as error:
             errors.report("AnimateDiff could not finish its video", exc_info=True)
             self.warnings.append(f"AnimateDiff could not finish its video, so the frames are shown: {error!r}.")
-        self._stopwatch.record(self.p, self.params.video_length)
+        self._stopwatch.record(self.p, self.scope.windows)
         for warning in self.warnings:
             log.warning(warning)
             processed.comments += warning + "\n"

@@ -19,6 +19,8 @@ from .video.formats import VIDEO_FORMATS
 
 FORMATS = (*VIDEO_FORMATS, "PNG", "TXT")
 API_FORMATS = (*FORMATS, "Frame")
+MOST_FRAMES = 10_000
+"""Each takes its place in memory: of latents, and then of the finished picture."""
 MOST_GIF_FPS = 50
 """Browsers take a delay of less than two hundredths of a second for a mistake, and show the GIF slowly."""
 DEFAULT_MODULE = "mm_sd15_v3.safetensors"
@@ -34,7 +36,7 @@ class Option:
     """What is said of one parameter beside its name, type and default.
 
     `group`: where the panel shows it: "main", the name of a folded group, or "" for the API alone.
-    `lines`: of a text, in the panel.
+    `lines`: of a text, in the panel. `at_first`: what the panel shows at first, where that is not the default of the API.
     `later`: the feature that a value other than the default asks for, where that feature is not there yet.
     """
 
@@ -45,6 +47,7 @@ class Option:
     minimum: float | None = None
     maximum: float | None = None
     lines: int = 1
+    at_first: str | None = None
     choices: tuple[str, ...] = ()
     later: str = ""
 
@@ -56,9 +59,8 @@ def _option(default: Any, **facts: Any) -> Any:
     return dataclasses.field(default=default, metadata=metadata)
 
 
-MOTION, SECOND, PICTURE = "Motion", "Second motion module", "PIA"
+MOTION, SECOND, PICTURE, WINDOWS = "Motion", "Second motion module", "PIA", "Context windows"
 AS_FOUND = "as found"
-_WINDOWS = "Context windows"
 _FREEINIT = "FreeInit"
 _FROM_VIDEO = "Video input"
 _FRAMES_OF_IMAGE = "Frame-by-frame strength in img2img"
@@ -82,6 +84,7 @@ class Params:
         group="main",
         elem_id="video-length",
         minimum=0,
+        maximum=MOST_FRAMES,
         help="0: as many as the motion module was trained with.",
     )
     fps: int = _option(8, label="FPS", group="main", elem_id="fps", minimum=1, help="Frames shown in a second.")
@@ -101,6 +104,58 @@ class Params:
         elem_id="loop-number",
         minimum=0,
         help="How often the animation plays. 0 is for ever.",
+    )
+    batch_size: int = _option(
+        0,
+        label="Frames in a window",
+        group=WINDOWS,
+        elem_id="batch-size",
+        minimum=0,
+        help="How many frames are made together; a longer video is made in such windows, which overlap and are blended. "
+        "0: as many as the motion module was trained with. Where the number of frames is 0, also that.",
+    )
+    overlap: int = _option(
+        -1,
+        label="Overlap",
+        group=WINDOWS,
+        elem_id="overlap",
+        minimum=-1,
+        help="How many frames neighbouring windows share at least. -1: a quarter of a window.",
+    )
+    stride: int = _option(
+        1,
+        label="Stride",
+        group=WINDOWS,
+        elem_id="stride",
+        minimum=1,
+        help="1: windows of frames that follow each other. 2, 3, …: also windows of every second frame, every fourth, …",
+    )
+    closed_loop: str = _option(
+        "R-P",
+        label="Closed loop",
+        group=WINDOWS,
+        elem_id="closed-loop",
+        choices=("N", "R-P", "R+P", "A"),
+        at_first="N",
+        help="N: the video has a start and an end. R-P: windows go on over its end, so that it loops. R+P: prompts too. "
+        "A: as R+P, with more windows over the end.",
+    )
+    window_order: str = _option(
+        "shifting",
+        label="Places of windows",
+        group=WINDOWS,
+        elem_id="window-order",
+        choices=("shifting", "static"),
+        help="shifting: other places in each step. static: the same in all.",
+    )
+    window_fusion: str = _option(
+        "pyramid",
+        label="Blending of windows",
+        group=WINDOWS,
+        elem_id="window-fusion",
+        choices=("pyramid", "flat", "overlap-linear"),
+        help="How much a window counts for a frame. pyramid: more in its middle. flat: as much everywhere. "
+        "overlap-linear: as much everywhere but for its ends.",
     )
     motion_scale: float = _option(
         1.0,
@@ -149,7 +204,8 @@ class Params:
         group=MOTION,
         elem_id="positions",
         choices=("as trained", "stretch", "extend"),
-        help="For more frames than were trained. stretch: the trained motion, drawn out. extend: positions beyond the last.",
+        help="For more frames at once than were trained. stretch: the trained motion, drawn out. "
+        "extend: positions beyond the last.",
     )
     family: str = _option(
         AS_FOUND,
@@ -191,12 +247,6 @@ class Params:
         choices=tuple(CURVES),
         help="For a motion module of PIA, in img2img: how far the frames may go from the picture.",
     )
-    closed_loop: str = _option("R-P", choices=("N", "R-P", "R+P", "A"), later=_WINDOWS, help="How windows close the loop.")
-    batch_size: int = _option(
-        16, minimum=1, later=_WINDOWS, help="Frames in a context window. Where video_length is 0, also the number of frames."
-    )
-    stride: int = _option(1, minimum=1, later=_WINDOWS, help="Levels of frame distance in context windows.")
-    overlap: int = _option(-1, minimum=-1, later=_WINDOWS, help="Frames that neighbouring windows share. -1 is a quarter.")
     interp: str = _option("Off", choices=("Off", "FILM"), later="Frame interpolation", help="Frame interpolation.")
     interp_x: int = _option(10, minimum=1, help="Interpolated frames per frame. Counts only with interp.")
     video_source: str = _option("", later=_FROM_VIDEO, help="A video file to start from.")
@@ -355,14 +405,12 @@ def _read_formats(value: Any) -> tuple[str, ...]:
 
 
 def _refuse_what_is_not_there_yet(params: Params) -> None:
-    windows_asked = params.video_length > params.batch_size
     for field in FIELDS:
         later, value = option_of(field).later, getattr(params, field.name)
-        if not later or value == field.default or (later == _WINDOWS and not windows_asked):
-            continue
-        raise RequestError(
-            f"{later} is not available yet, but {field.name} is {value!r}. Leave {field.name} out, or at {field.default!r}."
-        )
+        if later and value != field.default:
+            raise RequestError(
+                f"{later} is not available yet, but {field.name} is {value!r}. Leave {field.name} out, or at {field.default!r}."
+            )
 
 
 def format_problems() -> dict[str, str]:
@@ -395,8 +443,7 @@ def _schema_of(field: dataclasses.Field[Any]) -> dict[str, Any]:
     if option.choices:
         facts["enum"] = list(option.choices)
     if option.later:
-        when = " where there are more frames than batch_size" if option.later == _WINDOWS else ""
-        facts["description"] += f" Not available yet: only the default is accepted{when}."
+        facts["description"] += " Not available yet: only the default is accepted."
     return facts
 
 

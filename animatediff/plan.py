@@ -10,6 +10,7 @@ from motion_module.checkpoint import Description
 from motion_module.controls import Controls, Strength, parse_rules
 from motion_module.families import FAMILIES, Family
 from motion_module.temporary import Positions
+from motion_module.windows import Closing, Windows
 
 from . import library
 from .params import AS_FOUND, NO_MODULE, Params, RequestError
@@ -28,11 +29,15 @@ class Plan:
 
     description: Description
     family: Family
-    frames: int
+    windows: Windows
     controls: Controls
     positions: Positions
     second: SecondModule | None
     curve: str
+
+    @property
+    def frames(self) -> int:
+        return self.windows.frames
 
     @property
     def descriptions(self) -> tuple[Description, ...]:
@@ -41,7 +46,9 @@ class Plan:
     def as_params(self, params: Params) -> Params:
         """The request with what it left open filled in, so that its infotext gives the same video on another machine."""
         sure = self.family is self.description.family and not self.description.assumed
-        return dataclasses.replace(params, video_length=self.frames, family=AS_FOUND if sure else self.family.key)
+        length = self.windows.length if self.windows.needed else params.batch_size
+        family = AS_FOUND if sure else self.family.key
+        return dataclasses.replace(params, video_length=self.frames, batch_size=length, family=family)
 
 
 def make_plan(params: Params) -> Plan:
@@ -50,22 +57,40 @@ def make_plan(params: Params) -> Plan:
     library.short_hash(path)  # from now on the WebUI knows it, and it may tell what the file is
     description = library.what_it_is(path)
     family = chosen_family(params.family, description)
-    frames = asked_frames(params) or library.trained_frames(description, family)
     second = _second(params)
+    windows = context_windows(params, library.trained_frames(description, family))
     for module in (description, second.description) if second else (description,):
-        if frames > module.length and params.positions == "as trained":
+        if windows.at_once > module.length and params.positions == "as trained":
             raise RequestError(
-                f"{frames} frames are asked for, but {module.path.name} knows {module.length} positions. Set the number of "
-                f"frames to {module.length} or fewer, or “Positions” (positions) to stretch or extend."
+                f"{windows.at_once} frames at once are asked for, but {module.path.name} knows {module.length} "
+                f"positions. Set “Frames in a window” (batch_size) to {module.length} or fewer, or “Positions” (positions) to "
+                "stretch or extend."
             )
     strength = Strength(params.motion_scale, params.motion_effect)
     controls = Controls(strength, params.motion_start, params.motion_end, parse_rules(params.motion_rules))
-    return Plan(description, family, frames, controls, params.positions, second, params.pia_motion)  # type: ignore[arg-type]
+    return Plan(description, family, windows, controls, params.positions, second, params.pia_motion)  # type: ignore[arg-type]
 
 
-def asked_frames(params: Params) -> int:
-    """0 where the request leaves it open."""
-    return params.video_length or (params.batch_size if params.batch_size != Params.batch_size else 0)
+CLOSING: dict[str, Closing] = {"N": "none", "R-P": "few", "R+P": "few", "A": "many"}
+
+
+def context_windows(params: Params, trained_frames: int) -> Windows:
+    """How a request's video is cut, where the motion module was trained with so many frames. Raises RequestError."""
+    length = params.batch_size or trained_frames
+    if params.overlap >= length:
+        raise RequestError(
+            f"Overlap (overlap) is {params.overlap}, but a window has {length} frames (batch_size). Set it to {length - 1} or "
+            "less, or to -1."
+        )
+    return Windows(
+        params.video_length or length,
+        length,
+        length // 4 if params.overlap < 0 else params.overlap,
+        params.stride,
+        params.window_order == "shifting",
+        CLOSING[params.closed_loop],
+        params.window_fusion,  # type: ignore[arg-type]
+    )
 
 
 def chosen_family(name: str, description: Description) -> Family:

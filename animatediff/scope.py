@@ -22,6 +22,7 @@ from motion_module.motion import Motion, Second
 from motion_module.noise import NoiseSchedule
 from motion_module.picture import Picture, likeness
 from motion_module.temporary import added_to_unet, merged, positions, require_image_fit, require_motion_fit
+from motion_module.whole_frames import WholeFrames
 
 from . import library
 from .loras import Loras
@@ -67,6 +68,7 @@ class ModelScope:
         self._p = p
         self._plan = plan
         self.family = plan.family
+        self.windows = plan.windows
         self._loras: Loras = ()
         self._expected: list[Lora] = []
         self._undo: ExitStack | None = None
@@ -138,12 +140,17 @@ class ModelScope:
                     stack.callback(module.to, "cpu")  # layers move to the checkpoint's device by themselves, when they are used
                 stack.enter_context(merged(module, self._loras))
                 trained_on = description.require_motion_module().frames
-                stack.enter_context(positions(module, self._plan.positions, self._plan.frames, trained_on))
+                stack.enter_context(positions(module, self._plan.positions, self.windows.at_once, trained_on))
             stack.enter_context(added_to_unet(blocks_by_place(unet), self._loras))
             stack.enter_context(self._lent_sampling())
             if self.family.takes_picture:
                 stack.enter_context(starting_from_noise(self._p))
-            stack.enter_context(attached(unet, motion, self.family, self._layout_of, self._picture()))
+            layout_of = self._layout_of
+            if self.windows.needed:
+                whole = WholeFrames(self.windows, lambda: self._p.sampler.model_wrap_cfg.step, layout_of)
+                stack.enter_context(whole.around(model.model))
+                layout_of = whole.layout_of
+            stack.enter_context(attached(unet, motion, self.family, layout_of, self._picture()))
             stack.enter_context(_attribute(model, ON_MODEL, self))
             self._undo = stack.pop_all()
 

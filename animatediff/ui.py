@@ -43,9 +43,9 @@ def build(page: Page) -> Controls:
         with gr.Row(elem_classes="ad-row"):
             controls["video_length"] = _number(fields["video_length"], elem_id)
             controls["fps"] = _number(fields["fps"], elem_id)
-            asked = [controls["model"], controls["video_length"], controls["fps"]]
             with gr.Column():
-                duration = gr.HTML(_duration(*(control.value for control in asked)), elem_id=elem_id("duration"))
+                shown = [controls[name].value for name in ("model", "video_length")]
+                duration = gr.HTML(_duration(*shown, 0, controls["fps"].value), elem_id=elem_id("duration"))
                 expected = gr.HTML(elem_id=elem_id("expected"))
         controls["format"] = _formats(fields["format"], elem_id)
         for group in dict.fromkeys(option_of(field).group for field in PANEL_FIELDS):
@@ -55,9 +55,10 @@ def build(page: Page) -> Controls:
                     controls |= _group([field for field in PANEL_FIELDS if option_of(field).group == group], elem_id)
         advice.connect(page, controls, advised, use_settings)
         presets.add_to_panel(controls, elem_id)
-        for control in asked:
-            control.change(_duration, asked, [duration], show_progress=False, queue=False)
-        forecast.add_to_panel(page, *asked[:2], expected)
+        lasts = [controls[name] for name in ("model", "video_length", "batch_size", "fps")]
+        for control in lasts:
+            control.change(_duration, lasts, [duration], show_progress=False, queue=False)
+        forecast.add_to_panel(page, [controls[name] for name in forecast.LENGTH], expected)
     return {name: controls[name] for name in fields}
 
 
@@ -146,7 +147,8 @@ def _control(field: dataclasses.Field[Any], elem_id: Callable[[str], str]) -> gr
         return _second_module_dropdown(field, elem_id)
     if str(field.type) != "str":
         return _number(field, elem_id)
-    facts = {"label": option.label, "value": field.default, "info": option.help, "elem_id": elem_id(option.elem_id)}
+    first = field.default if option.at_first is None else option.at_first
+    facts = {"label": option.label, "value": first, "info": option.help, "elem_id": elem_id(option.elem_id)}
     return gr.Dropdown(choices=list(option.choices), **facts) if option.choices else gr.Textbox(lines=option.lines, **facts)
 
 
@@ -176,10 +178,10 @@ def _formats(field: dataclasses.Field[Any], elem_id: Callable[[str], str]) -> gr
     )
 
 
-def _duration(model: str | None, frames: float | None, fps: float | None) -> str:
+def _duration(model: str | None, frames: float | None, window: float | None, fps: float | None) -> str:
     """How long the video will be; nothing where that cannot be said, since Generate will say why."""
     try:
-        count = frames or advice.trained_frames(model)
+        count = frames or window or advice.trained_frames(model)
         return f"<span>Length</span> {count / (fps or 0):.2f} s ({count:.0f} <span>frames</span>)"
     except (RequestError, CheckpointError, ZeroDivisionError):
         return ""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from .families import Family
@@ -105,9 +106,12 @@ def _show(unet: Any, picture: Picture, motion: Motion, layout_of: LayoutOf) -> C
     assert kernel is not None
 
     def see(_convolution: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+        if not motion.active:
+            return output
         layout = layout_of(output.shape[0])
-        seen = picture.seen_through(kernel.to(output.device, output.dtype), layout.frames)
-        return output + layout.to_rows(seen.expand(layout.rows // layout.frames, *seen.shape)) if motion.active else output
+        seen = picture.seen_through(kernel.to(output.device, output.dtype))
+        whole = torch.arange(layout.frames).expand(layout.rows // layout.frames, -1)
+        return output + layout.to_rows(seen[whole if layout.shown is None else layout.shown])
 
     return unet.input_blocks[0][0].register_forward_hook(see).remove
 

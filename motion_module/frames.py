@@ -21,12 +21,14 @@ class RowLayout:
     """How `rows` rows divide into clips of `frames` frames.
 
     `order[i]` is the row that holds frame `i % frames` of clip `i // frames`; None where rows are in that order already.
-    A prompt under two conditions makes two clips of one video: they share no attention.
+    A prompt under two conditions makes two clips of one video: they share no attention. `shown`: `(clips, frames)`, which frame
+    of the video each is, where a clip is a window of it; None where clips are whole.
     """
 
     frames: int
     rows: int
     order: Tensor | None = None
+    shown: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.rows == 0 or self.rows % self.frames:

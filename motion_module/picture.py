@@ -35,11 +35,12 @@ class Picture:
     latents: Tensor
     likeness: Sequence[float]
 
-    def seen_through(self, kernel: Tensor, frames: int) -> Tensor:
+    def seen_through(self, kernel: Tensor) -> Tensor:
         """What the mask and the picture add to the first convolution, `(frames, channels, height, width)`."""
+        frames = len(self.likeness)
         latents = self.latents.to(kernel).expand(frames, -1, -1, -1)
         height, width = latents.shape[2:]
-        mask = torch.tensor(self.likeness[:frames]).to(kernel)[:, None, None, None].expand(frames, 1, height, width)
+        mask = torch.tensor(self.likeness).to(kernel)[:, None, None, None].expand(frames, 1, height, width)
         return F.conv2d(torch.cat([mask, latents], dim=1), kernel, padding=1)
 
 

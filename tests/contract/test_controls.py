@@ -60,7 +60,7 @@ def test_two_modules_are_blended_or_chained(frames):
 
 def test_more_frames_than_positions_need_another_table(host):
     def ask(**args):
-        return host.txt2img(**animate("v1", video_length=26, **args), steps=1)
+        return host.txt2img(**animate("v1", video_length=26, batch_size=26, **args), steps=1)
 
     refused = ask()
     assert refused.status_code == 422 and "stretch or extend" in refused.json()["detail"]

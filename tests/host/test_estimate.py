@@ -41,6 +41,12 @@ def test_memory_is_a_straight_line_through_what_was_measured():
     assert memory([Run("cpu", SMALL, 1.0), Run("cpu", LARGE, 1.0)], SMALL) is None
 
 
+def test_memory_goes_with_the_frames_of_a_window():
+    runs = [Run("gpu", size, 1.0, round(4e9 + 3e9 * size.pixels / SMALL.pixels)) for size in (SMALL, LARGE)]
+    assert memory(runs, Size(64, 512, 512, 20, at_once=16)) == pytest.approx(7e9)
+    assert seconds(runs[:1], Size(64, 512, 512, 20, at_once=16)) == pytest.approx(4)
+
+
 @pytest.mark.parametrize(
     ("duration", "words"), [(0.2, "1 s"), (42.4, "42 s"), (60, "1 min 0 s"), (99, "1 min 30 s"), (3700, "1 h 1 min")]
 )

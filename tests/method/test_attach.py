@@ -8,8 +8,11 @@ from safetensors.torch import save_file
 
 from motion_module.attach import UnsuitableUNet, attached, blocks_by_place
 from motion_module.checkpoint import load
-from motion_module.frames import row_layout
+from motion_module.frames import RowLayout, row_layout
 from motion_module.motion import Motion
+from motion_module.picture import Picture
+from motion_module.whole_frames import WholeFrames
+from motion_module.windows import Windows
 
 FRAMES = 4
 
@@ -45,10 +48,13 @@ def module_of(tmp_path):
     return load_family
 
 
-def run(unet, rows, seed=0):
+def inputs(rows, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(rows, 4, 8, 8, generator=generator)
-    context = torch.randn(rows, 7, 24, generator=generator)
+    return torch.randn(rows, 4, 8, 8, generator=generator), torch.randn(rows, 7, 24, generator=generator)
+
+
+def run(unet, rows, seed=0):
+    x, context = inputs(rows, seed)
     return unet(x, torch.full((rows,), 500), context)
 
 
@@ -185,3 +191,60 @@ def test_another_model_is_refused(module_of):
     wrong = pytest.raises(UnsuitableUNet, match="Choose a Stable Diffusion")
     with wrong, attached(make_unet((1, 2, 4)), Motion(module), facts, layout_of):
         pass
+
+
+# --- windows ---
+
+
+def in_one_call(unet, module, family, frames, length):
+    """Noise for two clips, each window of which passes through the UNet by itself, in calls made by hand."""
+    cut = Windows(frames, length, length // 4).at(1)
+    x, context = inputs(2 * frames)
+    found = torch.zeros_like(x)
+    with attached(unet, Motion(module), family, lambda rows: RowLayout(length, rows)):
+        for window, weights in zip(cut.frames, cut.weights):
+            for clip in (0, frames):
+                rows = clip + window
+                noise = unet(x[rows], torch.full((length,), 500), context[rows])
+                for row, weight, frame in zip(rows.tolist(), weights.tolist(), noise):
+                    found[row] += weight * frame
+    return found
+
+
+@pytest.mark.parametrize(("family", "frames"), [("v3", 17), ("v3", 33), ("v1", 32), ("v2", 40)])
+def test_a_long_clip_is_what_its_windows_are_one_by_one_and_blended(unet, module_of, family, frames):
+    found_family, module, _ = module_of(family)
+    whole = WholeFrames(Windows(frames, 16, 4), lambda: 1, lambda rows: row_layout(rows, frames))
+    before = state_of(unet)
+    with whole.around(unet), attached(unet, Motion(module), found_family, whole.layout_of):
+        found = run(unet, 2 * frames)
+    assert state_of(unet) == before
+    torch.testing.assert_close(found, in_one_call(unet, module, found_family, frames, 16), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("closing", ["none", "few", "many"])
+def test_a_clip_that_fits_into_one_window_is_what_it_is_without(unet, module_of, closing):
+    family, module, _ = module_of("v3")
+    with attached(unet, Motion(module), family, lambda rows: row_layout(rows, 16)):
+        without = run(unet, 32)
+    whole = WholeFrames(Windows(16, 16, 4, closing=closing), lambda: 3, lambda rows: row_layout(rows, 16))
+    with whole.around(unet), attached(unet, Motion(module), family, whole.layout_of):
+        found = run(unet, 32)
+    torch.testing.assert_close(found, without, rtol=1e-6, atol=1e-6)
+
+
+def test_in_a_window_each_frame_sees_pias_picture_as_much_as_its_own_place_says(unet, module_of):
+    family, module, _ = module_of("pia")
+    picture = Picture(torch.randn(1, 4, 8, 8), [1.0, 0.5, 0.25, 0.0, 0.75, 0.125])
+    whole = WholeFrames(Windows(6, 4, 2, shifting=False), lambda: 0, lambda rows: row_layout(rows, 6))
+    seen, first = [], unet.input_blocks[0][0]
+    with (
+        whole.around(unet),
+        attached(unet, Motion(module), family, whole.layout_of, picture),
+        first.register_forward_hook(lambda _module, _inputs, output: seen.append(output)),  # after ours
+    ):
+        run(unet, 12)
+    x, added = inputs(12)[0], picture.seen_through(module.picture_kernel)
+    for rows, output in zip(([0, 1, 2, 3], [2, 3, 4, 5]), seen, strict=True):
+        plain = first(torch.cat([x[rows], x[[row + 6 for row in rows]]]))
+        torch.testing.assert_close(output, plain + added[rows].repeat(2, 1, 1, 1))

@@ -183,5 +183,5 @@ def test_a_picture_is_seen_as_through_nine_channels():
     curve = likeness("small motion", 4)
     mask = torch.tensor(curve)[:, None, None, None].expand(4, 1, 6, 5)
     expected = F.conv2d(torch.cat([noise, mask, latents.expand(4, -1, -1, -1)], 1), kernel, bias, padding=1)
-    ours = F.conv2d(noise, kernel[:, :4], bias, padding=1) + Picture(latents, curve).seen_through(kernel[:, 4:], 4)
+    ours = F.conv2d(noise, kernel[:, :4], bias, padding=1) + Picture(latents, curve).seen_through(kernel[:, 4:])
     assert (ours - expected).abs().max() < 1e-5

@@ -27,6 +27,9 @@ class DiffusionWrapper(nn.Module):
         super().__init__()
         self.diffusion_model = UNetModel(**unet)
 
+    def forward(self, x: torch.Tensor, t: torch.Tensor, c_crossattn: list[torch.Tensor]) -> torch.Tensor:
+        return self.diffusion_model(x, t, context=torch.cat(c_crossattn, dim=1))
+
 
 class AutoencoderKL(nn.Module):
     def __init__(self, ddconfig: dict[str, Any], embed_dim: int) -> None:
@@ -63,8 +66,8 @@ class LatentDiffusion(nn.Module):
 
     def apply_model(self, x: torch.Tensor, t: torch.Tensor, cond: dict[str, list[torch.Tensor]]) -> torch.Tensor:
         """The noise in `x` `(rows, 4, height, width)` at timesteps `t`."""
-        context = torch.cat(cond["c_crossattn"], dim=1)
-        return self.model.diffusion_model(x.to(devices.dtype), t, context=context.to(devices.dtype)).to(x.dtype)
+        context = [part.to(devices.dtype) for part in cond["c_crossattn"]]
+        return self.model(x.to(devices.dtype), t, c_crossattn=context).to(x.dtype)
 
     def get_learned_conditioning(self, texts: list[str]) -> torch.Tensor:
         return self.cond_stage_model(texts)

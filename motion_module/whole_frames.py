@@ -1,0 +1,85 @@
+"""Windows over the whole UNet: each passes through it by itself, and the noise that they find is blended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .frames import RowLayout
+from .windows import Windows
+
+
+class WholeFrames:
+    """What makes one call of a UNet into calls of windows.
+
+    `step`: of the running sampler. `layout_of`: of the rows of a whole call. `at_once`: windows in one call of the UNet.
+    """
+
+    def __init__(
+        self, windows: Windows, step: Callable[[], int], layout_of: Callable[[int], RowLayout], at_once: int = 1
+    ) -> None:
+        self._windows = windows
+        self._step = step
+        self._whole = layout_of
+        self._at_once = at_once
+        self._within: RowLayout | None = None
+
+    def layout_of(self, rows: int) -> RowLayout:
+        """That of the call that the UNet is in: of a window, or of the whole clip."""
+        return self._within or self._whole(rows)
+
+    @contextmanager
+    def around(self, model: Any) -> Iterator[None]:
+        """While open, calls of `model` are cut: of a module whose first argument has the rows `(rows, 4, height, width)`.
+
+        Whatever else it is given goes along with its rows, if it has as many of them.
+        """
+        of_instance, whole = model.__dict__.get("forward"), model.forward
+
+        def forward(x: Tensor, *others: Any, **named: Any) -> Tensor:
+            return self._blended(whole, x, others, named)
+
+        model.forward = forward
+        try:
+            yield
+        finally:
+            if of_instance is None:
+                del model.forward
+            else:
+                model.forward = of_instance
+
+    def _blended(self, whole: Callable[..., Tensor], x: Tensor, others: tuple[Any, ...], named: dict[str, Any]) -> Tensor:
+        rows = len(x)
+        cut = self._windows.at(self._step())
+        places = self._whole(rows).to_clips(torch.arange(rows))  # (clips, frames): the row of each frame
+        blended = torch.zeros(x.shape, device=x.device)
+        for frames, weights in zip(cut.frames.split(self._at_once), cut.weights.split(self._at_once)):
+            chosen = places[:, frames].transpose(0, 1).flatten()  # of all clips of the first window, then of the next
+            given, more = _rows((x, *others), chosen, rows), _rows(named, chosen, rows)
+            found = self._of_windows(frames, len(places), whole, *given, **more)
+            shares = weights.repeat_interleave(len(places), dim=0).flatten().to(x.device)
+            blended.index_add_(0, chosen.to(x.device), found.float() * shares.view(-1, 1, 1, 1))
+        return blended.to(found.dtype)
+
+    def _of_windows(self, frames: Tensor, clips: int, whole: Callable[..., Tensor], *given: Any, **named: Any) -> Tensor:
+        shown = frames.repeat_interleave(clips, dim=0)
+        self._within = RowLayout(frames.shape[1], shown.numel(), shown=shown)
+        try:
+            return whole(*given, **named)
+        finally:
+            self._within = None
+
+
+def _rows(given: Any, chosen: Tensor, rows: int) -> Any:
+    """The chosen rows of every tensor that has `rows` of them, in tuples, lists and dictionaries too."""
+    if isinstance(given, dict):
+        return {key: _rows(value, chosen, rows) for key, value in given.items()}
+    if isinstance(given, list | tuple):
+        return type(given)(_rows(value, chosen, rows) for value in given)
+    if isinstance(given, Tensor) and given.ndim and len(given) == rows:
+        return given[chosen.to(given.device)]
+    return given

@@ -1,0 +1,95 @@
+"""Videos of more frames than are made together."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from animation import animate, difference, files_of, frames_of, info_of, recording, unet_calls
+from pictures import encode, gradient, mean_difference
+
+EVEN = {"closed_loop": "N", "window_order": "static", "window_fusion": "flat"}
+
+
+def rows_of(host, method, **request):
+    with recording(host) as record:
+        frames = frames_of(method(**request))
+    assert record["stray_unet_calls"] == []
+    return frames, [[call["rows"] for call in unet_calls(run)] for run in record["sampler_runs"]]
+
+
+def test_windows_without_overlap_are_the_videos_of_their_frames(host):
+    request = {"sampler_name": "DDIM", "steps": 3, "negative_prompt": "bad"}
+    long = frames_of(host.txt2img(**animate(video_length=16, batch_size=8, overlap=0, **EVEN), **request, seed=5))
+    for first, seed in ((0, 5), (8, 13)):
+        alone = frames_of(host.txt2img(**animate(video_length=8), **request, seed=seed))
+        assert difference(long[first : first + 8], alone) <= 1
+
+
+@pytest.mark.parametrize("sampler", ["Euler a", "DPM++ 2M", "Heun", "DDIM"])
+def test_each_window_is_a_call_of_its_own_in_each_step(host, sampler):
+    windows = animate(video_length=12, batch_size=8, overlap=2, **EVEN)
+    _, (rows,) = rows_of(host, host.txt2img, **windows, sampler_name=sampler, steps=2)
+    assert len(rows) % 2 == 0 and set(rows) == {16}
+
+
+def test_frames_in_a_window_are_all_where_there_are_no_more(host):
+    whole = frames_of(host.txt2img(**animate(video_length=8)))
+    window = frames_of(host.txt2img(**animate(video_length=8, batch_size=8, closed_loop="A", overlap=3, stride=4)))
+    assert np.array_equal(whole, window)
+
+
+def test_a_window_has_as_many_frames_as_the_motion_module_was_trained_with(host):
+    _, (rows,) = rows_of(host, host.txt2img, **animate(video_length=20), steps=1)
+    assert set(rows) == {32}
+
+
+def test_a_video_may_be_longer_than_the_motion_module_knows(host):
+    frames, (rows,) = rows_of(host, host.txt2img, **animate("v1", video_length=40), steps=2)
+    assert len(frames) == 40 and set(rows) == {32}
+    answer = host.txt2img(**animate("v1", video_length=40, batch_size=40), steps=1)
+    assert answer.status_code == 422 and "40 frames at once" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("setting", ["closed_loop", "window_order", "window_fusion", "stride", "overlap"])
+def test_every_setting_of_windows_changes_the_video(host, setting):
+    usual = {"video_length": 24, "batch_size": 8, "overlap": 2, **EVEN}
+    other = {"closed_loop": "A", "window_order": "shifting", "window_fusion": "pyramid", "stride": 2, "overlap": 4}[setting]
+    request = {"steps": 3, "sampler_name": "DDIM"}
+    plain = frames_of(host.txt2img(**animate(**usual), **request))
+    assert difference(plain, frames_of(host.txt2img(**animate(**{**usual, setting: other}), **request))) > 1
+
+
+def test_windows_go_with_img2img_hires_prompt_parts_and_several_videos(host):
+    windows = animate(video_length=10, batch_size=6, overlap=2)
+    frames, (rows,) = rows_of(host, host.img2img, **windows, init_images=[encode(gradient())], denoising_strength=0.5)
+    assert len(frames) == 10 and set(rows) == {12}
+    hires = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "denoising_strength": 0.7}
+    frames, runs = rows_of(host, host.txt2img, **windows, **hires)
+    assert frames.shape[:3] == (10, 96, 96) and [set(rows) for rows in runs] == [{12}, {12}]
+    parts, (rows,) = rows_of(host, host.txt2img, **windows, prompt="a cat AND a dog")
+    assert len(parts) == 10 and set(rows) == {18}
+    assert mean_difference(parts, frames_of(host.txt2img(**windows, prompt="a cat"))) > 1
+    assert len(frames_of(host.txt2img(**windows, n_iter=2))) == 20
+
+
+def test_a_picture_afterwards_is_as_before(host):
+    def picture():
+        return frames_of(host.txt2img())
+
+    before = picture()
+    assert len(frames_of(host.txt2img(**animate(video_length=10, batch_size=6)))) == 10
+    assert np.array_equal(picture(), before)
+
+
+def test_windows_are_in_the_infotext(host):
+    answer = host.txt2img(**animate(video_length=10, batch_size=6, overlap=2, closed_loop="N", format=["GIF"]), steps=1)
+    assert files_of(answer)[0].n_frames == 10
+    text = info_of(answer)["infotexts"][0]
+    assert all(part in text for part in ("video_length: 10", "batch_size: 6", "overlap: 2", "closed_loop: N"))
+
+
+def test_what_was_left_open_is_in_the_infotext_where_there_are_windows(host):
+    def said(frames):
+        return info_of(host.txt2img(**animate(video_length=frames, format=["GIF"]), steps=1))["infotexts"][0]
+
+    assert "batch_size: 16" in said(17) and "batch_size" not in said(16)
