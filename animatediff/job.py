@@ -20,7 +20,7 @@ from PIL import Image
 from motion_module.files import CheckpointError
 from motion_module.frames import RowLayoutError
 
-from . import advice, folder, history, infotext, library, loras, preview, settings, xyz
+from . import advice, folder, history, infotext, library, loras, preview, settings, travel, xyz
 from .params import Params, RequestError, read_arguments
 from .plan import make_plan
 from .results import Results, Video
@@ -41,6 +41,14 @@ class _Animated:
     def parse_extra_network_prompts(self) -> Any:
         with vars(self)[ON_P].during_parse(self):
             return super().parse_extra_network_prompts()  # type: ignore[misc]
+
+    def setup_conds(self) -> Any:
+        super().setup_conds()  # type: ignore[misc]
+        vars(self)[ON_P].after_conditions(self)
+
+    def calculate_hr_conds(self) -> Any:
+        super().calculate_hr_conds()  # type: ignore[misc]
+        vars(self)[ON_P].after_conditions(self)
 
     def sample(self, *args: Any, **kwargs: Any) -> Any:
         with vars(self)[ON_P].during_sample(self):
@@ -84,9 +92,11 @@ def job_of(p: Any) -> Job | None:
 
 
 def on_step(params: Any) -> None:
-    """`on_cfg_denoiser`: says where it is, if what runs is a clip."""
+    """`on_cfg_denoiser`: says where it is, if what runs is a clip, and moves its prompts on."""
     if getattr(shared.sd_model, ON_MODEL, None) is not None:
         preview.tell_step(params)
+        if (job := job_of(params.denoiser.p)) is not None:
+            job.mix_prompts(params)
 
 
 def _scope_around(p: Any) -> ModelScope | None:
@@ -173,6 +183,8 @@ class _Refusal:
     def before_hires(self, _p: Any) -> None:
         """Nothing that `sample` has not seen to."""
 
+    after_conditions = before_hires
+
 
 class _Bystander:
     """Keeps a job's hands off a generation that someone starts in its middle."""
@@ -190,6 +202,8 @@ class _Bystander:
     def before_hires(self, _p: Any) -> None:
         """Nothing that `sample` has not seen to."""
 
+    after_conditions = before_hires
+
 
 class Job:
     """One request for videos: what was asked, what was changed on `p`, and the frames as they come."""
@@ -202,6 +216,7 @@ class Job:
         self._path = path
         self._hires_loras: loras.Loras = ()
         self._lora_hashes: dict[str, str] = {}
+        self._travels: travel.Travels = {}
         self._finished: dict[int, list[Any]] = {}
         changed = ("batch_size", "do_not_save_samples", "do_not_save_grid", "init_images")
         self._before = {name: getattr(p, name) for name in changed if hasattr(p, name)}
@@ -235,13 +250,17 @@ class Job:
             p.do_not_save_samples = True  # decided here, where the request's own settings hold
         with self._finished_on_error(p), scope:
             if p is self.p:
+                travel.one_prompt_for_each_video(p, self.params.video_length)
                 self._require_prompts()
             yield
 
     @contextmanager
     def during_parse(self, p: Any) -> Iterator[None]:
-        """Takes the LoRAs that are ours out of what the WebUI parses, for this video and its hires pass."""
+        """Takes the LoRAs that are ours out of what the WebUI parses, for this video and its hires pass; reads keyframes."""
         yield
+        if p is self.p:
+            with self._finished_on_error(p), speaking_errors():
+                self._travels = travel.follow(p, self.params.video_length, closed=self.params.closed_loop in ("R+P", "A"))
         if p is self.p and not p.disable_extra_networks:
             with self._finished_on_error(p), speaking_errors():
                 self._warn_once(advice.missing_lora(self.scope.family, loras.names_in(p.extra_network_data)))
@@ -254,6 +273,19 @@ class Job:
     def _warn_once(self, warnings: list[str]) -> None:
         """The prompt is parsed for every video anew."""
         self.warnings += [warning for warning in warnings if warning not in self.warnings]
+
+    def after_conditions(self, p: Any) -> None:
+        """The WebUI puts negative prompts of all rows into one tensor."""
+        if p is self.p:
+            for name in ("uc", "hr_uc"):
+                if getattr(p, name, None):
+                    setattr(p, name, travel.of_one_length(getattr(p, name)))
+
+    def mix_prompts(self, params: Any) -> None:
+        """In one step of this video."""
+        if self._travels:
+            parts, how = prompt_parts(self.p.sampler.sampler_extra_args["cond"]), self.params.prompt_interpolation
+            travel.mix(self._travels, params, parts, how, hires=getattr(self.p, "is_hr_pass", False))
 
     def before_hires(self, p: Any) -> None:
         """Changes to the LoRAs of the hires prompt. What is raised here ends the generation, as it would not in a hook."""

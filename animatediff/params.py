@@ -59,7 +59,8 @@ def _option(default: Any, **facts: Any) -> Any:
     return dataclasses.field(default=default, metadata=metadata)
 
 
-MOTION, SECOND, PICTURE, WINDOWS = "Motion", "Second motion module", "PIA", "Context windows"
+MOTION, SECOND, PICTURE = "Motion", "Second motion module", "PIA"
+WINDOWS, TRAVEL = "Context windows", "Prompt travel"
 AS_FOUND = "as found"
 _FREEINIT = "FreeInit"
 _FROM_VIDEO = "Video input"
@@ -156,6 +157,15 @@ class Params:
         choices=("pyramid", "flat", "overlap-linear"),
         help="How much a window counts for a frame. pyramid: more in its middle. flat: as much everywhere. "
         "overlap-linear: as much everywhere but for its ends.",
+    )
+    prompt_interpolation: str = _option(
+        "slerp",
+        label="Between keyframes",
+        group=TRAVEL,
+        elem_id="prompt-interpolation",
+        choices=("slerp", "lerp"),
+        help="How the prompt goes from one keyframe to the next: slerp: along an arc. lerp: along a line. Keyframes are lines "
+        "such as “8: smiling” in the prompt or the negative prompt.",
     )
     motion_scale: float = _option(
         1.0,

@@ -21,6 +21,7 @@ from motion_module.lora import Lora
 from motion_module.motion import Motion, Second
 from motion_module.noise import NoiseSchedule
 from motion_module.picture import Picture, likeness
+from motion_module.prompts import TravelError
 from motion_module.temporary import added_to_unet, merged, positions, require_image_fit, require_motion_fit
 from motion_module.whole_frames import WholeFrames
 
@@ -52,7 +53,7 @@ def speaking_errors() -> Iterator[None]:
     """Lets errors of the method that have a sentence for the user reach the page, the log and the API with it."""
     try:
         yield
-    except (CheckpointError, RowLayoutError, UnsuitableUNet) as error:
+    except (CheckpointError, RowLayoutError, TravelError, UnsuitableUNet) as error:
         raise AnimateDiffError(str(error)) from error
 
 

@@ -165,6 +165,7 @@ PANELS = st.fixed_dictionaries(
         "overlap": st.integers(-1, 63),
         "stride": st.integers(1, 8),
         "closed_loop": st.sampled_from(["N", "R-P", "R+P", "A"]),
+        "prompt_interpolation": st.sampled_from(["slerp", "lerp"]),
         "window_order": st.sampled_from(["shifting", "static"]),
         "window_fusion": st.sampled_from(["pyramid", "flat", "overlap-linear"]),
     }

@@ -1,0 +1,113 @@
+"""Prompts that change along the frames: how they are read, and what lies between two keyframes."""
+
+import math
+
+import pytest
+import torch
+
+from motion_module.prompts import Keyframe, TravelError, between, read_travel
+
+
+def keyframes(prompt, frames=16):
+    return [(keyframe.first, keyframe.last, keyframe.text) for keyframe in read_travel(prompt, frames).keyframes]
+
+
+@pytest.mark.parametrize(
+    "prompt", ["a cat", "a cat\na dog", "16:9 photo", "12:30 on a clock", "(cat:1.2)", "[a:b:0.5]", "", "cat 3: x"]
+)
+def test_a_prompt_without_keyframes_is_none(prompt):
+    assert read_travel(prompt, 16) is None
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ("0: a\n8: b", [(0, 0, "a"), (8, 8, "b")]),
+        ("8: b\n0: a", [(0, 0, "a"), (8, 8, "b")]),
+        ("0:a\n8 :b", [(0, 0, "a"), (8, 8, "b")]),
+        ("0: a\r\n8: b\r\n", [(0, 0, "a"), (8, 8, "b")]),
+        ("  0: a \n\n\n 8: b", [(0, 0, "a"), (8, 8, "b")]),
+        ("0%: a\n50%: b\n100%: c", [(0, 0, "a"), (8, 8, "b"), (15, 15, "c")]),
+        ("33.3 %: a", [(5, 5, "a")]),
+        ("0: a\n-1: b", [(0, 0, "a"), (15, 15, "b")]),
+        ("0-4: a\n8 - -1: b", [(0, 4, "a"), (8, 15, "b")]),
+        ("50%-100%: b", [(8, 15, "b")]),
+        ("x\ny,\n0: a\n8: b\nz\nw", [(0, 0, "x, y,, a, z, w"), (8, 8, "x, y,, b, z, w")]),
+        ("0: a\nmore\n8: b", [(0, 0, "a, more"), (8, 8, "b")]),
+        ("x\n0:\n8: b", [(0, 0, "x"), (8, 8, "x, b")]),
+        ("0: a [b:c:0.5] (d:1.2)\n8: e AND f", [(0, 0, "a [b:c:0.5] (d:1.2)"), (8, 8, "e AND f")]),
+    ],
+)
+def test_keyframes_are_read_as_people_write_them(prompt, expected):
+    assert keyframes(prompt) == expected
+
+
+def test_the_established_extensions_example_is_read_the_same():
+    prompt = "1girl, yoimiya (genshin impact), origen, line, comet, wink, Masterpiece\n0: closed mouth\n8: open mouth\nsmile"
+    head = "1girl, yoimiya (genshin impact), origen, line, comet, wink, Masterpiece"
+    assert keyframes(prompt) == [(0, 0, f"{head}, closed mouth, smile"), (8, 8, f"{head}, open mouth, smile")]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        ("0: a\n16: b", ["“16: b”", "16 frames", "0 to 15"]),
+        ("-17: a", ["“-17: a”", "0 to 15"]),
+        ("101%: a", ["101%"]),
+        ("8-4: a", ["ends at frame 4", "starts at 8"]),
+        ("0: a\n0: b", ["Two keyframes", "frame 0"]),
+        ("0-8: a\n8: b", ["Two keyframes", "frame 8"]),
+        ("0: a\n100%: b\n15: c", ["Two keyframes", "frame 15"]),
+    ],
+)
+def test_what_cannot_be_followed_is_said(prompt, words):
+    with pytest.raises(TravelError) as error:
+        read_travel(prompt, 16)
+    assert all(word in str(error.value) for word in words), error.value
+
+
+def test_frames_between_keyframes_have_a_share_of_both():
+    travel = read_travel("2: a\n6-8: b\n10: c", 12)
+    assert travel.texts() == [*"aaaaaabbbbcc"]
+    assert travel.sources() == [
+        (2, 2, 0), (2, 2, 0), (2, 2, 0), (2, 6, 1 / 4), (2, 6, 2 / 4), (2, 6, 3 / 4),
+        (6, 6, 0), (6, 6, 0), (6, 6, 0), (6, 10, 1 / 2), (10, 10, 0), (10, 10, 0),
+    ]  # fmt: skip
+
+
+def test_a_closed_travel_goes_over_its_end_to_its_first_keyframe():
+    travel = read_travel("2: a\n8: b", 12, closed=True)
+    assert travel.sources() == [
+        (8, 2, 4 / 6), (8, 2, 5 / 6), (2, 2, 0), *((2, 8, k / 6) for k in range(1, 6)),
+        (8, 8, 0), *((8, 2, k / 6) for k in range(1, 4)),
+    ]  # fmt: skip
+    assert travel.texts() == [*"bbaaaaaabbbb"]
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_one_keyframe_counts_for_all_frames(closed):
+    travel = read_travel("5: a", 8, closed=closed)
+    assert travel.texts() == ["a"] * 8 and travel.sources() == [(5, 5, 0)] * 8
+    assert travel.keyframes == (Keyframe(5, 5, "a"),)
+
+
+def test_at_a_keyframe_a_condition_is_that_of_its_prompt_to_the_bit():
+    conditions = torch.randn(5, 3, 4).half()
+    for how in ("slerp", "lerp"):
+        assert torch.equal(between(conditions, [(4, 2, 0.0), (1, 1, 0.0)], how), conditions[[4, 1]])
+
+
+def test_half_way_a_condition_is_the_mean_or_lies_on_the_arc():
+    conditions = torch.tensor([[[2.0, 0.0]], [[0.0, 2.0]]])
+    assert between(conditions, [(0, 1, 0.5)], "lerp").tolist() == [[[1.0, 1.0]]]
+    torch.testing.assert_close(between(conditions, [(0, 1, 0.5)]), torch.full((1, 1, 2), math.sqrt(2)))
+    third = between(conditions, [(0, 1, 1 / 3)])
+    torch.testing.assert_close(third, torch.tensor([[[2 * math.cos(math.pi / 6), 2 * math.sin(math.pi / 6)]]]))
+
+
+def test_conditions_that_are_nearly_alike_or_opposite_are_mixed_along_the_line():
+    for other in ([[2.0, 1e-4]], [[-2.0, 0.0]], [[0.0, 0.0]]):
+        conditions = torch.tensor([[[2.0, 0.0]], other])
+        mixed = between(conditions, [(0, 1, 0.5)])
+        assert mixed.isfinite().all()
+    torch.testing.assert_close(between(torch.tensor([[2.0, 0.0], [2.0, 1e-4]]), [(0, 1, 0.5)]), torch.tensor([[2.0, 5e-5]]))
