@@ -11,10 +11,10 @@ from motion_module.files import CheckpointError
 from . import advice, estimate, history
 from .page import Page
 from .params import RequestError, read_mapping
-from .plan import context_windows
+from .plan import context_windows, windows_within
 
 GIGABYTE = 1e9
-LENGTH = ("model", "video_length", "batch_size", "overlap", "stride", "closed_loop")
+LENGTH = ("model", "video_length", "batch_size", "overlap", "stride", "closed_loop", "window_mode")
 """The parameters that say what goes through the UNet."""
 
 
@@ -30,7 +30,7 @@ def add_to_panel(page: Page, length: list[gr.components.Component], shown: gr.HT
             params, _ = read_mapping({"enable": True, **dict(zip(LENGTH, panel))})
             windows = context_windows(params, advice.trained_frames(params.model))
             taken = history.steps_taken(int(steps), own if is_img2img else None)
-            size = history.size_of(windows, int(width), int(height), taken, int(videos))
+            size = history.size_of(windows, windows_within(params), int(width), int(height), taken, int(videos))
         except (RequestError, CheckpointError, TypeError, ValueError):
             return ""  # Generate will say what is wrong
         return text(size, before_hires=own is True)

@@ -34,12 +34,12 @@ class Stopwatch:
         state = shared.state
         self._cut_short |= bool(state.interrupted or state.skipped or state.stopping_generation)
 
-    def record(self, p: Any, windows: Windows) -> None:
+    def record(self, p: Any, windows: Windows, within: bool) -> None:
         """Remembers the job, if others can be judged by it: one that took all its steps, at one size, with one checkpoint."""
         if self._cut_short or getattr(p, "enable_hr", False) or p.refiner_checkpoint:
             return
         steps = steps_taken(p.steps, p.denoising_strength if hasattr(p, "init_images") else None)
-        size = size_of(windows, p.width, p.height, steps, p.n_iter)
+        size = size_of(windows, within, p.width, p.height, steps, p.n_iter)
         run = Run(device_name(), size, time.perf_counter() - self._began, _peak_memory())
         try:
             saved.update(FILE, lambda before: [*_readable(before), dataclasses.asdict(run)][-MOST_RUNS:])
@@ -56,8 +56,10 @@ def runs() -> list[Run]:
     return [Run(**{**run, "size": Size(**run["size"])}) for run in facts if run["device"] == device_name()]
 
 
-def size_of(windows: Windows, width: int, height: int, steps: int, videos: int) -> Size:
+def size_of(windows: Windows, within: bool, width: int, height: int, steps: int, videos: int) -> Size:
     """What will go through the UNet; how many windows there are is much the same in all steps."""
+    if within:
+        return Size(windows.frames, width, height, steps, videos)
     return Size(windows.at(0).frames.numel(), width, height, steps, videos, windows.at_once)
 
 

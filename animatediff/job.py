@@ -19,6 +19,7 @@ from PIL import Image
 
 from motion_module.files import CheckpointError
 from motion_module.frames import RowLayoutError
+from motion_module.seeds import seeds_of
 
 from . import advice, folder, history, infotext, library, loras, preview, settings, travel, xyz
 from .params import Params, RequestError, read_arguments
@@ -218,7 +219,7 @@ class Job:
         self._lora_hashes: dict[str, str] = {}
         self._travels: travel.Travels = {}
         self._finished: dict[int, list[Any]] = {}
-        changed = ("batch_size", "do_not_save_samples", "do_not_save_grid", "init_images")
+        changed = ("batch_size", "do_not_save_samples", "do_not_save_grid", "init_images", "subseed_strength")
         self._before = {name: getattr(p, name) for name in changed if hasattr(p, name)}
         self._options = ExitStack()
         self._stopwatch = history.Stopwatch()
@@ -252,6 +253,7 @@ class Job:
             if p is self.p:
                 travel.one_prompt_for_each_video(p, self.params.video_length)
                 self._require_prompts()
+                self._choose_noise()
             yield
 
     @contextmanager
@@ -328,6 +330,19 @@ class Job:
                 "AnimateDiff needs one prompt, or one for each frame. Switch that script off."
             )
 
+    def _choose_noise(self) -> None:
+        """Seeds are drawn by now, one for each frame."""
+        p, params, windows = self.p, self.params, self.scope.windows
+        if params.noise_mode == "per frame":
+            return
+        firsts = p.all_seeds[:: windows.frames]
+        advance = windows.length - windows.overlap
+        of_videos = [seeds_of(params.noise_mode, int(first), windows.frames, windows.length, advance) for first in firsts]
+        p.all_seeds = [seed for seeds in of_videos for seed in seeds]
+        if params.noise_mode == "mixed":
+            p.all_subseeds = [int(first) for first in firsts for _ in range(windows.frames)]
+            p.subseed_strength = params.noise_share
+
     def _writes_frames(self) -> bool:
         """Whether frames go into a folder of their own, rather than where the WebUI saves pictures."""
         return shared.opts.data.get("animatediff_save_to_custom", True)
@@ -353,7 +368,7 @@ class Job:
         except Exception as error:
             errors.report("AnimateDiff could not finish its video", exc_info=True)
             self.warnings.append(f"AnimateDiff could not finish its video, so the frames are shown: {error!r}.")
-        self._stopwatch.record(self.p, self.scope.windows)
+        self._stopwatch.record(self.p, self.scope.windows, self.scope.windows_within)
         for warning in self.warnings:
             log.warning(warning)
             processed.comments += warning + "\n"

@@ -60,7 +60,7 @@ def _option(default: Any, **facts: Any) -> Any:
 
 
 MOTION, SECOND, PICTURE = "Motion", "Second motion module", "PIA"
-WINDOWS, TRAVEL = "Context windows", "Prompt travel"
+WINDOWS, TRAVEL, NOISE = "Context windows", "Prompt travel", "Noise"
 AS_FOUND = "as found"
 _FREEINIT = "FreeInit"
 _FROM_VIDEO = "Video input"
@@ -141,6 +141,15 @@ class Params:
         help="N: the video has a start and an end. R-P: windows go on over its end, so that it loops. R+P: prompts too. "
         "A: as R+P, with more windows over the end.",
     )
+    window_mode: str = _option(
+        "blend whole frames",
+        label="What windows share",
+        group=WINDOWS,
+        elem_id="window-mode",
+        choices=("blend whole frames", "share attention"),
+        help="blend whole frames: each window is made by itself, with the memory of one. share attention: all frames are made "
+        "at once, and only motion is made in windows: faster, with the memory of all.",
+    )
     window_order: str = _option(
         "shifting",
         label="Places of windows",
@@ -166,6 +175,24 @@ class Params:
         choices=("slerp", "lerp"),
         help="How the prompt goes from one keyframe to the next: slerp: along an arc. lerp: along a line. Keyframes are lines "
         "such as “8: smiling” in the prompt or the negative prompt.",
+    )
+    noise_mode: str = _option(
+        "per frame",
+        label="Noise of the frames",
+        group=NOISE,
+        elem_id="noise-mode",
+        choices=("per frame", "shared", "mixed", "repeated window", "FreeNoise"),
+        help="What frames begin with. per frame: each with its own. shared: all with that of the first. mixed: with some of "
+        "both. repeated window: with those of the first window again. FreeNoise: so too, but shuffled.",
+    )
+    noise_share: float = _option(
+        0.5,
+        label="Shared part",
+        group=NOISE,
+        elem_id="noise-share",
+        minimum=0.0,
+        maximum=1.0,
+        help="For mixed noise: how much of it is that of the first frame.",
     )
     motion_scale: float = _option(
         1.0,

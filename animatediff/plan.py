@@ -25,11 +25,14 @@ class SecondModule:
 
 @dataclass(frozen=True)
 class Plan:
-    """What the model has to do for one job. `curve`: how far a picture of PIA may change, by its name."""
+    """What the model has to do for one job. `windows_within`: whether only attention between frames is cut. `curve`: how far a
+    picture of PIA may change, by its name.
+    """
 
     description: Description
     family: Family
     windows: Windows
+    windows_within: bool
     controls: Controls
     positions: Positions
     second: SecondModule | None
@@ -68,7 +71,8 @@ def make_plan(params: Params) -> Plan:
             )
     strength = Strength(params.motion_scale, params.motion_effect)
     controls = Controls(strength, params.motion_start, params.motion_end, parse_rules(params.motion_rules))
-    return Plan(description, family, windows, controls, params.positions, second, params.pia_motion)  # type: ignore[arg-type]
+    within = windows_within(params)
+    return Plan(description, family, windows, within, controls, params.positions, second, params.pia_motion)  # type: ignore[arg-type]
 
 
 CLOSING: dict[str, Closing] = {"N": "none", "R-P": "few", "R+P": "few", "A": "many"}
@@ -91,6 +95,10 @@ def context_windows(params: Params, trained_frames: int) -> Windows:
         CLOSING[params.closed_loop],
         params.window_fusion,  # type: ignore[arg-type]
     )
+
+
+def windows_within(params: Params) -> bool:
+    return params.window_mode == "share attention"
 
 
 def chosen_family(name: str, description: Description) -> Family:

@@ -24,6 +24,7 @@ from motion_module.picture import Picture, likeness
 from motion_module.prompts import TravelError
 from motion_module.temporary import added_to_unet, merged, positions, require_image_fit, require_motion_fit
 from motion_module.whole_frames import WholeFrames
+from motion_module.windows import Cut
 
 from . import library
 from .loras import Loras
@@ -70,6 +71,7 @@ class ModelScope:
         self._plan = plan
         self.family = plan.family
         self.windows = plan.windows
+        self.windows_within = plan.windows_within
         self._loras: Loras = ()
         self._expected: list[Lora] = []
         self._undo: ExitStack | None = None
@@ -147,8 +149,8 @@ class ModelScope:
             if self.family.takes_picture:
                 stack.enter_context(starting_from_noise(self._p))
             layout_of = self._layout_of
-            if self.windows.needed:
-                whole = WholeFrames(self.windows, lambda: self._p.sampler.model_wrap_cfg.step, layout_of)
+            if self.windows.needed and not self.windows_within:
+                whole = WholeFrames(self.windows, self._step, layout_of)
                 stack.enter_context(whole.around(model.model))
                 layout_of = whole.layout_of
             stack.enter_context(attached(unet, motion, self.family, layout_of, self._picture()))
@@ -163,7 +165,15 @@ class ModelScope:
             self._plan.controls,
             self._progress,
             Second(others[0], second.how, second.share) if second else None,
+            self._cut if self.windows.needed and self.windows_within else None,
         )
+
+    def _step(self) -> int:
+        """Of the running sampler, from 0. Some take two for one of the WebUI's."""
+        return self._p.sampler.model_wrap_cfg.step  # type: ignore[no-any-return]
+
+    def _cut(self) -> Cut:
+        return self.windows.at(self._step())
 
     def _progress(self) -> float:
         """Of 0 to 1. DDIM and its kin announce one step more than they take, in img2img two."""

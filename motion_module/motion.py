@@ -13,6 +13,7 @@ from torch import Tensor
 from .controls import Controls
 from .frames import RowLayout
 from .network import MotionModule, TemporalTransformer
+from .windows import Cut
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,9 @@ class Second:
 
 
 class Motion:
-    """What acts behind the blocks of a UNet. `progress` tells how much of the steps is done, from 0 to below 1."""
+    """What acts behind the blocks of a UNet. `progress` tells how much of the steps is done, from 0 to below 1. `cut` gives the
+    windows of the running step, where attention is not to look further than those.
+    """
 
     def __init__(
         self,
@@ -35,11 +38,13 @@ class Motion:
         controls: Controls = Controls(),
         progress: Callable[[], float] = lambda: 0.0,
         second: Second | None = None,
+        cut: Callable[[], Cut] | None = None,
     ) -> None:
         self.module = module
         self.second = second
         self._controls = controls
         self._progress = progress
+        self.cut = cut
 
     @property
     def modules(self) -> tuple[MotionModule, ...]:
@@ -77,7 +82,7 @@ class Motion:
         assert isinstance(layer, TemporalTransformer)
         if any(tensor.device != x.device or tensor.dtype != x.dtype for tensor in chain(layer.parameters(), layer.buffers())):
             layer.to(x.device, x.dtype)
-        return layer.residual(x, layout, scale)
+        return layer.residual(x, layout, scale, self.cut() if self.cut else None)
 
 
 def _times(factor: float, x: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .frames import RowLayout
+from .windows import Cut
 
 HEADS = 8
 NORM_GROUPS = 32
@@ -98,8 +99,8 @@ class TemporalTransformer(nn.Module):
         """Mixes the frames of every clip in `x`, `(rows, channels, height, width)`; the layout says which row is which."""
         return x + self.residual(x, layout)
 
-    def residual(self, x: Tensor, layout: RowLayout, scale: float = 1.0) -> Tensor:
-        """What the layer adds to `x`. `scale` is that of its attentions.
+    def residual(self, x: Tensor, layout: RowLayout, scale: float = 1.0, cut: Cut | None = None) -> Tensor:
+        """What the layer adds to `x`. `scale` is that of its attentions; with a `cut`, they look no further than windows.
 
         The group norm takes its statistics from each frame alone, as in all of the authors' families for SD 1.5.
         """
@@ -107,18 +108,29 @@ class TemporalTransformer(nn.Module):
         normed = layout.to_clips(self.norm(x))  # (clips, frames, channels, height, width)
         clips, frames, channels = normed.shape[:3]
         hidden = normed.permute(0, 3, 4, 1, 2).reshape(clips * height * width, frames, channels)
-        passes = math.ceil(len(hidden) / positions_per_pass(x.device, frames))
-        mixed = [self._mix_frames(part, scale) for part in hidden.chunk(passes)]
+        passes = math.ceil(len(hidden) / positions_per_pass(x.device, frames if cut is None else cut.frames.numel()))
+        mixed = [self._mix_frames(part, scale, cut) for part in hidden.chunk(passes)]
         hidden = mixed[0] if passes == 1 else torch.cat(mixed)
         return layout.to_rows(hidden.view(clips, height, width, frames, channels).permute(0, 3, 4, 1, 2))
 
-    def _mix_frames(self, hidden: Tensor, scale: float) -> Tensor:
+    def _mix_frames(self, hidden: Tensor, scale: float, cut: Cut | None) -> Tensor:
         """Everything between the two permutations, `(positions, frames, channels)` in and out."""
         hidden = self.proj_in(hidden)
-        for norm, attend in zip(self.attention_norms, self.attentions):
-            hidden = hidden + attend(norm(hidden), scale)
+        hidden = self._attended(hidden, scale) if cut is None else self._attended_in_windows(hidden, scale, cut)
         hidden = hidden + self.feed_forward(self.feed_forward_norm(hidden))
         return self.proj_out(hidden)
+
+    def _attended(self, hidden: Tensor, scale: float) -> Tensor:
+        for norm, attend in zip(self.attention_norms, self.attentions):
+            hidden = hidden + attend(norm(hidden), scale)
+        return hidden
+
+    def _attended_in_windows(self, hidden: Tensor, scale: float, cut: Cut) -> Tensor:
+        """Each window by itself, its positions from 0, and the windows blended: FreeNoise, arXiv 2310.15169, section 4.1."""
+        frames, weights = cut.frames.to(hidden.device), cut.weights.to(hidden)
+        windows = hidden[:, frames]  # (positions, windows, length, channels)
+        attended = self._attended(windows.flatten(0, 1), scale).view(windows.shape) * weights[..., None]
+        return torch.zeros_like(hidden).index_add_(1, frames.flatten(), attended.flatten(1, 2))
 
 
 class MotionModule(nn.Module):

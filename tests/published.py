@@ -132,21 +132,40 @@ def in_diffusers_layout(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def authors_layer(weights: dict[str, Tensor], x: Tensor) -> Tensor:
-    """One motion layer on `(clips, channels, frames, height, width)`."""
+def authors_layer(weights: dict[str, Tensor], x: Tensor, windows: list[tuple[list[int], list[float]]] | None = None) -> Tensor:
+    """One motion layer on `(clips, channels, frames, height, width)`.
+
+    `windows`: where attention looks no further, as in FreeNoise: the frames of each, and how much it counts for them.
+    """
     clips, channels, frames, height, width = x.shape
     normed = torch.stack([_group_norm(weights, x[:, :, frame]) for frame in range(frames)], dim=2)
     tokens = normed.permute(0, 2, 3, 4, 1).reshape(clips * frames, height * width, channels)  # "(b f) d c"
     tokens = _linear(weights, "proj_in", tokens)
     middle = "transformer_blocks.0."
-    for block in (0, 1):
-        attended = _temporal_attention(weights, block, _layer_norm(weights, f"{middle}norms.{block}", tokens), frames)
-        tokens = tokens + attended
+    if windows is None:
+        tokens = _attended(weights, tokens, frames)
+    else:
+        by_frame = tokens.reshape(clips, frames, *tokens.shape[1:])
+        fused = torch.zeros_like(by_frame)
+        for places, shares in windows:
+            part = by_frame[:, places].reshape(-1, *tokens.shape[1:])
+            attended = _attended(weights, part, len(places)).reshape(clips, len(places), *tokens.shape[1:])
+            for index, (place, share) in enumerate(zip(places, shares)):
+                fused[:, place] += share * attended[:, index]
+        tokens = fused.reshape(tokens.shape)
     value, gate = _linear(weights, f"{middle}ff.net.0.proj", _layer_norm(weights, f"{middle}ff_norm", tokens)).chunk(2, -1)
     gelu = 0.5 * gate * (1 + torch.erf(gate / math.sqrt(2)))
     tokens = tokens + _linear(weights, f"{middle}ff.net.2", value * gelu)
     tokens = _linear(weights, "proj_out", tokens)
     return x + tokens.reshape(clips, frames, height, width, channels).permute(0, 4, 1, 2, 3)
+
+
+def _attended(weights: dict[str, Tensor], tokens: Tensor, frames: int) -> Tensor:
+    """Both attentions, `(b f) d c` in and out."""
+    for block in (0, 1):
+        normed = _layer_norm(weights, f"transformer_blocks.0.norms.{block}", tokens)
+        tokens = tokens + _temporal_attention(weights, block, normed, frames)
+    return tokens
 
 
 def _group_norm(weights: dict[str, Tensor], frame: Tensor) -> Tensor:

@@ -32,6 +32,15 @@ def test_each_window_is_a_call_of_its_own_in_each_step(host, sampler):
     assert len(rows) % 2 == 0 and set(rows) == {16}
 
 
+def test_where_windows_share_all_but_attention_there_is_one_call_in_each_step(host):
+    usual = {"video_length": 16, "batch_size": 8, "overlap": 0, **EVEN}
+    request = {"sampler_name": "DDIM", "steps": 3}
+    shared, (rows,) = rows_of(host, host.txt2img, **animate(**usual, window_mode="share attention"), **request)
+    assert rows == [32] * 3
+    # without overlap, frames of two windows meet neither here nor there
+    assert difference(shared, frames_of(host.txt2img(**animate(**usual), **request))) <= 1
+
+
 def test_frames_in_a_window_are_all_where_there_are_no_more(host):
     whole = frames_of(host.txt2img(**animate(video_length=8)))
     window = frames_of(host.txt2img(**animate(video_length=8, batch_size=8, closed_loop="A", overlap=3, stride=4)))
@@ -50,10 +59,13 @@ def test_a_video_may_be_longer_than_the_motion_module_knows(host):
     assert answer.status_code == 422 and "40 frames at once" in answer.json()["detail"]
 
 
-@pytest.mark.parametrize("setting", ["closed_loop", "window_order", "window_fusion", "stride", "overlap"])
+@pytest.mark.parametrize("setting", ["closed_loop", "window_order", "window_fusion", "stride", "overlap", "window_mode"])
 def test_every_setting_of_windows_changes_the_video(host, setting):
     usual = {"video_length": 24, "batch_size": 8, "overlap": 2, **EVEN}
-    other = {"closed_loop": "A", "window_order": "shifting", "window_fusion": "pyramid", "stride": 2, "overlap": 4}[setting]
+    other = {
+        "closed_loop": "A", "window_order": "shifting", "window_fusion": "pyramid", "stride": 2, "overlap": 4,
+        "window_mode": "share attention",
+    }[setting]  # fmt: skip
     request = {"steps": 3, "sampler_name": "DDIM"}
     plain = frames_of(host.txt2img(**animate(**usual), **request))
     assert difference(plain, frames_of(host.txt2img(**animate(**{**usual, setting: other}), **request))) > 1
@@ -93,3 +105,50 @@ def test_what_was_left_open_is_in_the_infotext_where_there_are_windows(host):
         return info_of(host.txt2img(**animate(video_length=frames, format=["GIF"]), steps=1))["infotexts"][0]
 
     assert "batch_size: 16" in said(17) and "batch_size" not in said(16)
+
+
+# --- what frames begin with ---
+
+
+def seeds_of(host, mode, frames=8, **args):
+    """The frames, and the seeds that the WebUI has drawn their noise with."""
+    request = animate(video_length=frames, noise_mode=mode, motion_effect=0.0, format=["Frame"], **args)
+    answer = host.txt2img(**request, seed=50, sampler_name="DDIM", steps=3)
+    return frames_of(answer), info_of(answer)["all_seeds"]
+
+
+def test_frames_with_one_seed_are_one_picture_without_motion(host):
+    frames, seeds = seeds_of(host, "shared")
+    assert seeds == [50] * 8 and all(np.array_equal(frame, frames[0]) for frame in frames)
+    own, seeds = seeds_of(host, "per frame")
+    assert seeds == [*range(50, 58)] and np.array_equal(own[0], frames[0]) and mean_difference(own[1:2], own[:1]) > 1
+
+
+def test_noise_is_that_of_the_first_window_again_in_its_order_or_shuffled(host):
+    frames, seeds = seeds_of(host, "repeated window", frames=12, batch_size=4, overlap=0)
+    assert seeds == [50, 51, 52, 53] * 3 and np.array_equal(frames[4:8], frames[:4])
+    _, seeds = seeds_of(host, "FreeNoise", frames=40, batch_size=8, overlap=0)
+    assert seeds[:8] == [*range(50, 58)] and seeds != [50, 51, 52, 53, 54, 55, 56, 57] * 5
+    assert all(sorted(seeds[start : start + 8]) == seeds[:8] for start in range(0, 40, 8))
+
+
+def test_mixed_noise_lies_between_a_frames_own_and_the_firsts(host):
+    own, shared = seeds_of(host, "per frame")[0], seeds_of(host, "shared")[0]
+    assert difference(seeds_of(host, "mixed", noise_share=0)[0], own) == 0
+    assert difference(seeds_of(host, "mixed", noise_share=1)[0], shared) <= 1
+    mixed = seeds_of(host, "mixed")[0][1:]
+    assert mean_difference(mixed, own[1:]) > 1 and mean_difference(mixed, shared[1:]) > 1
+
+
+def test_the_webuis_own_variation_strength_is_as_before(host):
+    def varied():
+        return frames_of(host.txt2img(subseed=3, subseed_strength=0.4))
+
+    before = varied()
+    seeds_of(host, "mixed")
+    assert np.array_equal(varied(), before) and not np.array_equal(before, frames_of(host.txt2img()))
+
+
+def test_each_of_several_videos_has_its_own_noise(host):
+    answer = host.txt2img(**animate(video_length=3, noise_mode="shared"), n_iter=2, seed=50, steps=1)
+    assert info_of(answer)["all_seeds"] == [50] * 3 + [53] * 3

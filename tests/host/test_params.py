@@ -166,6 +166,9 @@ PANELS = st.fixed_dictionaries(
         "stride": st.integers(1, 8),
         "closed_loop": st.sampled_from(["N", "R-P", "R+P", "A"]),
         "prompt_interpolation": st.sampled_from(["slerp", "lerp"]),
+        "noise_mode": st.sampled_from(["per frame", "shared", "mixed", "repeated window", "FreeNoise"]),
+        "noise_share": st.floats(0, 1),
+        "window_mode": st.sampled_from(["blend whole frames", "share attention"]),
         "window_order": st.sampled_from(["shifting", "static"]),
         "window_fusion": st.sampled_from(["pyramid", "flat", "overlap-linear"]),
     }

@@ -11,6 +11,7 @@ from motion_module import network
 from motion_module.checkpoint import load
 from motion_module.frames import row_layout
 from motion_module.network import TemporalTransformer, sinusoidal_positions
+from motion_module.windows import Windows
 
 
 @pytest.fixture
@@ -34,6 +35,28 @@ def test_a_layer_computes_what_the_authors_compute(loaded_layer, clips, frames):
     expected = authors_layer(weights, x).transpose(1, 2).reshape(rows.shape)
     assert (expected - rows).abs().max() > 0.5  # the layer does something
     assert torch.allclose(ours, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("frames", "closing"), [(11, "none"), (17, "few"), (33, "many")])
+def test_in_windows_attention_looks_no_further_and_windows_are_blended(loaded_layer, frames, closing):
+    layer, weights = loaded_layer
+    cut = Windows(frames, 8, 3, levels=2, closing=closing).at(1)
+    x = torch.randn(2, 64, frames, 3, 4)
+    rows = x.transpose(1, 2).reshape(2 * frames, 64, 3, 4)
+    with torch.no_grad():
+        ours = rows + layer.residual(rows, row_layout(2 * frames, frames), cut=cut)
+    windows = list(zip(cut.frames.tolist(), cut.weights.tolist()))
+    expected = authors_layer(weights, x, windows).transpose(1, 2).reshape(rows.shape)
+    assert torch.allclose(ours, expected, atol=1e-5, rtol=0)
+
+
+def test_one_window_of_all_frames_changes_nothing(loaded_layer):
+    layer, _ = loaded_layer
+    x, layout = torch.randn(32, 64, 3, 4), row_layout(32, 16)
+    with torch.no_grad():
+        assert torch.allclose(
+            layer.residual(x, layout, cut=Windows(16, 16).at(0)), layer.residual(x, layout), atol=1e-6, rtol=0
+        )
 
 
 def test_passes_change_nothing(loaded_layer, monkeypatch):

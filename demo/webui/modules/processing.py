@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +33,7 @@ class StableDiffusionProcessing:
     negative_prompt: Any = ""
     seed: int = -1
     subseed: int = -1
+    subseed_strength: float = 0.0
     sampler_name: str = "Euler a"
     scheduler: str | None = None
     batch_size: int = 1
@@ -99,7 +101,10 @@ class StableDiffusionProcessing:
         """Takes this iteration's prompts and seeds out of those of all."""
         for name in ("prompts", "negative_prompts", "seeds", "subseeds"):
             setattr(self, name, getattr(self, f"all_{name}")[n * self.batch_size : (n + 1) * self.batch_size])
-        self.rng = rng.ImageRNG((4, self.height // LATENT_SIDE, self.width // LATENT_SIDE), self.seeds)
+        self.rng = self._noise((4, self.height // LATENT_SIDE, self.width // LATENT_SIDE))
+
+    def _noise(self, shape: Sequence[int]) -> rng.ImageRNG:
+        return rng.ImageRNG(shape, self.seeds, self.subseeds, self.subseed_strength)
 
     def init(self, all_prompts: list[str], all_seeds: list[int], all_subseeds: list[int]) -> None:
         """Everything that comes before the first iteration."""
@@ -152,7 +157,7 @@ class StableDiffusionProcessingTxt2Img(StableDiffusionProcessing):
             size = width * LATENT_SIDE, height * LATENT_SIDE
             mode = HIRES_PICTURE_MODES[self.hr_upscaler]
             samples = encode_pictures([picture.resize(size, mode) for picture in pictures])
-        self.rng = rng.ImageRNG(samples.shape[1:], self.seeds)
+        self.rng = self._noise(samples.shape[1:])
         noise = self.rng.next()
         self.setup_conds()
         self.scripts.before_hr(self)
@@ -303,7 +308,7 @@ def _sampled(p: StableDiffusionProcessing) -> torch.Tensor:
             unconditional_conditioning=p.uc,
             seeds=p.seeds,
             subseeds=p.subseeds,
-            subseed_strength=0.0,
+            subseed_strength=p.subseed_strength,
             prompts=p.prompts,
         )
         held = scripts.PostSampleArgs(samples)

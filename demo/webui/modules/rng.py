@@ -9,12 +9,32 @@ from modules import devices
 
 
 class ImageRNG:
-    def __init__(self, shape: Sequence[int], seeds: Sequence[int]) -> None:
-        """`shape`: (channels, height, width) of the latents of one picture."""
+    def __init__(
+        self, shape: Sequence[int], seeds: Sequence[int], subseeds: Sequence[int] = (), subseed_strength: float = 0.0
+    ) -> None:
+        """`shape`: (channels, height, width) of the latents of one picture. Its first noise is turned towards its subseed's."""
         self._shape = tuple(shape)
-        self._generators = [torch.Generator(devices.device).manual_seed(int(seed)) for seed in seeds]
+        self._generators = _generators(seeds)
+        self._others = _generators(subseeds) if subseed_strength else []
+        self._strength = subseed_strength
 
     def next(self) -> torch.Tensor:
         """Normal noise `(pictures, channels, height, width)`."""
-        noises = [torch.randn(self._shape, generator=generator, device=devices.device) for generator in self._generators]
-        return torch.stack(noises)
+        noise = self._drawn(self._generators)
+        if self._others:
+            noise, self._others = _turned(noise, self._drawn(self._others), self._strength), []
+        return noise
+
+    def _drawn(self, generators: list[torch.Generator]) -> torch.Tensor:
+        return torch.stack([torch.randn(self._shape, generator=generator, device=devices.device) for generator in generators])
+
+
+def _generators(seeds: Sequence[int]) -> list[torch.Generator]:
+    return [torch.Generator(devices.device).manual_seed(int(seed)) for seed in seeds]
+
+
+def _turned(noise: torch.Tensor, other: torch.Tensor, part: float) -> torch.Tensor:
+    """A part of the way from one noise to another, along arcs: as the WebUI has it, of each column of each channel."""
+    cosine = torch.nn.functional.cosine_similarity(noise, other, dim=2).unsqueeze(2)
+    angle = cosine.clamp(-1 + 1e-6, 1 - 1e-6).acos()
+    return (torch.sin((1 - part) * angle) * noise + torch.sin(part * angle) * other) / torch.sin(angle)

@@ -1,0 +1,33 @@
+"""With which noise the frames of a clip begin: with their own, or some with that of others, so that they are alike.
+
+Noise comes of seeds, so a frame that begins with another's noise has its seed. Nothing else of a sampler has to know.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+NoiseMode = Literal["per frame", "shared", "mixed", "repeated window", "FreeNoise"]
+
+
+def seeds_of(mode: NoiseMode, first: int, frames: int, window: int, advance: int) -> list[int]:
+    """The seed of each frame; that of frame 0 is `first`, as of a picture.
+
+    "per frame" and "mixed": each its own. "shared": one for all. "repeated window": those of the first `window` frames, again
+    and again. "FreeNoise" (arXiv 2310.15169, section 4.2; reference: arthur-qiu/LongerCrafter): so too, but every `advance` of
+    them, by which windows follow each other, are shuffled among themselves each time.
+    """
+    own = [first + frame for frame in range(frames)]
+    if mode == "shared":
+        return [first] * frames
+    if mode == "repeated window":
+        return [own[frame % window] for frame in range(frames)]
+    if mode == "FreeNoise":
+        draw, seeds = np.random.default_rng(first), own[:window]
+        while len(seeds) < frames:
+            again = seeds[len(seeds) - window :][:advance]
+            seeds += [again[place] for place in draw.permutation(len(again))]
+        return seeds[:frames]
+    return own
