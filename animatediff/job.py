@@ -21,11 +21,20 @@ from motion_module.files import CheckpointError
 from motion_module.frames import RowLayoutError
 from motion_module.seeds import seeds_of
 
-from . import advice, folder, history, infotext, library, loras, preview, settings, travel, xyz
+from . import advice, folder, free_init, history, infotext, library, loras, preview, settings, travel, xyz
 from .params import Params, RequestError, read_arguments
 from .plan import make_plan
 from .results import Results, Video
-from .scope import ON_MODEL, AnimateDiffError, ModelScope, option_values, options_for_parts, prompt_parts, speaking_errors
+from .scope import (
+    ON_MODEL,
+    AnimateDiffError,
+    ModelScope,
+    attribute,
+    option_values,
+    options_for_parts,
+    prompt_parts,
+    speaking_errors,
+)
 from .video.formats import is_picture
 
 log = logging.getLogger("AnimateDiff")
@@ -95,8 +104,9 @@ def job_of(p: Any) -> Job | None:
 def on_step(params: Any) -> None:
     """`on_cfg_denoiser`: says where it is, if what runs is a clip, and moves its prompts on."""
     if getattr(shared.sd_model, ON_MODEL, None) is not None:
-        preview.tell_step(params)
-        if (job := job_of(params.denoiser.p)) is not None:
+        job = job_of(params.denoiser.p)
+        preview.tell_step(params, *job.rounds() if job else ())
+        if job is not None:
             job.mix_prompts(params)
 
 
@@ -142,6 +152,10 @@ def _prepare(p: Any, arguments: tuple[Any, ...]) -> Job | None:
         )
     if plan.family.takes_picture and not pictures:
         raise RequestError(f"{plan.family.title} animates a picture: use it in img2img.")
+    if params.freeinit_enable and hasattr(p, "init_images"):
+        raise RequestError(
+            "FreeInit (freeinit_enable) begins with noise alone, so it is for txt2img. Switch it off in img2img."
+        )
     warnings += advice.warnings(p, plan)
     job = Job(p, plan.as_params(params), plan.description.path, ModelScope(p, plan), warnings)
     if shared.opts.samples_save and not p.do_not_save_samples:
@@ -218,6 +232,7 @@ class Job:
         self._hires_loras: loras.Loras = ()
         self._lora_hashes: dict[str, str] = {}
         self._travels: travel.Travels = {}
+        self.round = 0
         self._finished: dict[int, list[Any]] = {}
         changed = ("batch_size", "do_not_save_samples", "do_not_save_grid", "init_images", "subseed_strength")
         self._before = {name: getattr(p, name) for name in changed if hasattr(p, name)}
@@ -282,6 +297,10 @@ class Job:
             for name in ("uc", "hr_uc"):
                 if getattr(p, name, None):
                     setattr(p, name, travel.of_one_length(getattr(p, name)))
+
+    def rounds(self) -> tuple[int, int]:
+        """Of FreeInit: which it is in, from 0, and how many there are."""
+        return self.round, self.params.freeinit_iters if self.params.freeinit_enable else 1
 
     def mix_prompts(self, params: Any) -> None:
         """In one step of this video."""
@@ -353,6 +372,13 @@ class Job:
         with suppress(RowLayoutError):  # the scope will say it, where it can end the job
             wanted = options_for_parts(prompt_parts(conditions))
             self._options.enter_context(option_values(wanted))
+        if self.params.freeinit_enable and not getattr(self.p, "is_hr_pass", False):
+            sampler = self.p.sampler
+            sample = free_init.in_rounds(sampler.sample, self.params, self._tell_round)
+            self._options.enter_context(attribute(sampler, "sample", sample))
+
+    def _tell_round(self, number: int) -> None:
+        self.round = number
 
     def add_frame(self, finished: Any) -> None:
         """`postprocess_image_after_composite`: keeps what holds the picture, since scripts after ours may still replace it."""

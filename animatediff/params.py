@@ -60,9 +60,8 @@ def _option(default: Any, **facts: Any) -> Any:
 
 
 MOTION, SECOND, PICTURE = "Motion", "Second motion module", "PIA"
-WINDOWS, TRAVEL, NOISE = "Context windows", "Prompt travel", "Noise"
+WINDOWS, TRAVEL, NOISE, FREEINIT = "Context windows", "Prompt travel", "Noise", "FreeInit"
 AS_FOUND = "as found"
-_FREEINIT = "FreeInit"
 _FROM_VIDEO = "Video input"
 _FRAMES_OF_IMAGE = "Frame-by-frame strength in img2img"
 
@@ -194,6 +193,49 @@ class Params:
         maximum=1.0,
         help="For mixed noise: how much of it is that of the first frame.",
     )
+    freeinit_enable: bool = _option(
+        False,
+        label="Use FreeInit",
+        group=FREEINIT,
+        elem_id="freeinit-enable",
+        help="Makes the video several times in txt2img, each time from what was slow in the one before: steadier, and slower.",
+    )
+    freeinit_fast: bool = _option(
+        False,
+        label="Fewer steps at first",
+        group=FREEINIT,
+        elem_id="freeinit-fast",
+        help="Only the last round takes all steps: two thirds of the time with three rounds.",
+    )
+    freeinit_iters: int = _option(
+        3, label="Rounds", group=FREEINIT, elem_id="freeinit-iters", minimum=1, maximum=10, help="How often it is made."
+    )
+    freeinit_ds: float = _option(
+        0.25,
+        label="Spatial cut-off",
+        group=FREEINIT,
+        elem_id="freeinit-ds",
+        minimum=0.0,
+        maximum=1.0,
+        help="Up to which part of the highest frequency in a frame something is kept.",
+    )
+    freeinit_dt: float = _option(
+        0.25,
+        label="Temporal cut-off",
+        group=FREEINIT,
+        elem_id="freeinit-dt",
+        minimum=0.0,
+        maximum=1.0,
+        help="Up to which part of the highest frequency along the frames something is kept.",
+    )
+    freeinit_filter: str = _option(
+        "butterworth",
+        label="Filter",
+        group=FREEINIT,
+        elem_id="freeinit-filter",
+        choices=("butterworth", "gaussian", "box", "ideal"),
+        help="How sharply that ends.",
+    )
     motion_scale: float = _option(
         1.0,
         label="Motion scale",
@@ -289,11 +331,6 @@ class Params:
     video_source: str = _option("", later=_FROM_VIDEO, help="A video file to start from.")
     video_path: str = _option("", later=_FROM_VIDEO, help="A folder of frames to start from.")
     mask_path: str = _option("", later=_FROM_VIDEO, help="A folder of masks.")
-    freeinit_enable: bool = _option(False, later=_FREEINIT, help="FreeInit.")
-    freeinit_filter: str = _option("butterworth", help="Filter of FreeInit. Counts only with freeinit_enable.")
-    freeinit_ds: float = _option(0.25, help="Spatial cut-off of FreeInit. Counts only with freeinit_enable.")
-    freeinit_dt: float = _option(0.25, help="Temporal cut-off of FreeInit. Counts only with freeinit_enable.")
-    freeinit_iters: int = _option(3, minimum=1, help="Rounds of FreeInit. Counts only with freeinit_enable.")
     latent_power: float = _option(1.0, later=_FRAMES_OF_IMAGE, help="img2img: power of the first picture over the frames.")
     latent_scale: float = _option(32.0, later=_FRAMES_OF_IMAGE, help="img2img: scale of the first picture over the frames.")
     last_frame: str = _option("", later="A last frame", help="img2img: the last frame, in base64.")

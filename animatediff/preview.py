@@ -36,6 +36,7 @@ def moving_preview(fps: int) -> Iterator[None]:
             shared.state.current_latent = None  # whoever asks later would decode the whole clip
 
 
-def tell_step(params: Any) -> None:
-    """`on_cfg_denoiser` of a clip: the step, beside the progress bar."""
-    shared.state.textinfo = f"AnimateDiff: step {params.sampling_step + 1} of {params.total_sampling_steps}"
+def tell_step(params: Any, number: int = 0, rounds: int = 1) -> None:
+    """`on_cfg_denoiser` of a clip: the step, and the round where there are several, beside the progress bar."""
+    text = f"AnimateDiff: step {params.sampling_step + 1} of {params.total_sampling_steps}"
+    shared.state.textinfo = text if rounds == 1 else f"{text}, round {number + 1} of {rounds}"

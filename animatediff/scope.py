@@ -154,7 +154,7 @@ class ModelScope:
                 stack.enter_context(whole.around(model.model))
                 layout_of = whole.layout_of
             stack.enter_context(attached(unet, motion, self.family, layout_of, self._picture()))
-            stack.enter_context(_attribute(model, ON_MODEL, self))
+            stack.enter_context(attribute(model, ON_MODEL, self))
             self._undo = stack.pop_all()
 
     def _motion(self) -> Motion:
@@ -274,7 +274,7 @@ def lent_schedule(model: Any, schedule: NoiseSchedule, p: Any) -> Iterator[None]
 
 
 @contextmanager
-def _attribute(owner: Any, name: str, value: Any) -> Iterator[None]:
+def attribute(owner: Any, name: str, value: Any) -> Iterator[None]:
     """Like `setattr`, past `torch.nn.Module`'s own, and undone."""
     object.__setattr__(owner, name, value)
     try:
@@ -297,5 +297,5 @@ def starting_from_noise(p: Any) -> Iterator[None]:
     def sample(p: Any, _latents: Any, noise: Any, *conditions: Any, **settings: Any) -> Any:
         return sampler.sample(p, noise, *conditions, **settings)
 
-    with _attribute(sampler, "sample_img2img", sample):
+    with attribute(sampler, "sample_img2img", sample):
         yield

@@ -145,6 +145,8 @@ def _control(field: dataclasses.Field[Any], elem_id: Callable[[str], str]) -> gr
     option = option_of(field)
     if field.name == "model_2":
         return _second_module_dropdown(field, elem_id)
+    if str(field.type) == "bool":
+        return gr.Checkbox(field.default, label=option.label, info=option.help, elem_id=elem_id(option.elem_id))
     if str(field.type) != "str":
         return _number(field, elem_id)
     first = field.default if option.at_first is None else option.at_first
