@@ -21,7 +21,8 @@ from motion_module.files import CheckpointError
 from motion_module.frames import RowLayoutError
 from motion_module.seeds import seeds_of
 
-from . import advice, folder, free_init, history, infotext, library, loras, preview, settings, travel, xyz
+from . import advice, folder, history, infotext, library, loras, preview, settings, travel, xyz
+from .free_init import Rounds
 from .params import Params, RequestError, read_arguments
 from .plan import make_plan
 from .results import Results, Video
@@ -108,6 +109,10 @@ def on_step(params: Any) -> None:
         preview.tell_step(params, *job.rounds() if job else ())
         if job is not None:
             job.mix_prompts(params)
+
+
+def _was_interrupted() -> bool:
+    return bool(shared.state.interrupted or shared.state.skipped)
 
 
 def _scope_around(p: Any) -> ModelScope | None:
@@ -232,7 +237,7 @@ class Job:
         self._hires_loras: loras.Loras = ()
         self._lora_hashes: dict[str, str] = {}
         self._travels: travel.Travels = {}
-        self.round = 0
+        self._round = 0
         self._finished: dict[int, list[Any]] = {}
         changed = ("batch_size", "do_not_save_samples", "do_not_save_grid", "init_images", "subseed_strength")
         self._before = {name: getattr(p, name) for name in changed if hasattr(p, name)}
@@ -300,7 +305,7 @@ class Job:
 
     def rounds(self) -> tuple[int, int]:
         """Of FreeInit: which it is in, from 0, and how many there are."""
-        return self.round, self.params.freeinit_iters if self.params.freeinit_enable else 1
+        return self._round, self.params.freeinit_iters if self.params.freeinit_enable else 1
 
     def mix_prompts(self, params: Any) -> None:
         """In one step of this video."""
@@ -373,12 +378,12 @@ class Job:
             wanted = options_for_parts(prompt_parts(conditions))
             self._options.enter_context(option_values(wanted))
         if self.params.freeinit_enable and not getattr(self.p, "is_hr_pass", False):
-            sampler = self.p.sampler
-            sample = free_init.in_rounds(sampler.sample, self.params, self._tell_round)
-            self._options.enter_context(attribute(sampler, "sample", sample))
+            sampler, model = self.p.sampler, shared.sd_model
+            rounds = Rounds(self.params, self._begin_round, _was_interrupted, lambda: model.alphas_cumprod[-1])
+            self._options.enter_context(attribute(sampler, "sample", rounds.of(sampler.sample)))
 
-    def _tell_round(self, number: int) -> None:
-        self.round = number
+    def _begin_round(self, number: int) -> None:
+        self._round = number
 
     def add_frame(self, finished: Any) -> None:
         """`postprocess_image_after_composite`: keeps what holds the picture, since scripts after ours may still replace it."""
