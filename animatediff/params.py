@@ -61,6 +61,7 @@ def _option(default: Any, **facts: Any) -> Any:
 
 MOTION, SECOND, PICTURE = "Motion", "Second motion module", "PIA"
 WINDOWS, TRAVEL, NOISE, FREEINIT = "Context windows", "Prompt travel", "Noise", "FreeInit"
+PLAYBACK = "Playback"
 AS_FOUND = "as found"
 _FROM_VIDEO = "Video input"
 _FRAMES_OF_IMAGE = "Frame-by-frame strength in img2img"
@@ -100,10 +101,28 @@ class Params:
     loop_number: int = _option(
         0,
         label="Display loop number",
-        group="Playback",
+        group=PLAYBACK,
         elem_id="loop-number",
         minimum=0,
         help="How often the animation plays. 0 is for ever.",
+    )
+    interp: str = _option(
+        "Off",
+        label="Frames in between",
+        group=PLAYBACK,
+        elem_id="interp-choice",
+        choices=("Off", "optical flow"),
+        help="Makes the video smoother with new frames along the motion, at as many more frames a second. PNG files are "
+        "without them.",
+    )
+    interp_x: int = _option(
+        10,
+        label="Times",
+        group=PLAYBACK,
+        elem_id="interp-x",
+        minimum=1,
+        maximum=30,
+        help="How many frames there are then for one.",
     )
     batch_size: int = _option(
         0,
@@ -326,8 +345,6 @@ class Params:
         choices=tuple(CURVES),
         help="For a motion module of PIA, in img2img: how far the frames may go from the picture.",
     )
-    interp: str = _option("Off", choices=("Off", "FILM"), later="Frame interpolation", help="Frame interpolation.")
-    interp_x: int = _option(10, minimum=1, help="Interpolated frames per frame. Counts only with interp.")
     video_source: str = _option("", later=_FROM_VIDEO, help="A video file to start from.")
     video_path: str = _option("", later=_FROM_VIDEO, help="A folder of frames to start from.")
     mask_path: str = _option("", later=_FROM_VIDEO, help="A folder of masks.")
@@ -342,6 +359,11 @@ class Params:
         choices=("data", "url"),
         help="How MP4 and WebM reach a program: in images, or as links in info, for programs that open all images as pictures.",
     )
+
+    @property
+    def shown_fps(self) -> int:
+        """Frames in a second of the finished video."""
+        return self.fps * (self.interp_x if self.interp != "Off" else 1)
 
 
 FIELDS = dataclasses.fields(Params)
@@ -404,6 +426,11 @@ def read_mapping(given: Mapping[str, Any]) -> tuple[Params, list[str]]:
         )
     if "GIF" in params.format and params.fps > MOST_GIF_FPS:
         raise RequestError(f"FPS (fps) is {params.fps}, but players show a GIF at {MOST_GIF_FPS} frames a second at most.")
+    if "GIF" in params.format and params.shown_fps > MOST_GIF_FPS:
+        raise RequestError(
+            f"With {params.interp_x} times the frames (interp_x) there are {params.shown_fps} in a second, but players show "
+            f"a GIF at {MOST_GIF_FPS} at most. Set interp_x to {MOST_GIF_FPS // params.fps} or less, or choose another format."
+        )
     return params, warnings
 
 

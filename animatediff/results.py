@@ -21,6 +21,7 @@ from .params import Params
 from .video import gifsicle
 from .video.clip import Clip, Quality
 from .video.formats import VIDEO_FORMATS
+from .video.interpolation import interpolated
 
 
 @dataclass
@@ -33,6 +34,8 @@ class Video:
     seed: int
     films: list[str] = field(default_factory=list)
     """Its files that the page's gallery cannot show."""
+    clip: Clip | None = None
+    """What these were encoded from."""
 
 
 class Results:
@@ -86,7 +89,8 @@ class Results:
             return {"file": file, "name": Path(file).name, "url": link_to(file)}
         file = str(Path(file).resolve())  # under which the WebUI looks it up
         ui_tempdir.register_tmp_file(shared.demo, file)  # gradio serves it to whoever may see the page
-        facts = {"frames": len(video.frames), "fps": self._params.fps, "plays": self._params.loop_number}
+        assert video.clip is not None
+        facts = {"frames": len(video.clip.frames), "fps": video.clip.fps, "plays": self._params.loop_number}
         pictures = [index for index, other in enumerate(shown) if other is video]
         return {"file": file, "name": Path(file).name, "pictures": pictures, **facts}
 
@@ -99,7 +103,8 @@ class Results:
             if stem and "TXT" in self._params.format:
                 self._write_file(stem.with_name(stem.name + ".txt"), video.infotexts[0].encode())
             wanted = [name for name in VIDEO_FORMATS if name in self._params.format]
-            made = {name: animation for name in wanted if (animation := self._encode(video, name, stem))}
+            video.clip = self._clip(video)
+            made = {name: animation for name in wanted if (animation := self._encode(video, video.clip, name, stem))}
         shown: list[tuple[Image.Image, int]] = [
             (animation, 0) for name, animation in made.items() if VIDEO_FORMATS[name].is_picture or self._answers(animation)
         ]
@@ -136,12 +141,22 @@ class Results:
                 return
             self.files.append(str(path))
 
-    def _encode(self, video: Video, name: str, stem: Path | None) -> Animation | None:
+    def _clip(self, video: Video) -> Clip:
+        """What is encoded: with frames in between, where those are wanted and can be made."""
+        infotext = video.infotexts[0] if shared.opts.enable_pnginfo else ""
+        frames, fps = video.frames, self._params.fps
+        if self._params.interp != "Off" and any(name in self._params.format for name in VIDEO_FORMATS):
+            shared.state.textinfo = "AnimateDiff: making frames in between"
+            try:
+                frames, fps = interpolated(frames, self._params.interp_x), self._params.shown_fps
+            except Exception as error:
+                self._warn(f"There are no frames in between: {error}.")
+        return Clip(frames, fps, self._params.loop_number, infotext)
+
+    def _encode(self, video: Video, clip: Clip, name: str, stem: Path | None) -> Animation | None:
         """Makes and saves the video in one format; None where it could not be made."""
         shared.state.textinfo = f"AnimateDiff: encoding {name}"
         video_format = VIDEO_FORMATS[name]
-        infotext = video.infotexts[0] if shared.opts.enable_pnginfo else ""
-        clip = Clip(video.frames, self._params.fps, self._params.loop_number, infotext)
         try:
             encoded = video_format.encode(clip, self._quality)
         except Exception as error:

@@ -95,7 +95,8 @@ def test_unknown_keys_are_warned_about():
         ({"format": 5}, ("format", "list")),
         ({"model": 3}, ("model", "text")),
         ({"closed_loop": "Z"}, ("closed_loop", "R-P")),
-        ({"interp": "FILM"}, ("interpolation", "not available yet")),
+        ({"interp": "FILM"}, ("interp", "FILM", "optical flow")),
+        ({"interp": "optical flow", "interp_x": 7}, ("interp_x", "56", "6 or less")),
         ({"freeinit_iters": 11}, ("Rounds", "at most 10")),
         ({"freeinit_filter": "low"}, ("freeinit_filter", "butterworth")),
         ({"video_path": "/tmp"}, ("Video input", "not available yet")),
@@ -173,6 +174,8 @@ PANELS = st.fixed_dictionaries(
         "freeinit_ds": st.floats(0, 1),
         "freeinit_dt": st.floats(0, 1),
         "freeinit_filter": st.sampled_from(["butterworth", "gaussian", "box", "ideal"]),
+        "interp": st.just("Off"),
+        "interp_x": st.integers(1, 30),
         "noise_mode": st.sampled_from(["per frame", "shared", "mixed", "repeated window", "FreeNoise"]),
         "noise_share": st.floats(0, 1),
         "window_mode": st.sampled_from(["blend whole frames", "share attention"]),
@@ -230,7 +233,7 @@ OLD = {
 def test_infotexts_of_the_established_extension_can_be_pasted(version, end):
     model = {"v1.13.1": "mm_sd15_v2.safetensors", "v2.0.1": "mm_sd15_v3.safetensors"}[version]
     said = {"enable": True, "model": model, "video_length": 4, "fps": 12, "format": ["GIF", "PNG"], "loop_number": 1}
-    said |= {"closed_loop": "R-P", "batch_size": 4, "stride": 1, "overlap": 1}
+    said |= {"interp": "Off", "interp_x": 10, "closed_loop": "R-P", "batch_size": 4, "stride": 1, "overlap": 1}
     defaults = {field.name: field.default for field in PANEL_FIELDS}
     assert pasted(OLD[version] + end) == {**defaults, **said}
 

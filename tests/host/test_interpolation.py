@@ -1,0 +1,51 @@
+"""Frames between frames."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from animatediff.video.interpolation import interpolated
+
+
+def ground(seed=0, size=(96, 128)):
+    """A soft pattern, which flow can be found in."""
+    small = np.random.default_rng(seed).integers(0, 90, (*(side // 8 for side in size), 3)).astype(np.uint8)
+    return np.asarray(Image.fromarray(small).resize(size[::-1], Image.Resampling.BICUBIC))
+
+
+def with_square(left, seed=0):
+    picture = ground(seed).copy()
+    texture = np.random.default_rng(1).integers(170, 255, (5, 5, 3)).astype(np.uint8)
+    picture[30:70, left : left + 40] = np.asarray(Image.fromarray(texture).resize((40, 40), Image.Resampling.BICUBIC))
+    return Image.fromarray(picture)
+
+
+def place(picture):
+    """Of what is bright: the mean column."""
+    bright = np.asarray(picture).min(axis=-1) > 140
+    return np.nonzero(bright)[1].mean()
+
+
+def test_a_square_that_moves_is_on_its_way_between_two_frames():
+    frames = interpolated([with_square(30), with_square(38)], 4)
+    assert len(frames) == 5
+    assert [place(frame) for frame in frames] == pytest.approx([49.5, 51.5, 53.5, 55.5, 57.5], abs=0.6)
+
+
+def test_given_frames_are_kept_and_as_many_are_put_between_each_two():
+    given = [with_square(left) for left in (20, 24, 28)]
+    frames = interpolated(given, 3)
+    assert len(frames) == 7 and [frames[index] for index in (0, 3, 6)] == given
+    assert interpolated(given, 1) == given
+
+
+def test_across_a_cut_nothing_is_mixed():
+    first, second = with_square(20), Image.fromarray(255 - ground(seed=7))
+    frames = [np.asarray(frame) for frame in interpolated([first, second], 4)]
+    assert all(np.array_equal(frame, np.asarray(first)) for frame in frames[:2])
+    assert all(np.array_equal(frame, np.asarray(second)) for frame in frames[2:])
+
+
+def test_what_stands_still_stays_as_it_is():
+    frames = interpolated([with_square(20), with_square(20)], 2)
+    assert np.abs(np.asarray(frames[1]).astype(int) - np.asarray(frames[0])).max() <= 1
