@@ -361,6 +361,11 @@ class Params:
     )
 
     @property
+    def loops(self) -> bool:
+        """Whether windows go on over the end of the video, once its length and theirs are known."""
+        return self.closed_loop != "N" and 0 < self.batch_size < self.video_length
+
+    @property
     def shown_fps(self) -> int:
         """Frames in a second of the finished video."""
         return self.fps * (self.interp_x if self.interp != "Off" else 1)

@@ -148,7 +148,8 @@ class Results:
         if self._params.interp != "Off" and any(name in self._params.format for name in VIDEO_FORMATS):
             shared.state.textinfo = "AnimateDiff: making frames in between"
             try:
-                frames, fps = interpolated(frames, self._params.interp_x), self._params.shown_fps
+                frames = interpolated(frames, self._params.interp_x, closed=self._params.loops)
+                fps = self._params.shown_fps
             except Exception as error:
                 self._warn(f"There are no frames in between: {error}.")
         return Clip(frames, fps, self._params.loop_number, infotext)

@@ -18,16 +18,16 @@ CUT_LEVELS, CUT_PART = 20.0, 0.6
 """Two frames are of different shots where their flow leaves so many levels unexplained, and such a part of all change."""
 
 
-def interpolated(frames: Sequence[Image.Image], times: int) -> list[Image.Image]:
-    """The frames, and `times - 1` new ones from each to the next: `(len(frames) - 1) · times + 1` in all.
+def interpolated(frames: Sequence[Image.Image], times: int, *, closed: bool = False) -> list[Image.Image]:
+    """The frames, and `times - 1` new ones from each to the next; where the clip is `closed`, also from the last to the first.
 
     Across a cut there are none: the frame before it stays, and then the one behind it. Raises MissingPart without OpenCV.
     """
     made = [frames[0]]
-    for before, after in pairwise(frames):
+    for before, after in pairwise([*frames, frames[0]] if closed else frames):
         between = _between(np.asarray(before.convert("RGB")), np.asarray(after.convert("RGB")), times)
-        made += [Image.fromarray(picture) for picture in between] + [after]
-    return made
+        made += [*map(Image.fromarray, between), after]
+    return made[:-1] if closed else made
 
 
 def _between(before: Picture, after: Picture, times: int) -> list[Picture]:

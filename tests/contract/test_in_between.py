@@ -18,6 +18,17 @@ def test_a_video_has_more_frames_and_is_as_long_as_before(host):
     assert "interp: optical flow" in info["infotexts"][0] and "interp_x: 5" in info["infotexts"][0]
 
 
+def test_a_loop_has_frames_between_its_end_and_its_start(host):
+    def frames_in(**windows):
+        request = animate(video_length=6, format=["MP4"], interp="optical flow", interp_x=2, **windows)
+        info = info_of(host.txt2img(**request, save_images=True, steps=1))
+        with av.open(info["extra_generation_params"]["AnimateDiff files"][0]) as video:
+            return sum(1 for _ in video.decode(video=0))
+
+    assert frames_in(batch_size=4) == 12
+    assert frames_in(batch_size=4, closed_loop="N") == frames_in(batch_size=6) == 11
+
+
 def test_more_frames_in_a_second_than_a_gif_has_are_refused(host):
     answer = host.txt2img(**animate(format=["GIF"], interp="optical flow"))
     assert answer.status_code == 422 and "interp_x" in answer.json()["detail"]

@@ -39,6 +39,11 @@ def test_given_frames_are_kept_and_as_many_are_put_between_each_two():
     assert interpolated(given, 1) == given
 
 
+def test_a_closed_clip_goes_on_to_its_first_frame():
+    frames = interpolated([with_square(20), with_square(28)], 2, closed=True)
+    assert len(frames) == 4 and place(frames[3]) == pytest.approx(place(frames[1]), abs=0.6)
+
+
 def test_across_a_cut_nothing_is_mixed():
     first, second = with_square(20), Image.fromarray(255 - ground(seed=7))
     frames = [np.asarray(frame) for frame in interpolated([first, second], 4)]
