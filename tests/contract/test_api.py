@@ -165,12 +165,12 @@ def test_the_endpoints(host):
 def test_the_controls_are_announced_to_launchers(host):
     script = next(entry for entry in host.get("/sdapi/v1/script-info").json() if entry["name"] == "animatediff")
     assert [argument["label"] for argument in script["args"]] == [
-        "AnimateDiff", "Motion module", "Number of frames", "FPS", "Save format", "Display loop number", "Frames in between",
-        "Times", "Frames in a window", "Overlap", "Stride", "Closed loop", "What windows share", "Places of windows",
-        "Blending of windows", "Between keyframes", "Noise of the frames", "Shared part", "Use FreeInit", "Fewer steps at first",
-        "Rounds", "Spatial cut-off", "Temporal cut-off", "Filter", "Motion scale", "Motion effect", "Motion starts at",
-        "Motion ends at", "Motion rules", "Positions", "Family", "Second motion module", "How they act together",
-        "Share of the second", "Motion of the picture",
+        "AnimateDiff", "Motion module", "Number of frames", "FPS", "Save format", "Display loop number",
+        "Frames in between", "Times", "Frames in a window", "Overlap", "Stride", "Closed loop", "What windows share",
+        "Places of windows", "Blending of windows", "Between keyframes", "Noise of the frames", "Shared part",
+        "Use FreeInit", "Fewer steps at first", "Rounds", "Spatial cut-off", "Temporal cut-off", "Filter",
+        "Motion scale", "Motion effect", "Motion starts at", "Motion ends at", "Motion rules", "Positions", "Family",
+        "Second motion module", "How they act together", "Share of the second", "Motion of the picture",
     ]  # fmt: skip
 
 
