@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .videos import MissingPart, Picture, UnreadableVideo, Video, opencv
+from .optical_flow import Flow, flow_between, moved
+from .videos import MissingPart, Picture, UnreadableVideo, Video
 
 Floats = NDArray[np.float64]
 QUARTER = 4
@@ -51,7 +52,7 @@ def measures_of(frames: Iterable[Picture]) -> Measures:
     Raises UnreadableVideo where there are fewer than three.
     """
     first: Floats | None = None
-    flows: list[Floats] = []
+    flows: list[Flow] = []
     colours: list[Floats] = []
     flicker, jitter, steps, correlations = [], [], [], []
     for before, after in pairwise(frames):
@@ -60,9 +61,9 @@ def measures_of(frames: Iterable[Picture]) -> Measures:
             first = one
             colours.append(_colours(one))
         colours.append(_colours(other))
-        flows = [*flows[-1:], _flow(before, after)]
+        flows = [*flows[-1:], flow_between(after, before)]  # where each pixel was
         jitter += [np.linalg.norm(later - earlier, axis=-1).mean() for earlier, later in pairwise(flows)]
-        flicker.append(_unexplained(one, other, flows[-1]))
+        flicker.append(float(np.abs(moved(before, flows[-1]) - other).mean()))
         steps.append(np.abs(other - one).mean())
         correlations.append(_correlation(one, other))
     if first is None or len(colours) < 3:
@@ -82,22 +83,6 @@ def _colours(picture: Floats) -> Floats:
     """Mean and contrast of its colours, `(2, 3)`."""
     colours: Floats = np.stack([picture.mean(axis=(0, 1)), picture.std(axis=(0, 1))])
     return colours
-
-
-def _flow(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> Floats:
-    """Where each pixel of `other` was in `one`, `(height, width, 2)`: dense inverse search (arXiv 1603.03590)."""
-    cv2 = opencv()
-    grey = [cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY) for frame in (other, one)]
-    flow: Floats = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(*grey, None).astype(np.float64)
-    return flow
-
-
-def _unexplained(one: Floats, other: Floats, flow: Floats) -> float:
-    cv2 = opencv()
-    rows, columns = np.mgrid[: one.shape[0], : one.shape[1]].astype(np.float32)
-    places = (columns + flow[..., 0]).astype(np.float32), (rows + flow[..., 1]).astype(np.float32)
-    moved = cv2.remap(one.astype(np.float32), *places, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return float(np.abs(moved - other).mean())
 
 
 def _drift(colours: Floats) -> float:
