@@ -14,9 +14,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from modules import errors, sd_models, shared
 from PIL import Image
 
+from motion_module.evaluation import changes_of
 from motion_module.files import CheckpointError
 from motion_module.frames import RowLayoutError
 from motion_module.seeds import seeds_of
@@ -414,8 +416,15 @@ class Job:
         for iteration, finished in sorted(self._finished.items()):
             frames = [holder.image for holder in finished]
             row = iteration * self.params.video_length
-            videos.append(Video(frames, [next(infotexts) for _ in frames], row, processed.all_seeds[row]))
+            video = Video(frames, [next(infotexts) for _ in frames], row, processed.all_seeds[row])
+            video.seams = self._seams(frames) if self.scope.windows.needed else None
+            videos.append(video)
         return videos
+
+    def _seams(self, frames: list[Image.Image]) -> dict[str, Any]:
+        steps, closing = changes_of([np.asarray(frame.convert("RGB")) for frame in frames])
+        borders = self.scope.windows.borders()
+        return {"steps": [round(step, 2) for step in steps], "closing": round(closing, 2), "borders": borders}
 
     def _others(self, processed: Any) -> list[Image.Image]:
         """Pictures of the answer that are no frames, such as masks."""

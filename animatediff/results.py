@@ -36,6 +36,8 @@ class Video:
     """Its files that the page's gallery cannot show."""
     clip: Clip | None = None
     """What these were encoded from."""
+    seams: dict[str, Any] | None = None
+    """Of one that was made in windows: where they begin, and how much it changes from frame to frame."""
 
 
 class Results:
@@ -67,7 +69,13 @@ class Results:
         shown = [(picture, video, index) for video in videos for picture, index in self._pictures(video)]
         shown.sort(key=lambda entry: not isinstance(entry[0], Animation))  # animations first: they are what was asked for
         films = [self._film(file, video, [entry[1] for entry in shown]) for video in videos for file in video.films]
-        facts = {"AnimateDiff files": self.files, "AnimateDiff videos": films, "AnimateDiff warnings": self.warnings}
+        seams = [video.seams for video in videos if video.seams]
+        facts = {
+            "AnimateDiff files": self.files,
+            "AnimateDiff videos": films,
+            "AnimateDiff seams": seams,
+            "AnimateDiff warnings": self.warnings,
+        }
         processed.extra_generation_params = {
             **processed.extra_generation_params,
             **{name: entries for name, entries in facts.items() if entries},

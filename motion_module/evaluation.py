@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -77,6 +77,16 @@ def measures_of(frames: Iterable[Picture]) -> Measures:
         drift=_drift(np.array(colours)),
         consistency=float(np.mean(correlations)),
     )
+
+
+def changes_of(frames: Sequence[Picture]) -> tuple[list[float], float]:
+    """How much a clip changes from each frame to the next, and from the last to the first: mean levels, 0 to 255."""
+    steps = [_change(before, after) for before, after in pairwise(frames)]
+    return steps, _change(frames[-1], frames[0])
+
+
+def _change(one: Picture, other: Picture) -> float:
+    return float(np.abs(one.astype(np.float32) - other).mean())
 
 
 def _colours(picture: Floats) -> Floats:

@@ -72,6 +72,12 @@ class Windows:
         """The windows of a step, counted from 0."""
         return _cut(self, step if self.shifting else 0)
 
+    def borders(self) -> list[int]:
+        """The frames with which windows of neighbouring frames begin, where these are the same in all steps."""
+        if self.shifting or not self.needed:
+            return []
+        return sorted(start % self.frames for start in self.starts(1, 0) if start % self.frames)
+
     def distances(self) -> list[int]:
         """From one frame of a window to the next, of each level."""
         return [2**level for level in range(self.levels) if (self.length - 1) * 2**level < self.frames]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from animation import animate, difference, files_of, frames_of, info_of, recording, unet_calls
@@ -98,6 +100,16 @@ def test_windows_are_in_the_infotext(host):
     assert files_of(answer)[0].n_frames == 10
     text = info_of(answer)["infotexts"][0]
     assert all(part in text for part in ("video_length: 10", "batch_size: 6", "overlap: 2", "closed_loop: N"))
+
+
+def test_the_answer_says_how_much_a_long_video_changes_from_frame_to_frame(host):
+    answer = host.txt2img(**animate(video_length=12, batch_size=8, overlap=2, **EVEN))
+    frames = frames_of(answer).astype(float)
+    (seams,) = info_of(answer)["extra_generation_params"]["AnimateDiff seams"]
+    assert seams["borders"] == [4]
+    assert seams["steps"] == pytest.approx([np.abs(b - a).mean() for a, b in pairwise(frames)], abs=0.01)
+    assert seams["closing"] == pytest.approx(np.abs(frames[0] - frames[-1]).mean(), abs=0.01)
+    assert "AnimateDiff seams" not in info_of(host.txt2img(**animate(), steps=1))["extra_generation_params"]
 
 
 def test_what_was_left_open_is_in_the_infotext_where_there_are_windows(host):

@@ -7,7 +7,7 @@ import pytest
 from small_training import stripes, write_frames, write_video
 
 from motion_module.__main__ import main
-from motion_module.evaluation import measures_of
+from motion_module.evaluation import changes_of, measures_of
 from motion_module.videos import UnreadableVideo
 
 
@@ -20,6 +20,11 @@ def disc(x, y, side=64):
 
 def going(xs):
     return np.stack([disc(x, 32) for x in xs])
+
+
+def test_changes_are_those_from_frame_to_frame_and_over_the_end():
+    frames = [np.full((2, 3, 3), level, np.uint8) for level in (10, 14, 4, 255)]
+    assert changes_of(frames) == ([4, 10, 251], 245)
 
 
 def test_a_still_clip_has_nothing_to_measure():

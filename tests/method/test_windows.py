@@ -66,6 +66,12 @@ def test_windows_that_stay_close_the_loop_in_every_step():
         assert any(window[0] > window[-1] for window in frames_of(Windows(frames, 16, 4, shifting=False, closing="few")))
 
 
+def test_borders_are_where_windows_begin_if_they_stay():
+    assert Windows(32, 16, 4, shifting=False).borders() == [12, 16]
+    assert Windows(32, 16, 4, shifting=False, closing="few").borders() == [12, 24]
+    assert Windows(32, 16, 4).borders() == Windows(16, 16, 4, shifting=False).borders() == []
+
+
 def test_further_levels_take_frames_that_are_further_apart_as_far_as_the_clip_reaches():
     windows = Windows(32, 8, 2, levels=9, shifting=False)
     assert windows.distances() == [1, 2, 4]
