@@ -166,7 +166,7 @@ class Params:
         elem_id="window-mode",
         choices=("blend whole frames", "share attention"),
         help="blend whole frames: each window is made by itself, with the memory of one. share attention: all frames are made "
-        "at once, and only motion is made in windows: faster, with the memory of all.",
+        "at once, and only motion is made in windows, with the memory of all.",
     )
     window_order: str = _option(
         "shifting",
