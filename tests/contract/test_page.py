@@ -56,7 +56,7 @@ def test_the_panel_is_in_both_tabs_under_its_old_names(host):
 
 
 LANGUAGES = {"ko_KR": "[가-힣]", "ja_JP": "[ぁ-んァ-ヶ一-龯]", "zh_CN": "[一-龯]"}
-NOT_TRANSLATED = {"AnimateDiff"}
+NOT_TRANSLATED = {"AnimateDiff", "FreeInit"}
 
 
 def texts_of(component):
