@@ -54,6 +54,8 @@ class Rounds:
 
 
 def new_noise(like: torch.Tensor, seeds: list[int], number: int) -> torch.Tensor:
-    """Another one behind each round, the same each time; of the WebUI's own noise nothing is used up."""
+    """Noise `(frames, channels, height, width)`: another one behind each round, the same each time. Of the WebUI's own noise
+    nothing is used up.
+    """
     draws = [torch.Generator().manual_seed((int(seed) + (number + 1) * 1_000_003) % 2**63) for seed in seeds]
     return torch.stack([torch.randn(like.shape[1:], generator=draw) for draw in draws]).to(like)

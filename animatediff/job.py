@@ -282,11 +282,11 @@ class Job:
     def during_parse(self, p: Any) -> Iterator[None]:
         """Takes the LoRAs that are ours out of what the WebUI parses, for this video and its hires pass; reads keyframes."""
         yield
-        if p is self.p:
-            with self._finished_on_error(p), speaking_errors():
-                self._travels = travel.follow(p, self.params.video_length, closed=self.params.closed_loop in ("R+P", "A"))
-        if p is self.p and not p.disable_extra_networks:
-            with self._finished_on_error(p), speaking_errors():
+        if p is not self.p:
+            return
+        with self._finished_on_error(p), speaking_errors():
+            self._travels = travel.follow(p, self.params.video_length, closed=self.params.closed_loop in ("R+P", "A"))
+            if not p.disable_extra_networks:
                 self._warn_once(advice.missing_lora(self.scope.family, loras.names_in(p.extra_network_data)))
                 first, self._lora_hashes = loras.take_from(p.extra_network_data)
                 self._hires_loras, more = loras.take_from(getattr(p, "hr_extra_network_data", None))
@@ -306,8 +306,11 @@ class Job:
                     setattr(p, name, travel.of_one_length(getattr(p, name)))
 
     def rounds(self) -> tuple[int, int]:
-        """Of FreeInit: which it is in, from 0, and how many there are."""
-        return self._round, self.params.freeinit_iters if self.params.freeinit_enable else 1
+        """Of FreeInit: which the pass is in, from 0, and how many it has."""
+        return (self._round, self.params.freeinit_iters) if self._in_rounds() else (0, 1)
+
+    def _in_rounds(self) -> bool:
+        return self.params.freeinit_enable and not getattr(self.p, "is_hr_pass", False)
 
     def mix_prompts(self, params: Any) -> None:
         """In one step of this video."""
@@ -379,7 +382,7 @@ class Job:
         with suppress(RowLayoutError):  # the scope will say it, where it can end the job
             wanted = options_for_parts(prompt_parts(conditions))
             self._options.enter_context(option_values(wanted))
-        if self.params.freeinit_enable and not getattr(self.p, "is_hr_pass", False):
+        if self._in_rounds():
             sampler, model = self.p.sampler, shared.sd_model
             rounds = Rounds(self.params, self._begin_round, _was_interrupted, lambda: model.alphas_cumprod[-1])
             self._options.enter_context(attribute(sampler, "sample", rounds.of(sampler.sample)))

@@ -33,7 +33,10 @@ def follow(p: Any, frames: int, *, closed: bool) -> Travels:
 
 
 def mix(travels: Travels, params: Any, parts: int, how: Interpolation, *, hires: bool) -> None:
-    """`on_cfg_denoiser`: what every frame is conditioned on in this step. `parts`: of each prompt, joined by AND."""
+    """`on_cfg_denoiser`: what every frame is conditioned on in this step. `parts`: of each prompt, joined by AND.
+
+    `params` has `text_cond`, `(frames · parts, tokens, width)`, and `text_uncond`, `(frames, tokens, width)`.
+    """
     prompts, negatives = PASSES[hires]
     if prompts in travels:
         rows = params.text_cond  # all parts of the first frame, then of the next

@@ -130,7 +130,6 @@ def _unet_norms(unet: Any) -> Iterator[nn.GroupNorm]:
 
 def _norm_over_frames(norm: Any, motion: Motion, layout_of: LayoutOf) -> Callable[[], None]:
     """Lets one norm take its statistics over all frames of a clip. Returns what undoes it."""
-    of_instance = norm.__dict__.get("forward")
     of_frame = norm.forward  # the class's, or what another extension put there: it goes on acting
 
     def forward(x: Tensor) -> Tensor:
@@ -142,11 +141,18 @@ def _norm_over_frames(norm: Any, motion: Motion, layout_of: LayoutOf) -> Callabl
         normed = of_frame(clips.transpose(1, 2).reshape(count, channels, frames * height, width))
         return layout.to_rows(normed.view(count, channels, frames, height, width).transpose(1, 2))
 
+    return put_forward(norm, forward)
+
+
+def put_forward(module: Any, forward: Callable[..., Tensor]) -> Callable[[], None]:
+    """Gives one instance of a module another `forward`. Returns what undoes it."""
+    of_instance = module.__dict__.get("forward")
+
     def undo() -> None:
         if of_instance is None:
-            del norm.forward
+            del module.forward
         else:
-            norm.forward = of_instance
+            module.forward = of_instance
 
-    norm.forward = forward
+    module.forward = forward
     return undo

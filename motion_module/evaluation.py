@@ -80,7 +80,7 @@ def measures_of(frames: Iterable[Picture]) -> Measures:
 
 
 def changes_of(frames: Sequence[Picture]) -> tuple[list[float], float]:
-    """How much a clip changes from each frame to the next, and from the last to the first: mean levels, 0 to 255."""
+    """How much frames `(height, width, 3)` change from each to the next, and from the last to the first: in mean levels."""
     steps = [_change(before, after) for before, after in pairwise(frames)]
     return steps, _change(frames[-1], frames[0])
 

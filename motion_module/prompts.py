@@ -92,7 +92,9 @@ def read_travel(prompt: str, frames: int, *, closed: bool = False) -> Travel | N
         first = _frame(match["first"], frames, lines[place])
         last = _frame(match["last"], frames, lines[place]) if match["last"] else first
         if last < first:
-            raise TravelError(f"The keyframe “{lines[place]}” ends at frame {last}, before it starts at {first}.")
+            raise TravelError(
+                f"The keyframe “{lines[place]}” ends at frame {last}, before it starts at {first}. Turn them round."
+            )
         keyframes.append(Keyframe(first, last, _joined([head, text, tail])))
     keyframes.sort(key=lambda keyframe: keyframe.first)
     for one, other in pairwise(keyframes):
@@ -114,7 +116,8 @@ def _frame(place: str, frames: int, line: str) -> int:
         frame = int(place) + (frames if place.startswith("-") else 0)
     if not 0 <= frame < frames:
         raise TravelError(
-            f"The keyframe “{line}” is outside of the video, whose {frames} frames are numbered from 0 to {frames - 1}."
+            f"The keyframe “{line}” is outside of the video, whose {frames} frames are numbered from 0 to {frames - 1}. "
+            "Move it, or ask for more frames."
         )
     return frame
 

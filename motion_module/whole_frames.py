@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .attach import put_forward
 from .frames import RowLayout
 from .windows import Windows
 
@@ -38,19 +39,16 @@ class WholeFrames:
 
         Whatever else it is given goes along with its rows, if it has as many of them.
         """
-        of_instance, whole = model.__dict__.get("forward"), model.forward
+        whole = model.forward
 
         def forward(x: Tensor, *others: Any, **named: Any) -> Tensor:
             return self._blended(whole, x, others, named)
 
-        model.forward = forward
+        undo = put_forward(model, forward)
         try:
             yield
         finally:
-            if of_instance is None:
-                del model.forward
-            else:
-                model.forward = of_instance
+            undo()
 
     def _blended(self, whole: Callable[..., Tensor], x: Tensor, others: tuple[Any, ...], named: dict[str, Any]) -> Tensor:
         rows = len(x)
