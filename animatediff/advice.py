@@ -13,8 +13,9 @@ from motion_module.files import CheckpointError
 
 from . import library, samplers
 from .page import Page
-from .params import AS_FOUND, RequestError
+from .params import AS_FOUND
 from .plan import Plan, chosen_family
+from .request import RequestError
 
 CONTROLS = ["sampling", "scheduler", "steps", "cfg_scale", "denoising_strength"]
 

@@ -13,7 +13,7 @@ from modules import shared
 from motion_module.files import CheckpointError
 
 from . import __version__, library, links
-from .params import schema
+from .schema import schema
 
 
 def add_routes(_page: Any, app: FastAPI) -> None:

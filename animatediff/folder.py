@@ -12,7 +12,7 @@ from pathlib import Path
 
 from modules import images
 
-from .params import RequestError
+from .request import RequestError
 
 
 def of_today(outpath: str) -> Path:

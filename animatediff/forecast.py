@@ -10,8 +10,8 @@ from motion_module.files import CheckpointError
 
 from . import advice, estimate, history
 from .page import Page
-from .params import RequestError, read_mapping
 from .plan import context_windows, windows_within
+from .request import RequestError, read_mapping
 
 GIGABYTE = 1e9
 LENGTH = ("model", "video_length", "batch_size", "overlap", "stride", "closed_loop", "window_mode")

@@ -25,8 +25,9 @@ from motion_module.seeds import seeds_of
 
 from . import advice, folder, history, infotext, library, loras, preview, settings, travel, xyz
 from .free_init import Rounds
-from .params import Params, RequestError, read_arguments
+from .params import Params
 from .plan import make_plan
+from .request import RequestError, read_arguments
 from .results import Results, Video
 from .scope import (
     ON_MODEL,

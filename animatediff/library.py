@@ -16,7 +16,8 @@ from motion_module.files import SUFFIXES, CheckpointError, weights_of
 from motion_module.lora import Lora, load_lora
 from motion_module.network import MotionModule
 
-from .params import NO_MODULE, RequestError
+from .params import NO_MODULE
+from .request import RequestError
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = "v3_sd15_mm.ckpt, mm_sd_v15_v2.ckpt (guoyww/animatediff, Hugging Face)"

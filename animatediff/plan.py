@@ -13,7 +13,8 @@ from motion_module.temporary import Positions
 from motion_module.windows import Closing, Windows
 
 from . import library
-from .params import AS_FOUND, NO_MODULE, Params, RequestError
+from .params import AS_FOUND, NO_MODULE, Params
+from .request import RequestError
 
 
 @dataclass(frozen=True)

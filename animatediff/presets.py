@@ -9,7 +9,8 @@ from typing import Any
 import gradio as gr
 
 from . import saved
-from .params import PANEL_FIELDS, format_problems
+from .params import PANEL_FIELDS
+from .video.formats import format_problems
 
 log = logging.getLogger("AnimateDiff")
 FILE = "presets"

@@ -18,7 +18,9 @@ from motion_module.files import CheckpointError
 
 from . import advice, forecast, infotext, library, presets
 from .page import Page
-from .params import DEFAULT_MODULE, FORMATS, PANEL_FIELDS, PICTURE, RequestError, format_problems, option_of
+from .params import DEFAULT_MODULE, FORMATS, PANEL_FIELDS, PICTURE, option_of
+from .request import RequestError
+from .video.formats import format_problems
 
 Controls = dict[str, gr.components.Component]
 

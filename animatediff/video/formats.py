@@ -33,3 +33,8 @@ VIDEO_FORMATS = {
 def is_picture(name: str) -> bool:
     """Whether what a request asks for by this name can be opened as a picture, or is only written to disk."""
     return name not in VIDEO_FORMATS or VIDEO_FORMATS[name].is_picture
+
+
+def format_problems() -> dict[str, str]:
+    """The formats that cannot be written on this machine, and why."""
+    return {name: problem for name, video_format in VIDEO_FORMATS.items() if (problem := video_format.problem())}

@@ -8,20 +8,10 @@ from hypothesis import strategies as st
 
 from animatediff import __version__ as VERSION
 from animatediff import infotext
-from animatediff.params import (
-    FIELDS,
-    FORMATS,
-    MOST_GIF_FPS,
-    NO_MODULE,
-    PANEL_FIELDS,
-    Params,
-    RequestError,
-    as_markdown,
-    format_problems,
-    read_arguments,
-    read_mapping,
-    schema,
-)
+from animatediff.params import FIELDS, FORMATS, NO_MODULE, PANEL_FIELDS, Params
+from animatediff.request import MOST_GIF_FPS, RequestError, read_arguments, read_mapping
+from animatediff.schema import as_markdown, schema
+from animatediff.video.formats import format_problems
 from motion_module.families import FAMILIES
 from motion_module.picture import CURVES
 

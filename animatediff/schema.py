@@ -1,0 +1,54 @@
+"""The table of parameters for programs, as a JSON schema, and for people, as `docs/parameters.md`."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from .params import FIELDS, option_of
+
+
+def schema() -> dict[str, Any]:
+    """A JSON schema of the API's dictionary."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "AnimateDiff",
+        "type": "object",
+        "properties": {field.name: _schema_of(field) for field in FIELDS},
+    }
+
+
+def _schema_of(field: dataclasses.Field[Any]) -> dict[str, Any]:
+    option = option_of(field)
+    types = {"bool": "boolean", "int": "integer", "float": "number", "str": "string"}
+    facts: dict[str, Any] = {"description": option.help, "default": field.default}
+    if field.name == "format":
+        facts |= {"type": ["array", "string"], "items": {"enum": list(option.choices)}, "default": list(field.default)}
+        return facts
+    facts["type"] = types[str(field.type)]
+    if option.minimum is not None:
+        facts["minimum"] = option.minimum
+    if option.maximum is not None:
+        facts["maximum"] = option.maximum
+    if option.choices:
+        facts["enum"] = list(option.choices)
+    if option.later:
+        facts["description"] += " Not available yet: only the default is accepted."
+    return facts
+
+
+def as_markdown() -> str:
+    """The table for `docs/parameters.md`."""
+    rows = ["| key | type | default | in the panel | meaning |", "|---|---|---|---|---|"]
+    for field in FIELDS:
+        facts, option = _schema_of(field), option_of(field)
+        default = ", ".join(field.default) if isinstance(field.default, tuple) else field.default
+        shown = f"`{default}`" if default != "" else "empty"
+        kind = "list" if field.name == "format" else str(field.type)
+        allowed = f" One of {', '.join(option.choices)}." if option.choices else ""
+        rows.append(f"| `{field.name}` | {kind} | {shown} | {option.label} | {facts['description']}{allowed} |")
+    return "\n".join(rows) + "\n"
+
+
+if __name__ == "__main__":
+    print(as_markdown(), end="")
