@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from motion_module.free_init import low_pass, with_low_frequencies_of
+from motion_module.seeds import noise_behind
 
 from .params import Params
 
@@ -47,15 +48,7 @@ class Rounds:
                     break
                 left = self.signal_left().to(latents)
                 again = left.sqrt() * latents + (1 - left).sqrt() * first.to(latents)
-                noise = with_low_frequencies_of(again, new_noise(first, p.seeds, number), kept).to(first)
+                noise = with_low_frequencies_of(again, noise_behind(first, p.seeds, number), kept).to(first)
             return latents
 
         return sample_in_rounds
-
-
-def new_noise(like: torch.Tensor, seeds: list[int], number: int) -> torch.Tensor:
-    """Noise `(frames, channels, height, width)`: another one behind each round, the same each time. Of the WebUI's own noise
-    nothing is used up.
-    """
-    draws = [torch.Generator().manual_seed((int(seed) + (number + 1) * 1_000_003) % 2**63) for seed in seeds]
-    return torch.stack([torch.randn(like.shape[1:], generator=draw) for draw in draws]).to(like)

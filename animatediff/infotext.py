@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from . import __version__
-from .params import FORMATS, PANEL_FIELDS, Params
+from .params import FORMATS, PANEL_FIELDS, Params, option_of
 
 KEY = "AnimateDiff"
 NOT_OF_THE_VIDEO = ("video_delivery",)
@@ -25,12 +25,16 @@ def write(params: Params, module_hash: str | None) -> str:
     entries = {
         field.name: _as_text(getattr(params, field.name))
         for field in dataclasses.fields(params)
-        if field.name in always or (field.name not in NOT_OF_THE_VIDEO and getattr(params, field.name) != field.default)
+        if field.name in always or (_is_kept(field) and getattr(params, field.name) != field.default)
     }
     if module_hash:
         entries["mm_hash"] = module_hash
     entries["version"] = __version__
     return ", ".join(f"{name}: {value}" for name, value in entries.items())
+
+
+def _is_kept(field: dataclasses.Field[Any]) -> bool:
+    return option_of(field).kept and field.name not in NOT_OF_THE_VIDEO
 
 
 def value_for(field: dataclasses.Field[Any], results: Mapping[str, Any]) -> Any:
@@ -39,7 +43,7 @@ def value_for(field: dataclasses.Field[Any], results: Mapping[str, Any]) -> Any:
     A still's infotext turns the panel off. What an animation's leaves out, or has in a form that nobody writes, is the default.
     """
     entries = _entries(results)
-    if entries is None:
+    if entries is None or not _is_kept(field):
         return False if field.name == "enable" else None
     text = entries.get(field.name, "True" if field.name == "enable" else _as_text(field.default))
     try:

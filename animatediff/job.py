@@ -19,13 +19,15 @@ from modules import errors, sd_models, shared
 from PIL import Image
 
 from motion_module.evaluation import changes_of
+from motion_module.families import Family
 from motion_module.files import CheckpointError
 from motion_module.frames import RowLayoutError
 from motion_module.seeds import seeds_of
 
-from . import advice, folder, history, infotext, library, loras, preview, settings, travel, xyz
+from . import advice, folder, given_frames, history, infotext, library, loras, preview, settings, travel, xyz
 from .free_init import Rounds
-from .params import Params
+from .given_frames import GivenFrames
+from .params import MIX, Params
 from .plan import make_plan
 from .request import RequestError, read_arguments
 from .results import Results, Video
@@ -160,6 +162,7 @@ def _prepare(p: Any, arguments: tuple[Any, ...]) -> Job | None:
         )
     if plan.family.takes_picture and not pictures:
         raise RequestError(f"{plan.family.title} animates a picture: use it in img2img.")
+    _require_place_for_last_frame(p, params, plan.family, pictures)
     if params.freeinit_enable and hasattr(p, "init_images"):
         raise RequestError(
             "FreeInit (freeinit_enable) begins with noise alone, so it is for txt2img. Switch it off in img2img."
@@ -174,6 +177,22 @@ def _prepare(p: Any, arguments: tuple[Any, ...]) -> Job | None:
             'Set save_images to true, or video_delivery to "data".'
         )
     return job
+
+
+def _require_place_for_last_frame(p: Any, params: Params, family: Family, pictures: list[Any]) -> None:
+    if params.last_frame is None:
+        return
+    hindrance = ""
+    if not hasattr(p, "init_images"):
+        hindrance = "is for img2img, where it goes with a first one"
+    elif family.takes_picture:
+        hindrance = f"cannot be had with {family.title}, which animates one picture"
+    elif len(pictures) != 1:
+        hindrance = f"needs one first picture, but {len(pictures)} are given"
+    elif params.video_length == 1:
+        hindrance = "cannot be the only one"
+    if hindrance:
+        raise RequestError(f"The last frame (last_frame) {hindrance}. Leave it out.")
 
 
 def _init_pictures(p: Any) -> list[Any]:
@@ -241,6 +260,8 @@ class Job:
         self._lora_hashes: dict[str, str] = {}
         self._travels: travel.Travels = {}
         self._round = 0
+        self._from_picture = False
+        self._given: GivenFrames | None = None
         self._finished: dict[int, list[Any]] = {}
         changed = ("batch_size", "do_not_save_samples", "do_not_save_grid", "init_images", "subseed_strength")
         self._before = {name: getattr(p, name) for name in changed if hasattr(p, name)}
@@ -254,7 +275,13 @@ class Job:
         p.batch_size = self.params.video_length
         p.do_not_save_grid = True
         if len(pictures := _init_pictures(p)) == 1:
+            self._from_picture = True
             p.init_images = pictures  # given as often as there were rows before, it would set the number of rows again
+            if last := self.params.last_frame:
+                p.init_images = [*pictures, last]
+                if last.size != (p.width, p.height):
+                    sizes = f"is {last.width}×{last.height}; img2img resized it to {p.width}×{p.height}"
+                    self.warnings.append(f"The last frame {sizes}, as it does the first one.")
         p.extra_generation_params[infotext.KEY] = infotext.write(self.params, library.short_hash(self._path))
 
     def finish(self) -> None:
@@ -278,6 +305,8 @@ class Job:
                 self._require_prompts()
                 self._choose_noise()
             yield
+            if p is self.p:
+                self._take_given_frames()
 
     @contextmanager
     def during_parse(self, p: Any) -> Iterator[None]:
@@ -334,6 +363,8 @@ class Job:
             with self._finished_on_error(p), self.scope.suspended():
                 yield
             return
+        if self._given is not None:
+            p.init_latent = self._given.latents(p.seeds)
         with self._finished_on_error(p), self.scope.open(), preview.moving_preview(self.params.fps):
             yield
         self._options.close()
@@ -373,6 +404,14 @@ class Job:
             p.all_subseeds = [int(first) for first in firsts for _ in range(windows.frames)]
             p.subseed_strength = params.noise_share
 
+    def _take_given_frames(self) -> None:
+        """After `init`, which has encoded them."""
+        p = self.p
+        if not self._from_picture or self.scope.family.takes_picture:
+            return
+        given_frames.spread(p, self.params.video_length)
+        self._given = GivenFrames(self.params, p.init_latent)
+
     def _writes_frames(self) -> bool:
         """Whether frames go into a folder of their own, rather than where the WebUI saves pictures."""
         return shared.opts.data.get("animatediff_save_to_custom", True)
@@ -383,6 +422,9 @@ class Job:
         with suppress(RowLayoutError):  # the scope will say it, where it can end the job
             wanted = options_for_parts(prompt_parts(conditions))
             self._options.enter_context(option_values(wanted))
+        if self._given is not None and self.params.image_mode != MIX:
+            held = self._given.holding(self.p.sampler, self.p.init_latent, self.scope.progress)
+            self._options.enter_context(held)
         if self._in_rounds():
             sampler, model = self.p.sampler, shared.sd_model
             rounds = Rounds(self.params, self._begin_round, _was_interrupted, lambda: model.alphas_cumprod[-1])

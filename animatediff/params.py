@@ -10,6 +10,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from PIL import Image
+
 from motion_module.families import FAMILIES
 from motion_module.picture import CURVES
 
@@ -29,7 +31,8 @@ class Option:
 
     `group`: where the panel shows it: "main", the name of a folded group, or "" for the API alone.
     `lines`: of a text, in the panel. `at_first`: what the panel shows at first, where that is not the default of the API.
-    `later`: the feature that a value other than the default asks for, where that feature is not there yet.
+    `kept`: whether presets, infotexts and plots have it. `later`: the feature that a value other than the
+    default asks for, where that feature is not there yet.
     """
 
     label: str = ""
@@ -41,6 +44,7 @@ class Option:
     lines: int = 1
     at_first: str | None = None
     choices: tuple[str, ...] = ()
+    kept: bool = True
     later: str = ""
 
 
@@ -52,11 +56,14 @@ def _option(default: Any, **facts: Any) -> Any:
 
 
 MOTION, SECOND, PICTURE = "Motion", "Second motion module", "PIA"
+GIVEN = "First and last frame"
 WINDOWS, TRAVEL, NOISE, FREEINIT = "Context windows", "Prompt travel", "Noise", "FreeInit"
 PLAYBACK = "Playback"
 AS_FOUND = "as found"
 _FROM_VIDEO = "Video input"
-_FRAMES_OF_IMAGE = "Frame-by-frame strength in img2img"
+OF_IMG2IMG = (PICTURE, GIVEN)
+"""The groups that the panel shows in img2img alone."""
+MIX = "mix with noise"
 
 
 @dataclass(frozen=True)
@@ -288,6 +295,15 @@ class Params:
         lines=3,
         help="Other scale or effect for single blocks or steps, one rule a line: up_3: scale 1.2, or mid 0.5-1: effect 0.8.",
     )
+    anchor: float = _option(
+        0.0,
+        label="Hold on to the first frame",
+        group=MOTION,
+        elem_id="anchor",
+        minimum=0.0,
+        maximum=1.0,
+        help="How much every frame looks at the first one, so that colours and things stay as they are there. 0 is off.",
+    )
     positions: str = _option(
         "as trained",
         label="Positions",
@@ -337,14 +353,64 @@ class Params:
         choices=tuple(CURVES),
         help="For a motion module of PIA, in img2img: how far the frames may go from the picture.",
     )
+    image_mode: str = _option(
+        MIX,
+        label="How frames leave the picture",
+        group=GIVEN,
+        elem_id="image-mode",
+        choices=(MIX, "strength of each frame"),
+        at_first="strength of each frame",
+        help="With one picture in img2img. strength of each frame: the first frame is the picture, and others are denoised the "
+        "more the further on they are. mix with noise: all are denoised alike, from a picture that fades into noise.",
+    )
+    image_reach: float = _option(
+        0.25,
+        label="Reach of the picture",
+        group=GIVEN,
+        elem_id="image-reach",
+        minimum=0.0,
+        maximum=1.0,
+        help="strength of each frame: which part of the video it takes from the picture to all of the denoising strength. "
+        "0: every frame has all of it.",
+    )
+    last_frame: Image.Image | None = _option(  # noqa: RUF009
+        None,
+        label="Last frame",
+        group=GIVEN,
+        elem_id="last-frame",
+        kept=False,
+        help="img2img: where the video ends, in base64.",
+    )
+    latent_power: float = _option(
+        1.0,
+        label="Latent power",
+        group=GIVEN,
+        elem_id="latent-power",
+        minimum=0.1,
+        help="mix with noise: of the picture, 1 − frame^power / scale is left.",
+    )
+    latent_scale: float = _option(
+        32.0, label="Latent scale", group=GIVEN, elem_id="latent-scale", minimum=0.1, help="mix with noise: the scale in it."
+    )
+    latent_power_last: float = _option(
+        1.0,
+        label="Latent power of the last frame",
+        group=GIVEN,
+        elem_id="latent-power-last",
+        minimum=0.1,
+        help="mix with noise: likewise, counted from the last frame.",
+    )
+    latent_scale_last: float = _option(
+        32.0,
+        label="Latent scale of the last frame",
+        group=GIVEN,
+        elem_id="latent-scale-last",
+        minimum=0.1,
+        help="mix with noise: likewise, counted from the last frame.",
+    )
     video_source: str = _option("", later=_FROM_VIDEO, help="A video file to start from.")
     video_path: str = _option("", later=_FROM_VIDEO, help="A folder of frames to start from.")
     mask_path: str = _option("", later=_FROM_VIDEO, help="A folder of masks.")
-    latent_power: float = _option(1.0, later=_FRAMES_OF_IMAGE, help="img2img: power of the first picture over the frames.")
-    latent_scale: float = _option(32.0, later=_FRAMES_OF_IMAGE, help="img2img: scale of the first picture over the frames.")
-    last_frame: str = _option("", later="A last frame", help="img2img: the last frame, in base64.")
-    latent_power_last: float = _option(1.0, help="As latent_power, for last_frame. Counts only with it.")
-    latent_scale_last: float = _option(32.0, help="As latent_scale, for last_frame. Counts only with it.")
     request_id: str = _option("", help="Put behind the seed in file names.")
     video_delivery: str = _option(
         "data",

@@ -27,7 +27,7 @@ class SecondModule:
 @dataclass(frozen=True)
 class Plan:
     """What the model has to do for one job. `windows_within`: whether only attention between frames is cut. `curve`: how far a
-    picture of PIA may change, by its name.
+    picture of PIA may change, by its name. `anchor`: how much every frame looks at the first one.
     """
 
     description: Description
@@ -38,6 +38,7 @@ class Plan:
     positions: Positions
     second: SecondModule | None
     curve: str
+    anchor: float
 
     @property
     def frames(self) -> int:
@@ -72,8 +73,8 @@ def make_plan(params: Params) -> Plan:
             )
     strength = Strength(params.motion_scale, params.motion_effect)
     controls = Controls(strength, params.motion_start, params.motion_end, parse_rules(params.motion_rules))
-    within = windows_within(params)
-    return Plan(description, family, windows, within, controls, params.positions, second, params.pia_motion)  # type: ignore[arg-type]
+    facts = {"positions": params.positions, "second": second, "curve": params.pia_motion, "anchor": params.anchor}
+    return Plan(description, family, windows, windows_within(params), controls, **facts)  # type: ignore[arg-type]
 
 
 CLOSING: dict[str, Closing] = {"N": "none", "R-P": "few", "R+P": "few", "A": "many"}

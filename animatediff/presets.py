@@ -9,12 +9,12 @@ from typing import Any
 import gradio as gr
 
 from . import saved
-from .params import PANEL_FIELDS
+from .params import PANEL_FIELDS, option_of
 from .video.formats import format_problems
 
 log = logging.getLogger("AnimateDiff")
 FILE = "presets"
-FIELDS = tuple(field for field in PANEL_FIELDS if field.name != "enable")
+FIELDS = tuple(field for field in PANEL_FIELDS if field.name != "enable" and option_of(field).kept)
 
 
 def names() -> list[str]:

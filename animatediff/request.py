@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from io import BytesIO
 from typing import Any
+
+from PIL import Image
 
 from motion_module.controls import ControlsError, parse_rules
 
@@ -81,7 +85,13 @@ def _read_value(field: dataclasses.Field[Any], value: Any) -> Any:
     option = option_of(field)
     if field.name == "format":
         return _read_formats(value)
-    readers = {"bool": _read_bool, "int": _read_whole_number, "float": _read_number, "str": _read_text}
+    readers: dict[str, Callable[[str, Any], Any]] = {
+        "bool": _read_bool,
+        "int": _read_whole_number,
+        "float": _read_number,
+        "str": _read_text,
+        "Image.Image | None": _read_picture,
+    }
     name = _spoken_name(field)
     result = readers[str(field.type)](name, value)
     if option.minimum is not None and result < option.minimum:
@@ -128,6 +138,18 @@ def _read_text(name: str, value: Any) -> str:
     if isinstance(value, str):
         return value
     raise RequestError(f"{name} is {value!r}, but must be text.")
+
+
+def _read_picture(name: str, value: Any) -> Image.Image | None:
+    """A picture as it comes from the panel, or in base64, also as a data URL; no text means none."""
+    if value == "" or isinstance(value, Image.Image):
+        return value or None
+    try:
+        picture = Image.open(BytesIO(base64.b64decode(str(value).rpartition(";base64,")[2], validate=True)))
+        picture.load()
+    except (ValueError, OSError, Image.DecompressionBombError):
+        raise RequestError(f"{name} is not a picture in base64 that can be read.") from None
+    return picture
 
 
 def _read_formats(value: Any) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ def schema() -> dict[str, Any]:
 
 def _schema_of(field: dataclasses.Field[Any]) -> dict[str, Any]:
     option = option_of(field)
-    types = {"bool": "boolean", "int": "integer", "float": "number", "str": "string"}
+    types = {"bool": "boolean", "int": "integer", "float": "number", "str": "string", "Image.Image | None": "string"}
     facts: dict[str, Any] = {"description": option.help, "default": field.default}
     if field.name == "format":
         facts |= {"type": ["array", "string"], "items": {"enum": list(option.choices)}, "default": list(field.default)}

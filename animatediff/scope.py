@@ -22,6 +22,7 @@ from motion_module.motion import Motion, Second
 from motion_module.noise import NoiseSchedule
 from motion_module.picture import Picture, likeness
 from motion_module.prompts import TravelError
+from motion_module.self_attention import Anchor, looking_at
 from motion_module.temporary import added_to_unet, merged, positions, require_image_fit, require_motion_fit
 from motion_module.whole_frames import WholeFrames
 from motion_module.windows import Cut
@@ -154,6 +155,7 @@ class ModelScope:
                 stack.enter_context(whole.around(model.model))
                 layout_of = whole.layout_of
             stack.enter_context(attached(unet, motion, self.family, layout_of, self._picture()))
+            stack.enter_context(looking_at(unet, Anchor(layout_of), self._plan.anchor))
             stack.enter_context(attribute(model, ON_MODEL, self))
             self._undo = stack.pop_all()
 
@@ -163,7 +165,7 @@ class ModelScope:
         return Motion(
             module,
             self._plan.controls,
-            self._progress,
+            self.progress,
             Second(others[0], second.how, second.share) if second else None,
             self._cut if self.windows.needed and self.windows_within else None,
         )
@@ -175,7 +177,7 @@ class ModelScope:
     def _cut(self) -> Cut:
         return self.windows.at(self._step())
 
-    def _progress(self) -> float:
+    def progress(self) -> float:
         """Of 0 to 1. DDIM and its kin announce one step more than they take, in img2img two."""
         sampler = self._p.sampler
         guidance, steps = sampler.model_wrap_cfg, sampler.model_wrap_cfg.total_steps
@@ -275,12 +277,14 @@ def lent_schedule(model: Any, schedule: NoiseSchedule, p: Any) -> Iterator[None]
 
 @contextmanager
 def attribute(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """Like `setattr`, past `torch.nn.Module`'s own, and undone."""
+    """Like `setattr` on an instance, past `torch.nn.Module`'s own, and undone."""
+    before = {name: vars(owner)[name]} if name in vars(owner) else {}
     object.__setattr__(owner, name, value)
     try:
         yield
     finally:
         object.__delattr__(owner, name)
+        vars(owner).update(before)
 
 
 @contextmanager

@@ -18,11 +18,13 @@ from motion_module.files import CheckpointError
 
 from . import advice, forecast, infotext, library, presets
 from .page import Page
-from .params import DEFAULT_MODULE, FORMATS, PANEL_FIELDS, PICTURE, option_of
+from .params import DEFAULT_MODULE, FORMATS, OF_IMG2IMG, PANEL_FIELDS, option_of
 from .request import RequestError
 from .video.formats import format_problems
 
 Controls = dict[str, gr.components.Component]
+NUMBERS = ("bool", "int", "float")
+"""Types of the controls that stand side by side."""
 
 
 def build(page: Page) -> Controls:
@@ -52,7 +54,7 @@ def build(page: Page) -> Controls:
         controls["format"] = _formats(fields["format"], elem_id)
         for group in dict.fromkeys(option_of(field).group for field in PANEL_FIELDS):
             if group != "main":
-                visible = group != PICTURE or page.tab == "img2img"
+                visible = group not in OF_IMG2IMG or page.tab == "img2img"
                 with gr.Accordion(group, open=False, visible=visible, elem_id=elem_id(group.lower().replace(" ", "-"))):
                     controls |= _group([field for field in PANEL_FIELDS if option_of(field).group == group], elem_id)
         advice.connect(page, controls, advised, use_settings)
@@ -134,7 +136,7 @@ def _offer_old_folder(dropdown: gr.Dropdown, notice: gr.HTML, elem_id: Callable[
 def _group(fields: list[dataclasses.Field[Any]], elem_id: Callable[[str], str]) -> Controls:
     """The controls of one folded group, numbers side by side."""
     controls: Controls = {}
-    for is_number, some in itertools.groupby(fields, lambda field: str(field.type) != "str"):
+    for is_number, some in itertools.groupby(fields, lambda field: str(field.type) in NUMBERS):
         some = list(some)
         for pair in (some[first : first + 2] for first in range(0, len(some), 2)):
             with gr.Row(elem_classes="ad-row") if is_number else gr.Column():
@@ -147,9 +149,11 @@ def _control(field: dataclasses.Field[Any], elem_id: Callable[[str], str]) -> gr
     option = option_of(field)
     if field.name == "model_2":
         return _second_module_dropdown(field, elem_id)
+    if field.name == "last_frame":
+        return gr.Image(label=option.label, type="pil", elem_id=elem_id(option.elem_id))
     if str(field.type) == "bool":
         return gr.Checkbox(field.default, label=option.label, info=option.help, elem_id=elem_id(option.elem_id))
-    if str(field.type) != "str":
+    if str(field.type) in NUMBERS:
         return _number(field, elem_id)
     first = field.default if option.at_first is None else option.at_first
     facts = {"label": option.label, "value": first, "info": option.help, "elem_id": elem_id(option.elem_id)}

@@ -18,7 +18,7 @@ def add_axes() -> None:
     """`on_before_ui`: the axes show up where the plot is."""
     for grid in (data.module for data in scripts.scripts_data if data.script_class.__module__ == "xyz_grid.py"):
         known = {axis.label for axis in grid.axis_options}
-        for field in PANEL_FIELDS:
+        for field in (field for field in PANEL_FIELDS if option_of(field).kept):
             if (label := f"[AnimateDiff] {_label(field)}") not in known:  # they stay over a reload of the page
                 grid.axis_options.append(grid.AxisOption(label, _kind(field), _apply(field), choices=_choices(field)))
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
+import torch
+from torch import Tensor
 
 NoiseMode = Literal["per frame", "shared", "mixed", "repeated window", "FreeNoise"]
 
@@ -31,3 +33,11 @@ def seeds_of(mode: NoiseMode, first: int, frames: int, window: int, advance: int
             seeds += [again[place] for place in draw.permutation(len(again))]
         return seeds[:frames]
     return own
+
+
+def noise_behind(like: Tensor, seeds: list[int], number: int = 0) -> Tensor:
+    """Noise `(frames, channels, height, width)` that goes with the seeds of frames, another one for each number. Of the noise
+    that a sampler draws of the same seeds nothing is used up.
+    """
+    draws = [torch.Generator().manual_seed((int(seed) + (number + 1) * 1_000_003) % 2**63) for seed in seeds]
+    return torch.stack([torch.randn(like.shape[1:], generator=draw) for draw in draws]).to(like)

@@ -25,8 +25,10 @@ class WindowsError(ValueError):
 
 @dataclass(frozen=True)
 class Cut:
-    """The windows of one step. `frames`: `(windows, length)`, the frames in each. `weights`: likewise, how much of a frame's
-    result each gives; over all windows those of a frame add up to 1.
+    """The windows of one step, one with the first frame of the clip before all others.
+
+    `frames`: `(windows, length)`, the frames in each. `weights`: likewise, how much of a frame's result each gives; over all
+    windows those of a frame add up to 1.
     """
 
     frames: Tensor
@@ -118,7 +120,9 @@ def _cut(windows: Windows, step: int) -> Cut:
     frames = torch.stack([(start + distance * along) % windows.frames for start, distance in starts])
     weights = torch.stack([_weights(windows, *windows.ramps(start, distance)) for start, distance in starts])
     total = torch.zeros(windows.frames).index_add(0, frames.flatten(), weights.flatten())
-    return Cut(frames, weights / total[frames])
+    first = next(index for index, window in enumerate(frames.tolist()) if 0 in window)
+    order = [first, *range(first), *range(first + 1, len(frames))]
+    return Cut(frames[order], (weights / total[frames])[order])
 
 
 def _weights(windows: Windows, before: bool, behind: bool) -> Tensor:

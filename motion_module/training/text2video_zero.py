@@ -51,7 +51,7 @@ def shifted(latents: Tensor, part: float) -> Tensor:
     return F.grid_sample(latents, grid - 2 * part, mode="nearest", padding_mode="reflection", align_corners=False)
 
 
-def _first_frames(tokens: Tensor, frames: int) -> Tensor:
+def _first_frames(_attention: nn.Module, tokens: Tensor, frames: int) -> Tensor:
     """For each row, the tokens of the first frame of its clip."""
     clips = tokens.unflatten(0, (-1, frames))
     return clips[:, :1].expand_as(clips).flatten(0, 1)

@@ -77,3 +77,9 @@ def test_the_same_positions_need_no_stretching(frames):
 def test_a_second_module_of_another_size_is_refused(host):
     answer = host.txt2img(**animate("v3", model_2="mm_sd15_v3.safetensors"), steps=1)
     assert answer.status_code == 422 and "320 channels" in answer.json()["detail"]
+
+
+def test_frames_hold_on_to_the_first_one(frames):
+    plain, held = frames(), frames(anchor=1)
+    assert mean_difference(plain, held) > 0.2
+    assert difference(frames(anchor=0), plain) == 0

@@ -29,9 +29,9 @@ def x():
 
 def test_looking_at_oneself_changes_nothing(unet, x):
     alone = found(unet, x)
-    with looking_at(unet, lambda tokens: tokens):
+    with looking_at(unet, lambda _attention, tokens: tokens):
         assert torch.equal(found(unet, x), alone)
-    with looking_at(unet, lambda tokens: tokens.roll(1, 0)):
+    with looking_at(unet, lambda _attention, tokens: tokens.roll(1, 0)):
         assert not torch.allclose(found(unet, x), alone, atol=1e-3)
     assert torch.equal(found(unet, x), alone)
 
@@ -42,7 +42,7 @@ def test_keys_and_values_are_made_of_what_is_looked_at(unet):
     own, other = torch.randn(2, 64, 32), torch.randn(2, 64, 32)
     results = []
     attention.register_forward_hook(lambda _layer, _inputs, output: results.append(output))
-    with looking_at(unet, lambda tokens: other), torch.no_grad():
+    with looking_at(unet, lambda _attention, tokens: other), torch.no_grad():
         attention(own)
     query, key, value = attention.to_q(own), attention.to_k(other), attention.to_v(other)
     heads = [part.unflatten(-1, (attention.heads, -1)).transpose(1, 2) for part in (query, key, value)]
@@ -57,7 +57,7 @@ def test_cross_attention_goes_on_looking_at_the_prompt(unet, x):
     hook = attention.register_forward_pre_hook(
         lambda _layer, _inputs, named: seen.append(named["context"].shape), with_kwargs=True
     )
-    with looking_at(unet, lambda tokens: tokens[:1].expand_as(tokens)):
+    with looking_at(unet, lambda _attention, tokens: tokens[:1].expand_as(tokens)):
         found(unet, x)
     hook.remove()
     assert seen == [(3, 77, 16)]

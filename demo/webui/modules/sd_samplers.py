@@ -12,10 +12,13 @@ from modules.sd_samplers_timesteps import CompVisSampler
 
 @dataclass(frozen=True)
 class SamplerData:
+    """`calls`: of the UNet in a step."""
+
     name: str
     function: str
     scheduler: str | None = None
     kind: Any = KDiffusionSampler
+    calls: int = 1
 
 
 all_samplers = [
@@ -23,7 +26,7 @@ all_samplers = [
     SamplerData("Euler a", "sample_euler_ancestral"),
     SamplerData("Euler", "sample_euler"),
     SamplerData("LMS", "sample_lms"),
-    SamplerData("Heun", "sample_heun"),
+    SamplerData("Heun", "sample_heun", calls=2),
     SamplerData("DDIM", "ddim", None, CompVisSampler),
 ]
 all_samplers_map = {sampler.name: sampler for sampler in all_samplers}
