@@ -167,6 +167,13 @@ class Params:
         help="blend whole frames: each window is made by itself, with the memory of one. share attention: all frames are made "
         "at once, and only motion is made in windows, with the memory of all.",
     )
+    offload: bool = _option(
+        False,
+        label="Frames wait in RAM",
+        group=WINDOWS,
+        elem_id="offload",
+        help="share attention: the GPU holds only the frames that are worked on, so videos can be longer, and take longer.",
+    )
     window_order: str = _option(
         "shifting",
         label="Places of windows",

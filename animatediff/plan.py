@@ -28,6 +28,7 @@ class SecondModule:
 class Plan:
     """What the model has to do for one job. `windows_within`: whether only attention between frames is cut. `curve`: how far a
     picture of PIA may change, by its name. `anchor`: how much every frame looks at the first one.
+    `offload`: whether frames wait in RAM where all of them are in one call.
     """
 
     description: Description
@@ -39,6 +40,7 @@ class Plan:
     second: SecondModule | None
     curve: str
     anchor: float
+    offload: bool
 
     @property
     def frames(self) -> int:
@@ -71,9 +73,17 @@ def make_plan(params: Params) -> Plan:
                 f"positions. Set “Frames in a window” (batch_size) to {module.length} or fewer, or “Positions” (positions) to "
                 "stretch or extend."
             )
+    if params.offload and windows.needed and windows_within(params):
+        _require_rows_apart(params, family)
     strength = Strength(params.motion_scale, params.motion_effect)
     controls = Controls(strength, params.motion_start, params.motion_end, parse_rules(params.motion_rules))
-    facts = {"positions": params.positions, "second": second, "curve": params.pia_motion, "anchor": params.anchor}
+    facts = {
+        "positions": params.positions,
+        "second": second,
+        "curve": params.pia_motion,
+        "anchor": params.anchor,
+        "offload": params.offload,
+    }
     return Plan(description, family, windows, windows_within(params), controls, **facts)  # type: ignore[arg-type]
 
 
@@ -97,6 +107,17 @@ def context_windows(params: Params, trained_frames: int) -> Windows:
         CLOSING[params.closed_loop],
         params.window_fusion,  # type: ignore[arg-type]
     )
+
+
+def _require_rows_apart(params: Params, family: Family) -> None:
+    """Frames can only wait in RAM where layers of the image model look at one frame at a time."""
+    hindrance = ""
+    if family.unet_norms == "over frames":
+        hindrance = f"{family.title} norms over all frames at once. Use another motion module, or switch it off."
+    elif params.anchor:
+        hindrance = "all frames hold on to the first one. Set “Hold on to the first frame” (anchor) to 0, or switch it off."
+    if hindrance:
+        raise RequestError(f"Frames cannot wait in RAM (offload), since {hindrance}")
 
 
 def windows_within(params: Params) -> bool:

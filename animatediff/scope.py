@@ -11,12 +11,14 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
+import torch
 from fastapi import HTTPException
 from modules import devices, sd_models, sd_unet, shared
 
 from motion_module.attach import UnsuitableUNet, attached, blocks_by_place, require_fit
 from motion_module.files import CheckpointError
 from motion_module.frames import RowLayout, RowLayoutError, row_layout
+from motion_module.in_parts import in_parts
 from motion_module.lora import Lora
 from motion_module.motion import Motion, Second
 from motion_module.noise import NoiseSchedule
@@ -32,6 +34,8 @@ from .loras import Loras
 from .plan import Plan
 from .samplers import original_steps
 
+CONDITIONS = 2
+"""What a frame is usually sampled under: its prompt and its negative prompt."""
 ON_MODEL = "_animatediff_scope"
 """The attribute under which an open scope can be found on the checkpoint it animates."""
 
@@ -154,6 +158,8 @@ class ModelScope:
                 whole = WholeFrames(self.windows, self._step, layout_of)
                 stack.enter_context(whole.around(model.model))
                 layout_of = whole.layout_of
+            if self._in_parts:
+                stack.enter_context(in_parts(unet, CONDITIONS * self.windows.length, self._working_device()))
             stack.enter_context(attached(unet, motion, self.family, layout_of, self._picture()))
             stack.enter_context(looking_at(unet, Anchor(layout_of), self._plan.anchor))
             stack.enter_context(attribute(model, ON_MODEL, self))
@@ -168,7 +174,17 @@ class ModelScope:
             self.progress,
             Second(others[0], second.how, second.share) if second else None,
             self._cut if self.windows.needed and self.windows_within else None,
+            self._working_device(),
         )
+
+    @property
+    def _in_parts(self) -> bool:
+        """Whether layers of the image model go through a long clip part by part."""
+        apart = self.family.unet_norms != "over frames" and not self._plan.anchor
+        return self.windows.needed and self.windows_within and apart
+
+    def _working_device(self) -> torch.device | None:
+        return devices.device if self._in_parts and self._plan.offload else None
 
     def _step(self) -> int:
         """Of the running sampler, from 0. Some take two for one of the WebUI's."""

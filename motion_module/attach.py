@@ -109,7 +109,7 @@ def _show(unet: Any, picture: Picture, motion: Motion, layout_of: LayoutOf) -> C
         if not motion.active:
             return output
         layout = layout_of(output.shape[0])
-        seen = picture.seen_through(kernel.to(output.device, output.dtype))
+        seen = picture.seen_through(kernel.to(picture.latents.device, output.dtype)).to(output.device)
         whole = torch.arange(layout.frames).expand(layout.rows // layout.frames, -1)
         return output + layout.to_rows(seen[whole if layout.shown is None else layout.shown])
 

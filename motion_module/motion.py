@@ -29,7 +29,8 @@ class Second:
 
 class Motion:
     """What acts behind the blocks of a UNet. `progress` tells how much of the steps is done, from 0 to below 1. `cut` gives the
-    windows of the running step, where attention is not to look further than those.
+    windows of the running step, where attention is not to look further than those. `device`: where layers work, if that is
+    elsewhere than what they are handed.
     """
 
     def __init__(
@@ -39,12 +40,14 @@ class Motion:
         progress: Callable[[], float] = lambda: 0.0,
         second: Second | None = None,
         cut: Callable[[], Cut] | None = None,
+        device: torch.device | None = None,
     ) -> None:
         self.module = module
         self.second = second
         self._controls = controls
         self._progress = progress
         self.cut = cut
+        self._device = device
 
     @property
     def modules(self) -> tuple[MotionModule, ...]:
@@ -80,8 +83,9 @@ class Motion:
             return torch.zeros_like(x)
         layer = module.layers[place]
         assert isinstance(layer, TemporalTransformer)
-        if any(tensor.device != x.device or tensor.dtype != x.dtype for tensor in chain(layer.parameters(), layer.buffers())):
-            layer.to(x.device, x.dtype)
+        device = self._device or x.device
+        if any(tensor.device != device or tensor.dtype != x.dtype for tensor in chain(layer.parameters(), layer.buffers())):
+            layer.to(device, x.dtype)
         return layer.residual(x, layout, scale, self.cut() if self.cut else None)
 
 

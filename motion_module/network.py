@@ -20,6 +20,8 @@ HEADS = 8
 NORM_GROUPS = 32
 MAX_LAUNCH = 65_535
 """CUDA's limit on a grid axis. Fused attentions put positions, or positions times heads, into one."""
+ROWS_NORMED = 8
+"""Rows whose statistics are taken together: enough to keep a device busy, few enough to need little memory."""
 CPU_TOKENS = 1024
 """Tokens per pass on a CPU: few enough that what a pass allocates stays in its caches (1.4 to 2 times faster, measured)."""
 
@@ -102,16 +104,29 @@ class TemporalTransformer(nn.Module):
     def residual(self, x: Tensor, layout: RowLayout, scale: float = 1.0, cut: Cut | None = None) -> Tensor:
         """What the layer adds to `x`. `scale` is that of its attentions; with a `cut`, they look no further than windows.
 
-        The group norm takes its statistics from each frame alone, as in all of the authors' families for SD 1.5.
+        `x` may lie elsewhere than the layer, which is then handed what it works on, part by part. The group norm takes its
+        statistics from each frame alone, as in all of the authors' families for SD 1.5.
         """
-        height, width = x.shape[2:]
-        normed = layout.to_clips(self.norm(x))  # (clips, frames, channels, height, width)
-        clips, frames, channels = normed.shape[:3]
-        hidden = normed.permute(0, 3, 4, 1, 2).reshape(clips * height * width, frames, channels)
-        passes = math.ceil(len(hidden) / positions_per_pass(x.device, frames if cut is None else cut.frames.numel()))
-        mixed = [self._mix_frames(part, scale, cut) for part in hidden.chunk(passes)]
-        hidden = mixed[0] if passes == 1 else torch.cat(mixed)
-        return layout.to_rows(hidden.view(clips, height, width, frames, channels).permute(0, 3, 4, 1, 2))
+        clips = layout.to_clips(x).flatten(3)  # (clips, frames, channels, positions)
+        count, frames, channels = clips.shape[:3]
+        slope, shift = (part.view(count, frames, channels, 1) for part in self._norm_of_rows(layout.to_clips(x).flatten(0, 1)))
+        device = self.proj_in.weight.device
+        at_once = positions_per_pass(device, frames if cut is None else cut.frames.numel()) // count
+        mixed = []
+        for part in clips.split(max(at_once, 1), dim=3):
+            normed = torch.addcmul(shift, part.to(device, torch.float32), slope).to(self.proj_in.weight.dtype)
+            hidden = self._mix_frames(normed.permute(0, 3, 1, 2).reshape(-1, frames, channels), scale, cut)
+            mixed.append(hidden.view(count, -1, frames, channels).permute(0, 2, 3, 1).to(x.device))
+        return layout.to_rows(torch.cat(mixed, dim=3).unflatten(3, x.shape[2:]))
+
+    def _norm_of_rows(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The group norm as a line for each row and channel: slope and shift, `(rows, channels)` each, in single precision."""
+        weight, bias = self.norm.weight.float(), self.norm.bias.float()
+        groups = x.reshape(len(x), NORM_GROUPS, -1)
+        found = [torch.var_mean(rows.to(weight.device).float(), dim=2, correction=0) for rows in groups.split(ROWS_NORMED)]
+        variance, mean = (torch.cat(parts).repeat_interleave(x.shape[1] // NORM_GROUPS, dim=1) for parts in zip(*found))
+        slope = weight * torch.rsqrt(variance + self.norm.eps)
+        return slope, bias - mean * slope
 
     def _mix_frames(self, hidden: Tensor, scale: float, cut: Cut | None) -> Tensor:
         """Everything between the two permutations, `(positions, frames, channels)` in and out."""

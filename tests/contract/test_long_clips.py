@@ -43,6 +43,20 @@ def test_where_windows_share_all_but_attention_there_is_one_call_in_each_step(ho
     assert difference(shared, frames_of(host.txt2img(**animate(**usual), **request))) <= 1
 
 
+def test_frames_may_wait_in_ram_where_windows_share_all_but_attention(host):
+    usual = {"video_length": 20, "batch_size": 8, "window_mode": "share attention"}
+    plain, waiting = (frames_of(host.txt2img(**animate(**usual, offload=on), steps=2)) for on in (False, True))
+    assert difference(plain, waiting) <= 1
+
+
+@pytest.mark.parametrize(("family", "change", "word"), [("v1", {}, "norms"), ("v3", {"anchor": 0.5}, "anchor")])
+def test_frames_cannot_wait_where_a_layer_needs_all_of_them(host, family, change, word):
+    usual = {"video_length": 20, "batch_size": 8, "window_mode": "share attention", **change}
+    answer = host.txt2img(**animate(family, **usual, offload=True), steps=1)
+    assert answer.status_code == 422 and "RAM" in answer.json()["detail"] and word in answer.json()["detail"]
+    assert len(frames_of(host.txt2img(**animate(family, **usual), steps=1))) == 20
+
+
 def test_frames_in_a_window_are_all_where_there_are_no_more(host):
     whole = frames_of(host.txt2img(**animate(video_length=8)))
     window = frames_of(host.txt2img(**animate(video_length=8, batch_size=8, closed_loop="A", overlap=3, stride=4)))

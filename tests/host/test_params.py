@@ -174,6 +174,7 @@ PANELS = st.fixed_dictionaries(
         "image_mode": st.sampled_from(["mix with noise", "strength of each frame"]),
         "image_reach": st.floats(0, 1),
         "anchor": st.floats(0, 1),
+        "offload": st.booleans(),
         **{f"latent_{name}": st.floats(0.1, 100) for name in ("power", "scale", "power_last", "scale_last")},
     }
 )
