@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 WEBUI_DIR ?= $(HOME)/stable-diffusion-webui
 WEBUI_PYTHON := $(WEBUI_DIR)/venv/bin/python
 
-.PHONY: demo test test-webui paper bench bench-answer lint environment
+.PHONY: demo test test-webui paper bench bench-windows bench-answer lint environment
 
 # Under other names, because Windows has a PROMPT of its own in every environment.
 demo: export DEMO_PROMPT := $(PROMPT)
@@ -39,6 +39,9 @@ paper: environment
 
 bench: environment
 	WEBUI_DIR="$(WEBUI_DIR)" $(PYTHON) tests/bench.py $(ARGS)
+
+bench-windows: environment
+	WEBUI_DIR="$(WEBUI_DIR)" $(PYTHON) tests/bench_windows.py $(ARGS)
 
 bench-answer: environment
 	WEBUI_DIR="$(WEBUI_DIR)" $(PYTHON) tests/bench_answer.py $(ARGS)

@@ -1,7 +1,7 @@
 """The image UNet's own layers, for some frames at a time, while the others wait: where they are, or in RAM.
 
-A layer of the image UNet sees one row at a time, so nothing is changed by it. What a layer allocates while it works is then that
-of a few frames, whatever the length of the clip. What lies between two layers, or waits for the UNet's way up, is that of all.
+A layer of the image UNet sees one row at a time, so nothing is changed by it. What a layer allocates while it works is then
+that of a few frames, whatever the length of the clip. What lies between two layers, or waits for the way up, is that of all.
 """
 
 from __future__ import annotations
