@@ -24,6 +24,7 @@ from motion_module.motion import Motion, Second
 from motion_module.noise import NoiseSchedule
 from motion_module.picture import Picture, likeness
 from motion_module.prompts import TravelError
+from motion_module.room import Room
 from motion_module.self_attention import Anchor, looking_at
 from motion_module.temporary import added_to_unet, merged, positions, require_image_fit, require_motion_fit
 from motion_module.whole_frames import WholeFrames
@@ -155,7 +156,7 @@ class ModelScope:
                 stack.enter_context(starting_from_noise(self._p))
             layout_of = self._layout_of
             if self.windows.needed and not self.windows_within:
-                whole = WholeFrames(self.windows, self._step, layout_of)
+                whole = WholeFrames(self.windows, self._step, layout_of, Room(devices.device))
                 stack.enter_context(whole.around(model.model))
                 layout_of = whole.layout_of
             if self._in_parts:

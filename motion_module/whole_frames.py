@@ -11,22 +11,23 @@ from torch import Tensor
 
 from .attach import put_forward
 from .frames import RowLayout
+from .room import Room
 from .windows import Windows
 
 
 class WholeFrames:
     """What makes one call of a UNet into calls of windows.
 
-    `step`: of the running sampler. `layout_of`: of the rows of a whole call. `at_once`: windows in one call of the UNet.
+    `step`: of the running sampler. `layout_of`: of the rows of a whole call. `room`: for how many windows at once; None: one.
     """
 
     def __init__(
-        self, windows: Windows, step: Callable[[], int], layout_of: Callable[[int], RowLayout], at_once: int = 1
+        self, windows: Windows, step: Callable[[], int], layout_of: Callable[[int], RowLayout], room: Room | None = None
     ) -> None:
         self._windows = windows
         self._step = step
         self._whole = layout_of
-        self._at_once = at_once
+        self._room = room or Room(torch.device("cpu"))
         self._within: RowLayout | None = None
 
     def layout_of(self, rows: int) -> RowLayout:
@@ -55,12 +56,17 @@ class WholeFrames:
         cut = self._windows.at(self._step())
         places = self._whole(rows).to_clips(torch.arange(rows))  # (clips, frames): the row of each frame
         blended = torch.zeros(x.shape, device=x.device)
-        for frames, weights in zip(cut.frames.split(self._at_once), cut.weights.split(self._at_once)):
+        size, first = (places[:, cut.frames[0]].numel(), *x.shape[1:]), 0
+        while first < len(cut.frames):
+            at_once = slice(first, first + self._room.windows(size))
+            frames, weights = cut.frames[at_once], cut.weights[at_once]
             chosen = places[:, frames].transpose(0, 1).flatten()  # of all clips of the first window, then of the next
             given, more = _rows((x, *others), chosen, rows), _rows(named, chosen, rows)
-            found = self._of_windows(frames, len(places), whole, *given, **more)
+            with self._room.measuring(size):
+                found = self._of_windows(frames, len(places), whole, *given, **more)
             shares = weights.repeat_interleave(len(places), dim=0).flatten().to(x.device)
             blended.index_add_(0, chosen.to(x.device), found.float() * shares.view(-1, 1, 1, 1))
+            first = at_once.stop
         return blended.to(found.dtype)
 
     def _of_windows(self, frames: Tensor, clips: int, whole: Callable[..., Tensor], *given: Any, **named: Any) -> Tensor:

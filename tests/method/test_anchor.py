@@ -5,6 +5,7 @@ import torch
 from small_training import write_base
 
 from motion_module.frames import RowLayout, row_layout
+from motion_module.room import Room
 from motion_module.self_attention import Anchor, looking_at
 from motion_module.training.image_model import load_image_model
 from motion_module.whole_frames import WholeFrames
@@ -64,7 +65,9 @@ def test_windows_hold_on_to_the_first_frame_of_the_clip(unet, closing, step, at_
     """Here attention is all that a window does, so each frame's result is known."""
     attention, frames = unet.input_blocks[1][1].transformer_blocks[0].attn1, 10
     windows = Windows(frames, FRAMES, overlap=1, closing=closing)
-    whole = WholeFrames(windows, lambda: step, lambda rows: RowLayout(frames, rows), at_once)
+    room = Room(torch.device("cpu"))
+    room.windows = lambda _size: at_once
+    whole = WholeFrames(windows, lambda: step, lambda rows: RowLayout(frames, rows), room)
     x = tokens(2 * frames).view(2 * frames, 64, 32, 1)
     first = x.view(2, frames, 64, 32)[:, :1].expand(-1, frames, -1, -1).flatten(0, 1)
 

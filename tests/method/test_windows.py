@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from motion_module.frames import row_layout
+from motion_module.room import Room
 from motion_module.whole_frames import WholeFrames
 from motion_module.windows import Windows, WindowsError, van_der_corput
 
@@ -154,7 +155,9 @@ def given_to(rows, seed=0):
 
 
 def in_windows(model, windows, layout_of, step=0, at_once=1, rows=None):
-    whole = WholeFrames(windows, lambda: step, layout_of, at_once)
+    room = Room(torch.device("cpu"))
+    room.windows = lambda _size: at_once
+    whole = WholeFrames(windows, lambda: step, layout_of, room)
     model.layout_of = whole.layout_of
     positional, named = given_to(rows)
     with whole.around(model):
