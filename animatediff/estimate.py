@@ -34,7 +34,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Run:
-    """One that was finished. `memory`: the most bytes in use on the GPU, 0 where there is none."""
+    """One that was finished. `memory`: the most bytes in use on the GPU, 0 where there is none or it says nothing."""
 
     device: str
     size: Size

@@ -40,7 +40,8 @@ class Stopwatch:
             return
         steps = steps_taken(p.steps, p.denoising_strength if hasattr(p, "init_images") else None)
         size = size_of(windows, within, p.width, p.height, steps, p.n_iter)
-        run = Run(device_name(), size, time.perf_counter() - self._began, _peak_memory())
+        memory = 0 if windows.needed else _peak_memory()  # windows take as much as there is
+        run = Run(device_name(), size, time.perf_counter() - self._began, memory)
         try:
             saved.update(FILE, lambda before: [*_readable(before), dataclasses.asdict(run)][-MOST_RUNS:])
         except (OSError, ValueError) as error:
