@@ -315,7 +315,7 @@ class Job:
         if p is not self.p:
             return
         with self._finished_on_error(p), speaking_errors():
-            self._travels = travel.follow(p, self.params.video_length, closed=self.params.closed_loop in ("R+P", "A"))
+            self._travels = travel.follow(p, self.params.video_length, closed=self.params.prompts_loop)
             if not p.disable_extra_networks:
                 self._warn_once(advice.missing_lora(self.scope.family, loras.names_in(p.extra_network_data)))
                 first, self._lora_hashes = loras.take_from(p.extra_network_data)

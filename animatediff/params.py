@@ -431,6 +431,11 @@ class Params:
         return self.closed_loop != "N" and 0 < self.batch_size < self.video_length
 
     @property
+    def prompts_loop(self) -> bool:
+        """Whether the last keyframe of a prompt goes over into the first."""
+        return self.closed_loop in ("R+P", "A")
+
+    @property
     def shown_fps(self) -> int:
         """Frames in a second of the finished video."""
         return self.fps * (self.interp_x if self.interp != "Off" else 1)

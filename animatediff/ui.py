@@ -16,7 +16,7 @@ from modules.ui_components import InputAccordion
 
 from motion_module.files import CheckpointError
 
-from . import advice, forecast, infotext, library, presets
+from . import advice, forecast, infotext, library, presets, timeline_page
 from .page import Page
 from .params import DEFAULT_MODULE, FORMATS, OF_IMG2IMG, PANEL_FIELDS, option_of
 from .request import RequestError
@@ -63,6 +63,7 @@ def build(page: Page) -> Controls:
         for control in lasts:
             control.change(_duration, lasts, [duration], show_progress=False, queue=False)
         forecast.add_to_panel(page, [controls[name] for name in forecast.LENGTH], expected)
+        timeline_page.follow_typing(page, [controls[name] for name in timeline_page.PANEL])
     return {name: controls[name] for name in fields}
 
 

@@ -1,4 +1,5 @@
-// Plays MP4 and WebM below the gallery, which shows pictures alone. `animatediff/player.py` builds its place and hidden controls.
+// What is below the gallery: it plays MP4 and WebM, as the gallery shows pictures alone, and has plots of long videos beside it.
+// `animatediff/player.py` builds its place and hidden controls.
 
 const animateDiffPlayer = (() => {
     const SPEEDS = [0.25, 0.5, 1, 2];
@@ -18,19 +19,22 @@ const animateDiffPlayer = (() => {
         return gradioApp().getElementById(`${tab}_gallery`);
     }
 
-    // Called with each answer of the WebUI, as JSON. Shows its videos, or takes the player away.
+    // Called with each answer of the WebUI, as JSON. Shows its videos and plots, or takes those of the last one away.
     function show(tab, answer) {
-        const videos = videosOf(answer);
+        const facts = factsOf(answer);
+        const videos = facts["AnimateDiff videos"] ?? [];
+        const seams = facts["AnimateDiff seams"] ?? [];
         if (!players[tab]) gallery(tab).addEventListener("click", () => setTimeout(() => players[tab].follow?.()));
         players[tab] = videos.length ? player(tab, videos) : {};
-        gradioApp().getElementById(`${tab}-ad-player`).replaceChildren(...[players[tab].element].filter(Boolean));
+        const plots = seams.map((some, index) => animateDiffSeams.plot(some, seams.length > 1 ? index + 1 : null));
+        gradioApp().getElementById(`${tab}-ad-player`).replaceChildren(...[players[tab].element, ...plots].filter(Boolean));
     }
 
-    function videosOf(answer) {
+    function factsOf(answer) {
         try {
-            return JSON.parse(answer).extra_generation_params["AnimateDiff videos"] ?? [];
+            return JSON.parse(answer).extra_generation_params ?? {};
         } catch {
-            return []; // nothing was generated yet, or the answer is an error in words
+            return {}; // nothing was generated yet, or the answer is an error in words
         }
     }
 

@@ -29,12 +29,16 @@ _KEYFRAME = re.compile(rf"\s*(?P<first>{_PLACE})\s*(?:-\s*(?P<last>{_PLACE})\s*)
 
 
 class TravelError(ValueError):
-    """A prompt's keyframes cannot be followed. The text is for the user."""
+    """A prompt's keyframes cannot be followed. The text is for the user. `lines`: those of the prompt that it is about."""
+
+    def __init__(self, text: str, *lines: str) -> None:
+        super().__init__(text)
+        self.lines = lines
 
 
 @dataclass(frozen=True)
 class Keyframe:
-    """From frame `first` to frame `last`, the prompt is `text`."""
+    """From frame `first` to frame `last`, `text` is what the prompt says beside the words for all frames."""
 
     first: int
     last: int
@@ -43,15 +47,24 @@ class Keyframe:
 
 @dataclass(frozen=True)
 class Travel:
-    """The keyframes of one prompt, in their order. `closed`: whether the last one goes over into the first."""
+    """The keyframes of one prompt, in their order. `closed`: whether the last one goes over into the first. `head`, `tail`: the
+    words for all frames, before those of a keyframe and behind them.
+    """
 
     keyframes: tuple[Keyframe, ...]
     frames: int
     closed: bool = False
+    head: str = ""
+    tail: str = ""
+
+    def prompt_at(self, keyframe: Keyframe) -> str:
+        """The whole of it."""
+        return _joined([self.head, keyframe.text, self.tail])
 
     def texts(self) -> list[str]:
         """For each frame, the prompt of the keyframe that it is in, or of the one before it."""
-        return [self.keyframes[before].text for before, _, _ in self._places()]
+        prompts = [self.prompt_at(keyframe) for keyframe in self.keyframes]
+        return [prompts[before] for before, _, _ in self._places()]
 
     def sources(self) -> list[tuple[int, int, float]]:
         """For each frame: two frames whose prompts are those of the keyframes around it, and the share of the second."""
@@ -83,24 +96,25 @@ def read_travel(prompt: str, frames: int, *, closed: bool = False) -> Travel | N
     places = [index for index, match in enumerate(found) if match]
     if not places:
         return None
-    head, tail = _joined(lines[: places[0]]), _joined(lines[places[-1] + 1 :])
-    keyframes = []
+    read = []
     for place, following in zip(places, [*places[1:], places[-1] + 1]):
-        match = found[place]
+        match, line = found[place], lines[place]
         assert match is not None
-        text = _joined([match["text"].strip(), *lines[place + 1 : following]])
-        first = _frame(match["first"], frames, lines[place])
-        last = _frame(match["last"], frames, lines[place]) if match["last"] else first
+        first = _frame(match["first"], frames, line)
+        last = _frame(match["last"], frames, line) if match["last"] else first
         if last < first:
             raise TravelError(
-                f"The keyframe “{lines[place]}” ends at frame {last}, before it starts at {first}. Turn them round."
+                f"The keyframe “{line}” ends at frame {last}, before it starts at {first}. Turn them round.", line
             )
-        keyframes.append(Keyframe(first, last, _joined([head, text, tail])))
-    keyframes.sort(key=lambda keyframe: keyframe.first)
-    for one, other in pairwise(keyframes):
+        read.append((Keyframe(first, last, _joined([match["text"].strip(), *lines[place + 1 : following]])), line))
+    read.sort(key=lambda entry: entry[0].first)
+    for (one, line), (other, next_line) in pairwise(read):
         if other.first <= one.last:
-            raise TravelError(f"Two keyframes of the prompt are at frame {other.first}. Leave one out, or move it.")
-    return Travel(tuple(keyframes), frames, closed)
+            raise TravelError(
+                f"Two keyframes of the prompt are at frame {other.first}. Leave one out, or move it.", line, next_line
+            )
+    head, tail = _joined(lines[: places[0]]), _joined(lines[places[-1] + 1 :])
+    return Travel(tuple(keyframe for keyframe, _ in read), frames, closed, head, tail)
 
 
 def _joined(parts: list[str]) -> str:
@@ -117,7 +131,8 @@ def _frame(place: str, frames: int, line: str) -> int:
     if not 0 <= frame < frames:
         raise TravelError(
             f"The keyframe “{line}” is outside of the video, whose {frames} frames are numbered from 0 to {frames - 1}. "
-            "Move it, or ask for more frames."
+            "Move it, or ask for more frames.",
+            line,
         )
     return frame
 

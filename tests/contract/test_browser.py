@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import os
 import re
 import shutil
@@ -82,6 +83,11 @@ def seen_to_move(picture, seconds=10):
 def choose_formats(page, *names):
     for box in page.locator("#txt2img-ad-save-format input[type=checkbox]").all():
         box.set_checked(box.evaluate("box => box.parentElement.innerText.trim()") in names)
+
+
+def choose(page, name, value):
+    page.locator(f"#{name} input").first.click()
+    page.locator(f"li[data-value='{value}']").dispatch_event("mousedown")
 
 
 def generate(page):
@@ -197,6 +203,88 @@ def test_a_frame_goes_to_img2img_and_inpaint(page, host, tmp_path, formats, dest
     saved = video.with_suffix("") / "00002.png"
     expected = np.asarray(Image.open(saved) if "PNG" in formats else ffmpeg.read_frame(video, 2))
     assert np.array_equal(pixels, expected)
+
+
+@pytest.mark.webui_only(NO_PLAYER)
+def test_a_long_video_has_a_plot_of_its_changes_and_a_short_one_has_none(page):
+    choose_formats(page, "GIF")
+    page.locator("#txt2img-ad-context-windows .label-wrap").click()
+    for name, value in {"video-length": 12, "batch-size": 8, "overlap": 2}.items():
+        set_number(page, f"txt2img-ad-{name}", value)
+    choose(page, "txt2img-ad-window-order", "static")
+    generate(page)
+    plot = page.locator("#txt2img-ad-player .ad-seams")
+    plot.wait_for(timeout=2 * MINUTES)
+    answer = json.loads(page.locator("#generation_info_txt2img textarea").input_value())
+    (seams,) = answer["extra_generation_params"]["AnimateDiff seams"]
+    heights = [float(point.split(",")[1]) for point in plot.locator("polyline").get_attribute("points").split()]
+    top = 1.1 * max(*seams["steps"], seams["closing"])
+    assert heights == pytest.approx([120 * (1 - step / top) for step in seams["steps"]], abs=0.06)
+    assert float(plot.locator("circle").get_attribute("cy")) == pytest.approx(120 * (1 - seams["closing"] / top), abs=0.06)
+    border = plot.locator(".ad-seams-borders line")
+    assert seams["borders"] == [4] and border.get_attribute("x1") == f"{640 * 3 / 11:.1f}"
+    for said in (f"at most {max(seams['steps']):.1f}", f"to the first {seams['closing']:.1f}", "windows begin at 4"):
+        expect(plot.locator("figcaption")).to_contain_text(said)
+    set_number(page, "txt2img-ad-video-length", 8)
+    generate(page)
+    expect(plot).to_have_count(0, timeout=2 * MINUTES)
+
+
+# --- prompt travel ---
+
+
+def start_typing(page, prompt, tab="txt2img", name="prompt"):
+    """Returns the timeline below that prompt."""
+    field = page.locator(f"#{tab}_{name} textarea").first
+    field.fill("")
+    field.press_sequentially(prompt, delay=10)
+    return page.locator(f"#{tab}_{name}-ad-timeline").first
+
+
+@pytest.mark.webui_only(NO_PLAYER)
+def test_keyframes_are_shown_while_they_are_typed(page):
+    page.wait_for_timeout(1000)  # what the page asks for at first is over
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    prompt = "# a comment\na cat\n0: asleep\n3-4: awake <lora:lora_tiny:1>\nsharp"
+    timeline = start_typing(page, prompt)
+    segments = timeline.locator(".ad-timeline > span")
+    expect(segments).to_have_text(["0: asleep", "3–4: awake"])
+    expect(timeline.locator(".ad-timeline-shared")).to_have_text("In all frames: a cat … sharp")
+    assert len(asked) < len(prompt) / 2, "each key is a question of its own"
+    assert segments.nth(1).get_attribute("title") == "a cat, awake, sharp"
+    first, second = (segments.nth(index).bounding_box() for index in (0, 1))
+    assert first["width"] == pytest.approx(second["width"], abs=1)
+    box = page.locator("#txt2img_prompt").bounding_box()
+    assert 0 <= first["y"] - (box["y"] + box["height"]) < 20 and first["width"] > 0.4 * box["width"]
+
+
+@pytest.mark.webui_only(NO_PLAYER)
+def test_a_timeline_follows_the_panel(page):
+    timeline = start_typing(page, "0: asleep\n3: awake")
+    segments = timeline.locator(".ad-timeline > span")
+    expect(segments).to_have_text(["0: asleep", "3: awake"])
+    page.locator("#txt2img-ad-context-windows .label-wrap").click()
+    choose(page, "txt2img-ad-closed-loop", "R+P")
+    expect(segments).to_have_text(["0: asleep", "3: awake", "↻"])
+    set_number(page, "txt2img-ad-video-length", 3)
+    expect(timeline.locator("mark")).to_have_text("3: awake")
+    expect(timeline).to_contain_text("whose 3 frames are numbered from 0 to 2. Move it, or ask for more frames.")
+    set_number(page, "txt2img-ad-video-length", 0)
+    expect(segments).to_have_count(3)
+    page.locator("#txt2img-ad-enable input[type=checkbox]").first.uncheck()
+    expect(timeline).to_be_hidden()
+
+
+@pytest.mark.webui_only(NO_PLAYER)
+def test_every_prompt_has_its_timeline(page):
+    expect(start_typing(page, "0: bad\n3: worse", name="neg_prompt").locator("span")).to_have_text(["0: bad", "3: worse"])
+    expect(page.locator("#txt2img_prompt-ad-timeline").first).to_be_hidden()
+    page.locator("#tabs > .tab-nav button", has_text="img2img").click()
+    timeline = start_typing(page, "0: asleep\n0: awake", "img2img")
+    page.locator("#img2img-ad-enable input[type=checkbox]").first.check()
+    expect(timeline.locator("mark")).to_have_text(["0: asleep", "0: awake"])
+    expect(timeline).to_contain_text("Two keyframes of the prompt are at frame 0.")
 
 
 # --- settings that travel with the file ---

@@ -79,11 +79,13 @@ def texts_of_the_extension(server):
     spoken = {text for entry in said for text in ([entry] if isinstance(entry, str) else entry) if re.search("[a-z]", text)}
     sources = {
         name: (REPOSITORY / "animatediff" / f"{name}.py").read_text()
-        for name in ("ui", "advice", "forecast", "settings", "train_page")
+        for name in ("ui", "advice", "forecast", "settings", "timeline", "train_page")
     }
+    sources["seams"] = (REPOSITORY / "javascript" / "animatediff_seams.js").read_text()
     notes = {f"({text})" for text in re.findall(r'\.info\(\s*"([^"]+)"', sources["settings"])}
-    sometimes = set(re.findall(r'(?:<(?:span|b)>|gr.Button\(")([^<{"]+)[<"]', "".join(sources.values())))
-    return set().union(spoken, notes, sometimes, *map(texts_of, ours)) - NOT_TRANSLATED
+    sometimes = set(re.findall(r'(?:<(?:span|b|title)>|gr.Button\(")([^<{"$]+)[<"]', "".join(sources.values())))
+    pointed_at = set(re.findall(r"title='([^'{]+)'", sources["timeline"]))
+    return set().union(spoken, notes, sometimes, pointed_at, *map(texts_of, ours)) - NOT_TRANSLATED
 
 
 @pytest.mark.webui_only("the embedded host's page is in English")

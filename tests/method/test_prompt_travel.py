@@ -9,7 +9,8 @@ from motion_module.prompts import Keyframe, TravelError, between, read_travel
 
 
 def keyframes(prompt, frames=16):
-    return [(keyframe.first, keyframe.last, keyframe.text) for keyframe in read_travel(prompt, frames).keyframes]
+    travel = read_travel(prompt, frames)
+    return [(keyframe.first, keyframe.last, travel.prompt_at(keyframe)) for keyframe in travel.keyframes]
 
 
 @pytest.mark.parametrize(
@@ -42,6 +43,12 @@ def test_keyframes_are_read_as_people_write_them(prompt, expected):
     assert keyframes(prompt) == expected
 
 
+def test_what_all_frames_share_is_told_from_what_keyframes_say():
+    travel = read_travel("x\ny\n0: a\nmore\n8: b\nz", 16)
+    assert (travel.head, travel.tail) == ("x, y", "z")
+    assert travel.keyframes == (Keyframe(0, 0, "a, more"), Keyframe(8, 8, "b"))
+
+
 def test_the_established_extensions_example_is_read_the_same():
     prompt = "1girl, yoimiya (genshin impact), origen, line, comet, wink, Masterpiece\n0: closed mouth\n8: open mouth\nsmile"
     head = "1girl, yoimiya (genshin impact), origen, line, comet, wink, Masterpiece"
@@ -49,21 +56,22 @@ def test_the_established_extensions_example_is_read_the_same():
 
 
 @pytest.mark.parametrize(
-    ("prompt", "words"),
+    ("prompt", "words", "lines"),
     [
-        ("0: a\n16: b", ["“16: b”", "16 frames", "0 to 15"]),
-        ("-17: a", ["“-17: a”", "0 to 15"]),
-        ("101%: a", ["101%"]),
-        ("8-4: a", ["ends at frame 4", "starts at 8"]),
-        ("0: a\n0: b", ["Two keyframes", "frame 0"]),
-        ("0-8: a\n8: b", ["Two keyframes", "frame 8"]),
-        ("0: a\n100%: b\n15: c", ["Two keyframes", "frame 15"]),
+        ("0: a\n16: b", ["“16: b”", "16 frames", "0 to 15"], ("16: b",)),
+        ("-17: a", ["“-17: a”", "0 to 15"], ("-17: a",)),
+        ("101%: a", ["101%"], ("101%: a",)),
+        ("x\n 8-4: a\ny", ["ends at frame 4", "starts at 8"], ("8-4: a",)),
+        ("0: a\n0: b", ["Two keyframes", "frame 0"], ("0: a", "0: b")),
+        ("0-8: a\n8: b", ["Two keyframes", "frame 8"], ("0-8: a", "8: b")),
+        ("0: a\n100%: b\n15: c", ["Two keyframes", "frame 15"], ("100%: b", "15: c")),
     ],
 )
-def test_what_cannot_be_followed_is_said(prompt, words):
+def test_what_cannot_be_followed_is_said(prompt, words, lines):
     with pytest.raises(TravelError) as error:
         read_travel(prompt, 16)
     assert all(word in str(error.value) for word in words), error.value
+    assert error.value.lines == lines
 
 
 def test_frames_between_keyframes_have_a_share_of_both():

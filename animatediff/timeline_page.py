@@ -1,0 +1,76 @@
+"""The timeline under the prompt: how its keyframes are understood, or why they are not, while they are typed.
+
+They are read by the code that a video's prompts are read by, whenever `javascript/animatediff_timeline.js` sees typing pause.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+from modules import extra_networks, script_callbacks, shared
+
+from motion_module.files import CheckpointError
+from motion_module.prompts import TravelError, read_travel
+
+from . import advice, timeline
+from .page import Page
+from .plan import context_windows
+from .request import RequestError, read_mapping
+
+PROMPTS = ("prompt", "neg_prompt")
+"""The WebUI's names for the boxes that have a timeline."""
+PLACES = [f"{tab}_{name}" for tab in ("txt2img", "img2img") for name in PROMPTS]
+PANEL = ("enable", "model", "video_length", "batch_size", "overlap", "closed_loop")
+"""The parameters that say how many frames there are, and whether they loop."""
+
+
+def add_to_page(_component: Any, **facts: Any) -> None:
+    """`on_after_component`: makes the place for a timeline behind each row that a prompt will stand in."""
+    prompt = (facts.get("elem_id") or "").removesuffix("_row")
+    if prompt in PLACES and prompt != facts["elem_id"]:
+        gr.HTML(visible=False, elem_id=f"{prompt}-ad-timeline")
+
+
+def follow_typing(page: Page, panel: list[gr.components.Component]) -> None:
+    """Keeps the timelines of a page up to date with its prompts and with `panel`: the controls named in `PANEL`."""
+
+    def connect(controls: list[Any]) -> None:
+        *inputs, shown, shown_of_negative = [*panel, *controls]
+        read = gr.Button("", visible=False, elem_id=f"{page.tab}-ad-timeline-read")
+        read.click(_timelines, inputs, [shown, shown_of_negative], show_progress=False, queue=False)
+        for control in inputs:
+            control.change(None, [], [], _js=f"() => animateDiffTimeline.readSoon('{page.tab}')")
+
+    page.when_there("timeline", ["steps", "styles", *PROMPTS, *(f"{name}-ad-timeline" for name in PROMPTS)], connect)
+
+
+def _timelines(*values: Any) -> list[Any]:
+    """Of the prompt and the negative prompt."""
+    *panel, steps, styles, prompt, negative_prompt = values
+    texts = [_text(panel, _as_generated(*facts, steps, styles)) for facts in ((prompt, True), (negative_prompt, False))]
+    return [gr.update(value=text, visible=bool(text)) for text in texts]
+
+
+def _as_generated(prompt: str, is_positive: bool, steps: int, styles: list[str]) -> str:
+    """A prompt with the chosen styles, and without comments and LoRAs: as it is when keyframes are looked for in it."""
+    known = shared.prompt_styles
+    styled = (known.apply_styles_to_prompt if is_positive else known.apply_negative_styles_to_prompt)(prompt, styles)
+    counted = script_callbacks.BeforeTokenCounterParams(styled, steps, styles, is_positive=is_positive)
+    script_callbacks.before_token_counter_callback(counted)  # the comments are removed by a listener to this
+    return extra_networks.parse_prompt(counted.prompt)[0]
+
+
+def _text(panel: list[Any], prompt: str) -> str:
+    """HTML; empty where there is nothing to say, or where Generate will say what is wrong with the rest of the panel."""
+    try:
+        params, _ = read_mapping(dict(zip(PANEL, panel)))
+        if not params.enable:
+            return ""
+        frames = context_windows(params, advice.trained_frames(params.model)).frames
+        travel = read_travel(prompt, frames, closed=params.prompts_loop)
+    except TravelError as error:
+        return timeline.of_fault(error)
+    except (RequestError, CheckpointError):
+        return ""
+    return timeline.of_travel(travel) if travel else ""

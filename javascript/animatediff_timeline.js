@@ -1,0 +1,13 @@
+// Has the keyframes of the prompts read when typing pauses. `animatediff/timeline_page.py` has the hidden button.
+
+const animateDiffTimeline = (() => {
+    const PAUSE = 200; // milliseconds
+    const waiting = {};
+
+    function readSoon(tab) {
+        clearTimeout(waiting[tab]);
+        waiting[tab] = setTimeout(() => gradioApp().getElementById(`${tab}-ad-timeline-read`).click(), PAUSE);
+    }
+
+    return {readSoon};
+})();
