@@ -1,4 +1,4 @@
-"""`GET /animatediff/v1/version`, `/models`, `/schema`, and `/video` for the links in answers."""
+"""`GET /animatediff/v1/version`, `/models`, `/schema`, `/unfinished`, and `/video` for the links in answers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from modules import shared
 
 from motion_module.files import CheckpointError
 
-from . import __version__, library, links
+from . import __version__, library, links, unfinished
 from .schema import schema
 
 
@@ -21,9 +21,15 @@ def add_routes(_page: Any, app: FastAPI) -> None:
     if not (shared.cmd_opts.api or shared.cmd_opts.nowebui):
         return
     guards = [Depends(_require_credentials)] if shared.cmd_opts.api_auth else []
-    answers = {"version": lambda: {"version": __version__}, "models": _models, "schema": schema}
+    answers = {
+        "version": lambda: {"version": __version__},
+        "models": _models,
+        "schema": schema,
+        "unfinished": unfinished.descriptions,
+    }
     for name, answer in answers.items():
         app.add_api_route(f"/animatediff/v1/{name}", answer, methods=["GET"], dependencies=guards)
+    app.add_api_route("/animatediff/v1/unfinished/{key}", _delete_unfinished, methods=["DELETE"], dependencies=guards)
     app.add_api_route(links.ROUTE, _video, methods=["GET"], dependencies=guards)
 
 
@@ -32,6 +38,15 @@ def _video(file: str, key: str) -> FileResponse:
     if path is None:
         raise HTTPException(404, "There is no such video, or the WebUI has been restarted since this link was made.")
     return FileResponse(path, filename=path.name)
+
+
+def _delete_unfinished(key: str) -> None:
+    video = unfinished.keyed(key)
+    if video is None:
+        raise HTTPException(
+            404, "There is no such unfinished video. GET /animatediff/v1/unfinished lists those that there are."
+        )
+    video.delete()
 
 
 def _models() -> list[dict[str, Any]]:

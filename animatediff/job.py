@@ -9,22 +9,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from modules import errors, sd_models, shared
+from modules.processing import Processed
 from PIL import Image
 
 from motion_module.evaluation import changes_of
 from motion_module.families import Family
 from motion_module.files import CheckpointError
 from motion_module.frames import RowLayoutError
+from motion_module.kept_calls import KeptCalls
 from motion_module.seeds import seeds_of
 
-from . import advice, folder, given_frames, history, infotext, library, loras, preview, settings, travel, xyz
+from . import advice, folder, given_frames, history, infotext, library, loras, preview, settings, travel, unfinished, xyz
 from .free_init import Rounds
 from .given_frames import GivenFrames
 from .params import MIX, Params
@@ -111,7 +114,7 @@ def on_step(params: Any) -> None:
     """`on_cfg_denoiser`: says where it is, if what runs is a clip, and moves its prompts on."""
     if getattr(shared.sd_model, ON_MODEL, None) is not None:
         job = job_of(params.denoiser.p)
-        preview.tell_step(params, *job.rounds() if job else ())
+        preview.tell_step(params.denoiser, *job.rounds() if job else ())
         if job is not None:
             job.mix_prompts(params)
 
@@ -201,6 +204,13 @@ def _init_pictures(p: Any) -> list[Any]:
     return pictures[:1] if all(picture is pictures[0] for picture in pictures) else pictures
 
 
+def _infotext(p: Any) -> str:
+    """Of the first frame, with what the WebUI adds only when the hires pass begins."""
+    hires = {"Hires schedule type": getattr(p, "hr_scheduler", None)} if getattr(p, "enable_hr", False) else {}
+    with mock.patch.dict(p.extra_generation_params, hires):
+        return Processed(p, []).infotext(p, 0)
+
+
 def _refuse(p: Any, text: str, status_code: int = 422) -> None:
     log.error(text)
     _take(p, _Refusal(p, AnimateDiffError(text, status_code)))
@@ -266,6 +276,7 @@ class Job:
         changed = ("batch_size", "do_not_save_samples", "do_not_save_grid", "init_images", "subseed_strength")
         self._before = {name: getattr(p, name) for name in changed if hasattr(p, name)}
         self._options = ExitStack()
+        self._unfinished: unfinished.Unfinished | None = None
         self._stopwatch = history.Stopwatch()
 
     def start(self) -> None:
@@ -299,7 +310,7 @@ class Job:
         scope = self.scope.schedule_only() if p is self.p else self.scope.suspended()
         if p is self.p and (self._writes_frames() or "PNG" not in self.params.format):
             p.do_not_save_samples = True  # decided here, where the request's own settings hold
-        with self._finished_on_error(p), scope:
+        with self._finished_on_error(p), self._reproducible(p, "all_seeds"), scope:
             if p is self.p:
                 travel.one_prompt_for_each_video(p, self.params.video_length)
                 self._require_prompts()
@@ -365,11 +376,41 @@ class Job:
             return
         if self._given is not None:
             p.init_latent = self._given.latents(p.seeds)
-        with self._finished_on_error(p), self.scope.open(), preview.moving_preview(self.params.fps):
-            yield
+        with self._finished_on_error(p), self._reproducible(p, "seeds"):
+            self._keep_calls()
+            with self.scope.open(), preview.moving_preview(self.params.fps):
+                yield
         self._options.close()
         self._stopwatch.lap()
         shared.state.textinfo = "AnimateDiff: decoding frames"
+
+    @property
+    def _takes_long(self) -> bool:
+        return self.scope.windows.needed or self.params.freeinit_enable
+
+    def _keep_calls(self) -> None:
+        """Before its first video is sampled, what is known of the job is what decides over its frames."""
+        if self._unfinished is not None or not (self._takes_long and settings.keeps_unfinished()):
+            return
+        try:
+            self._unfinished = unfinished.begin("img2img" if hasattr(self.p, "init_images") else "txt2img", _infotext(self.p))
+        except OSError as error:
+            self._warn_once([f"This video could not be resumed if it were cut off: {error}."])
+        else:
+            self.scope.calls = KeptCalls(self._unfinished.folder, self._where)
+
+    def _where(self) -> str:
+        """Words for where the running sampler is."""
+        p = self.p
+        hires = ["hires pass"] if getattr(p, "is_hr_pass", False) else []
+        videos = [f"video {p.iteration + 1} of {p.n_iter}"] if p.n_iter > 1 else []
+        return ", ".join([preview.step(p.sampler.model_wrap_cfg, *self.rounds()), *hires, *videos])
+
+    @contextmanager
+    def _reproducible(self, p: Any, seeds: str) -> Iterator[None]:
+        """The same request draws the same noise, in another process too: or else nothing would be found again."""
+        with unfinished.seeded(getattr(p, seeds)[0]) if p is self.p and self._takes_long else nullcontext():
+            yield
 
     @contextmanager
     def _finished_on_error(self, p: Any) -> Iterator[None]:
@@ -441,19 +482,43 @@ class Job:
         """`postprocess`: frames to files, videos to the answer. What fails here costs no finished frame."""
         self.finish()
         outpath = self.p.outpath_samples if self.p.save_samples() else None
+        self._tell_of_calls(processed)
         results = Results(self.params, settings.quality(), outpath, self._writes_frames(), self.p.is_api, self.warnings)
         try:
             results.deliver(processed, self._videos(processed), self._others(processed))
         except Exception as error:
             errors.report("AnimateDiff could not finish its video", exc_info=True)
             self.warnings.append(f"AnimateDiff could not finish its video, so the frames are shown: {error!r}.")
-        self._stopwatch.record(self.p, self.scope.windows, self.scope.windows_within)
+        if self._went_on is None:
+            self._stopwatch.record(self.p, self.scope.windows, self.scope.windows_within)
         for warning in self.warnings:
             log.warning(warning)
             processed.comments += warning + "\n"
         for film in results.films:
             processed.comments += f"AnimateDiff saved {film}\n"
+        if self._unfinished is not None:
+            self._unfinished.delete()
         shared.state.textinfo = None  # whoever asks between two generations would still hear of this one
+
+    @property
+    def _went_on(self) -> str | None:
+        """Where the job went on from, if it had been cut off before."""
+        return self.scope.calls.went_on if self.scope.calls else None
+
+    def _tell_of_calls(self, processed: Any) -> None:
+        if self._went_on is not None:
+            processed.comments += f"AnimateDiff went on from {self._went_on}.\n"
+            facts = {"AnimateDiff went on from": self._went_on}
+            processed.extra_generation_params = {**processed.extra_generation_params, **facts}
+        if (calls := self.scope.calls) and calls.outdated:
+            self.warnings.append(
+                "This video had been cut off, and was begun anew: "
+                "since then a picture, a weight file, a setting or another extension has changed."
+            )
+        if calls and calls.problem:
+            self.warnings.append(
+                f"From some step on, this video could not have been resumed if it had been cut off: {calls.problem}."
+            )
 
     def _videos(self, processed: Any) -> list[Video]:
         """One video per iteration; the WebUI's infotexts and seeds run through the frames of all."""

@@ -36,7 +36,16 @@ def moving_preview(fps: int) -> Iterator[None]:
             shared.state.current_latent = None  # whoever asks later would decode the whole clip
 
 
-def tell_step(params: Any, number: int = 0, rounds: int = 1) -> None:
-    """`on_cfg_denoiser` of a clip: the step, and the round where there are several, beside the progress bar."""
-    text = f"AnimateDiff: step {params.sampling_step + 1} of {params.total_sampling_steps}"
-    shared.state.textinfo = text if rounds == 1 else f"{text}, round {number + 1} of {rounds}"
+def tell_step(guidance: Any, number: int = 0, rounds: int = 1) -> None:
+    """`on_cfg_denoiser` of a clip: where it is, beside the progress bar."""
+    shared.state.textinfo = f"AnimateDiff: {step(guidance, number, rounds)}"
+
+
+def step(guidance: Any, number: int = 0, rounds: int = 1) -> str:
+    """Words for the step that is sampled, and for the round where there are several.
+
+    Calls of the sampler's `guidance` are counted: the WebUI's own counter says twice that it is in the first step.
+    """
+    steps, calls = shared.state.sampling_steps, 2 if guidance.sampler.config.options.get("second_order") else 1
+    text = f"step {min(guidance.step // calls + 1, steps)} of {steps}"
+    return text if rounds == 1 else f"{text}, round {number + 1} of {rounds}"

@@ -19,6 +19,7 @@ from motion_module.attach import UnsuitableUNet, attached, blocks_by_place, requ
 from motion_module.files import CheckpointError
 from motion_module.frames import RowLayout, RowLayoutError, row_layout
 from motion_module.in_parts import in_parts
+from motion_module.kept_calls import KeptCalls
 from motion_module.lora import Lora
 from motion_module.motion import Motion, Second
 from motion_module.noise import NoiseSchedule
@@ -78,6 +79,8 @@ class ModelScope:
         self.family = plan.family
         self.windows = plan.windows
         self.windows_within = plan.windows_within
+        self.calls: KeptCalls | None = None
+        """Keeps what the UNet finds, where that is wanted."""
         self._loras: Loras = ()
         self._expected: list[Lora] = []
         self._undo: ExitStack | None = None
@@ -161,6 +164,8 @@ class ModelScope:
                 layout_of = whole.layout_of
             if self._in_parts:
                 stack.enter_context(in_parts(unet, CONDITIONS * self.windows.length, self._working_device()))
+            if self.calls is not None:
+                stack.enter_context(self.calls.around(model.model))  # around all windows of a call
             stack.enter_context(attached(unet, motion, self.family, layout_of, self._picture()))
             stack.enter_context(looking_at(unet, Anchor(layout_of), self._plan.anchor))
             stack.enter_context(attribute(model, ON_MODEL, self))

@@ -16,7 +16,7 @@ from modules.ui_components import InputAccordion
 
 from motion_module.files import CheckpointError
 
-from . import advice, forecast, infotext, library, presets, timeline_page
+from . import advice, forecast, infotext, library, presets, resume, timeline_page
 from .page import Page
 from .params import DEFAULT_MODULE, FORMATS, OF_IMG2IMG, PANEL_FIELDS, option_of
 from .request import RequestError
@@ -40,6 +40,7 @@ def build(page: Page) -> Controls:
         controls["enable"] = accordion
         with gr.Row():
             controls["model"] = _module_dropdown(fields["model"], elem_id)
+        resume.add_to_panel(page.tab, elem_id)
         notice = gr.HTML(_notice(), elem_id=elem_id("notice"))
         _offer_old_folder(controls["model"], notice, elem_id)
         advised = gr.HTML(elem_id=elem_id("advice"))

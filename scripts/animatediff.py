@@ -47,7 +47,7 @@ if hindrance := _hindrance():
     print(f"AnimateDiff is off: {hindrance}")
 
 else:
-    from animatediff import api, infotext, job, player, png_info, samplers, settings, timeline_page, train_page, ui, xyz
+    from animatediff import api, infotext, job, player, png_info, resume, samplers, settings, timeline_page, train_page, ui, xyz
     from animatediff.page import Page
 
     class AnimateDiff(scripts.Script):
@@ -96,6 +96,7 @@ else:
     script_callbacks.on_after_component(player.add_to_page)
     script_callbacks.on_after_component(png_info.add_to_page)
     script_callbacks.on_after_component(timeline_page.add_to_page)
+    script_callbacks.on_after_component(resume.add_to_page)
     script_callbacks.on_infotext_pasted(infotext.expand_pasted)
     script_callbacks.on_before_ui(xyz.add_axes)
     script_callbacks.on_cfg_denoiser(job.on_step)

@@ -32,8 +32,8 @@ def start_host(weights: Path, request: pytest.FixtureRequest, tmp_path_factory: 
     kind = HOSTS[request.config.getoption("--host")]
     with ExitStack() as running:
 
-        def start(kind: type[Server] = kind, **settings: Any) -> Server:
-            folder = tmp_path_factory.mktemp("host")
+        def start(kind: type[Server] = kind, data_dir: Path | None = None, **settings: Any) -> Server:
+            folder = data_dir or tmp_path_factory.mktemp("host")
             return running.enter_context(kind(folder, weights=weights, **settings))
 
         yield start

@@ -125,6 +125,9 @@ class Server:
         """POST of a JSON body, with the keywords of `requests.post`."""
         return requests.post(self.url + path, json=json, **{"timeout": 600, **kwargs})
 
+    def delete(self, path: str) -> requests.Response:
+        return requests.delete(self.url + path, timeout=600)
+
     def txt2img(self, **overrides: Any) -> requests.Response:
         """A small picture from text; keywords replace or add fields of the request."""
         return self.post("/sdapi/v1/txt2img", {**SMALL_JOB, **overrides})
@@ -152,6 +155,11 @@ class Server:
             except subprocess.TimeoutExpired:
                 os.killpg(self._process.pid, signal.SIGKILL)
                 self._process.wait()
+
+    def kill(self) -> None:
+        """Ends the host at once, as a crash or a lack of memory would."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
 
     def _run(self, command: list[str]) -> subprocess.Popen[bytes]:
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}

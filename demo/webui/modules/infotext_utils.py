@@ -34,11 +34,11 @@ def register_paste_params_button(binding: ParamBinding) -> None:
     """Does nothing: there is but one tab."""
 
 
-def create_infotext(p: Any, index: int) -> str:
-    """Prompt, negative prompt, and one line of settings, for one picture of the running batch."""
+def create_infotext(p: Any, index: int, of_job: bool = False) -> str:
+    """Prompt, negative prompt, and one line of settings, for one picture of the running batch, or of the whole job."""
 
     def of_picture(name: str) -> Any:
-        return (getattr(p, name, None) or getattr(p, f"all_{name}"))[index]
+        return ((not of_job and getattr(p, name, None)) or getattr(p, f"all_{name}"))[index]
 
     entries = {
         "Steps": p.steps,

@@ -210,6 +210,9 @@ class Processed:
             name: getattr(p, name) for name in ("width", "height", "sampler_name", "cfg_scale", "steps", "batch_size")
         }
 
+    def infotext(self, p: StableDiffusionProcessing, index: int) -> str:
+        return create_infotext(p, index, of_job=True)
+
     def js(self) -> str:
         """As the API answers it in `info`."""
         lists = ("all_prompts", "all_negative_prompts", "all_seeds", "all_subseeds")

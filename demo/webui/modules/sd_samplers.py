@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from modules.sd_samplers_common import samples_to_image_grid as samples_to_image_grid
@@ -12,13 +12,15 @@ from modules.sd_samplers_timesteps import CompVisSampler
 
 @dataclass(frozen=True)
 class SamplerData:
-    """`calls`: of the UNet in a step."""
-
     name: str
     function: str
     scheduler: str | None = None
     kind: Any = KDiffusionSampler
-    calls: int = 1
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def total_steps(self, steps: int) -> int:
+        """How often the guidance is called."""
+        return steps * 2 if self.options.get("second_order") else steps
 
 
 all_samplers = [
@@ -26,7 +28,7 @@ all_samplers = [
     SamplerData("Euler a", "sample_euler_ancestral"),
     SamplerData("Euler", "sample_euler"),
     SamplerData("LMS", "sample_lms"),
-    SamplerData("Heun", "sample_heun", calls=2),
+    SamplerData("Heun", "sample_heun", options={"second_order": True}),
     SamplerData("DDIM", "ddim", None, CompVisSampler),
 ]
 all_samplers_map = {sampler.name: sampler for sampler in all_samplers}

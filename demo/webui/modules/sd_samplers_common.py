@@ -115,7 +115,7 @@ class Sampler:
 
     def launch_sampling(self, steps: int, func: Callable[[], torch.Tensor]) -> torch.Tensor:
         """Runs it; where it is interrupted, what there was by then."""
-        self.model_wrap_cfg.total_steps = steps * self.config.calls
+        self.model_wrap_cfg.total_steps = self.config.total_steps(steps)
         state.sampling_steps, state.sampling_step = steps, 0
         try:
             return func()

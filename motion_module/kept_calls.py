@@ -1,0 +1,135 @@
+"""Calls of a UNet, kept on disk: one that has been made before is answered from there.
+
+A sampler that begins anew asks for the same, call by call, until it comes to where it was cut off. So any sampler is resumed
+exactly, with its own history and its own random numbers, and nothing here knows of samplers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
+from torch import Tensor
+
+from .attach import put_forward
+
+log = logging.getLogger("AnimateDiff")
+SUFFIX = ".safetensors"
+ROUNDING = 0.01
+"""Of the deviation of what a call finds: the same call made again on a GPU stays far below, another model does not."""
+
+
+class KeptCalls:
+    """Each call is a file in `folder`, named for all that was asked. `where`: words for where the running sampler is.
+
+    What acts inside the UNet is in no name: weights, and what other extensions add. So the first call is made again although it
+    is there; unless it finds the same, nothing that was kept counts. Whatever the sampler has gone past is let go.
+    """
+
+    def __init__(self, folder: Path, where: Callable[[], str]) -> None:
+        self._folder = folder
+        self._where = where
+        self._catching_up = True
+        self._answered: set[str] = set()
+        self.went_on: str | None = None
+        """Where the first call was made that had not been made before; None where none had."""
+        self.outdated = False
+        """Whether calls had been kept and none of them counted."""
+        self.problem: str | None = None
+        """Why no more calls are kept."""
+
+    @contextmanager
+    def around(self, model: Any) -> Iterator[None]:
+        """While open, calls of `model` are kept and answered; it may be another model each time."""
+        whole = model.forward
+
+        def forward(*given: Any, **named: Any) -> Tensor:
+            return self._answer(whole, *given, **named)
+
+        undo = put_forward(model, forward)
+        try:
+            yield
+        finally:
+            undo()
+
+    def _answer(self, whole: Callable[..., Tensor], x: Tensor, *others: Any, **named: Any) -> Tensor:
+        name = _digest([x, others, named])
+        kept = self._read(name) if self._catching_up else None
+        if kept is None or not self._answered:
+            found = whole(x, *others, **named)
+            if kept is None or not _alike(kept, found):
+                self._go_on()
+                self._keep(name, found)
+                return found
+        self._answered.add(name)
+        return kept.to(x.device)
+
+    def _go_on(self) -> None:
+        """From the first call that is new, all are."""
+        if not self._catching_up:
+            return
+        self._catching_up = False
+        others = [file for file in self._folder.glob(f"*{SUFFIX}") if file.stem not in self._answered]
+        self.outdated = bool(others) and not self._answered
+        if self._answered:
+            self.went_on = self._where()
+            log.info("Going on from %s", self.went_on)
+        for file in others:
+            with suppress(OSError):
+                file.unlink()
+
+    def _read(self, name: str) -> Tensor | None:
+        try:
+            return load((self._folder / f"{name}{SUFFIX}").read_bytes())["found"]
+        except (OSError, SafetensorError):  # never made, or damaged
+            return None
+
+    def _keep(self, name: str, found: Tensor) -> None:
+        """A file is there wholly or not at all, so that a kill costs the call that it hits, and no other."""
+        if self.problem is not None:
+            return
+        file = self._folder / f"{name}{SUFFIX}"
+        part = file.with_suffix(".part")
+        try:
+            save_file({"found": found.detach().cpu().contiguous()}, part, {"where": self._where()})
+            part.replace(file)
+        except (OSError, SafetensorError) as error:
+            self.problem = str(error)
+            part.unlink(missing_ok=True)
+
+
+def _digest(given: Any) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for part in _parts(given):
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _parts(given: Any) -> Iterator[Any]:
+    """Bytes of all values in lists, tuples and dictionaries, each behind what sets it apart from others of the same bytes."""
+    if isinstance(given, Tensor):
+        content = given.detach().cpu().contiguous()
+        yield f"{content.dtype}{tuple(content.shape)}".encode()
+        yield content.flatten().view(torch.uint8).numpy()
+    elif isinstance(given, dict):
+        yield from _parts([[name, given[name]] for name in sorted(given)])
+    elif isinstance(given, list | tuple):
+        yield f"[{len(given)}".encode()
+        for value in given:
+            yield from _parts(value)
+    else:
+        yield repr(given).encode()
+
+
+def _alike(kept: Tensor, found: Tensor) -> bool:
+    if kept.shape != found.shape or kept.dtype != found.dtype:
+        return False
+    kept, found = kept.float(), found.detach().cpu().float()
+    return bool((kept - found).abs().max() <= ROUNDING * found.std())

@@ -1,0 +1,182 @@
+"""Long videos that are cut off: the same request goes on, and makes the same frames."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+
+import numpy as np
+import pytest
+import requests
+from animation import animate, frames_of, info_of, recording, unet_calls
+from pictures import encode, gradient
+from server import PROBE, REPOSITORY
+
+STEPS = 12
+WINDOWS = animate(video_length=16, batch_size=8, overlap=0, closed_loop="N", window_order="static")
+LONG = {**WINDOWS, "steps": STEPS, "width": 128, "height": 128, "negative_prompt": "bad", "prompt": "[a cat:a dog:6], AND red"}
+HIRES = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Lanczos", "denoising_strength": 0.7, "hr_second_pass_steps": 10}
+WENT_ON = "AnimateDiff went on from"
+
+
+@pytest.fixture
+def data_dir(tmp_path):
+    return tmp_path / "data"
+
+
+def kill_in_step(host, step, ask, **request):
+    """Kills a host as soon as it says that it is in this step, or a later one."""
+
+    def asking():
+        with pytest.raises(requests.ConnectionError):
+            ask(**request)
+
+    job = threading.Thread(target=asking)
+    job.start()
+    end = time.monotonic() + 300
+    while time.monotonic() < end:
+        words = host.get("/sdapi/v1/progress?skip_current_image=true").json()["textinfo"] or ""
+        if (found := re.search(r"step (\d+) of", words)) and int(found[1]) >= step:
+            break
+        time.sleep(0.01)
+    host.kill()
+    job.join()
+
+
+def videos(host):
+    return host.get("/animatediff/v1/unfinished").json()
+
+
+def calls_of(record):
+    return [len(unet_calls(run)) for run in record["sampler_runs"]]
+
+
+def resumed(host, ask, **request):
+    """The answer, its frames, and how many calls of the UNet each run of a sampler took."""
+    with recording(host) as record:
+        answer = ask(**request)
+    return answer, frames_of(answer), calls_of(record)
+
+
+SDE = pytest.param("DPM++ 2M SDE", marks=pytest.mark.webui_only("the embedded host has no SDE samplers"))
+
+
+@pytest.mark.parametrize("sampler", ["Euler a", "DPM++ 2M", SDE])
+def test_a_video_that_was_killed_goes_on_with_the_same_frames(start_host, data_dir, sampler):
+    request = {**LONG, "sampler_name": sampler}
+    first = start_host(data_dir=data_dir, extensions=[REPOSITORY, PROBE])
+    whole, expected, (calls,) = resumed(first, first.txt2img, **request)
+    assert videos(first) == [] and WENT_ON not in info_of(whole)["extra_generation_params"]
+    kill_in_step(first, 6, first.txt2img, **request)
+
+    second = start_host(data_dir=data_dir, extensions=[REPOSITORY, PROBE])
+    (left,) = videos(second)
+    done = int(re.fullmatch(rf"step (\d+) of {STEPS}", left["done"])[1])
+    assert done >= 5 and left["tab"] == "txt2img" and left["infotext"].startswith("[a cat:a dog:6], AND red\n")
+    answer, frames, (calls_after,) = resumed(second, second.txt2img, **request)
+    assert np.array_equal(frames, expected)
+    # windows of a step are as many calls; the first step is made again, to see that nothing has changed
+    assert calls_after == calls * (STEPS - done + 1) // STEPS
+    assert info_of(answer)["extra_generation_params"][WENT_ON] == f"step {done + 1} of {STEPS}"
+    assert videos(second) == []
+    assert info_of(answer)["infotexts"] == info_of(whole)["infotexts"]
+    second.stop()
+
+
+def test_the_hires_pass_goes_on_too(start_host, data_dir):
+    """Its latents come from an encoder that draws noise, which is the same in both processes."""
+    request = {**LONG, **HIRES, "steps": 2}
+    first = start_host(data_dir=data_dir, extensions=[REPOSITORY, PROBE])
+    _, expected, (of_first, of_hires) = resumed(first, first.txt2img, **request)
+    kill_in_step(first, 4, first.txt2img, **request)
+
+    second = start_host(data_dir=data_dir, extensions=[REPOSITORY, PROBE])
+    assert videos(second)[0]["done"].endswith("of 10, hires pass")
+    answer, frames, calls = resumed(second, second.txt2img, **request)
+    assert np.array_equal(frames, expected)
+    assert calls[0] == of_first // 2 and calls[1] < of_hires
+    assert "hires pass" in info_of(answer)["extra_generation_params"][WENT_ON]
+    second.stop()
+
+
+@pytest.fixture
+def cut_off(host):
+    """Lets a request fail in its middle, as a lack of memory would."""
+
+    def cut_off(ask, step=6, **request):
+        host.post("/probe/v1/fault", {"step": step})
+        answer = ask(**request)
+        host.post("/probe/v1/fault", {"step": None})
+        assert answer.status_code == 500
+
+    yield cut_off
+    for video in videos(host):
+        host.delete(f"/animatediff/v1/unfinished/{video['key']}")
+
+
+SHORT = {**LONG, "steps": 6, "width": 64, "height": 64}
+
+
+def test_img2img_goes_on_after_an_error(host, cut_off):
+    request = {**SHORT, "init_images": [encode(gradient(128))], "denoising_strength": 0.9}
+    _, expected, (calls,) = resumed(host, host.img2img, **request)
+    cut_off(host.img2img, **request)
+    assert videos(host)[0]["tab"] == "img2img"
+    _, frames, (calls_after,) = resumed(host, host.img2img, **request)
+    assert np.array_equal(frames, expected) and calls_after < calls
+
+
+def test_another_picture_is_another_video(host, cut_off):
+    request = {**SHORT, "denoising_strength": 0.9}
+    pictures = [encode(gradient(128)), encode(gradient(128).transpose(1, 0, 2))]
+    _, expected, (calls,) = resumed(host, host.img2img, **request, init_images=pictures[1:])
+    cut_off(host.img2img, **request, init_images=pictures[:1])
+    answer, frames, (calls_after,) = resumed(host, host.img2img, **request, init_images=pictures[1:])
+    assert np.array_equal(frames, expected) and calls_after == calls
+    assert WENT_ON not in info_of(answer)["extra_generation_params"]
+
+
+def test_rounds_of_freeinit_and_several_videos_go_on(host, cut_off):
+    request = {**animate(freeinit_enable=True, freeinit_iters=2, video_length=4), "n_iter": 2, "steps": 4}
+    _, expected, calls = resumed(host, host.txt2img, **request)
+    assert calls == [4] * 4
+    cut_off(host.txt2img, step=14, **request)
+    answer, frames, calls = resumed(host, host.txt2img, **request)
+    assert np.array_equal(frames, expected) and calls == [1, 0, 0, 3]
+    where = info_of(answer)["extra_generation_params"][WENT_ON]
+    assert where == "step 2 of 4, round 2 of 2, video 2 of 2"
+
+
+@pytest.mark.parametrize("other", [{"cfg_scale": 6}, {"seed": 2}, {"prompt": "a dog"}, {"scheduler": "Exponential"}], ids=str)
+def test_another_request_begins_anew(host, cut_off, other):
+    request = {**SHORT, "sampler_name": "DPM++ 2M"}
+    cut_off(host.txt2img, **request)
+    answer, _, (calls,) = resumed(host, host.txt2img, **{**request, **other})
+    assert calls == 6 * 2 and WENT_ON not in info_of(answer)["extra_generation_params"]
+    assert len(videos(host)) == 1, "that of the other request is still there"
+
+
+def test_who_interrupts_has_finished(host):
+    host.post("/probe/v1/interrupt-at", {"step": 3})
+    assert host.txt2img(**SHORT).ok and videos(host) == []
+
+
+def test_short_videos_and_pictures_are_not_kept(host, cut_off):
+    cut_off(host.txt2img, **animate(), steps=6)
+    cut_off(host.txt2img, steps=6)
+    assert videos(host) == []
+
+
+def test_nothing_is_kept_where_that_is_switched_off(host, cut_off):
+    cut_off(host.txt2img, **SHORT, override_settings={"animatediff_keep_unfinished": False})
+    assert videos(host) == []
+
+
+def test_what_is_unfinished_can_be_deleted(host, cut_off):
+    cut_off(host.txt2img, **SHORT)
+    (video,) = videos(host)
+    assert video["bytes"] > 0 and abs(video["time"] - time.time()) < 60
+    for key in ("0" * 32, "..%2F..%2Foutputs", video["key"][:-1]):
+        assert host.delete(f"/animatediff/v1/unfinished/{key}").status_code == 404
+    assert host.delete(f"/animatediff/v1/unfinished/{video['key']}").ok and videos(host) == []
