@@ -211,6 +211,12 @@ def _infotext(p: Any) -> str:
         return Processed(p, []).infotext(p, 0)
 
 
+def _what_is_asked(p: Any) -> list[Any]:
+    """What sets the videos of a job apart from others."""
+    prompts = p.all_prompts[0], p.all_negative_prompts[0], int(p.all_seeds[0])
+    return [*prompts, p.width, p.height, p.steps, p.sampler_name, float(p.cfg_scale), p.extra_generation_params[infotext.KEY]]
+
+
 def _refuse(p: Any, text: str, status_code: int = 422) -> None:
     log.error(text)
     _take(p, _Refusal(p, AnimateDiffError(text, status_code)))
@@ -393,7 +399,8 @@ class Job:
         if self._unfinished is not None or not (self._takes_long and settings.keeps_unfinished()):
             return
         try:
-            self._unfinished = unfinished.begin("img2img" if hasattr(self.p, "init_images") else "txt2img", _infotext(self.p))
+            tab = "img2img" if hasattr(self.p, "init_images") else "txt2img"
+            self._unfinished = unfinished.begin(tab, _infotext(self.p), _what_is_asked(self.p))
         except OSError as error:
             self._warn_once([f"This video could not be resumed if it were cut off: {error}."])
         else:
@@ -482,14 +489,14 @@ class Job:
         """`postprocess`: frames to files, videos to the answer. What fails here costs no finished frame."""
         self.finish()
         outpath = self.p.outpath_samples if self.p.save_samples() else None
-        self._tell_of_calls(processed)
+        after = self._tell_of_calls(processed)
         results = Results(self.params, settings.quality(), outpath, self._writes_frames(), self.p.is_api, self.warnings)
         try:
             results.deliver(processed, self._videos(processed), self._others(processed))
         except Exception as error:
             errors.report("AnimateDiff could not finish its video", exc_info=True)
             self.warnings.append(f"AnimateDiff could not finish its video, so the frames are shown: {error!r}.")
-        if self._went_on is None:
+        if after is None:
             self._stopwatch.record(self.p, self.scope.windows, self.scope.windows_within)
         for warning in self.warnings:
             log.warning(warning)
@@ -500,25 +507,16 @@ class Job:
             self._unfinished.delete()
         shared.state.textinfo = None  # whoever asks between two generations would still hear of this one
 
-    @property
-    def _went_on(self) -> str | None:
-        """Where the job went on from, if it had been cut off before."""
-        return self.scope.calls.went_on if self.scope.calls else None
-
-    def _tell_of_calls(self, processed: Any) -> None:
-        if self._went_on is not None:
-            processed.comments += f"AnimateDiff went on from {self._went_on}.\n"
-            facts = {"AnimateDiff went on from": self._went_on}
+    def _tell_of_calls(self, processed: Any) -> str | None:
+        """Where the job had been cut off before, if it had."""
+        if (calls := self.scope.calls) is None:
+            return None
+        self.warnings += unfinished.warnings(calls)
+        if calls.went_on_after is not None:
+            processed.comments += f"AnimateDiff went on after {calls.went_on_after}.\n"
+            facts = {"AnimateDiff went on after": calls.went_on_after}
             processed.extra_generation_params = {**processed.extra_generation_params, **facts}
-        if (calls := self.scope.calls) and calls.outdated:
-            self.warnings.append(
-                "This video had been cut off, and was begun anew: "
-                "since then a picture, a weight file, a setting or another extension has changed."
-            )
-        if calls and calls.problem:
-            self.warnings.append(
-                f"From some step on, this video could not have been resumed if it had been cut off: {calls.problem}."
-            )
+        return calls.went_on_after
 
     def _videos(self, processed: Any) -> list[Video]:
         """One video per iteration; the WebUI's infotexts and seeds run through the frames of all."""

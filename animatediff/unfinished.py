@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ import torch
 from modules.paths_internal import data_path
 from safetensors import SafetensorError, safe_open
 
-from motion_module.kept_calls import SUFFIX
+from motion_module.kept_calls import SUFFIX, KeptCalls
 
 DESCRIPTION = "video.json"
 MOST = 3
@@ -49,15 +49,16 @@ class Unfinished:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def begin(tab: str, infotext: str) -> Unfinished:
-    """The folder for a video of this infotext, which may have been begun before. The oldest others are deleted.
+def begin(tab: str, infotext: str, what: Sequence[Any]) -> Unfinished:
+    """The folder for a video, which may have been begun before. The oldest others are deleted. Raises OSError.
 
-    Raises OSError.
+    `what` sets it apart from others. It need not be all that decides over its frames, since calls are named for that; and an
+    infotext would not do, since the page and the API write 7 and 7.0, or the same schedule under two names.
     """
-    text = json.dumps({"tab": tab, "infotext": infotext})
-    begun = Unfinished(folder() / hashlib.sha256(text.encode()).hexdigest()[:32])
+    key = hashlib.sha256(json.dumps([tab, *what]).encode()).hexdigest()[:32]
+    begun = Unfinished(folder() / key)
     begun.folder.mkdir(parents=True, exist_ok=True)
-    (begun.folder / DESCRIPTION).write_text(text, encoding="utf-8")
+    (begun.folder / DESCRIPTION).write_text(json.dumps({"tab": tab, "infotext": infotext}), encoding="utf-8")
     for old in _all()[MOST:]:
         old.delete()
     return begun
@@ -78,6 +79,19 @@ def keyed(key: str) -> Unfinished | None:
     """The unfinished video of a key, if there is one."""
     unfinished = Unfinished(folder() / key)
     return unfinished if re.fullmatch("[0-9a-f]{32}", key) and unfinished.folder.is_dir() else None
+
+
+def warnings(calls: KeptCalls) -> list[str]:
+    """What has gone wrong with them, for whoever asked for the video."""
+    found = []
+    if calls.outdated:
+        found.append(
+            "This video had been cut off, and was begun anew: "
+            "since then a picture, a weight file, a setting or another extension has changed."
+        )
+    if calls.problem is not None:
+        found.append(f"From some step on, this video could not have been resumed if it had been cut off: {calls.problem}.")
+    return found
 
 
 def folder() -> Path:

@@ -38,8 +38,8 @@ class KeptCalls:
         self._where = where
         self._catching_up = True
         self._answered: set[str] = set()
-        self.went_on: str | None = None
-        """Where the first call was made that had not been made before; None where none had."""
+        self.went_on_after: str | None = None
+        """Where the last call was that had been made before; None where none had."""
         self.outdated = False
         """Whether calls had been kept and none of them counted."""
         self.problem: str | None = None
@@ -69,6 +69,7 @@ class KeptCalls:
                 self._keep(name, found)
                 return found
         self._answered.add(name)
+        self.went_on_after = self._where()
         return kept.to(x.device)
 
     def _go_on(self) -> None:
@@ -79,8 +80,7 @@ class KeptCalls:
         others = [file for file in self._folder.glob(f"*{SUFFIX}") if file.stem not in self._answered]
         self.outdated = bool(others) and not self._answered
         if self._answered:
-            self.went_on = self._where()
-            log.info("Going on from %s", self.went_on)
+            log.info("Going on after %s", self.went_on_after)
         for file in others:
             with suppress(OSError):
                 file.unlink()

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
-from animation import animate
+from animation import animate, files_of
 from PIL import Image, ImageSequence
 from playwright.sync_api import expect, sync_playwright
 
@@ -102,7 +102,11 @@ def gif_in_gallery(page):
 
 def frames_of_file(path):
     with Image.open(path) as picture:
-        return np.stack([np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(picture)])
+        return frames_of_picture(picture)
+
+
+def frames_of_picture(picture):
+    return np.stack([np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(picture)])
 
 
 def file_of(picture):
@@ -405,3 +409,26 @@ def test_a_module_brings_the_settings_of_its_authors(page):
     generate(page)
     gif_in_gallery(page)
     page.wait_for_function("() => document.body.innerText.includes('is made for Euler, Trailing, 4 steps, CFG 1')")
+
+
+# --- unfinished videos ---
+
+
+@pytest.mark.webui_only("the embedded host's page has no buttons that paste settings")
+def test_a_button_brings_an_unfinished_video_back(page, host):
+    windows = animate(video_length=8, batch_size=4, format=["GIF"])
+    request = {**windows, "steps": 5, "seed": 77, "prompt": "a red cat", "scheduler": "Karras", "sampler_name": "DPM++ 2M"}
+    (expected,) = files_of(host.txt2img(**request))
+    expect(page.locator("#txt2img-ad-resume")).to_be_hidden()
+    host.post("/probe/v1/fault", {"step": 8})
+    assert host.txt2img(**request).status_code == 500
+    page.reload(wait_until="domcontentloaded", timeout=2 * MINUTES)
+    open_panel(page)
+    page.locator("#txt2img-ad-resume").click(timeout=2 * MINUTES)
+    expect(page.locator("#txt2img_prompt textarea").first).to_have_value("a red cat")
+    expect(page.locator("#txt2img_seed input").first).to_have_value("77")
+    generate(page)
+    picture = gif_in_gallery(page)
+    assert np.array_equal(frames_of_file(file_of(picture)), frames_of_picture(expected))
+    expect(page.locator("#html_log_txt2img").first).to_contain_text("AnimateDiff went on after step")
+    expect(page.locator("#txt2img-ad-resume")).to_be_hidden()

@@ -17,7 +17,7 @@ STEPS = 12
 WINDOWS = animate(video_length=16, batch_size=8, overlap=0, closed_loop="N", window_order="static")
 LONG = {**WINDOWS, "steps": STEPS, "width": 128, "height": 128, "negative_prompt": "bad", "prompt": "[a cat:a dog:6], AND red"}
 HIRES = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Lanczos", "denoising_strength": 0.7, "hr_second_pass_steps": 10}
-WENT_ON = "AnimateDiff went on from"
+WENT_ON = "AnimateDiff went on after"
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_a_video_that_was_killed_goes_on_with_the_same_frames(start_host, data_d
     assert np.array_equal(frames, expected)
     # windows of a step are as many calls; the first step is made again, to see that nothing has changed
     assert calls_after == calls * (STEPS - done + 1) // STEPS
-    assert info_of(answer)["extra_generation_params"][WENT_ON] == f"step {done + 1} of {STEPS}"
+    assert info_of(answer)["extra_generation_params"][WENT_ON] == f"step {done} of {STEPS}"
     assert videos(second) == []
     assert info_of(answer)["infotexts"] == info_of(whole)["infotexts"]
     second.stop()
@@ -145,15 +145,27 @@ def test_rounds_of_freeinit_and_several_videos_go_on(host, cut_off):
     answer, frames, calls = resumed(host, host.txt2img, **request)
     assert np.array_equal(frames, expected) and calls == [1, 0, 0, 3]
     where = info_of(answer)["extra_generation_params"][WENT_ON]
-    assert where == "step 2 of 4, round 2 of 2, video 2 of 2"
+    assert where == "step 1 of 4, round 2 of 2, video 2 of 2"
 
 
-@pytest.mark.parametrize("other", [{"cfg_scale": 6}, {"seed": 2}, {"prompt": "a dog"}, {"scheduler": "Exponential"}], ids=str)
-def test_another_request_begins_anew(host, cut_off, other):
+def test_another_schedule_takes_its_place(host, cut_off):
+    """It asks for the same in its first step alone."""
     request = {**SHORT, "sampler_name": "DPM++ 2M"}
+    _, expected, calls = resumed(host, host.txt2img, **request, scheduler="Exponential")
     cut_off(host.txt2img, **request)
-    answer, _, (calls,) = resumed(host, host.txt2img, **{**request, **other})
-    assert calls == 6 * 2 and WENT_ON not in info_of(answer)["extra_generation_params"]
+    _, frames, calls_after = resumed(host, host.txt2img, **request, scheduler="Exponential")
+    assert np.array_equal(frames, expected) and calls_after == calls and videos(host) == []
+
+
+OTHERS = [{"cfg_scale": 6}, {"seed": 2}, {"prompt": "a dog"}, {"sampler_name": "Euler"}, {"steps": 7}]
+
+
+@pytest.mark.parametrize("other", OTHERS, ids=str)
+def test_another_request_begins_anew(host, cut_off, other):
+    cut_off(host.txt2img, **SHORT)
+    request = {**SHORT, **other}
+    answer, _, (calls,) = resumed(host, host.txt2img, **request)
+    assert calls == request["steps"] * 2 and WENT_ON not in info_of(answer)["extra_generation_params"]
     assert len(videos(host)) == 1, "that of the other request is still there"
 
 

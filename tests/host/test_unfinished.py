@@ -21,16 +21,16 @@ def unfinished(tmp_path, monkeypatch):
 
 
 def begin_at(unfinished, time, tab="txt2img", infotext="a cat\nSteps: 20, Seed: 5"):
-    begun = unfinished.begin(tab, infotext)
+    begun = unfinished.begin(tab, infotext, [infotext, 20])
     os.utime(begun.folder / unfinished.DESCRIPTION, (time, time))
     return begun
 
 
 def test_the_same_video_has_the_same_folder(unfinished):
-    first = unfinished.begin("txt2img", "a cat\nSteps: 20, Seed: 5")
-    assert unfinished.begin("txt2img", "a cat\nSteps: 20, Seed: 5") == first
-    others = [("img2img", "a cat\nSteps: 20, Seed: 5"), ("txt2img", "a cat\nSteps: 20, Seed: 6"), ("txt2img", "a cat")]
-    assert first not in [unfinished.begin(*other) for other in others]
+    first = unfinished.begin("txt2img", "a cat\nCFG scale: 7", ["a cat", 7.0])
+    assert unfinished.begin("txt2img", "a cat\nCFG scale: 7.0", ["a cat", 7.0]) == first
+    for tab, what in (("img2img", ["a cat", 7.0]), ("txt2img", ["a cat", 6.0]), ("txt2img", ["a dog", 7.0])):
+        assert unfinished.begin(tab, "", what) != first
 
 
 def test_it_says_what_it_is_and_how_far_it_is(unfinished):
@@ -62,7 +62,7 @@ def test_a_description_that_a_kill_has_hit_is_passed_over(unfinished):
 
 
 def test_a_key_leads_to_no_other_folder(unfinished, tmp_path):
-    begun = unfinished.begin("txt2img", "a cat")
+    begun = unfinished.begin("txt2img", "a cat", [])
     assert unfinished.keyed(begun.folder.name) == begun
     (tmp_path / "outputs").mkdir()
     for key in ("", ".", "..", "../../outputs", "outputs", begun.folder.name + "\n", begun.folder.name + "/..", "0" * 32):

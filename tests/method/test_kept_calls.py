@@ -87,7 +87,7 @@ def test_a_sampler_that_was_cut_off_makes_the_same(sampler, start, tmp_path):
     model, kept = Model(), KeptCalls(tmp_path, lambda: f"call {model.calls}")
     assert torch.equal(sampled(sampler, start, model, kept), expected)
     assert model.calls == whole.calls - 5 + 1, "the first is made again"
-    assert kept.went_on == "call 2" and not kept.outdated and "forward" not in vars(model)
+    assert kept.went_on_after == "call 1" and not kept.outdated and "forward" not in vars(model)
 
 
 def test_it_may_be_cut_off_again_and_again(start, tmp_path):
@@ -103,7 +103,7 @@ def test_what_has_been_made_in_full_is_not_made_again(start, tmp_path):
     model = Model()
     kept = KeptCalls(tmp_path, str)
     sampled(second_order, start, model, kept)
-    assert model.calls == 1 and kept.went_on is None
+    assert model.calls == 1 and kept.went_on_after is not None
 
 
 @pytest.mark.parametrize("asked", ["noise", "conditions"])
@@ -112,7 +112,7 @@ def test_other_questions_have_other_answers(asked, start, tmp_path):
     context, other = (0.5, start + 0.01) if asked == "noise" else (0.6, start)
     model, kept = Model(), KeptCalls(tmp_path, str)
     assert torch.equal(sampled(ancestral, other, model, kept, context), sampled(ancestral, other, Model(), context=context))
-    assert model.calls == STEPS and kept.went_on is None
+    assert model.calls == STEPS and kept.went_on_after is None
     assert len(list(tmp_path.iterdir())) == STEPS, "those of the other noise are let go"
 
 
@@ -121,7 +121,7 @@ def test_what_another_model_has_found_does_not_count(start, tmp_path):
     model, kept = Model(weight=0.31), KeptCalls(tmp_path, str)
     expected = sampled(ancestral, start, Model(weight=0.31))
     assert torch.equal(sampled(ancestral, start, model, kept), expected)
-    assert kept.outdated and kept.went_on is None and model.calls == STEPS
+    assert kept.outdated and kept.went_on_after is None and model.calls == STEPS
 
 
 def test_rounding_does_not_make_another_model(start, tmp_path):
@@ -130,7 +130,7 @@ def test_rounding_does_not_make_another_model(start, tmp_path):
     cut_off(tmp_path, start, calls=STEPS - 1)
     kept = KeptCalls(tmp_path, str)
     again = sampled(ancestral, start, Model(weight=0.3 + 1e-6), kept)
-    assert kept.went_on is not None and torch.allclose(again, expected, atol=1e-5)
+    assert kept.went_on_after is not None and torch.allclose(again, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("left", [0, 20, -1])
