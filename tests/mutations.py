@@ -289,6 +289,20 @@ MUTATIONS = (
         "return scenes(motions)",
         "method/test_small_world.py",
     ),
+    Mutation(
+        "cut off: what another model has found counts",
+        "motion_module/kept_calls.py",
+        "if kept is None or not _alike(kept, found):",
+        "if kept is None:",
+        "method/test_kept_calls.py",
+    ),
+    Mutation(
+        "cut off: pictures of img2img begin with other noise each time",
+        "animatediff/job.py",
+        "if p is self.p and self._takes_long else nullcontext()",
+        "if False else nullcontext()",
+        "contract/test_resuming.py::test_img2img_goes_on_after_an_error",
+    ),
 )
 
 

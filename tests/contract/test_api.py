@@ -190,7 +190,8 @@ def test_an_infotext_brings_the_settings_back(host):
 
 def test_the_endpoints_are_behind_the_password_of_the_api(start_host):
     server = start_host(extensions=[REPOSITORY, PROBE], extra_args=["--api-auth", "me:secret"])
-    for name in ("version", "models", "schema"):
+    assert requests.delete(f"{server.url}/animatediff/v1/unfinished/{'0' * 32}").status_code == 401
+    for name in ("version", "models", "schema", "unfinished"):
         path = f"{server.url}/animatediff/v1/{name}"
         assert requests.get(path).status_code == 401
         assert requests.get(path, auth=("me", "wrong")).status_code == 401
