@@ -14,7 +14,9 @@ from .plan import context_windows, windows_within
 from .request import RequestError, read_mapping
 
 GIGABYTE = 1e9
-LENGTH = ("model", "video_length", "batch_size", "overlap", "stride", "closed_loop", "window_mode")
+LENGTH = (
+    "model", "video_length", "batch_size", "overlap", "stride", "closed_loop", "window_mode", "video_source", "video_path",
+)  # fmt: skip
 """The parameters that say what goes through the UNet."""
 
 
@@ -28,6 +30,8 @@ def add_to_panel(page: Page, length: list[gr.components.Component], shown: gr.HT
         *panel, width, height, steps, videos, own = values
         try:
             params, _ = read_mapping({"enable": True, **dict(zip(LENGTH, panel))})
+            if params.source and not params.video_length:
+                return ""  # nobody has counted its frames yet
             windows = context_windows(params, advice.trained_frames(params.model))
             taken = history.steps_taken(int(steps), own if is_img2img else None)
             size = history.size_of(windows, windows_within(params), int(width), int(height), taken, int(videos))

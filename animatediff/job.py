@@ -7,6 +7,7 @@ make freely, would carry a wrapped `sample` that still acts on the original.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
@@ -27,7 +28,21 @@ from motion_module.frames import RowLayoutError
 from motion_module.kept_calls import KeptCalls
 from motion_module.seeds import seeds_of
 
-from . import advice, folder, given_frames, history, infotext, library, loras, preview, settings, travel, unfinished, xyz
+from . import (
+    advice,
+    folder,
+    given_frames,
+    history,
+    infotext,
+    library,
+    loras,
+    preview,
+    settings,
+    source,
+    travel,
+    unfinished,
+    xyz,
+)
 from .free_init import Rounds
 from .given_frames import GivenFrames
 from .params import MIX, Params
@@ -157,8 +172,15 @@ def _prepare(p: Any, arguments: tuple[Any, ...]) -> Job | None:
         p.comment("AnimateDiff: the ✨ button upscales the first frame, as a picture. Use hires fix to upscale a video.")
         p.firstpass_image = p.firstpass_image.convert("RGB")  # a GIF has a palette, which the WebUI does not expect
         return None
+    video = _source_of(p, params)
+    pictures = video.frames if video else _init_pictures(p)
+    _require_one_size(pictures)
+    if video:
+        params = video.filled_in(params)
+        warnings += video.warnings(params)
+    elif len(pictures) > 1 and not params.video_length:
+        params = dataclasses.replace(params, video_length=len(pictures))
     plan = make_plan(params)
-    pictures = _init_pictures(p)
     if len(pictures) not in (0, 1, plan.frames):
         raise RequestError(
             f"img2img was given {len(pictures)} pictures for {plan.frames} frames. Give it one picture, or one for each frame."
@@ -171,7 +193,7 @@ def _prepare(p: Any, arguments: tuple[Any, ...]) -> Job | None:
             "FreeInit (freeinit_enable) begins with noise alone, so it is for txt2img. Switch it off in img2img."
         )
     warnings += advice.warnings(p, plan)
-    job = Job(p, plan.as_params(params), plan.description.path, ModelScope(p, plan), warnings)
+    job = Job(p, plan.as_params(params), plan.description.path, ModelScope(p, plan), warnings, video)
     if shared.opts.samples_save and not p.do_not_save_samples:
         folder.require_writable(p.outpath_samples)
     elif params.video_delivery == "url" and not all(is_picture(name) for name in params.format):
@@ -196,6 +218,26 @@ def _require_place_for_last_frame(p: Any, params: Params, family: Family, pictur
         hindrance = "cannot be the only one"
     if hindrance:
         raise RequestError(f"The last frame (last_frame) {hindrance}. Leave it out.")
+
+
+def _source_of(p: Any, params: Params) -> source.Source | None:
+    """The video that a request starts from, read; None where it names none."""
+    if not params.source:
+        return None
+    if not hasattr(p, "init_images"):
+        raise RequestError("A source video (video_source, video_path) is what img2img starts from. Use it in img2img.")
+    return source.read(params)
+
+
+def _require_one_size(pictures: list[Any]) -> None:
+    """Frames of different shapes would each be stretched or cut in their own way."""
+    for number, picture in enumerate(pictures, start=1):
+        if len(pictures) > 1 and picture.size != pictures[0].size:
+            sizes = ["×".join(map(str, size)) for size in (picture.size, pictures[0].size)]
+            raise RequestError(
+                f"The pictures for the frames have different sizes: picture {number} is {sizes[0]}, the first is {sizes[1]}. "
+                "Give all of them one size."
+            )
 
 
 def _init_pictures(p: Any) -> list[Any]:
@@ -266,12 +308,16 @@ class _Bystander:
 class Job:
     """One request for videos: what was asked, what was changed on `p`, and the frames as they come."""
 
-    def __init__(self, p: Any, params: Params, path: Path, scope: ModelScope, warnings: list[str]) -> None:
+    def __init__(
+        self, p: Any, params: Params, path: Path, scope: ModelScope, warnings: list[str], video: source.Source | None
+    ) -> None:
+        """`path`: of the motion module. `video`: what img2img starts from, where that is not pictures."""
         self.p = p
         self.params = params
         self.scope = scope
         self.warnings = warnings
         self._path = path
+        self._source = video
         self._hires_loras: loras.Loras = ()
         self._lora_hashes: dict[str, str] = {}
         self._travels: travel.Travels = {}
@@ -291,7 +337,9 @@ class Job:
         _take(p, self)
         p.batch_size = self.params.video_length
         p.do_not_save_grid = True
-        if len(pictures := _init_pictures(p)) == 1:
+        if self._source:
+            p.init_images = self._source.frames
+        elif len(pictures := _init_pictures(p)) == 1:
             self._from_picture = True
             p.init_images = pictures  # given as often as there were rows before, it would set the number of rows again
             if last := self.params.last_frame:
@@ -490,7 +538,9 @@ class Job:
         self.finish()
         outpath = self.p.outpath_samples if self.p.save_samples() else None
         after = self._tell_of_calls(processed)
-        results = Results(self.params, settings.quality(), outpath, self._writes_frames(), self.p.is_api, self.warnings)
+        sound = self._source.sound_for(self.params) if self._source else None
+        writes_frames, is_api = self._writes_frames(), self.p.is_api
+        results = Results(self.params, settings.quality(), outpath, writes_frames, is_api, self.warnings, sound)
         try:
             results.deliver(processed, self._videos(processed), self._others(processed))
         except Exception as error:

@@ -23,6 +23,8 @@ MOST_FRAMES = 10_000
 """Each takes its place in memory: of latents, and then of the finished picture."""
 DEFAULT_MODULE = "mm_sd15_v3.safetensors"
 NO_MODULE = ("", "None")
+OWN_FPS = 8.0
+"""Of a video whose request leaves it open, and whose source does not say it."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,8 @@ class Option:
 
     `group`: where the panel shows it: "main", the name of a folded group, or "" for the API alone.
     `lines`: of a text, in the panel. `at_first`: what the panel shows at first, where that is not the default of the API.
-    `kept`: whether presets, infotexts and plots have it. `later`: the feature that a value other than the
-    default asks for, where that feature is not there yet.
+    `kept`: whether presets, infotexts and plots have it; a file of this moment is nothing to come back to.
+    `later`: the feature that a value other than the default asks for, where that feature is not there yet.
     """
 
     label: str = ""
@@ -42,9 +44,9 @@ class Option:
     minimum: float | None = None
     maximum: float | None = None
     lines: int = 1
-    at_first: str | None = None
-    choices: tuple[str, ...] = ()
+    at_first: str | float | None = None
     kept: bool = True
+    choices: tuple[str, ...] = ()
     later: str = ""
 
 
@@ -56,14 +58,14 @@ def _option(default: Any, **facts: Any) -> Any:
 
 
 MOTION, SECOND, PICTURE = "Motion", "Second motion module", "PIA"
-GIVEN = "First and last frame"
+GIVEN, SOURCE = "First and last frame", "Source video"
+ONLY_IMG2IMG = (PICTURE, GIVEN, SOURCE)
+"""Groups that the panel of txt2img does not show."""
 WINDOWS, TRAVEL, NOISE, FREEINIT = "Context windows", "Prompt travel", "Noise", "FreeInit"
 PLAYBACK = "Playback"
 AS_FOUND = "as found"
-_FROM_VIDEO = "Video input"
-OF_IMG2IMG = (PICTURE, GIVEN)
-"""The groups that the panel shows in img2img alone."""
 MIX = "mix with noise"
+_OF_MASKS = "Masks of the frames"
 
 
 @dataclass(frozen=True)
@@ -85,9 +87,17 @@ class Params:
         elem_id="video-length",
         minimum=0,
         maximum=MOST_FRAMES,
-        help="0: as many as the motion module was trained with.",
+        help="0: as many as the source video or the pictures of img2img have, else as the motion module was trained with.",
     )
-    fps: int = _option(8, label="FPS", group="main", elem_id="fps", minimum=1, help="Frames shown in a second.")
+    fps: float = _option(
+        0.0,
+        label="FPS",
+        group="main",
+        elem_id="fps",
+        minimum=0,
+        at_first=OWN_FPS,
+        help="Frames shown in a second. 0: as the source video shows them, else 8.",
+    )
     format: tuple[str, ...] = _option(
         ("GIF", "PNG"),
         label="Save format",
@@ -415,9 +425,40 @@ class Params:
         minimum=0.1,
         help="mix with noise: likewise, counted from the last frame.",
     )
-    video_source: str = _option("", later=_FROM_VIDEO, help="A video file to start from.")
-    video_path: str = _option("", later=_FROM_VIDEO, help="A folder of frames to start from.")
-    mask_path: str = _option("", later=_FROM_VIDEO, help="A folder of masks.")
+    video_source: str = _option(
+        "",
+        label="Video",
+        group=SOURCE,
+        elem_id="video-source",
+        kept=False,
+        help="The path of a video file whose frames img2img starts from, in place of pictures. It must lie in a folder that "
+        "the settings allow. The page uploads one.",
+    )
+    video_path: str = _option(
+        "",
+        label="Or a path on the server",
+        group=SOURCE,
+        elem_id="video-path",
+        kept=False,
+        help="A folder of frames, or a video file, in a folder that the settings allow.",
+    )
+    source_start: int = _option(
+        0,
+        label="First frame of the source",
+        group=SOURCE,
+        elem_id="source-start",
+        minimum=0,
+        help="How many frames of the source are left out before it.",
+    )
+    source_stride: int = _option(
+        1,
+        label="Every n-th frame of the source",
+        group=SOURCE,
+        elem_id="source-stride",
+        minimum=1,
+        help="1: every frame. 2: every second, and so on.",
+    )
+    mask_path: str = _option("", later=_OF_MASKS, help="A folder of masks.")
     request_id: str = _option("", help="Put behind the seed in file names.")
     video_delivery: str = _option(
         "data",
@@ -436,7 +477,12 @@ class Params:
         return self.closed_loop in ("R+P", "A")
 
     @property
-    def shown_fps(self) -> int:
+    def source(self) -> str:
+        """The path of the video or folder of frames that img2img starts from; empty where it starts from pictures."""
+        return self.video_source or self.video_path
+
+    @property
+    def shown_fps(self) -> float:
         """Frames in a second of the finished video."""
         return self.fps * (self.interp_x if self.interp != "Off" else 1)
 
@@ -449,3 +495,4 @@ def option_of(field: dataclasses.Field[Any]) -> Option:
 
 
 PANEL_FIELDS = tuple(field for field in FIELDS if option_of(field).group)
+KEPT_FIELDS = tuple(field for field in PANEL_FIELDS if option_of(field).kept)

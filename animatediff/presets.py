@@ -9,12 +9,12 @@ from typing import Any
 import gradio as gr
 
 from . import saved
-from .params import PANEL_FIELDS, option_of
+from .params import KEPT_FIELDS
 from .video.formats import format_problems
 
 log = logging.getLogger("AnimateDiff")
 FILE = "presets"
-FIELDS = tuple(field for field in PANEL_FIELDS if field.name != "enable" and option_of(field).kept)
+FIELDS = tuple(field for field in KEPT_FIELDS if field.name != "enable")
 
 
 def names() -> list[str]:

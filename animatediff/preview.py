@@ -16,7 +16,7 @@ MOST_FRAMES = 8
 
 
 @contextmanager
-def moving_preview(fps: int) -> Iterator[None]:
+def moving_preview(fps: float) -> Iterator[None]:
     """For as long as a clip is sampled.
 
     Where the WebUI is set to show but one picture of the batch, it shows one frame, as it would without us.

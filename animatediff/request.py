@@ -12,7 +12,7 @@ from PIL import Image
 
 from motion_module.controls import ControlsError, parse_rules
 
-from .params import API_FORMATS, FIELDS, PANEL_FIELDS, Params, option_of
+from .params import API_FORMATS, FIELDS, OWN_FPS, PANEL_FIELDS, Params, option_of
 from .video.formats import format_problems
 
 MOST_GIF_FPS = 50
@@ -71,14 +71,28 @@ def read_mapping(given: Mapping[str, Any]) -> tuple[Params, list[str]]:
             f"Motion starts at {params.motion_start:g} of the steps (motion_start) and ends at {params.motion_end:g} "
             "(motion_end). The end must come after the start."
         )
+    if params.video_source and params.video_path:
+        raise RequestError("There are two source videos, one uploaded or in video_source, one in video_path. Give one of them.")
+    return params if params.source else with_fps(params), warnings
+
+
+def with_fps(params: Params, of_source: float = 0) -> Params:
+    """The request with the frames of a second that it may have left open: those of its source, where that says it, else ours.
+
+    Raises RequestError where a GIF cannot show so many.
+    """
+    params = dataclasses.replace(params, fps=params.fps or of_source or OWN_FPS)
     if "GIF" in params.format and params.fps > MOST_GIF_FPS:
-        raise RequestError(f"FPS (fps) is {params.fps}, but players show a GIF at {MOST_GIF_FPS} frames a second at most.")
+        raise RequestError(
+            f"FPS (fps) is {params.fps:g}, but players show a GIF at {MOST_GIF_FPS} frames a second at most. Set it to "
+            f"{MOST_GIF_FPS} or less, or choose another format."
+        )
     if "GIF" in params.format and params.shown_fps > MOST_GIF_FPS:
         raise RequestError(
-            f"With {params.interp_x} times the frames (interp_x) there are {params.shown_fps} in a second, but players show "
-            f"a GIF at {MOST_GIF_FPS} at most. Set interp_x to {MOST_GIF_FPS // params.fps} or less, or choose another format."
+            f"With {params.interp_x} times the frames (interp_x) there are {params.shown_fps:g} in a second, but players show "
+            f"a GIF at {MOST_GIF_FPS} at most. Set interp_x to {MOST_GIF_FPS // params.fps:g} or less, or take another format."
         )
-    return params, warnings
+    return params
 
 
 def _read_value(field: dataclasses.Field[Any], value: Any) -> Any:
@@ -135,6 +149,8 @@ def _read_whole_number(name: str, value: Any) -> int:
 
 
 def _read_text(name: str, value: Any) -> str:
+    """An upload of the page is an object whose name is the path of its file."""
+    value = getattr(value, "name", value)
     if isinstance(value, str):
         return value
     raise RequestError(f"{name} is {value!r}, but must be text.")

@@ -19,7 +19,7 @@ from .links import link_to
 from .moving import Animation
 from .params import Params
 from .video import gifsicle
-from .video.clip import Clip, Quality
+from .video.clip import Clip, Quality, Sound
 from .video.formats import VIDEO_FORMATS
 from .video.interpolation import interpolated
 
@@ -44,12 +44,19 @@ class Results:
     """Collects the answer of one job: pictures in the order in which they are shown, files, and what went wrong."""
 
     def __init__(
-        self, params: Params, quality: Quality, outpath: str | None, writes_frames: bool, is_api: bool, warnings: list[str]
+        self,
+        params: Params,
+        quality: Quality,
+        outpath: str | None,
+        writes_frames: bool,
+        is_api: bool,
+        warnings: list[str],
+        sound: Sound | None,
     ) -> None:
         """`outpath`: the WebUI's folder for samples, None to leave no file. `writes_frames`: frames go to ours too.
 
         `is_api`: whoever asked decodes what arrives, so it may be a video; the page's gallery shows pictures alone.
-        What goes wrong is added to `warnings`, which the answer carries.
+        `sound`: what is heard with the videos. What goes wrong is added to `warnings`, which the answer carries.
         """
         self._params = params
         self._quality = quality
@@ -57,6 +64,7 @@ class Results:
         self._writes_frames = writes_frames
         self._is_api = is_api
         self.warnings = warnings
+        self._sound = sound
         self.files: list[str] = []
         self.films: list[str] = []
         """Those of the files that the page's gallery cannot show."""
@@ -160,7 +168,7 @@ class Results:
                 fps = self._params.shown_fps
             except Exception as error:
                 self._warn(f"There are no frames in between: {error}.")
-        return Clip(frames, fps, self._params.loop_number, infotext)
+        return Clip(frames, fps, self._params.loop_number, infotext, self._sound)
 
     def _encode(self, video: Video, clip: Clip, name: str, stem: Path | None) -> Animation | None:
         """Makes and saves the video in one format; None where it could not be made."""

@@ -36,6 +36,14 @@ def add_settings() -> None:
             section=SECTION,
         ).info("videos in several windows, and FreeInit; a frame of 512×512 takes 64 KB a step, in single precision 128 KB"),
     }
+    defaults["animatediff_source_folders"] = shared.OptionInfo(
+        "",
+        "Folders whose videos programs and the panel may name, one a line",
+        gr.Textbox,
+        {"lines": 3},
+        section=SECTION,
+        restrict_api=True,
+    ).info("as source videos of img2img; programs cannot change this setting")
     defaults |= {f"animatediff_{name}": info for name, info in _quality_options().items()}
     for key, info in defaults.items():
         shared.opts.add_option(key, info)

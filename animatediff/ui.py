@@ -15,10 +15,11 @@ from modules.ui_common import create_refresh_button
 from modules.ui_components import InputAccordion
 
 from motion_module.files import CheckpointError
+from motion_module.videos import VIDEO_SUFFIXES
 
 from . import advice, forecast, infotext, library, presets, resume, timeline_page
 from .page import Page
-from .params import DEFAULT_MODULE, FORMATS, OF_IMG2IMG, PANEL_FIELDS, option_of
+from .params import DEFAULT_MODULE, FORMATS, ONLY_IMG2IMG, PANEL_FIELDS, option_of
 from .request import RequestError
 from .video.formats import format_problems
 
@@ -55,12 +56,14 @@ def build(page: Page) -> Controls:
         controls["format"] = _formats(fields["format"], elem_id)
         for group in dict.fromkeys(option_of(field).group for field in PANEL_FIELDS):
             if group != "main":
-                visible = group not in OF_IMG2IMG or page.tab == "img2img"
+                visible = group not in ONLY_IMG2IMG or page.tab == "img2img"
                 with gr.Accordion(group, open=False, visible=visible, elem_id=elem_id(group.lower().replace(" ", "-"))):
                     controls |= _group([field for field in PANEL_FIELDS if option_of(field).group == group], elem_id)
         advice.connect(page, controls, advised, use_settings)
         presets.add_to_panel(controls, elem_id)
-        lasts = [controls[name] for name in ("model", "video_length", "batch_size", "fps")]
+        # A video that is uploaded brings its own speed, without which its sound could not come along.
+        controls["video_source"].upload(lambda: 0, [], [controls["fps"]], show_progress=False, queue=False)
+        lasts = [controls[name] for name in ("model", "video_length", "batch_size", "fps", "video_source", "video_path")]
         for control in lasts:
             control.change(_duration, lasts, [duration], show_progress=False, queue=False)
         forecast.add_to_panel(page, [controls[name] for name in forecast.LENGTH], expected)
@@ -70,7 +73,7 @@ def build(page: Page) -> Controls:
 
 def paste_fields(controls: Controls) -> list[PasteField]:
     """How a pasted infotext reaches the controls."""
-    return [PasteField(control, infotext.READERS[name]) for name, control in controls.items()]
+    return [PasteField(controls[name], read) for name, read in infotext.READERS.items()]
 
 
 def _module_dropdown(field: dataclasses.Field[Any], elem_id: Callable[[str], str]) -> gr.Dropdown:
@@ -153,13 +156,19 @@ def _control(field: dataclasses.Field[Any], elem_id: Callable[[str], str]) -> gr
         return _second_module_dropdown(field, elem_id)
     if field.name == "last_frame":
         return gr.Image(label=option.label, type="pil", elem_id=elem_id(option.elem_id))
+    if field.name == "video_source":
+        return gr.File(label=option.label, file_types=list(VIDEO_SUFFIXES), elem_id=elem_id(option.elem_id))
     if str(field.type) == "bool":
         return gr.Checkbox(field.default, label=option.label, info=option.help, elem_id=elem_id(option.elem_id))
     if str(field.type) in NUMBERS:
         return _number(field, elem_id)
-    first = field.default if option.at_first is None else option.at_first
-    facts = {"label": option.label, "value": first, "info": option.help, "elem_id": elem_id(option.elem_id)}
+    facts = {"label": option.label, "value": _at_first(field), "info": option.help, "elem_id": elem_id(option.elem_id)}
     return gr.Dropdown(choices=list(option.choices), **facts) if option.choices else gr.Textbox(lines=option.lines, **facts)
+
+
+def _at_first(field: dataclasses.Field[Any]) -> Any:
+    option = option_of(field)
+    return field.default if option.at_first is None else option.at_first
 
 
 def _number(field: dataclasses.Field[Any], elem_id: Callable[[str], str]) -> gr.Number:
@@ -167,7 +176,7 @@ def _number(field: dataclasses.Field[Any], elem_id: Callable[[str], str]) -> gr.
     option = option_of(field)
     return gr.Number(
         label=option.label,
-        value=field.default,
+        value=_at_first(field),
         precision=0 if str(field.type) == "int" else None,
         info=option.help,
         elem_id=elem_id(option.elem_id),
@@ -188,8 +197,10 @@ def _formats(field: dataclasses.Field[Any], elem_id: Callable[[str], str]) -> gr
     )
 
 
-def _duration(model: str | None, frames: float | None, window: float | None, fps: float | None) -> str:
+def _duration(model: str | None, frames: float | None, window: float | None, fps: float | None, *sources: Any) -> str:
     """How long the video will be; nothing where that cannot be said, since Generate will say why."""
+    if any(sources) and not frames:
+        return ""
     try:
         count = frames or window or advice.trained_frames(model)
         return f"<span>Length</span> {count / (fps or 0):.2f} s ({count:.0f} <span>frames</span>)"

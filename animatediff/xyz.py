@@ -1,4 +1,4 @@
-"""Axes of the WebUI's X/Y/Z plot, one for each parameter of the panel."""
+"""Axes of the WebUI's X/Y/Z plot, one for each parameter of the panel that is kept."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from modules import scripts
 
 from . import library
-from .params import PANEL_FIELDS, option_of
+from .params import KEPT_FIELDS, option_of
 
 ON_P = "_animatediff_axes"
 
@@ -18,7 +18,7 @@ def add_axes() -> None:
     """`on_before_ui`: the axes show up where the plot is."""
     for grid in (data.module for data in scripts.scripts_data if data.script_class.__module__ == "xyz_grid.py"):
         known = {axis.label for axis in grid.axis_options}
-        for field in (field for field in PANEL_FIELDS if option_of(field).kept):
+        for field in KEPT_FIELDS:
             if (label := f"[AnimateDiff] {_label(field)}") not in known:  # they stay over a reload of the page
                 grid.axis_options.append(grid.AxisOption(label, _kind(field), _apply(field), choices=_choices(field)))
 

@@ -87,7 +87,7 @@ def set_options(changes: dict[str, Any] = Body(...)) -> None:
 
     with call_queue.queue_lock:
         for key, value in changes.items():
-            shared.opts.set(key, value)
+            shared.opts.set(key, value, is_api=True)
         sd_models.reload_model_weights()
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageSequence
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".webm", ".mkv", ".avi", ".m4v", ".gif")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -52,6 +53,15 @@ class Video:
         """The files that it is in."""
         return _pictures(self.path)
 
+    def fps(self) -> float:
+        """How many frames its file shows in a second, on average; 0 of a folder, and where it cannot be told.
+
+        Raises MissingPart.
+        """
+        if self._is_pictures:
+            return 0.0
+        return _fps_of_gif(self.path) if self.path.suffix.lower() == ".gif" else _fps_of_file(self.path)
+
     @property
     def _is_pictures(self) -> bool:
         return self.path.is_dir() or self.path.suffix.lower() in PICTURE_SUFFIXES
@@ -89,6 +99,26 @@ def _frames_of_file(path: Path) -> Iterator[Picture]:
             yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
     finally:
         capture.release()
+
+
+def _fps_of_file(path: Path) -> float:
+    cv2 = opencv()
+    capture = cv2.VideoCapture(str(path))
+    try:
+        said = float(capture.get(cv2.CAP_PROP_FPS))
+    finally:
+        capture.release()
+    return said if 0 < said < float("inf") else 0.0
+
+
+def _fps_of_gif(path: Path) -> float:
+    """From the delays themselves: those of a file are of hundredths of a second, and OpenCV looks at the first few."""
+    try:
+        with Image.open(path) as gif:
+            milliseconds = [frame.info.get("duration", 0) for frame in ImageSequence.Iterator(gif)]
+    except OSError:
+        return 0.0
+    return 1000 * len(milliseconds) / sum(milliseconds) if any(milliseconds) else 0.0
 
 
 def resized(picture: Picture, size: tuple[int, int]) -> Picture:

@@ -47,7 +47,21 @@ if hindrance := _hindrance():
     print(f"AnimateDiff is off: {hindrance}")
 
 else:
-    from animatediff import api, infotext, job, player, png_info, resume, samplers, settings, timeline_page, train_page, ui, xyz
+    from animatediff import (
+        api,
+        batch,
+        infotext,
+        job,
+        player,
+        png_info,
+        resume,
+        samplers,
+        settings,
+        timeline_page,
+        train_page,
+        ui,
+        xyz,
+    )
     from animatediff.page import Page
 
     class AnimateDiff(scripts.Script):
@@ -91,6 +105,8 @@ else:
 
     samplers.add_schedule_type()
     script_callbacks.on_script_unloaded(samplers.remove_schedule_type)
+    batch.replace_loop()
+    script_callbacks.on_script_unloaded(batch.put_loop_back)
     script_callbacks.on_ui_settings(settings.add_settings)
     script_callbacks.on_ui_train_tabs(train_page.add_to_page)
     script_callbacks.on_after_component(player.add_to_page)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from PIL import Image
 
@@ -12,13 +13,24 @@ DITHERINGS = (PATTERN, DIFFUSION, NO_DITHERING)
 
 
 @dataclass(frozen=True)
+class Sound:
+    """That of a file, from a time in seconds on."""
+
+    file: Path
+    start: float = 0.0
+
+
+@dataclass(frozen=True)
 class Clip:
-    """Frames of one size. `plays`: how often it is shown, 0 for ever. `infotext`: how it was made, empty to keep that out."""
+    """Frames of one size. `plays`: how often it is shown, 0 for ever. `infotext`: how it was made, empty to keep that out.
+    `sound`: what is heard with them, for as long as they last; MP4 and WebM have it.
+    """
 
     frames: Sequence[Image.Image]
-    fps: int
+    fps: float
     plays: int = 0
     infotext: str = ""
+    sound: Sound | None = None
 
     @property
     def rgb(self) -> list[Image.Image]:

@@ -43,12 +43,22 @@ def encode_mp4(clip: Clip, quality: Quality) -> bytes:
     choices = {"-preset": quality.mp4_preset, "-tune": quality.mp4_tune}
     options = ["-crf", str(quality.mp4_crf), "-movflags", "+faststart"]
     options += [word for option, value in choices.items() if value for word in (option, value)]
-    return _encode(clip, ".mp4", "libx264", options)
+    return _encode(clip, ".mp4", "libx264", options, "aac")
 
 
 def encode_webm(clip: Clip, _quality: Quality) -> bytes:
     """VP9 at a constant quality."""
-    return _encode(clip, ".webm", "libvpx-vp9", ["-crf", str(VP9_CRF), "-b:v", "0", "-row-mt", "1", "-cpu-used", "4"])
+    options = ["-crf", str(VP9_CRF), "-b:v", "0", "-row-mt", "1", "-cpu-used", "4"]
+    return _encode(clip, ".webm", "libvpx-vp9", options, "libopus")
+
+
+def has_sound(path: Path) -> bool:
+    """Whether a video has sound that can be decoded."""
+    try:
+        _output("-i", f"file:{path}", "-map", "0:a:0", "-frames:a", "1", "-f", "null", "-")
+    except OSError:
+        return False
+    return True
 
 
 def read_infotext(path: Path) -> str:
@@ -80,7 +90,7 @@ def _output(*arguments: str) -> bytes:
     return done.stdout
 
 
-def _encode(clip: Clip, suffix: str, codec: str, options: list[str]) -> bytes:
+def _encode(clip: Clip, suffix: str, codec: str, options: list[str], sound_codec: str) -> bytes:
     """Raises OSError, with ffmpeg's own words, where it fails."""
     from imageio_ffmpeg import get_ffmpeg_exe
 
@@ -90,8 +100,8 @@ def _encode(clip: Clip, suffix: str, codec: str, options: list[str]) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         file, log, metadata = (Path(folder, name) for name in ("clip" + suffix, "log", "metadata"))
         metadata.write_bytes(_metadata(clip.infotext))
-        source += ["-f", "ffmetadata", "-i", str(metadata), "-map", "0:v", "-map_metadata", "1"]
-        target = ["-c:v", codec, "-pix_fmt", "yuv420p", *COLOURS, *options, str(file)]
+        source += ["-f", "ffmetadata", "-i", str(metadata), *_sound(clip), "-map", "0:v", "-map_metadata", "1"]
+        target = ["-c:v", codec, "-pix_fmt", "yuv420p", *COLOURS, *options, "-c:a", sound_codec, str(file)]
         command = [get_ffmpeg_exe(), "-hide_banner", "-loglevel", "error", *source, *target]
         with (
             log.open("wb") as errors,
@@ -104,6 +114,14 @@ def _encode(clip: Clip, suffix: str, codec: str, options: list[str]) -> bytes:
         if process.returncode:
             raise OSError(f"ffmpeg failed: {log.read_text(errors='replace').strip()[:1000]}")
         return file.read_bytes()
+
+
+def _sound(clip: Clip) -> list[str]:
+    """The third input: of its file what is heard while the clip plays once."""
+    if clip.sound is None:
+        return []
+    lasts = len(clip.frames) / clip.fps
+    return ["-ss", f"{clip.sound.start:f}", "-t", f"{lasts:f}", "-i", f"file:{clip.sound.file}", "-map", "2:a:0"]
 
 
 @contextmanager

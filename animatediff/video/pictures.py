@@ -61,7 +61,7 @@ def webp_problem() -> str:
     return "" if features.check("webp_anim") else "this Pillow cannot write animated WebP"
 
 
-def frame_durations(frames: int, fps: int, unit: int) -> list[int]:
+def frame_durations(frames: int, fps: float, unit: int) -> list[int]:
     """How long each frame is shown, in milliseconds that are whole multiples of `unit`. Their sum is right to half a unit."""
     ends = [round(frame * 1000 / fps / unit) for frame in range(frames + 1)]
     return [unit * (end - start) for start, end in pairwise(ends)]

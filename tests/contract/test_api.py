@@ -159,7 +159,7 @@ def test_the_endpoints(host):
             "denoising_strength": None,
         },
     }  # fmt: skip
-    assert host.get("/animatediff/v1/schema").json()["properties"]["fps"]["default"] == 8
+    assert host.get("/animatediff/v1/schema").json()["properties"]["fps"]["default"] == 0
 
 
 def test_the_controls_are_announced_to_launchers(host):
@@ -170,7 +170,8 @@ def test_the_controls_are_announced_to_launchers(host):
         "Places of windows", "Blending of windows", "Between keyframes", "Noise of the frames", "Shared part",
         "Use FreeInit", "Fewer steps at first", "Rounds", "Spatial cut-off", "Temporal cut-off", "Filter",
         "Motion scale", "Motion effect", "Motion starts at", "Motion ends at", "Motion rules", "Positions", "Family",
-        "Second motion module", "How they act together", "Share of the second", "Motion of the picture",
+        "Second motion module", "How they act together", "Share of the second", "Motion of the picture", "Video",
+        "Or a path on the server", "First frame of the source", "Every n-th frame of the source",
     ]  # fmt: skip
 
 

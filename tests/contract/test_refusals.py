@@ -82,8 +82,7 @@ def assert_refused(host, words, request, **more):
         ({"model": "mm_tiny_v1.safetensors", "video_length": 25, "batch_size": 99}, ["25 frames", "24 positions"]),
         ({"video_length": 40, "batch_size": 12, "overlap": 12}, ["Overlap", "12", "11 or less"]),
         ({"overlap": 16}, ["Overlap", "16", "15 or less"]),
-        ({"fps": 0}, ["0", "at least 1"]),
-        ({"fps": -3}, ["-3"]),
+        ({"fps": -3}, ["-3", "at least 0"]),
         ({"format": ["BMP"]}, ["BMP"]),
         ({"format": []}, ["No save format"]),
     ],
@@ -230,7 +229,7 @@ def test_pictures_that_do_not_match_the_frames_are_refused(host):
 
 
 def test_after_a_refusal_the_same_request_mended_works(host):
-    assert host.txt2img(**animate(fps=0)).status_code == 422
+    assert host.txt2img(**animate(fps=-1)).status_code == 422
     assert len(frames_of(host.txt2img(**animate(), steps=1))) == 8
 
 

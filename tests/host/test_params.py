@@ -1,6 +1,7 @@
 """The table of parameters, and what is made of requests."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import find, given
@@ -8,8 +9,8 @@ from hypothesis import strategies as st
 
 from animatediff import __version__ as VERSION
 from animatediff import infotext
-from animatediff.params import FIELDS, FORMATS, NO_MODULE, PANEL_FIELDS, Params, option_of
-from animatediff.request import MOST_GIF_FPS, RequestError, read_arguments, read_mapping
+from animatediff.params import FIELDS, FORMATS, KEPT_FIELDS, NO_MODULE, PANEL_FIELDS, Params
+from animatediff.request import MOST_GIF_FPS, RequestError, read_arguments, read_mapping, with_fps
 from animatediff.schema import as_markdown, schema
 from animatediff.video.formats import format_problems
 from motion_module.families import FAMILIES
@@ -24,7 +25,7 @@ def refusal(**values):
     return str(caught.value)
 
 
-@pytest.mark.parametrize("arguments", [(), (None,), (False,), ({},), ({"enable": False},), ({"enable": None, "fps": 0},)])
+@pytest.mark.parametrize("arguments", [(), (None,), (False,), ({},), ({"enable": False},), ({"enable": None, "fps": -1},)])
 def test_what_asks_for_nothing_is_off(arguments):
     assert read_arguments(arguments, {}) == (Params(), [])
 
@@ -68,7 +69,6 @@ def test_unknown_keys_are_warned_about():
         ({"video_length": True}, ("Number of frames (video_length)", "number")),
         ({"video_length": float("inf")}, ("video_length", "finite")),
         ({"video_length": float("nan")}, ("video_length", "finite")),
-        ({"fps": 0}, ("fps", "0", "at least 1")),
         ({"motion_scale": -0.5}, ("Motion scale (motion_scale)", "-0.5", "at least 0")),
         ({"motion_end": 1.5}, ("motion_end", "1.5", "at most 1")),
         ({"motion_start": 0.6, "motion_end": 0.5}, ("motion_start", "0.6", "motion_end", "0.5")),
@@ -76,8 +76,8 @@ def test_unknown_keys_are_warned_about():
         ({"positions": "longer"}, ("positions", "longer", "stretch", "extend")),
         ({"family": "v9"}, ("family", "v9", "lightning-4")),
         ({"pia_motion": "huge"}, ("pia_motion", "huge", "large motion")),
-        ({"fps": -8}, ("fps", "-8")),
-        ({"fps": 60}, ("fps", "60", "GIF", "50")),
+        ({"fps": -8}, ("fps", "-8", "at least 0")),
+        ({"fps": 60}, ("fps", "60", "GIF", "50", "another format")),
         ({"enable": "yes"}, ("enable", "yes", "true or false")),
         ({"enable": 1}, ("enable", "true or false")),
         ({"format": []}, ("No save format", "GIF")),
@@ -89,9 +89,11 @@ def test_unknown_keys_are_warned_about():
         ({"interp": "optical flow", "interp_x": 7}, ("interp_x", "56", "6 or less")),
         ({"freeinit_iters": 11}, ("Rounds", "at most 10")),
         ({"freeinit_filter": "low"}, ("freeinit_filter", "butterworth")),
-        ({"video_path": "/tmp"}, ("Video input", "not available yet")),
         ({"last_frame": "abcd"}, ("last_frame", "base64")),
         ({"latent_power": 0}, ("latent_power", "0.1")),
+        ({"mask_path": "/tmp"}, ("Masks", "not available yet")),
+        ({"video_source": "/tmp/a.mp4", "video_path": "/tmp"}, ("video_source", "video_path", "one of them")),
+        ({"source_stride": 0}, ("source_stride", "at least 1")),
         ({"video_length": 10**12}, ("video_length", "10000")),
         ({"window_fusion": "mean"}, ("window_fusion", "pyramid")),
     ],
@@ -102,7 +104,7 @@ def test_what_cannot_be_met_is_refused_in_words(values, words):
 
 
 def test_all_faults_are_said_at_once():
-    text = refusal(fps=0, video_length=-3)
+    text = refusal(fps=-1, video_length=-3)
     assert "fps" in text and "video_length" in text
 
 
@@ -119,7 +121,8 @@ def test_whole_numbers_may_come_as_json_has_them(value):
 def test_the_schema_and_the_docs_come_from_the_table():
     assert list(schema()["properties"]) == [field.name for field in FIELDS]
     assert schema()["properties"]["fps"] == {
-        "description": "Frames shown in a second.", "default": 8, "type": "integer", "minimum": 1,
+        "description": "Frames shown in a second. 0: as the source video shows them, else 8.",
+        "default": 0, "type": "number", "minimum": 0,
     }  # fmt: skip
     assert as_markdown() in DOCS.read_text(encoding="utf-8"), "run `python -m animatediff.params` and put it into the page"
 
@@ -139,7 +142,7 @@ PANELS = st.fixed_dictionaries(
     {
         "model": NAMES,
         "video_length": st.integers(1, 10_000),
-        "fps": st.integers(1, MOST_GIF_FPS),
+        "fps": st.one_of(st.integers(1, MOST_GIF_FPS), st.floats(1, MOST_GIF_FPS)),
         "format": st.lists(st.sampled_from(FORMATS), min_size=1, unique=True),
         "loop_number": st.integers(0, 1000),
         "motion_scale": st.floats(0, 10),
@@ -152,6 +155,8 @@ PANELS = st.fixed_dictionaries(
         "model_2": st.one_of(st.just(""), NAMES),
         "mix": st.sampled_from(["blend", "chain"]),
         "mix_share": st.floats(0, 1),
+        "source_start": st.integers(0, 10_000),
+        "source_stride": st.integers(1, 100),
         "pia_motion": st.sampled_from(list(CURVES)),
         "batch_size": st.integers(0, 64),
         "overlap": st.integers(-1, 63),
@@ -185,7 +190,7 @@ SAMPLE_PANEL = find(PANELS, lambda _: True)
 
 def test_every_parameter_of_the_panel_is_in_the_round_trip():
     sample = {"enable", *SAMPLE_PANEL}
-    assert {field.name for field in PANEL_FIELDS if option_of(field).kept} == sample, "add the new one to PANELS"
+    assert {field.name for field in KEPT_FIELDS} == sample, "add the new one to PANELS"
 
 
 @given(PANELS)
@@ -193,8 +198,8 @@ def test_any_panel_comes_back_from_its_infotext(panel):
     panel = {**panel, "format": [name for name in panel["format"] if name not in format_problems()] or ["GIF"]}
     params, _ = read_arguments([{"enable": True, **panel}], {})
     again = pasted(infotext.write(params, "12345678"))
-    assert again == {"enable": True, "last_frame": None, **panel}
-    assert read_arguments(list(again.values()), {}) == (params, [])
+    assert again == {"enable": True, **panel}
+    assert read_mapping(again) == (params, [])
 
 
 def test_infotext_says_only_what_differs_but_always_the_module_and_frames():
@@ -202,17 +207,43 @@ def test_infotext_says_only_what_differs_but_always_the_module_and_frames():
     assert text == f"enable: True, model: mm_sd15_v3.safetensors, video_length: 16, mm_hash: 12345678, version: {VERSION}"
 
 
+def test_a_source_is_named_in_the_infotext_but_neither_its_folder_nor_pasted():
+    params = Params(enable=True, video_length=4, fps=12.5, video_source="/home/me/secret/a, b.mp4", source_start=3)
+    text = infotext.write(params, None)
+    assert "video_source: a%2C b.mp4, source_start: 3," in text and "fps: 12.5," in text and "secret" not in text
+    again = pasted(text)
+    assert again["source_start"] == 3 and "video_source" not in again and "video_path" not in again
+
+
+def test_frames_in_a_second_are_whole_numbers_where_they_are():
+    assert "fps: 12," in infotext.write(read_mapping({"enable": True, "fps": 12})[0], None)
+
+
+def test_what_is_left_open_is_8_a_second_unless_a_source_may_say_it():
+    assert read_mapping({"enable": True})[0].fps == 8
+    open_still, _ = read_mapping({"enable": True, "video_source": "a.mp4"})
+    assert (open_still.fps, with_fps(open_still, 12.5).fps, with_fps(open_still).fps) == (0, 12.5, 8)
+    with pytest.raises(RequestError, match=r"60, but players show a GIF at 50"):
+        with_fps(open_still, 60)
+
+
+def test_an_upload_of_the_page_is_its_path():
+    position = [field.name for field in PANEL_FIELDS].index("video_source")
+    values = [True, *[None] * (position - 1), SimpleNamespace(name="/tmp/gradio/1/clip.mp4", orig_name="clip.mp4")]
+    assert read_arguments(values, {})[0].video_source == "/tmp/gradio/1/clip.mp4"
+
+
 def test_pasting_puts_back_what_the_infotext_leaves_out():
     panel = pasted("enable: True, model: m.ckpt, video_length: 16, version: 0.1.0")
-    assert panel["fps"] == 8 and panel["format"] == ["GIF", "PNG"]
+    assert panel["fps"] == 0 and panel["format"] == ["GIF", "PNG"]
 
 
 def test_what_nobody_writes_is_pasted_as_the_default():
-    assert pasted("model: m.ckpt, fps: many, format: BMP GIF")["fps"] == 8
+    assert pasted("model: m.ckpt, fps: many, format: BMP GIF")["fps"] == 0
 
 
 def test_the_infotext_of_a_still_turns_the_panel_off_and_leaves_the_rest():
-    assert pasted(None) == {field.name: False if field.name == "enable" else None for field in PANEL_FIELDS}
+    assert pasted(None) == {field.name: False if field.name == "enable" else None for field in KEPT_FIELDS}
 
 
 OLD_REST = "loop_number: 1, closed_loop: R-P, batch_size: 4, stride: 1, overlap: 1, interp: Off, interp_x: 10"
@@ -229,7 +260,7 @@ def test_infotexts_of_the_established_extension_can_be_pasted(version, end):
     model = {"v1.13.1": "mm_sd15_v2.safetensors", "v2.0.1": "mm_sd15_v3.safetensors"}[version]
     said = {"enable": True, "model": model, "video_length": 4, "fps": 12, "format": ["GIF", "PNG"], "loop_number": 1}
     said |= {"interp": "Off", "interp_x": 10, "closed_loop": "R-P", "batch_size": 4, "stride": 1, "overlap": 1}
-    defaults = {field.name: field.default for field in PANEL_FIELDS}
+    defaults = {field.name: field.default for field in KEPT_FIELDS}
     assert pasted(OLD[version] + end) == {**defaults, **said}
 
 

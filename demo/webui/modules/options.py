@@ -8,13 +8,22 @@ from typing import Any
 
 
 class OptionInfo:
-    """One setting: its default, and how the settings page would show it."""
+    """One setting: its default, how the settings page would show it, and whether requests may not change it."""
 
-    def __init__(self, default: Any = None, label: str = "", component: Any = None, component_args: Any = None, **_: Any):
+    def __init__(
+        self,
+        default: Any = None,
+        label: str = "",
+        component: Any = None,
+        component_args: Any = None,
+        restrict_api: bool = False,
+        **_: Any,
+    ):
         self.default = default
         self.label = label
         self.component = component
         self.component_args = component_args
+        self.restrict_api = restrict_api
 
     def info(self, _text: str) -> OptionInfo:
         return self
@@ -45,6 +54,8 @@ class Options:
     def set(self, key: str, value: Any, is_api: bool = False, run_callbacks: bool = True) -> bool:
         """Whether that changed anything. A default that is set is data too."""
         if key in self.data and self.data[key] == value:
+            return False
+        if is_api and key in self.data_labels and self.data_labels[key].restrict_api:
             return False
         self.data[key] = value
         return True

@@ -1,0 +1,146 @@
+"""img2img's batch tab, whose pictures are the frames of one clip: our function in the place of the WebUI's, on its own."""
+
+import importlib
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+ENABLED = {"enable": True}
+
+
+@pytest.fixture(scope="module")
+def batch():
+    """Imported with the embedded host's `modules`."""
+    sys.path.insert(0, str(ROOT / "demo" / "webui"))
+    yield importlib.import_module("animatediff.batch")
+    sys.path.remove(str(ROOT / "demo" / "webui"))
+
+
+@pytest.fixture
+def page(batch, monkeypatch):
+    """The WebUI's module with the tab, in which ours is; what its loop and its generation were called with."""
+    page = ModuleType("modules.img2img")
+    page.looped, page.generated = [], []
+    page.process_images = lambda p: page.generated.append(p) or "a clip"
+    page.process_batch = lambda *arguments, **named: page.looped.append((arguments, named)) or "pictures"
+    monkeypatch.setitem(sys.modules, "modules.img2img", page)
+    monkeypatch.setattr(sys.modules["modules"], "img2img", page, raising=False)
+    monkeypatch.setattr(batch.shared, "listfiles", lambda folder: sorted(map(str, Path(folder).iterdir())), raising=False)
+    monkeypatch.setattr(batch.images, "read", Image.open, raising=False)
+    batch.replace_loop()
+    return page
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Twelve pictures, each as wide as its number says, and a file that is none."""
+    for number in range(1, 13):
+        Image.new("RGB", (64, 48), (number, 0, 0)).save(tmp_path / f"{number}.png")
+    (tmp_path / "notes.txt").write_text("none")
+    return tmp_path
+
+
+def request(of_a_script=None, **values):
+    """A `p` of the page, whose panel says so. `of_a_script`: what the selected script returns."""
+    ours = SimpleNamespace(title=lambda: "AnimateDiff", args_from=1, args_to=3)
+    other = SimpleNamespace(title=lambda: "Other", args_from=3, args_to=4)
+    scripts = SimpleNamespace(alwayson_scripts=[other, ours], run=lambda p, *arguments: of_a_script)
+    arguments = (0, {**ENABLED, **values}, None, "other")
+    return SimpleNamespace(
+        scripts=scripts, script_args=arguments, outpath_samples="theirs", width=64, height=64, image_mask=None
+    )
+
+
+def numbers(p):
+    return [picture.getpixel((0, 0))[0] for picture in p.init_images]
+
+
+def test_all_pictures_of_a_folder_are_frames_of_one_clip(page, folder):
+    p = request()
+    assert page.process_batch(p, str(folder), "", "", p.script_args) == "a clip"
+    assert numbers(p) == list(range(1, 13)), "in the order in which people count"
+    assert page.generated == [p] and page.looped == [] and p.outpath_samples == "theirs"
+
+
+def test_as_many_as_the_panel_says(page, folder):
+    p = request(video_length=5)
+    page.process_batch(p, str(folder), " /the/output ", "", p.script_args)
+    assert numbers(p) == [1, 2, 3, 4, 5] and p.outpath_samples == "/the/output"
+
+
+def test_uploads_are_frames_in_the_same_order(page, folder):
+    p = request()
+    page.process_batch(p, [SimpleNamespace(name=str(folder / f"{number}.png")) for number in (10, 2, 9)], "", "", p.script_args)
+    assert numbers(p) == [2, 9, 10]
+
+
+def test_the_clip_is_as_large_as_its_pictures_times_the_scale(page, folder):
+    p = request()
+    page.process_batch(p, str(folder), "", "", p.script_args, to_scale=True, scale_by=1.5, use_png_info=False, png_info_dir="")
+    assert (p.width, p.height) == (96, 72)
+
+
+def test_one_mask_is_that_of_all_frames_and_more_are_refused(batch, page, folder, tmp_path):
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    Image.new("L", (64, 48)).save(masks / "a.png")
+    p = request()
+    page.process_batch(p, str(folder), "", str(masks), p.script_args)
+    assert p.image_mask.size == (64, 48)
+    Image.new("L", (64, 48)).save(masks / "b.png")
+    with pytest.raises(batch.AnimateDiffError, match=r"2 masks in .* one for all its frames"):
+        page.process_batch(request(), str(folder), "", str(masks), ())
+
+
+@pytest.mark.parametrize(
+    ("values", "named", "words"),
+    [
+        ({"video_path": "/videos/a.mp4"}, {}, "source video"),
+        ({}, {"use_png_info": True}, "Append png info"),
+        ({"video_length": -1}, {}, "at least 0"),
+    ],
+)
+def test_what_a_clip_cannot_do_is_refused(batch, page, folder, values, named, words):
+    with pytest.raises(batch.AnimateDiffError, match=words):
+        page.process_batch(request(**values), str(folder), "", "", (), **named)
+    assert page.generated == page.looped == []
+
+
+def test_a_folder_without_pictures_and_a_picture_that_is_none_are_refused(batch, page, tmp_path):
+    with pytest.raises(batch.AnimateDiffError, match="no pictures"):
+        page.process_batch(request(), str(tmp_path), "", "", ())
+    (tmp_path / "broken.png").write_text("none")
+    with pytest.raises(batch.AnimateDiffError, match=r"broken\.png is no picture"):
+        page.process_batch(request(), str(tmp_path), "", "", ())
+
+
+def test_a_script_that_is_selected_runs_in_place(page, folder):
+    p = request(of_a_script="a plot")
+    assert page.process_batch(p, str(folder), "", "", p.script_args) == "a plot" and page.generated == []
+
+
+def test_where_animatediff_is_off_the_loop_runs_as_it_would(page, folder):
+    p = request(enable=False)
+    assert page.process_batch(p, str(folder), "out", "", p.script_args, to_scale=True) == "pictures"
+    assert page.looped == [((p, str(folder), "out", "", p.script_args), {"to_scale": True})] and not hasattr(p, "init_images")
+
+
+def test_the_function_is_replaced_once_and_put_back(batch, page):
+    ours = page.process_batch
+    batch.replace_loop()
+    assert page.process_batch is ours
+    batch.put_loop_back()
+    assert page.process_batch() == "pictures" and page.process_batch is not ours
+    batch.put_loop_back()
+    assert page.process_batch() == "pictures"
+
+
+def test_what_another_extension_has_put_around_ours_stays(batch, page, folder):
+    ours = page.process_batch
+    page.process_batch = theirs = lambda *arguments, **named: ours(*arguments, **named)
+    batch.put_loop_back()
+    assert page.process_batch is theirs
