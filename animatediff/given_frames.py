@@ -20,6 +20,21 @@ BY_ROW = ("init_latent", "image_conditioning", "overlay_images", "color_correcti
 """What the WebUI's `init` makes of each picture, on `p`."""
 
 
+def give(p: Any, params: Params) -> list[str]:
+    """Gives img2img the picture that frames start from, once, and behind it the one that they end with. Returns warnings.
+
+    Given as often as there were rows before, as the batch tab does, it would set the number of rows again.
+    """
+    p.init_images = p.init_images[:1]
+    if (last := params.last_frame) is None:
+        return []
+    p.init_images.append(last)
+    if last.size == (p.width, p.height):
+        return []
+    sizes = f"is {last.width}×{last.height}; img2img resized it to {p.width}×{p.height}"
+    return [f"AnimateDiff: The last frame {sizes}, as it does the first one."]
+
+
 def spread(p: Any, frames: int) -> None:
     """After the WebUI's `init` of a first and a last picture: frames before the last one have what the first picture has."""
     p.batch_size = frames

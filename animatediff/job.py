@@ -1,18 +1,13 @@
 """The life of one generation, from the request to the finished video.
 
-A job lives on its `p`. For its duration the class of that one object is a subclass whose `init` and `sample` open and close
-what the job needs. A method knows whose it is where an attribute would not: `copy(p)`, which the WebUI and other extensions
-make freely, would carry a wrapped `sample` that still acts on the original.
+A job lives on its `p`, as the role (`roles.py`) that opens and closes what `init`, `sample` and other steps of it need.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
-from functools import cache
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -22,33 +17,19 @@ from modules.processing import Processed
 from PIL import Image
 
 from motion_module.evaluation import changes_of
-from motion_module.families import Family
 from motion_module.files import CheckpointError
 from motion_module.frames import RowLayoutError
 from motion_module.kept_calls import KeptCalls
 from motion_module.seeds import seeds_of
 
-from . import (
-    advice,
-    folder,
-    given_frames,
-    history,
-    infotext,
-    library,
-    loras,
-    preview,
-    settings,
-    source,
-    travel,
-    unfinished,
-    xyz,
-)
+from . import advice, given_frames, history, infotext, library, loras, preview, settings, travel, unfinished
+from .asked import Asked, asked_of
 from .free_init import Rounds
 from .given_frames import GivenFrames
-from .params import MIX, Params
-from .plan import make_plan
-from .request import RequestError, read_arguments
+from .params import MIX
+from .request import RequestError
 from .results import Results, Video
+from .roles import ON_P, Bystander, Refusal, release, take
 from .scope import (
     ON_MODEL,
     AnimateDiffError,
@@ -59,38 +40,8 @@ from .scope import (
     prompt_parts,
     speaking_errors,
 )
-from .video.formats import is_picture
 
 log = logging.getLogger("AnimateDiff")
-ON_P = "_animatediff"
-
-
-class _Animated:
-    """Mixed into the class of a `p` that has a job. On a copy of that `p` it steps out of the way."""
-
-    def init(self, *args: Any, **kwargs: Any) -> Any:
-        with vars(self)[ON_P].during_init(self):
-            return super().init(*args, **kwargs)  # type: ignore[misc]
-
-    def parse_extra_network_prompts(self) -> Any:
-        with vars(self)[ON_P].during_parse(self):
-            return super().parse_extra_network_prompts()  # type: ignore[misc]
-
-    def setup_conds(self) -> Any:
-        super().setup_conds()  # type: ignore[misc]
-        vars(self)[ON_P].after_conditions(self)
-
-    def calculate_hr_conds(self) -> Any:
-        super().calculate_hr_conds()  # type: ignore[misc]
-        vars(self)[ON_P].after_conditions(self)
-
-    def sample(self, *args: Any, **kwargs: Any) -> Any:
-        with vars(self)[ON_P].during_sample(self):
-            return super().sample(*args, **kwargs)  # type: ignore[misc]
-
-    def sample_hr_pass(self, *args: Any, **kwargs: Any) -> Any:
-        vars(self)[ON_P].before_hires(self)
-        return super().sample_hr_pass(*args, **kwargs)  # type: ignore[misc]
 
 
 def begin(p: Any, arguments: tuple[Any, ...]) -> None:
@@ -101,22 +52,22 @@ def begin(p: Any, arguments: tuple[Any, ...]) -> None:
     if (job := job_of(p)) is not None:
         job.finish()  # its last run ended in an exception that no later hook saw
     scope = _scope_around(p)
-    _release(p)
+    release(p)
     if infotext.KEY in p.extra_generation_params:  # from an earlier run, or from the job whose copy this is
         p.extra_generation_params = {k: v for k, v in p.extra_generation_params.items() if k != infotext.KEY}
     if scope is not None:
-        _take(p, _Bystander(scope))
+        take(p, Bystander(scope))
         return
     try:
-        job = _prepare(p, arguments)
+        asked = asked_of(p, arguments)
     except (RequestError, CheckpointError) as error:
         _refuse(p, str(error))
     except Exception:
         errors.report("AnimateDiff could not read the request", exc_info=True)
         _refuse(p, "AnimateDiff failed while it read the request; the console has the details.", status_code=500)
     else:
-        if job is not None:
-            job.start()
+        if asked is not None:
+            Job(p, asked).start()
 
 
 def job_of(p: Any) -> Job | None:
@@ -146,106 +97,6 @@ def _scope_around(p: Any) -> ModelScope | None:
     return getattr(sd_models.model_data.sd_model, ON_MODEL, None)
 
 
-def _take(p: Any, role: Job | _Bystander | _Refusal) -> None:
-    p.__class__ = _animated(type(p))
-    setattr(p, ON_P, role)
-
-
-def _release(p: Any) -> None:
-    """Takes every role off `p`: its own, and those that it has from being a copy."""
-    vars(p).pop(ON_P, None)
-    if isinstance(p, _Animated):
-        p.__class__ = type(p).__bases__[1]
-
-
-@cache
-def _animated(kind: type) -> type:
-    """The subclass of a processing class that carries jobs."""
-    return type(kind.__name__, (_Animated, kind), {"__module__": kind.__module__})
-
-
-def _prepare(p: Any, arguments: tuple[Any, ...]) -> Job | None:
-    params, warnings = read_arguments(arguments, xyz.values_on(p))
-    if not params.enable or getattr(p, "_ad_inner", False):
-        return None
-    if getattr(p, "txt2img_upscale", False):
-        p.comment("AnimateDiff: the ✨ button upscales the first frame, as a picture. Use hires fix to upscale a video.")
-        p.firstpass_image = p.firstpass_image.convert("RGB")  # a GIF has a palette, which the WebUI does not expect
-        return None
-    video = _source_of(p, params)
-    pictures = video.frames if video else _init_pictures(p)
-    _require_one_size(pictures)
-    if video:
-        params = video.filled_in(params)
-        warnings += video.warnings(params)
-    elif len(pictures) > 1 and not params.video_length:
-        params = dataclasses.replace(params, video_length=len(pictures))
-    plan = make_plan(params)
-    if len(pictures) not in (0, 1, plan.frames):
-        raise RequestError(
-            f"img2img was given {len(pictures)} pictures for {plan.frames} frames. Give it one picture, or one for each frame."
-        )
-    if plan.family.takes_picture and not pictures:
-        raise RequestError(f"{plan.family.title} animates a picture: use it in img2img.")
-    _require_place_for_last_frame(p, params, plan.family, pictures)
-    if params.freeinit_enable and hasattr(p, "init_images"):
-        raise RequestError(
-            "FreeInit (freeinit_enable) begins with noise alone, so it is for txt2img. Switch it off in img2img."
-        )
-    warnings += advice.warnings(p, plan)
-    job = Job(p, plan.as_params(params), plan.description.path, ModelScope(p, plan), warnings, video)
-    if shared.opts.samples_save and not p.do_not_save_samples:
-        folder.require_writable(p.outpath_samples)
-    elif params.video_delivery == "url" and not all(is_picture(name) for name in params.format):
-        raise RequestError(
-            'video_delivery is "url", but nothing is saved that a URL could lead to. '
-            'Set save_images to true, or video_delivery to "data".'
-        )
-    return job
-
-
-def _require_place_for_last_frame(p: Any, params: Params, family: Family, pictures: list[Any]) -> None:
-    if params.last_frame is None:
-        return
-    hindrance = ""
-    if not hasattr(p, "init_images"):
-        hindrance = "is for img2img, where it goes with a first one"
-    elif family.takes_picture:
-        hindrance = f"cannot be had with {family.title}, which animates one picture"
-    elif len(pictures) != 1:
-        hindrance = f"needs one first picture, but {len(pictures)} are given"
-    elif params.video_length == 1:
-        hindrance = "cannot be the only one"
-    if hindrance:
-        raise RequestError(f"The last frame (last_frame) {hindrance}. Leave it out.")
-
-
-def _source_of(p: Any, params: Params) -> source.Source | None:
-    """The video that a request starts from, read; None where it names none."""
-    if not params.source:
-        return None
-    if not hasattr(p, "init_images"):
-        raise RequestError("A source video (video_source, video_path) is what img2img starts from. Use it in img2img.")
-    return source.read(params)
-
-
-def _require_one_size(pictures: list[Any]) -> None:
-    """Frames of different shapes would each be stretched or cut in their own way."""
-    for number, picture in enumerate(pictures, start=1):
-        if len(pictures) > 1 and picture.size != pictures[0].size:
-            sizes = ["×".join(map(str, size)) for size in (picture.size, pictures[0].size)]
-            raise RequestError(
-                f"The pictures for the frames have different sizes: picture {number} is {sizes[0]}, the first is {sizes[1]}. "
-                "Give all of them one size."
-            )
-
-
-def _init_pictures(p: Any) -> list[Any]:
-    """The pictures that img2img starts from; one, where its batch tab repeats the same for each row."""
-    pictures = getattr(p, "init_images", None) or []
-    return pictures[:1] if all(picture is pictures[0] for picture in pictures) else pictures
-
-
 def _infotext(p: Any) -> str:
     """Of the first frame, with what the WebUI adds only when the hires pass begins."""
     hires = {"Hires schedule type": getattr(p, "hr_scheduler", None)} if getattr(p, "enable_hr", False) else {}
@@ -261,68 +112,22 @@ def _what_is_asked(p: Any) -> list[Any]:
 
 def _refuse(p: Any, text: str, status_code: int = 422) -> None:
     log.error(text)
-    _take(p, _Refusal(p, AnimateDiffError(text, status_code)))
-
-
-class _Refusal:
-    """Ends a generation in its `init`: before anything is encoded, and where the WebUI lets exceptions through."""
-
-    def __init__(self, p: Any, error: AnimateDiffError) -> None:
-        self._p = p
-        self._error = error
-
-    @contextmanager
-    def during_init(self, p: Any) -> Iterator[None]:
-        if p is self._p:
-            _release(p)
-            raise self._error
-        yield
-
-    during_parse = during_sample = during_init
-
-    def before_hires(self, _p: Any) -> None:
-        """Nothing that `sample` has not seen to."""
-
-    after_conditions = before_hires
-
-
-class _Bystander:
-    """Keeps a job's hands off a generation that someone starts in its middle."""
-
-    def __init__(self, scope: ModelScope) -> None:
-        self._scope = scope
-
-    @contextmanager
-    def during_init(self, _p: Any) -> Iterator[None]:
-        with self._scope.suspended():
-            yield
-
-    during_parse = during_sample = during_init
-
-    def before_hires(self, _p: Any) -> None:
-        """Nothing that `sample` has not seen to."""
-
-    after_conditions = before_hires
+    take(p, Refusal(p, AnimateDiffError(text, status_code)))
 
 
 class Job:
     """One request for videos: what was asked, what was changed on `p`, and the frames as they come."""
 
-    def __init__(
-        self, p: Any, params: Params, path: Path, scope: ModelScope, warnings: list[str], video: source.Source | None
-    ) -> None:
-        """`path`: of the motion module. `video`: what img2img starts from, where that is not pictures."""
+    def __init__(self, p: Any, asked: Asked) -> None:
         self.p = p
-        self.params = params
-        self.scope = scope
-        self.warnings = warnings
-        self._path = path
-        self._source = video
+        self.params = asked.params
+        self.scope = ModelScope(p, asked.plan)
+        self.warnings = asked.warnings
+        self._asked = asked
         self._hires_loras: loras.Loras = ()
         self._lora_hashes: dict[str, str] = {}
         self._travels: travel.Travels = {}
         self._round = 0
-        self._from_picture = False
         self._given: GivenFrames | None = None
         self._finished: dict[int, list[Any]] = {}
         changed = ("batch_size", "do_not_save_samples", "do_not_save_grid", "init_images", "subseed_strength")
@@ -334,20 +139,15 @@ class Job:
     def start(self) -> None:
         """Makes the batch a clip. This is the last moment before the WebUI repeats prompts and seeds for each row."""
         p = self.p
-        _take(p, self)
+        take(p, self)
         p.batch_size = self.params.video_length
         p.do_not_save_grid = True
-        if self._source:
-            p.init_images = self._source.frames
-        elif len(pictures := _init_pictures(p)) == 1:
-            self._from_picture = True
-            p.init_images = pictures  # given as often as there were rows before, it would set the number of rows again
-            if last := self.params.last_frame:
-                p.init_images = [*pictures, last]
-                if last.size != (p.width, p.height):
-                    sizes = f"is {last.width}×{last.height}; img2img resized it to {p.width}×{p.height}"
-                    self.warnings.append(f"The last frame {sizes}, as it does the first one.")
-        p.extra_generation_params[infotext.KEY] = infotext.write(self.params, library.short_hash(self._path))
+        if self._asked.source:
+            p.init_images = self._asked.source.frames
+        elif self._asked.from_picture:
+            self.warnings += given_frames.give(p, self.params)
+        path = self._asked.plan.description.path
+        p.extra_generation_params[infotext.KEY] = infotext.write(self.params, library.short_hash(path))
 
     def finish(self) -> None:
         """Gives `p` back as it was, but for its infotext, which scripts around it may still write. Harmless when repeated."""
@@ -355,7 +155,7 @@ class Job:
         shared.state.textinfo = None
         if job_of(self.p) is not self:
             return
-        _release(self.p)
+        release(self.p)
         for name, value in self._before.items():
             setattr(self.p, name, value)
 
@@ -503,7 +303,7 @@ class Job:
     def _take_given_frames(self) -> None:
         """After `init`, which has encoded them."""
         p = self.p
-        if not self._from_picture or self.scope.family.takes_picture:
+        if not self._asked.from_picture or self.scope.family.takes_picture:
             return
         given_frames.spread(p, self.params.video_length)
         self._given = GivenFrames(self.params, p.init_latent)
@@ -538,7 +338,7 @@ class Job:
         self.finish()
         outpath = self.p.outpath_samples if self.p.save_samples() else None
         after = self._tell_of_calls(processed)
-        sound = self._source.sound_for(self.params) if self._source else None
+        sound = self._asked.source.sound_for(self.params) if self._asked.source else None
         writes_frames, is_api = self._writes_frames(), self.p.is_api
         results = Results(self.params, settings.quality(), outpath, writes_frames, is_api, self.warnings, sound)
         try:

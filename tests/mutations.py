@@ -108,14 +108,14 @@ MUTATIONS = (
     Mutation(
         "nothing in the infotext",
         "animatediff/job.py",
-        "        p.extra_generation_params[infotext.KEY] = infotext.write(self.params, library.short_hash(self._path))\n",
+        "        p.extra_generation_params[infotext.KEY] = infotext.write(self.params, library.short_hash(path))\n",
         "",
         "contract/test_api.py",
     ),
     Mutation(
         "a refused request makes a picture",
         "animatediff/job.py",
-        "    _take(p, _Refusal(p, AnimateDiffError(text, status_code)))",
+        "    take(p, Refusal(p, AnimateDiffError(text, status_code)))",
         "    pass",
         "contract/test_refusals.py",
     ),
@@ -227,8 +227,8 @@ MUTATIONS = (
     Mutation(
         "an assumed family is not in the infotext",
         "animatediff/plan.py",
-        "family=AS_FOUND if sure else self.family.key",
-        "family=AS_FOUND",
+        "family = AS_FOUND if sure else self.family.key",
+        "family = AS_FOUND",
         "contract/test_sampling.py::test_a_family_can_be_corrected_and_is_in_the_infotext",
     ),
     Mutation(
@@ -302,6 +302,41 @@ MUTATIONS = (
         "if p is self.p and self._takes_long else nullcontext()",
         "if False else nullcontext()",
         "contract/test_resuming.py::test_img2img_goes_on_after_an_error",
+    ),
+    Mutation(
+        "img2img: a picture stays what it is only in the first step",
+        "motion_module/given_frames.py",
+        "return (progress + 1e-6 >= 1 - shares) & (shares > 0)",
+        "return (progress > 0) | (shares == 1)",
+        "method/test_given_frames.py",
+    ),
+    Mutation(
+        "img2img: a video ends with its first picture",
+        "animatediff/given_frames.py",
+        "given_frames.between(self._first, self._last, frames)",
+        "given_frames.between(self._first, self._first, frames)",
+        "contract/test_first_and_last.py::test_a_video_ends_with_the_last_frame",
+    ),
+    Mutation(
+        "the first frame of a window counts as that of the clip",
+        "motion_module/self_attention.py",
+        "if layout.shown is None else self._first_of_windows(attention, clips, layout.shown)",
+        "if True else clips[:, 0]",
+        "method/test_anchor.py",
+    ),
+    Mutation(
+        "layers have all rows at once",
+        "motion_module/in_parts.py",
+        "for first in range(0, len(x), rows):\n            part = slice(first, first + rows)",
+        "for first in (0,):\n            part = slice(None)",
+        "method/test_in_parts.py",
+    ),
+    Mutation(
+        "a source may lie anywhere",
+        "animatediff/source.py",
+        "if not any(path.is_relative_to(folder) for folder in _folders()):",
+        "if False:",
+        "contract/test_source.py",
     ),
 )
 

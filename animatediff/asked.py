@@ -1,0 +1,114 @@
+"""From a generation that is about to begin to what it is asked for: everything that can be refused without the checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from modules import shared
+
+from motion_module.families import Family
+
+from . import advice, folder, xyz
+from .params import Params
+from .plan import Plan, make_plan
+from .request import RequestError, read_arguments
+from .source import Source, read
+from .video.formats import is_picture
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request that can be met. `source`: the video that img2img starts from, None where it starts from pictures.
+
+    `from_picture`: whether all frames start from one picture.
+    """
+
+    params: Params
+    plan: Plan
+    source: Source | None
+    from_picture: bool
+    warnings: list[str]
+
+
+def asked_of(p: Any, arguments: tuple[Any, ...]) -> Asked | None:
+    """What a generation is asked for, if that is a video. Raises RequestError or CheckpointError where it cannot be met."""
+    params, warnings = read_arguments(arguments, xyz.values_on(p))
+    if not params.enable or getattr(p, "_ad_inner", False):
+        return None
+    if getattr(p, "txt2img_upscale", False):
+        p.comment("AnimateDiff: the ✨ button upscales the first frame, as a picture. Use hires fix to upscale a video.")
+        p.firstpass_image = p.firstpass_image.convert("RGB")  # a GIF has a palette, which the WebUI does not expect
+        return None
+    video = _source_of(p, params)
+    pictures = video.frames if video else init_pictures(p)
+    _require_one_size(pictures)
+    if video:
+        params = video.filled_in(params)
+        warnings += video.warnings(params)
+    elif len(pictures) > 1 and not params.video_length:
+        params = dataclasses.replace(params, video_length=len(pictures))
+    plan = make_plan(params)
+    if len(pictures) not in (0, 1, plan.frames):
+        raise RequestError(
+            f"img2img was given {len(pictures)} pictures for {plan.frames} frames. Give it one picture, or one for each frame."
+        )
+    if plan.family.takes_picture and not pictures:
+        raise RequestError(f"{plan.family.title} animates a picture: use it in img2img.")
+    _require_place_for_last_frame(p, params, plan.family, pictures)
+    if params.freeinit_enable and hasattr(p, "init_images"):
+        raise RequestError(
+            "FreeInit (freeinit_enable) begins with noise alone, so it is for txt2img. Switch it off in img2img."
+        )
+    warnings += advice.warnings(p, plan)
+    if shared.opts.samples_save and not p.do_not_save_samples:
+        folder.require_writable(p.outpath_samples)
+    elif params.video_delivery == "url" and not all(is_picture(name) for name in params.format):
+        raise RequestError(
+            'video_delivery is "url", but nothing is saved that a URL could lead to. '
+            'Set save_images to true, or video_delivery to "data".'
+        )
+    return Asked(plan.as_params(params), plan, video, video is None and len(pictures) == 1, warnings)
+
+
+def _require_place_for_last_frame(p: Any, params: Params, family: Family, pictures: list[Any]) -> None:
+    if params.last_frame is None:
+        return
+    hindrance = ""
+    if not hasattr(p, "init_images"):
+        hindrance = "is for img2img, where it goes with a first one"
+    elif family.takes_picture:
+        hindrance = f"cannot be had with {family.title}, which animates one picture"
+    elif len(pictures) != 1:
+        hindrance = f"needs one first picture, but {len(pictures)} are given"
+    elif params.video_length == 1:
+        hindrance = "cannot be the only one"
+    if hindrance:
+        raise RequestError(f"The last frame (last_frame) {hindrance}. Leave it out.")
+
+
+def _source_of(p: Any, params: Params) -> Source | None:
+    """The video that a request starts from, read; None where it names none."""
+    if not params.source:
+        return None
+    if not hasattr(p, "init_images"):
+        raise RequestError("A source video (video_source, video_path) is what img2img starts from. Use it in img2img.")
+    return read(params)
+
+
+def _require_one_size(pictures: list[Any]) -> None:
+    """Frames of different shapes would each be stretched or cut in their own way."""
+    for number, picture in enumerate(pictures, start=1):
+        if len(pictures) > 1 and picture.size != pictures[0].size:
+            sizes = ["×".join(map(str, size)) for size in (picture.size, pictures[0].size)]
+            raise RequestError(
+                f"The pictures for the frames have different sizes: picture {number} is {sizes[0]}, the first is {sizes[1]}. "
+                "Give all of them one size."
+            )
+
+
+def init_pictures(p: Any) -> list[Any]:
+    """The pictures that img2img starts from; one, where its batch tab repeats the same for each row."""
+    pictures = getattr(p, "init_images", None) or []
+    return pictures[:1] if all(picture is pictures[0] for picture in pictures) else pictures
