@@ -25,6 +25,9 @@ COLOURS = (
     "-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "iec61966-2-1",
 )  # fmt: skip
 
+SOUND = ("-ac", "2")
+"""Two channels: not every arrangement of more can be in both formats, nor be heard in every browser."""
+
 
 @cache
 def problem() -> str:
@@ -101,7 +104,7 @@ def _encode(clip: Clip, suffix: str, codec: str, options: list[str], sound_codec
         file, log, metadata = (Path(folder, name) for name in ("clip" + suffix, "log", "metadata"))
         metadata.write_bytes(_metadata(clip.infotext))
         source += ["-f", "ffmetadata", "-i", str(metadata), *_sound(clip), "-map", "0:v", "-map_metadata", "1"]
-        target = ["-c:v", codec, "-pix_fmt", "yuv420p", *COLOURS, *options, "-c:a", sound_codec, str(file)]
+        target = ["-c:v", codec, "-pix_fmt", "yuv420p", *COLOURS, *options, *SOUND, "-c:a", sound_codec, str(file)]
         command = [get_ffmpeg_exe(), "-hide_banner", "-loglevel", "error", *source, *target]
         with (
             log.open("wb") as errors,

@@ -91,7 +91,7 @@ def texts_of_the_extension(server):
 @pytest.mark.webui_only("the embedded host's page is in English")
 def test_every_text_of_the_page_is_translated(host):
     texts = texts_of_the_extension(host)
-    assert {"Motion module", "Download", "Frames shown in a second."} <= texts
+    assert {"Motion module", "Download", "Frames shown in a second. 0: as the source video shows them, else 8."} <= texts
     for language, letters in LANGUAGES.items():
         translated = json.loads((REPOSITORY / "localizations" / f"{language}.json").read_text(encoding="utf-8"))
         assert not texts - set(translated), f"{language} lacks these"

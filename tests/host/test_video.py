@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from dataclasses import dataclass, replace
 from io import BytesIO
 
 import av
 import numpy as np
 import pytest
+from imageio_ffmpeg import get_ffmpeg_exe
 from PIL import ExifTags, Image, ImageSequence
 
 from animatediff.video import ffmpeg, gifsicle
-from animatediff.video.clip import DIFFUSION, DITHERINGS, NO_DITHERING, PATTERN, Clip, Quality
+from animatediff.video.clip import DIFFUSION, DITHERINGS, NO_DITHERING, PATTERN, Clip, Quality, Sound
 from animatediff.video.formats import VIDEO_FORMATS
 from animatediff.video.pictures import encode_gif, frame_durations
 
@@ -113,6 +115,47 @@ def test_pyav_sees_the_same_in_what_pillow_writes(name, count, fps):
 @pytest.mark.parametrize("name", VIDEO_FORMATS)
 def test_the_infotext_survives(name, text):
     assert decode(name, VIDEO_FORMATS[name].encode(Clip(frames(3), 8, infotext=text), Quality())).infotext == text
+
+
+# --- sound ---
+
+
+@pytest.fixture(scope="module")
+def two_seconds(tmp_path_factory):
+    """A file of sound alone, arranged as films on discs are."""
+    file = tmp_path_factory.mktemp("sound") / "a, 'b'.mkv"
+    layout = ["-af", "aformat=channel_layouts=5.1(side)", "-c:a", "ac3"]
+    command = [get_ffmpeg_exe(), "-loglevel", "error", "-f", "lavfi", "-i", "sine=440:d=2:sample_rate=48000", *layout]
+    subprocess.run([*command, str(file)], check=True)
+    return file
+
+
+def heard(data):
+    """Seconds of sound and its channels; none where there is none."""
+    with av.open(BytesIO(data)) as container:
+        parts = list(container.decode(audio=0)) if container.streams.audio else []
+    return sum(part.samples / part.sample_rate for part in parts), {len(part.layout.channels) for part in parts}
+
+
+@pytest.mark.parametrize(("start", "expected"), [(0, 1.5), (0.25, 1.5), (1.5, 0.5)])
+@pytest.mark.parametrize("name", ["MP4", "WEBM"])
+def test_sound_lasts_as_long_as_the_frames_and_there_is_sound(two_seconds, name, start, expected):
+    data = VIDEO_FORMATS[name].encode(Clip(frames(12), 8, sound=Sound(two_seconds, start)), Quality())
+    seconds, channels = heard(data)
+    assert seconds == pytest.approx(expected, abs=0.035) and channels == {2}  # a frame of AC-3 and one of the new codec
+    assert len(decode(name, data).frames) == 12
+
+
+@pytest.mark.parametrize("name", ["MP4", "WEBM"])
+def test_behind_the_end_of_the_sound_the_video_is_silent(two_seconds, name):
+    data = VIDEO_FORMATS[name].encode(Clip(frames(12), 8, sound=Sound(two_seconds, 5)), Quality())
+    assert heard(data)[0] == 0 and len(decode(name, data).frames) == 12
+
+
+def test_whether_there_is_sound_is_found_out(two_seconds, tmp_path):
+    silent = tmp_path / "silent.mp4"
+    silent.write_bytes(VIDEO_FORMATS["MP4"].encode(Clip(frames(3), 8), Quality()))
+    assert ffmpeg.has_sound(two_seconds) and not ffmpeg.has_sound(silent) and not ffmpeg.has_sound(tmp_path / "gone.mp4")
 
 
 @pytest.mark.parametrize("text", [AWKWARD, "", "\\=\n;" * 9])
