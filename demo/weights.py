@@ -16,6 +16,7 @@ import os
 import re
 import shutil
 import sys
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -282,7 +283,19 @@ def write_tensors(path: Path, make: Callable[[], Tensors]) -> None:
             save_file(make(), partial)
         else:
             torch.save({"state_dict": make()}, partial)
+            _without(partial, (".format_version", ".storage_alignment"))
     print(f"made {path}", flush=True)
+
+
+def _without(archive: Path, names: tuple[str, ...]) -> None:
+    """Takes out what torch has written only lately, and what the WebUI takes for an attack."""
+    whole = archive.with_suffix(".whole")
+    archive.rename(whole)
+    with zipfile.ZipFile(whole) as before, zipfile.ZipFile(archive, "w") as after:
+        for entry in before.infolist():
+            if not entry.filename.endswith(names):
+                after.writestr(entry, before.read(entry))
+    whole.unlink()
 
 
 def write_checkpoints(cache: Path) -> None:

@@ -167,7 +167,8 @@ def test_the_controls_are_announced_to_launchers(host):
     assert [argument["label"] for argument in script["args"]] == [
         "AnimateDiff", "Motion module", "Number of frames", "FPS", "Save format", "Display loop number",
         "Frames in between", "Times", "Frames in a window", "Overlap", "Stride", "Closed loop", "What windows share",
-        "Frames wait in RAM", "Places of windows", "Blending of windows", "Between keyframes", "Noise of the frames", "Shared part",
+        "Frames wait in RAM", "Places of windows", "Blending of windows", "Between keyframes",
+        "Noise of the frames", "Shared part",
         "Use FreeInit", "Fewer steps at first", "Rounds", "Spatial cut-off", "Temporal cut-off", "Filter",
         "Motion scale", "Motion effect", "Motion starts at", "Motion ends at", "Motion rules", "Hold on to the first frame",
         "Positions", "Family",
