@@ -8,10 +8,8 @@ from typing import Any
 
 from modules import shared
 
-from motion_module.families import Family
-
 from . import advice, folder, xyz
-from .params import Params
+from .params import Params, without_img2img
 from .plan import Plan, make_plan
 from .request import RequestError, read_arguments
 from .source import Source, read
@@ -32,6 +30,12 @@ class Asked:
     warnings: list[str]
 
 
+WHOLE_LEVELS = 64
+"""Pixels of which the UNet's lowest level has one, so that no level is resized on its way up."""
+LATENT_UPSCALE = 3
+"""The WebUI's number for “Just resize (latent upscale)”."""
+
+
 def asked_of(p: Any, arguments: tuple[Any, ...]) -> Asked | None:
     """What a generation is asked for, if that is a video. Raises RequestError or CheckpointError where it cannot be met."""
     params, warnings = read_arguments(arguments, xyz.values_on(p))
@@ -44,11 +48,8 @@ def asked_of(p: Any, arguments: tuple[Any, ...]) -> Asked | None:
     video = _source_of(p, params)
     pictures = video.frames if video else init_pictures(p)
     _require_one_size(pictures)
-    if video:
-        params = video.filled_in(params)
-        warnings += video.warnings(params)
-    elif len(pictures) > 1 and not params.video_length:
-        params = dataclasses.replace(params, video_length=len(pictures))
+    params = _filled_in(p, params, video, pictures)
+    warnings += video.warnings(params) if video else []
     plan = make_plan(params)
     if len(pictures) not in (0, 1, plan.frames):
         raise RequestError(
@@ -56,7 +57,8 @@ def asked_of(p: Any, arguments: tuple[Any, ...]) -> Asked | None:
         )
     if plan.family.takes_picture and not pictures:
         raise RequestError(f"{plan.family.title} animates a picture: use it in img2img.")
-    _require_place_for_last_frame(p, params, plan.family, pictures)
+    _require_place_for_last_frame(p, params, plan, pictures)
+    _require_layers_that_go_along(p, plan)
     if params.freeinit_enable and hasattr(p, "init_images"):
         raise RequestError(
             "FreeInit (freeinit_enable) begins with noise alone, so it is for txt2img. Switch it off in img2img."
@@ -72,20 +74,54 @@ def asked_of(p: Any, arguments: tuple[Any, ...]) -> Asked | None:
     return Asked(plan.as_params(params), plan, video, video is None and len(pictures) == 1, warnings)
 
 
-def _require_place_for_last_frame(p: Any, params: Params, family: Family, pictures: list[Any]) -> None:
+def _filled_in(p: Any, params: Params, video: Source | None, pictures: list[Any]) -> Params:
+    """The request with what its pictures say of it."""
+    if video:
+        return video.filled_in(params)
+    if not hasattr(p, "init_images"):
+        return without_img2img(params)
+    if len(pictures) > 1 and not params.video_length:
+        return dataclasses.replace(params, video_length=len(pictures))
+    return params
+
+
+def _require_place_for_last_frame(p: Any, params: Params, plan: Plan, pictures: list[Any]) -> None:
     if params.last_frame is None:
         return
     hindrance = ""
     if not hasattr(p, "init_images"):
         hindrance = "is for img2img, where it goes with a first one"
-    elif family.takes_picture:
-        hindrance = f"cannot be had with {family.title}, which animates one picture"
+    elif plan.family.takes_picture:
+        hindrance = f"cannot be had with {plan.family.title}, which animates one picture"
     elif len(pictures) != 1:
         hindrance = f"needs one first picture, but {len(pictures)} are given"
-    elif params.video_length == 1:
+    elif plan.frames == 1:
         hindrance = "cannot be the only one"
+    elif params.last_frame.size != pictures[0].size and _goes_by_the_first(p):
+        hindrance = "must be as large as the first one with a mask, or where latents are resized in place of pictures"
     if hindrance:
         raise RequestError(f"The last frame (last_frame) {hindrance}. Leave it out.")
+
+
+def _goes_by_the_first(p: Any) -> bool:
+    """Whether the WebUI cuts or masks all pictures as the first one, or takes them for latents of one size."""
+    return getattr(p, "image_mask", None) is not None or getattr(p, "resize_mode", 0) == LATENT_UPSCALE
+
+
+def _require_layers_that_go_along(p: Any, plan: Plan) -> None:
+    """The WebUI's own changes to the UNet with which some of ours cannot act."""
+    tiles = any(shared.opts.data.get(name) for name in ("hypertile_enable_unet", "hypertile_enable_unet_secondpass"))
+    if plan.anchor and tiles:
+        raise RequestError(
+            "Frames cannot hold on to the first one (anchor) with Hypertile, which cuts pictures into tiles. Switch off "
+            "“Enable Hypertile U-Net” in the settings, or set anchor to 0."
+        )
+    waits = plan.offload and plan.windows.needed and plan.windows_within
+    if waits and (p.width % WHOLE_LEVELS or p.height % WHOLE_LEVELS):
+        raise RequestError(
+            f"Frames can wait in RAM (offload) at widths and heights that are multiples of {WHOLE_LEVELS}, but the video is "
+            f"{p.width}×{p.height}. Change its size, or switch it off."
+        )
 
 
 def _source_of(p: Any, params: Params) -> Source | None:

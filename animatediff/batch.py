@@ -24,7 +24,7 @@ log = logging.getLogger("AnimateDiff")
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 """What the tab takes of a folder."""
 BEFORE = "_animatediff_before"
-"""The attribute of our function with the one that was there before."""
+"""The attribute of our function with itself, since wrappers take attributes over, and the one that was there before."""
 
 
 def replace_loop() -> None:
@@ -35,8 +35,11 @@ def replace_loop() -> None:
 
 def put_loop_back() -> None:
     """`on_script_unloaded`. Where another extension has wrapped ours by now, ours stays below."""
-    if (page := _page()) is not None:
-        page.process_batch = getattr(page.process_batch, BEFORE, page.process_batch)
+    if (page := _page()) is None:
+        return
+    ours, before = getattr(page.process_batch, BEFORE, (None, None))
+    if ours is page.process_batch:
+        page.process_batch = before
 
 
 def _page() -> ModuleType | None:
@@ -63,7 +66,7 @@ def _around(page: ModuleType) -> Callable[..., Any]:
             raise AnimateDiffError(str(error)) from error
         return p.scripts.run(p, *p.script_args) or page.process_images(p)
 
-    setattr(process_batch, BEFORE, before)
+    setattr(process_batch, BEFORE, (process_batch, before))
     return process_batch
 
 
@@ -102,7 +105,7 @@ def _give_frames(
         )
     p.init_images = [_picture(file) for file in _files(source)[: params.video_length or None]]
     if masks:
-        p.image_mask = images.read(masks[0])
+        p.image_mask = _picture(Path(masks[0]))
     if to_scale:
         p.width, p.height = (int(side * scale_by) for side in p.init_images[0].size)
     if output_dir.strip():

@@ -11,6 +11,7 @@ from modules import shared
 from torch import Tensor
 
 from motion_module import given_frames
+from motion_module.attach import put_forward
 from motion_module.seeds import noise_behind
 
 from .params import MIX, Params
@@ -51,11 +52,19 @@ class GivenFrames:
     def __init__(self, params: Params, latents: Tensor) -> None:
         """`latents`: `(frames, 4, height, width)`, the last row that of the last picture, all others that of the first."""
         self._params = params
-        self._first, self._last = latents[:1], latents[-1:]
+        self._encoded = latents
+        self._first, self._last = latents[:1], latents[-1:] if params.last_frame else latents[:1]
         self._frames = len(latents)
 
-    def latents(self, seeds: list[int]) -> Tensor:
-        """What the frames of a video start from, before the sampler adds noise: `(frames, 4, height, width)`."""
+    def latents(self, seeds: list[int], kept: Tensor | None = None) -> Tensor:
+        """What the frames of a video start from, before the sampler adds noise: `(frames, 4, height, width)`.
+
+        `kept`: of inpainting, 1 where the picture is to stay, `(4, height, width)`.
+        """
+        found = self._on_their_way(seeds)
+        return found if kept is None else torch.lerp(found, self._encoded.to(found), kept.to(found))
+
+    def _on_their_way(self, seeds: list[int]) -> Tensor:
         params, frames = self._params, self._frames
         if params.image_mode != MIX:
             return given_frames.between(self._first, self._last, frames)
@@ -93,8 +102,12 @@ class GivenFrames:
             found = sample(*arguments, **named)
             return torch.where(is_picture, latents.to(found), found)
 
-        with attribute(sampler, "sample_img2img", sample_img2img), attribute(denoiser, "forward", forward):
-            yield
+        undo = put_forward(denoiser, forward)
+        try:
+            with attribute(sampler, "sample_img2img", sample_img2img):
+                yield
+        finally:
+            undo()
 
 
 def noise_in(x: Tensor, latents: Tensor, timesteps: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from modules import devices, shared
 
+from motion_module.room import memory_of
 from motion_module.windows import Windows
 
 from . import saved
@@ -77,7 +78,7 @@ def device_name() -> str:
 
 def device_memory() -> int | None:
     """Bytes of the GPU; None where there is none whose memory can be asked for."""
-    return torch.cuda.mem_get_info(devices.device)[1] if devices.device.type == "cuda" else None
+    return memory_of(devices.device)[1] if devices.device.type == "cuda" else None
 
 
 def _readable(runs: Any) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ A job lives on its `p`, as the role (`roles.py`) that opens and closes what `ini
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
@@ -26,7 +27,7 @@ from . import advice, given_frames, history, infotext, library, loras, preview, 
 from .asked import Asked, asked_of
 from .free_init import Rounds
 from .given_frames import GivenFrames
-from .params import MIX
+from .params import MIX, Params
 from .request import RequestError
 from .results import Results, Video
 from .roles import ON_P, Bystander, Refusal, release, take
@@ -42,6 +43,10 @@ from .scope import (
 )
 
 log = logging.getLogger("AnimateDiff")
+AS_IT_IS = 1
+"""The WebUI's number for “original” as the content of what is masked."""
+NOT_OF_FRAMES = {"format": ("PNG",), "fps": 8.0, "loop_number": 0, "interp": "Off", "interp_x": 10, "request_id": ""}
+"""Parameters that change nothing in the frames themselves, at values that say so."""
 
 
 def begin(p: Any, arguments: tuple[Any, ...]) -> None:
@@ -98,20 +103,26 @@ def _scope_around(p: Any) -> ModelScope | None:
 
 
 def _infotext(p: Any) -> str:
-    """Of the first frame, with what the WebUI adds only when the hires pass begins."""
-    hires = {"Hires schedule type": getattr(p, "hr_scheduler", None)} if getattr(p, "enable_hr", False) else {}
-    with mock.patch.dict(p.extra_generation_params, hires):
+    """Of the first frame, with what the WebUI adds only when the hires pass begins, or the refiner takes over."""
+    later = {"Hires schedule type": getattr(p, "hr_scheduler", None)} if getattr(p, "enable_hr", False) else {}
+    if p.refiner_checkpoint_info is not None:
+        later |= {"Refiner": p.refiner_checkpoint_info.short_title, "Refiner switch at": p.refiner_switch_at}
+    with mock.patch.dict(p.extra_generation_params, later):
         return Processed(p, []).infotext(p, 0)
 
 
-def _what_is_asked(p: Any) -> list[Any]:
-    """What sets the videos of a job apart from others."""
+def _what_is_asked(p: Any, params: Params) -> list[Any]:
+    """What sets the frames of a job apart from those of others."""
     prompts = p.all_prompts[0], p.all_negative_prompts[0], int(p.all_seeds[0])
-    return [*prompts, p.width, p.height, p.steps, p.sampler_name, float(p.cfg_scale), p.extra_generation_params[infotext.KEY]]
+    mask = getattr(p, "image_mask", None)
+    pictures = unfinished.digest([*(getattr(p, "init_images", None) or []), *([] if mask is None else [mask])])
+    ours = infotext.write(dataclasses.replace(params, **NOT_OF_FRAMES), None)
+    return [*prompts, p.width, p.height, p.steps, p.sampler_name, float(p.cfg_scale), ours, pictures]
 
 
 def _refuse(p: Any, text: str, status_code: int = 422) -> None:
     log.error(text)
+    shared.state.textinfo = None
     take(p, Refusal(p, AnimateDiffError(text, status_code)))
 
 
@@ -229,7 +240,7 @@ class Job:
                 yield
             return
         if self._given is not None:
-            p.init_latent = self._given.latents(p.seeds)
+            p.init_latent = self._given.latents(p.seeds, getattr(p, "mask", None))
         with self._finished_on_error(p), self._reproducible(p, "seeds"):
             self._keep_calls()
             with self.scope.open(), preview.moving_preview(self.params.fps):
@@ -248,11 +259,18 @@ class Job:
             return
         try:
             tab = "img2img" if hasattr(self.p, "init_images") else "txt2img"
-            self._unfinished = unfinished.begin(tab, _infotext(self.p), _what_is_asked(self.p))
+            self._unfinished = unfinished.begin(tab, _infotext(self.p), _what_is_asked(self.p, self.params))
         except OSError as error:
             self._warn_once([f"This video could not be resumed if it were cut off: {error}."])
         else:
-            self.scope.calls = KeptCalls(self._unfinished.folder, self._where)
+            self.scope.calls = KeptCalls(self._unfinished.folder, self._where, self._what_acts)
+
+    def _what_acts(self) -> list[Any]:
+        """In the UNet, now: the file of its weights, and LoRAs, of the WebUI's and ours."""
+        p, hires = self.p, getattr(self.p, "is_hr_pass", False)
+        networks = getattr(p, "hr_extra_network_data" if hires else "extra_network_data", None) or {}
+        asked_for = {kind: [entry.items for entry in entries] for kind, entries in networks.items()}
+        return [shared.sd_model.sd_checkpoint_info.filename, asked_for, self.scope.loras_in_use()]
 
     def _where(self) -> str:
         """Words for where the running sampler is."""
@@ -308,6 +326,11 @@ class Job:
         given_frames.spread(p, self.params.video_length)
         self._given = GivenFrames(self.params, p.init_latent)
 
+    def _holds(self) -> bool:
+        """Whether frames wait at the picture: not where inpainting has painted over it first."""
+        painted_over = getattr(self.p, "image_mask", None) is not None and self.p.inpainting_fill != AS_IT_IS
+        return self.params.image_mode != MIX and not painted_over
+
     def _writes_frames(self) -> bool:
         """Whether frames go into a folder of their own, rather than where the WebUI saves pictures."""
         return shared.opts.data.get("animatediff_save_to_custom", True)
@@ -318,7 +341,7 @@ class Job:
         with suppress(RowLayoutError):  # the scope will say it, where it can end the job
             wanted = options_for_parts(prompt_parts(conditions))
             self._options.enter_context(option_values(wanted))
-        if self._given is not None and self.params.image_mode != MIX:
+        if self._given is not None and self._holds():
             held = self._given.holding(self.p.sampler, self.p.init_latent, self.scope.progress)
             self._options.enter_context(held)
         if self._in_rounds():

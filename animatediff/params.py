@@ -496,3 +496,9 @@ def option_of(field: dataclasses.Field[Any]) -> Option:
 
 PANEL_FIELDS = tuple(field for field in FIELDS if option_of(field).group)
 KEPT_FIELDS = tuple(field for field in PANEL_FIELDS if option_of(field).kept)
+
+
+def without_img2img(params: Params) -> Params:
+    """What txt2img has no controls for, as it is when nobody asks for it."""
+    names = [field.name for field in KEPT_FIELDS if option_of(field).group in ONLY_IMG2IMG]
+    return dataclasses.replace(params, **{field.name: field.default for field in FIELDS if field.name in names})

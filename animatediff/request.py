@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from io import BytesIO
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 from motion_module.controls import ControlsError, parse_rules
 
@@ -165,7 +165,7 @@ def _read_picture(name: str, value: Any) -> Image.Image | None:
         picture.load()
     except (ValueError, OSError, Image.DecompressionBombError):
         raise RequestError(f"{name} is not a picture in base64 that can be read.") from None
-    return picture
+    return ImageOps.exif_transpose(picture)
 
 
 def _read_formats(value: Any) -> tuple[str, ...]:

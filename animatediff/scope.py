@@ -89,6 +89,10 @@ class ModelScope:
         """The LoRAs of each pass, of which the first is next. Whether they fit is seen before anything is sampled."""
         self._loras, self._expected = passes[0], [lora for loras in passes for lora, _ in loras]
 
+    def loras_in_use(self) -> list[tuple[str, float]]:
+        """Those of this pass that are ours."""
+        return [(str(lora.path), strength) for lora, strength in self._loras]
+
     def use_loras(self, loras: Loras) -> None:
         """Changes to the LoRAs of another pass."""
         if {(lora.path, strength) for lora, strength in loras} != {(lora.path, strength) for lora, strength in self._loras}:

@@ -9,6 +9,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 from modules import shared
 from PIL import Image
 
@@ -22,6 +23,12 @@ from .video.formats import is_picture
 
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 """What a URL and ffmpeg's protocols begin with. A single letter is a drive of Windows."""
+
+
+MP4_PARTS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
+"""One of which an MP4 or MOV begins with."""
+RAM_TAKEN = 0.5
+"""The part of the free memory that frames may take."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +77,18 @@ def read(params: Params) -> Source:
 def _frames(video: Video, params: Params) -> list[Image.Image]:
     """Counted as they are decoded: what files say of their length is often wrong."""
     start, stride, wanted = params.source_start, params.source_stride, params.video_length
+    memory = psutil.virtual_memory().available * RAM_TAKEN
     frames: list[Image.Image] = []
     count = 0
     for count, frame in enumerate(video, start=1):
         if count > start and (count - 1 - start) % stride == 0:
             frames.append(Image.fromarray(frame))
+        if len(frames) * frame.nbytes > memory:
+            size = f"{frame.shape[1]}×{frame.shape[0]}"
+            raise RequestError(
+                f"{video.path.name} has more frames than there is memory for: {len(frames)} of {size}. Say how many are wanted "
+                "(video_length), set source_stride higher, or make the video smaller before."
+            )
         if len(frames) == (wanted or MOST_FRAMES + 1):
             break
     name = video.path.name
@@ -112,9 +126,19 @@ def find(name: str) -> Path:
         raise RequestError(f"The source video {name!r} is not there. Name a video file, or a folder of frames.")
     if is_file and path.suffix.lower() not in VIDEO_SUFFIXES:
         raise RequestError(f"The source video {name!r} is none of {', '.join(VIDEO_SUFFIXES)}, nor a folder of frames.")
+    if is_file and not _begins_like_a_video(path):
+        raise RequestError(f"The source video {name!r} is no video, whatever its name says. Name another file.")
     for file in files:
         _allowed(str(file))
     return path
+
+
+def _begins_like_a_video(file: Path) -> bool:
+    """A text may name other files in a list, which its reader would then open, wherever they are."""
+    with file.open("rb") as content:
+        begin = content.read(12)
+    is_avi = begin.startswith(b"RIFF") and begin.endswith(b"AVI ")
+    return is_avi or begin.startswith((b"GIF8", b"\x1aE\xdf\xa3")) or begin[4:8] in MP4_PARTS
 
 
 def _allowed(name: str) -> Path:

@@ -21,7 +21,7 @@ from .request import RequestError, read_mapping
 PROMPTS = ("prompt", "neg_prompt")
 """The WebUI's names for the boxes that have a timeline."""
 PLACES = [f"{tab}_{name}" for tab in ("txt2img", "img2img") for name in PROMPTS]
-PANEL = ("enable", "model", "video_length", "batch_size", "overlap", "closed_loop")
+PANEL = ("enable", "model", "video_length", "batch_size", "overlap", "closed_loop", "video_source", "video_path")
 """The parameters that say how many frames there are, and whether they loop."""
 
 
@@ -65,8 +65,8 @@ def _text(panel: list[Any], prompt: str) -> str:
     """HTML; empty where there is nothing to say, or where Generate will say what is wrong with the rest of the panel."""
     try:
         params, _ = read_mapping(dict(zip(PANEL, panel)))
-        if not params.enable:
-            return ""
+        if not params.enable or (params.source and not params.video_length):
+            return ""  # nobody has counted its frames yet
         frames = context_windows(params, advice.trained_frames(params.model)).frames
         travel = read_travel(prompt, frames, closed=params.prompts_loop)
     except TravelError as error:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from modules.paths_internal import data_path
+from PIL import Image
 from safetensors import SafetensorError, safe_open
 
 from motion_module.kept_calls import SUFFIX, KeptCalls
@@ -58,10 +59,22 @@ def begin(tab: str, infotext: str, what: Sequence[Any]) -> Unfinished:
     key = hashlib.sha256(json.dumps([tab, *what]).encode()).hexdigest()[:32]
     begun = Unfinished(folder() / key)
     begun.folder.mkdir(parents=True, exist_ok=True)
-    (begun.folder / DESCRIPTION).write_text(json.dumps({"tab": tab, "infotext": infotext}), encoding="utf-8")
-    for old in _all()[MOST:]:
-        old.delete()
+    part = begun.folder / f"{DESCRIPTION}.part"
+    part.write_text(json.dumps({"tab": tab, "infotext": infotext}), encoding="utf-8")
+    part.replace(begun.folder / DESCRIPTION)
+    newest = _all()[:MOST]
+    for other in folder().iterdir():  # also what a kill has left without a description
+        if Unfinished(other) not in newest:
+            Unfinished(other).delete()
     return begun
+
+
+def digest(pictures: Iterable[Image.Image]) -> str:
+    whole = hashlib.sha256()
+    for picture in pictures:
+        whole.update(f"{picture.mode}{picture.size}".encode())
+        whole.update(picture.tobytes())
+    return whole.hexdigest()
 
 
 def descriptions() -> list[dict[str, Any]]:

@@ -11,6 +11,11 @@ LEFT_FREE = 0.25
 """Part of the free memory that is never counted on: where drivers lend RAM once it is used up, everything becomes slow."""
 
 
+def memory_of(device: torch.device) -> tuple[int, int]:
+    """Bytes of a CUDA device that are free, and all that it has. Older versions of torch want its number."""
+    return torch.cuda.mem_get_info(torch.cuda.current_device() if device.index is None else device.index)
+
+
 class Room:
     """Learns from one window what it takes. Elsewhere than on CUDA it is always one window at a time."""
 
@@ -32,5 +37,5 @@ class Room:
         before = torch.cuda.memory_reserved(self._device)
         yield
         taken = torch.cuda.memory_reserved(self._device) - before
-        free, _ = torch.cuda.mem_get_info(self._device)
-        self._fitting[size] = 1 + int(free * (1 - LEFT_FREE) / max(taken, 1))
+        if taken > 0:  # else it went where there was room already, and tells nothing
+            self._fitting[size] = 1 + int(memory_of(self._device)[0] * (1 - LEFT_FREE) / taken)

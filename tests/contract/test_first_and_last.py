@@ -10,6 +10,7 @@ from pictures import encode, gradient, mean_difference
 PICTURE, OTHER = gradient(), 255 - gradient()
 STRENGTHS = {"image_mode": "strength of each frame"}
 STILL = {"motion_effect": 0.0}
+SMALL = encode(np.ascontiguousarray(OTHER[::2, ::2]))
 EIGHT = [encode(gradient(shift=shift)) for shift in range(8)]
 
 
@@ -68,8 +69,7 @@ def test_a_video_ends_with_the_last_frame(host, args):
 
 
 def test_a_last_frame_of_another_size_is_resized_and_that_is_said(host):
-    small = np.ascontiguousarray(OTHER[::2, ::2])
-    frames, answer = video(host, {**STRENGTHS, "last_frame": "data:image/png;base64," + encode(small)}, denoising_strength=0.5)
+    frames, answer = video(host, {**STRENGTHS, "last_frame": "data:image/png;base64," + SMALL}, denoising_strength=0.5)
     (warning,) = info_of(answer)["extra_generation_params"]["AnimateDiff warnings"]
     assert "32×32" in warning and "64×64" in warning and frames.shape[1:3] == (64, 64)
 
@@ -79,6 +79,28 @@ def test_a_pinned_loop_comes_back_to_its_first_frame(host):
     frames, _ = video(host, loop, denoising_strength=0.9, steps=6)
     from_first = [mean_difference(frame, frames[0]) for frame in frames]
     assert from_first[23] < 0.6 * from_first[12] and from_first[1] < 0.6 * from_first[12]
+
+
+@pytest.mark.webui_only("the embedded host has no inpainting")
+@pytest.mark.parametrize("mode", ["strength of each frame", "mix with noise"])
+def test_what_a_mask_leaves_is_as_without_all_this(host, mode):
+    """Also in the latents, so that the UNet sees the picture around what it paints, and not noise."""
+    mask = np.zeros((64, 64, 3), np.uint8)
+    mask[20:44, 20:44] = 255
+    inpainting = {
+        "mask": encode(mask),
+        "inpaint_full_res": False,
+        "mask_blur": 4,
+        "inpainting_fill": 1,
+        "denoising_strength": 0.9,
+    }
+    frames, _ = video(host, {"image_mode": mode, "latent_scale": 4}, **inpainting)
+    for frame in frames:
+        assert mean_difference(frame[:12], PICTURE[:12]) < 2
+    border = np.s_[14:20, 14:50]
+    plain, _ = video(host, {**STRENGTHS, "image_reach": 0.0}, **inpainting)
+    assert mean_difference(frames[7][border], PICTURE[border]) < 2 * mean_difference(plain[7][border], PICTURE[border]) + 2
+    assert mean_difference(frames[7][22:42, 22:42], PICTURE[22:42, 22:42]) > 10
 
 
 @pytest.mark.parametrize(
@@ -93,6 +115,19 @@ def test_a_pinned_loop_comes_back_to_its_first_frame(host):
             ["one first picture"],
         ),
         ("img2img", {"last_frame": encode(OTHER), "video_length": 1}, {"init_images": [encode(PICTURE)]}, ["only one"]),
+        (
+            "img2img",
+            {"last_frame": encode(OTHER), "video_length": 0, "batch_size": 1},
+            {"init_images": [encode(PICTURE)]},
+            ["only"],
+        ),
+        pytest.param(
+            "img2img",
+            {"last_frame": SMALL},
+            {"init_images": [encode(PICTURE)], "resize_mode": 3},
+            ["as large as"],
+            marks=pytest.mark.webui_only("the embedded host has one way to resize"),
+        ),
         ("img2img", {"latent_scale": 0}, {"init_images": [encode(PICTURE)]}, ["latent_scale", "0.1"]),
     ],
 )

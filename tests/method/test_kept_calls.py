@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from motion_module import kept_calls
 from motion_module.kept_calls import KeptCalls
 
 STEPS = 8
@@ -170,3 +171,39 @@ def test_every_number_format_comes_back(kind, tmp_path):
         with KeptCalls(tmp_path, str).around(model):
             answers = model(x), model(again)
     assert torch.equal(answers[0], x / 3) and torch.equal(answers[1], again / 3) and answers[1].dtype == kind
+
+
+def test_what_acts_in_a_later_step_is_in_the_names(tmp_path, start):
+    """As a refiner: the first calls are alike whichever comes then."""
+
+    def refined(later, most=1000, folder=None):
+        torch.manual_seed(1)
+        model = Model(most)
+        kept = KeptCalls(folder, str, lambda: model.weight).around(model) if folder else nullcontext()
+
+        def denoise(x, sigma):
+            model.weight = 0.3 if sigma > SIGMAS[3] else later
+            return model(x, sigma.expand(len(x)), c_crossattn=[torch.zeros(1, 2)])
+
+        with kept:
+            return ancestral(denoise, start), model.calls
+
+    with pytest.raises(CutOff):
+        refined(0.9, most=6, folder=tmp_path)
+    found, calls = refined(0.5, folder=tmp_path)
+    assert torch.equal(found, refined(0.5)[0]) and calls == 1 + STEPS - 3
+
+
+def test_a_full_disk_gets_its_place_back(tmp_path, start, monkeypatch):
+    kept = KeptCalls(tmp_path, lambda: "somewhere")
+    real, calls = kept_calls.save_file, []
+
+    def save(*given):
+        calls.append(given)
+        if len(calls) == 3:
+            raise OSError("no space left")
+        real(*given)
+
+    monkeypatch.setattr(kept_calls, "save_file", save)
+    sampled(ancestral, start, Model(), kept)
+    assert "no space" in str(kept.problem) and not list(tmp_path.iterdir()) and len(calls) == 3

@@ -70,8 +70,10 @@ def test_passes_change_nothing(loaded_layer, monkeypatch):
 
 
 def test_passes_stay_below_the_launch_limit_of_cuda():
-    positions = network.positions_per_pass(torch.device("cuda"), 16)
-    assert 0 < positions * network.HEADS <= 65_535
+    for frames, windows in ((16, 1), (32, 1), (16 * 11, 11), (32 * 40, 40)):
+        positions = network.positions_per_pass(torch.device("cuda"), frames, windows)
+        assert 0 < positions * windows * network.HEADS <= 65_535
+        assert positions * frames <= network.CUDA_TOKENS
 
 
 def test_a_new_layer_is_the_identity():

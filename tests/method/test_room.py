@@ -17,7 +17,9 @@ def card(monkeypatch):
     state = {"reserved": 340}
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: state.update(reserved=300))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _device: state["reserved"])
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (1000 - state["reserved"], 1000))
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    # that of torch 2.1.2 takes a number alone, or a device that has one
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000 - state["reserved"], 1000) if device == 0 else 1 / 0)
     return state
 
 
@@ -31,6 +33,9 @@ def test_one_window_is_measured_and_three_quarters_of_what_is_left_are_filled(ca
     with room.measuring("large"):
         card["reserved"] += 690
     assert room.windows("large") == 1
+    with room.measuring("cached"):
+        pass
+    assert room.windows("cached") == 1, "what took nothing new tells nothing"
 
 
 def test_elsewhere_it_is_one_at_a_time(card):
