@@ -45,7 +45,9 @@ def videos(tmp_path_factory):
     shutil.copytree(folder / "frames", folder / "mixed")
     Image.fromarray(gradient(32, 48)).save(folder / "mixed" / "3.png")
     (tmp_path_factory.mktemp("elsewhere") / "private.mkv").write_bytes((folder / "talks.mkv").read_bytes())
-    (folder / "link.mkv").symlink_to(next(folder.parent.glob("elsewhere*/private.mkv")))
+    private = next(folder.parent.glob("elsewhere*/private.mkv"))
+    (folder / "link.mkv").symlink_to(private)
+    (folder / "list.mp4").write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{private}\n#EXT-X-ENDLIST\n")
     return folder
 
 
@@ -129,6 +131,7 @@ def test_the_infotext_names_the_file_and_not_its_folder(host, videos):
         ({"video_source": "{videos}/a\0.mp4"}, ["no path"]),
         ({"video_source": "{videos}/notes.txt"}, ["notes.txt", ".mp4"]),
         ({"video_source": "{videos}/broken.mp4"}, ["broken.mp4", "cannot be read, or has no frames"]),
+        ({"video_source": "{videos}/list.mp4"}, ["list.mp4", "no video, whatever its name says"]),
         ({"video_path": "{videos}/empty"}, ["empty", "has no frames"]),
         ({"video_path": "{videos}/mixed", "video_length": 0}, ["mixed", "frame 4 is 32×48", "the first is 64×64"]),
         ({"video_path": "{videos}/frames", "video_length": 31}, ["video_length", "31", "30"]),
