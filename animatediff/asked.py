@@ -15,6 +15,11 @@ from .request import RequestError, read_arguments
 from .source import Source, read
 from .video.formats import is_picture
 
+WHOLE_LEVELS = 64
+"""Pixels of which the UNet's lowest level has one, so that no level is resized on its way up."""
+LATENT_UPSCALE = 3
+"""The WebUI's number for “Just resize (latent upscale)”."""
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -30,12 +35,6 @@ class Asked:
     warnings: list[str]
 
 
-WHOLE_LEVELS = 64
-"""Pixels of which the UNet's lowest level has one, so that no level is resized on its way up."""
-LATENT_UPSCALE = 3
-"""The WebUI's number for “Just resize (latent upscale)”."""
-
-
 def asked_of(p: Any, arguments: tuple[Any, ...]) -> Asked | None:
     """What a generation is asked for, if that is a video. Raises RequestError or CheckpointError where it cannot be met."""
     params, warnings = read_arguments(arguments, xyz.values_on(p))
@@ -46,7 +45,7 @@ def asked_of(p: Any, arguments: tuple[Any, ...]) -> Asked | None:
         p.firstpass_image = p.firstpass_image.convert("RGB")  # a GIF has a palette, which the WebUI does not expect
         return None
     video = _source_of(p, params)
-    pictures = video.frames if video else init_pictures(p)
+    pictures = video.frames if video else _init_pictures(p)
     _require_one_size(pictures)
     params = _filled_in(p, params, video, pictures)
     warnings += video.warnings(params) if video else []
@@ -144,7 +143,7 @@ def _require_one_size(pictures: list[Any]) -> None:
             )
 
 
-def init_pictures(p: Any) -> list[Any]:
+def _init_pictures(p: Any) -> list[Any]:
     """The pictures that img2img starts from; one, where its batch tab repeats the same for each row."""
     pictures = getattr(p, "init_images", None) or []
     return pictures[:1] if all(picture is pictures[0] for picture in pictures) else pictures

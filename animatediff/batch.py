@@ -72,7 +72,9 @@ def _around(page: ModuleType) -> Callable[..., Any]:
 
 def _params_of(p: Any) -> Params:
     """What the panel says. Raises RequestError where that cannot be met."""
-    ours = next(script for script in p.scripts.alwayson_scripts if script.title() == "AnimateDiff")
+    ours = next((script for script in p.scripts.alwayson_scripts if script.title() == "AnimateDiff"), None)
+    if ours is None:
+        return Params()
     return read_arguments(p.script_args[ours.args_from : ours.args_to], {})[0]
 
 

@@ -239,9 +239,9 @@ class Job:
             with self._finished_on_error(p), self.scope.suspended():
                 yield
             return
-        if self._given is not None:
-            p.init_latent = self._given.latents(p.seeds, getattr(p, "mask", None))
         with self._finished_on_error(p), self._reproducible(p, "seeds"):
+            if self._given is not None:
+                p.init_latent = self._given.latents(p.seeds, getattr(p, "mask", None))
             self._keep_calls()
             with self.scope.open(), preview.moving_preview(self.params.fps):
                 yield
@@ -261,7 +261,7 @@ class Job:
             tab = "img2img" if hasattr(self.p, "init_images") else "txt2img"
             self._unfinished = unfinished.begin(tab, _infotext(self.p), _what_is_asked(self.p, self.params))
         except OSError as error:
-            self._warn_once([f"This video could not be resumed if it were cut off: {error}."])
+            self._warn_once([f"This video could not be resumed if it were cut off: {error}. Make room there."])
         else:
             self.scope.calls = KeptCalls(self._unfinished.folder, self._where, self._what_acts)
 

@@ -46,7 +46,8 @@ class Animated:
 
 
 def take(p: Any, role: Any) -> None:
-    p.__class__ = animated(type(p))
+    """Gives `p` a role: an object with the methods of `Refusal`."""
+    p.__class__ = _animated(type(p))
     setattr(p, ON_P, role)
 
 
@@ -58,7 +59,7 @@ def release(p: Any) -> None:
 
 
 @cache
-def animated(kind: type) -> type:
+def _animated(kind: type) -> type:
     """The subclass of a processing class that carries jobs."""
     return type(kind.__name__, (Animated, kind), {"__module__": kind.__module__})
 

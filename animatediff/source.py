@@ -23,8 +23,6 @@ from .video.formats import is_picture
 
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 """What a URL and ffmpeg's protocols begin with. A single letter is a drive of Windows."""
-
-
 MP4_PARTS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 """One of which an MP4 or MOV begins with."""
 RAM_TAKEN = 0.5

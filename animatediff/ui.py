@@ -24,7 +24,7 @@ from .request import RequestError
 from .video.formats import format_problems
 
 Controls = dict[str, gr.components.Component]
-NUMBERS = ("bool", "int", "float")
+SIDE_BY_SIDE = ("bool", "int", "float")
 """Types of the controls that stand side by side."""
 
 
@@ -141,10 +141,10 @@ def _offer_old_folder(dropdown: gr.Dropdown, notice: gr.HTML, elem_id: Callable[
 def _group(fields: list[dataclasses.Field[Any]], elem_id: Callable[[str], str]) -> Controls:
     """The controls of one folded group, numbers side by side."""
     controls: Controls = {}
-    for is_number, some in itertools.groupby(fields, lambda field: str(field.type) in NUMBERS):
+    for is_small, some in itertools.groupby(fields, lambda field: str(field.type) in SIDE_BY_SIDE):
         some = list(some)
         for pair in (some[first : first + 2] for first in range(0, len(some), 2)):
-            with gr.Row(elem_classes="ad-row") if is_number else gr.Column():
+            with gr.Row(elem_classes="ad-row") if is_small else gr.Column():
                 controls |= {field.name: _control(field, elem_id) for field in pair}
     return controls
 
@@ -160,7 +160,7 @@ def _control(field: dataclasses.Field[Any], elem_id: Callable[[str], str]) -> gr
         return gr.File(label=option.label, file_types=list(VIDEO_SUFFIXES), elem_id=elem_id(option.elem_id))
     if str(field.type) == "bool":
         return gr.Checkbox(field.default, label=option.label, info=option.help, elem_id=elem_id(option.elem_id))
-    if str(field.type) in NUMBERS:
+    if str(field.type) in SIDE_BY_SIDE:
         return _number(field, elem_id)
     facts = {"label": option.label, "value": _at_first(field), "info": option.help, "elem_id": elem_id(option.elem_id)}
     return gr.Dropdown(choices=list(option.choices), **facts) if option.choices else gr.Textbox(lines=option.lines, **facts)

@@ -70,6 +70,7 @@ def begin(tab: str, infotext: str, what: Sequence[Any]) -> Unfinished:
 
 
 def digest(pictures: Iterable[Image.Image]) -> str:
+    """Of what is to be seen in them, whatever files they come from."""
     whole = hashlib.sha256()
     for picture in pictures:
         whole.update(f"{picture.mode}{picture.size}".encode())
@@ -103,11 +104,14 @@ def warnings(calls: KeptCalls) -> list[str]:
             "since then a picture, a weight file, a setting or another extension has changed."
         )
     if calls.problem is not None:
-        found.append(f"From some step on, this video could not have been resumed if it had been cut off: {calls.problem}.")
+        found.append(
+            f"From some step on, this video could not have been resumed if it had been cut off: {calls.problem}. Make room there."
+        )
     return found
 
 
 def folder() -> Path:
+    """Beside the WebUI's own temporary files, which it leaves over a restart."""
     return Path(data_path) / "tmp" / "animatediff-unfinished"
 
 
