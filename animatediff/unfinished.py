@@ -104,9 +104,8 @@ def warnings(calls: KeptCalls) -> list[str]:
             "since then a picture, a weight file, a setting or another extension has changed."
         )
     if calls.problem is not None:
-        found.append(
-            f"From some step on, this video could not have been resumed if it had been cut off: {calls.problem}. Make room there."
-        )
+        why = f"{calls.problem}. Make room there."
+        found.append(f"From some step on, this video could not have been resumed if it had been cut off: {why}")
     return found
 
 
