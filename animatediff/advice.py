@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from typing import Any
 
 import gradio as gr
@@ -17,6 +18,10 @@ from .params import AS_FOUND
 from .plan import Plan, chosen_family
 from .request import RequestError
 
+DISTILLED = re.compile(r"lightning|turbo|hyper|lcm", re.IGNORECASE)
+"""In names of checkpoints that were distilled to few steps, with guidance in their weights."""
+DISTILLED_STEPS, DISTILLED_CFG = 10, 3
+"""The most that authors of such checkpoints recommend."""
 CONTROLS = ["sampling", "scheduler", "steps", "cfg_scale", "denoising_strength"]
 
 
@@ -27,6 +32,15 @@ def warnings(p: Any, plan: Plan) -> list[str]:
     if contradictions := family.advice.contradictions(*settings):
         found.append(f"{family.title} is made for {spoken(family.advice)}, but {'; '.join(contradictions)}.")
     return [f"AnimateDiff: {text}" for text in found]
+
+
+def distilled(p: Any, checkpoint: str) -> list[str]:
+    """A warning where the name of the loaded checkpoint says that it is made for other settings."""
+    if not DISTILLED.search(checkpoint) or (p.steps <= DISTILLED_STEPS and p.cfg_scale <= DISTILLED_CFG):
+        return []
+    made_for = f"made for up to {DISTILLED_STEPS} steps and a CFG scale of 1 to {DISTILLED_CFG}"
+    found = f"but these are {p.steps} and {p.cfg_scale:g}. Lower them, or choose another checkpoint."
+    return [f"AnimateDiff: By its name, the checkpoint {checkpoint} is {made_for}, {found}"]
 
 
 def missing_lora(family: Family, names: list[str]) -> list[str]:
@@ -41,6 +55,8 @@ def spoken(advice: Advice) -> str:
     if advice.schedule_type != "Automatic":
         parts.append(advice.schedule_type)
     parts += [f"{advice.steps} step{'s' * (advice.steps > 1)}", f"CFG {advice.cfg:g}"]
+    if advice.side:
+        parts.append(f"about {advice.side}×{advice.side}")
     if advice.motion_scale != 1:
         parts.append(f"motion scale {advice.motion_scale:g}")
     if advice.denoising is not None:

@@ -180,6 +180,7 @@ class Job:
                 travel.one_prompt_for_each_video(p, self.params.video_length)
                 self._require_prompts()
                 self._choose_noise()
+                self._warn_once(advice.distilled(p, shared.sd_model.sd_checkpoint_info.title))
             yield
             if p is self.p:
                 self._take_given_frames()

@@ -74,9 +74,9 @@ def lora(path: Path) -> Lora:
     return _load_lora_once(path, *_identity(path))
 
 
-def read(paths: tuple[Path, ...]) -> tuple[MotionModule, ...]:
-    """The motion modules in some files. Those of the last call are kept in memory."""
-    return _load_once(tuple((path, *_identity(path)) for path in paths))
+def read(files: tuple[tuple[Path, Family], ...]) -> tuple[MotionModule, ...]:
+    """The motion modules in some files, each as of a family. Those of the last call are kept in memory."""
+    return _load_once(tuple((path, family, *_identity(path)) for path, family in files))
 
 
 def short_hash(path: Path) -> str | None:
@@ -117,5 +117,5 @@ def _load_lora_once(path: Path, _changed: int, _size: int) -> Lora:
 
 
 @lru_cache(maxsize=1)
-def _load_once(files: tuple[tuple[Path, int, int], ...]) -> tuple[MotionModule, ...]:
-    return tuple(load(path)[1] for path, _changed, _size in files)
+def _load_once(files: tuple[tuple[Path, Family, int, int], ...]) -> tuple[MotionModule, ...]:
+    return tuple(load(path, family)[1] for path, family, _changed, _size in files)

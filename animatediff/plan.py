@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from motion_module.checkpoint import Description
@@ -49,6 +50,12 @@ class Plan:
     @property
     def descriptions(self) -> tuple[Description, ...]:
         return (self.description, self.second.description) if self.second else (self.description,)
+
+    @property
+    def modules(self) -> tuple[tuple[Path, Family], ...]:
+        """The file of each motion module, and the family that it acts as."""
+        others = [(self.second.description.path, self.second.description.require_motion_module())] if self.second else []
+        return ((self.description.path, self.family), *others)
 
     def as_params(self, params: Params) -> Params:
         """The request with what it left open filled in, so that its infotext gives the same video on another machine."""

@@ -35,9 +35,12 @@ from . import library
 from .loras import Loras
 from .plan import Plan
 from .samplers import original_steps
+from .size_conditioning import telling_sizes
 
 CONDITIONS = 2
 """What a frame is usually sampled under: its prompt and its negative prompt."""
+SDXL_BLOCKS = 9
+"""On the way down in its UNet."""
 ON_MODEL = "_animatediff_scope"
 """The attribute under which an open scope can be found on the checkpoint it animates."""
 
@@ -159,6 +162,8 @@ class ModelScope:
                 stack.enter_context(positions(module, self._plan.positions, self.windows.at_once, trained_on))
             stack.enter_context(added_to_unet(blocks_by_place(unet), self._loras))
             stack.enter_context(self._lent_sampling())
+            if self.family.told_sizes is not None:
+                stack.enter_context(telling_sizes(model, *self.family.told_sizes))
             if self.family.takes_picture:
                 stack.enter_context(starting_from_noise(self._p))
             layout_of = self._layout_of
@@ -177,7 +182,7 @@ class ModelScope:
 
     def _motion(self) -> Motion:
         second = self._plan.second
-        module, *others = library.read(tuple(description.path for description in self._plan.descriptions))
+        module, *others = library.read(self._plan.modules)
         return Motion(
             module,
             self._plan.controls,
@@ -222,9 +227,7 @@ class ModelScope:
         model, family = shared.sd_model, self.family
         if model is None:
             raise AnimateDiffError(f"No checkpoint is loaded. Choose a {family.base} checkpoint.")
-        kinds = {"is_sdxl": "SDXL", "is_sd2": "Stable Diffusion 2", "is_sd3": "Stable Diffusion 3", "is_sd1": "SD 1.5"}
-        found = next((kind for flag, kind in kinds.items() if getattr(model, flag, False)), "of an unknown kind")
-        if found != family.base:
+        if (found := kind_of(model)) != family.base:
             raise AnimateDiffError(
                 f"The checkpoint {model.sd_checkpoint_info.title} is {found}, but the motion module "
                 f"{self._plan.description.path.name} is made for {family.base}. Choose a {family.base} checkpoint."
@@ -247,6 +250,14 @@ class ModelScope:
         if len(conditions.batch) != frames:
             raise RowLayoutError(f"There are {len(conditions.batch)} prompts for {frames} frames. Give one for each frame.")
         return row_layout(rows, frames, prompt_parts(conditions))
+
+
+def kind_of(model: Any) -> str:
+    """What a checkpoint is, in words. SDXL's refiner is SDXL to the WebUI, but its UNet has a level more."""
+    if getattr(model, "is_sdxl", False) and len(model.model.diffusion_model.input_blocks) > SDXL_BLOCKS:
+        return "the SDXL refiner"
+    kinds = {"is_sdxl": "SDXL", "is_sd2": "Stable Diffusion 2", "is_sd3": "Stable Diffusion 3", "is_sd1": "SD 1.5"}
+    return next((kind for flag, kind in kinds.items() if getattr(model, flag, False)), "of an unknown kind")
 
 
 def prompt_parts(conditions: Any) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from motion_module.prompts import Interpolation, Travel, between, read_travel
 
@@ -35,16 +36,32 @@ def follow(p: Any, frames: int, *, closed: bool) -> Travels:
 def mix(travels: Travels, params: Any, parts: int, how: Interpolation, *, hires: bool) -> None:
     """`on_cfg_denoiser`: what every frame is conditioned on in this step. `parts`: of each prompt, joined by AND.
 
-    `params` has `text_cond`, `(frames · parts, tokens, width)`, and `text_uncond`, `(frames, tokens, width)`.
+    `params` has `text_cond`, `(frames · parts, tokens, width)`, and `text_uncond`, `(frames, tokens, width)`; for SDXL,
+    dictionaries of these and of vectors `(…, width)`.
     """
     prompts, negatives = PASSES[hires]
     if prompts in travels:
-        rows = params.text_cond  # all parts of the first frame, then of the next
-        of_frames = rows.view(-1, parts, *rows.shape[1:])
-        mixed = [between(of_frames[:, part], travels[prompts].sources(), how) for part in range(parts)]
-        params.text_cond = torch.stack(mixed, dim=1).view_as(rows)
+        params.text_cond = _mixed(params.text_cond, travels[prompts], parts, how)
     if negatives in travels:
-        params.text_uncond = between(params.text_uncond, travels[negatives].sources(), how)
+        params.text_uncond = _mixed(params.text_uncond, travels[negatives], 1, how)
+
+
+def _mixed(conditions: Any, travel: Travel, parts: int, how: Interpolation) -> Any:
+    if isinstance(conditions, dict):  # a class of the WebUI's
+        return type(conditions)({name: _mixed(rows, travel, parts, how) for name, rows in conditions.items()})
+    of_frames = conditions.unflatten(0, (-1, parts))  # all parts of the first frame, then of the next
+    mixed = [_between(of_frames[:, part], travel, how) for part in range(parts)]
+    return torch.stack(mixed, dim=1).view_as(conditions)
+
+
+def _between(rows: Tensor, travel: Travel, how: Interpolation) -> Tensor:
+    """Of one part. In SDXL's vector, behind what the text says, are sizes, which an arc would stretch: they stay."""
+    if rows.ndim > 2:
+        return between(rows, travel.sources(), how)
+    of_text = (rows != rows[:1]).any(dim=0)
+    mixed = rows.clone()
+    mixed[:, of_text] = between(rows[:, of_text], travel.sources(), how)
+    return mixed
 
 
 def one_prompt_for_each_video(p: Any, frames: int) -> None:
@@ -65,12 +82,18 @@ def of_one_length(conditions: Any) -> Any:
 
     Of prompts it does so itself; of negative ones it takes for granted that they are of one length.
     """
-    lengths = {len(entry.cond) for schedule in conditions for entry in schedule}
+    lengths = {len(_tokens(entry.cond)) for schedule in conditions for entry in schedule}
     if len(lengths) == 1:
         return conditions
     return [[_stretched(entry, max(lengths)) for entry in schedule] for schedule in conditions]
 
 
 def _stretched(entry: Any, length: int) -> Any:
-    cond = torch.cat([entry.cond, entry.cond[-1:].repeat(length - len(entry.cond), 1)])
-    return type(entry)(entry.end_at_step, cond)
+    tokens = _tokens(entry.cond)
+    tokens = torch.cat([tokens, tokens[-1:].repeat(length - len(tokens), 1)])
+    return type(entry)(entry.end_at_step, {**entry.cond, "crossattn": tokens} if isinstance(entry.cond, dict) else tokens)
+
+
+def _tokens(condition: Any) -> Tensor:
+    """Of one prompt, `(tokens, width)`."""
+    return condition["crossattn"] if isinstance(condition, dict) else condition  # type: ignore[no-any-return]

@@ -30,10 +30,10 @@ class UnsuitableUNet(ValueError):
 def attached(
     unet: nn.Module, motion: Motion, family: Family, layout_of: LayoutOf, picture: Picture | None = None
 ) -> Iterator[None]:
-    """While open, `unet` — an LDM `UNetModel` for SD 1.x — animates: its rows are frames, told apart by `layout_of`.
+    """While open, `unet` animates: its rows are frames, told apart by `layout_of`.
 
-    Layers move to the device and number format of what the UNet hands them. `picture` is what a module of PIA starts from.
-    Raises UnsuitableUNet before anything changed.
+    It is LDM's `UNetModel` for SD 1.x, or SGM's for SDXL. Layers move to the device and number format of what it hands them.
+    `picture` is what a module of PIA starts from. Raises UnsuitableUNet before anything changed.
     """
     require_fit(unet, motion.channels)
     blocks = blocks_by_place(unet)
@@ -53,16 +53,17 @@ def blocks_by_place(unet: Any) -> dict[str, nn.Module]:
 
     The authors' `down_blocks.I.motion_modules.J` is LDM's `input_blocks[3I + 1 + J]`, and `up_blocks.I.motion_modules.J` is
     `output_blocks[3I + J]`. There the layer follows the SpatialTransformer, or the ResBlock where there is no transformer:
-    in either case it comes before an Upsample.
+    in either case it comes before an Upsample. SD 1.x has four levels, SDXL three.
     """
-    if len(getattr(unet, "input_blocks", ())) != 12 or len(getattr(unet, "output_blocks", ())) != 12:
+    inputs, outputs = getattr(unet, "input_blocks", ()), getattr(unet, "output_blocks", ())
+    if len(inputs) not in (9, 12) or len(outputs) != len(inputs):
         raise UnsuitableUNet(
-            "This checkpoint is not a Stable Diffusion 1.x model: its UNet has other levels than the motion module's. "
-            "Choose a Stable Diffusion 1.5 checkpoint."
+            "This checkpoint's UNet has other levels than any motion module. Choose a Stable Diffusion 1.5 or SDXL checkpoint."
         )
-    places = {f"down_{i}_{j}": _last_before_resampling(unet.input_blocks[3 * i + 1 + j]) for i in range(4) for j in range(2)}
+    levels = range(len(inputs) // 3)
+    places = {f"down_{i}_{j}": _last_before_resampling(inputs[3 * i + 1 + j]) for i in levels for j in range(2)}
     places["mid_0"] = _last_before_resampling(unet.middle_block[:2])
-    places.update({f"up_{i}_{j}": _last_before_resampling(unet.output_blocks[3 * i + j]) for i in range(4) for j in range(3)})
+    places.update({f"up_{i}_{j}": _last_before_resampling(outputs[3 * i + j]) for i in levels for j in range(3)})
     return places
 
 
@@ -75,10 +76,11 @@ def require_fit(unet: nn.Module, channels: dict[str, int]) -> None:
     """Raises UnsuitableUNet unless motion layers of these widths, by place, can follow the blocks of `unet`."""
     found = widths_by_place(unet)
     for place, width in channels.items():
-        if found[place] != width:
+        if found.get(place) != width:
+            there = f"the checkpoint {found[place]}" if place in found else "where the checkpoint has no block"
             raise UnsuitableUNet(
                 f"The motion module is made for another model: at {place} it is {width} channels wide, "
-                f"the checkpoint {found[place]}. Choose a motion module and a checkpoint of the same kind."
+                f"{there}. Choose a motion module and a checkpoint of the same kind."
             )
 
 

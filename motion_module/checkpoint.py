@@ -16,7 +16,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .families import KNOWN_FILES, LCM, LIGHTNING, LONG_32, LONG_64, PIA, STABILIZED, TEMPORALDIFF, V1, V2, V3, Family
+from .families import (
+    HOTSHOT,
+    KNOWN_FILES,
+    LCM,
+    LIGHTNING,
+    LONG_32,
+    LONG_64,
+    PIA,
+    STABILIZED,
+    TEMPORALDIFF,
+    V1,
+    V2,
+    V3,
+    XL_BETA,
+    Family,
+)
 from .files import DIFFUSERS_WEIGHTS, CheckpointError, Entry, WeightFile, open_weights, weights_of
 from .layouts import BLOCK, TABLES, Layers, Layout, expected_places, expected_shapes, key_of, layers_of
 from .lora import kinds_of
@@ -84,7 +99,7 @@ class Description:
         if self.family is None:
             raise CheckpointError(
                 f"{name} cannot be used as a motion module: it is {self.kind} ({self.reason}). "
-                "Choose a motion module for Stable Diffusion 1.5, such as v3_sd15_mm.ckpt."
+                "Choose a motion module, such as v3_sd15_mm.ckpt for Stable Diffusion 1.5."
             )
         return self.family
 
@@ -95,24 +110,26 @@ def describe(path: Path) -> Description:
     return _describe(path, open_weights(path))
 
 
-def load(path: Path) -> tuple[Description, MotionModule]:
+def load(path: Path, family: Family | None = None) -> tuple[Description, MotionModule]:
     """Reads a motion module on the CPU, in the number format of its file; eight-bit floats, made for storing, become float16.
 
-    Raises CheckpointError if the file is not a motion module that can be used.
+    `family`: as which it is to act, if not as the one that it is found to be. Raises CheckpointError if the file is not a
+    motion module that can be used.
     """
     path = weights_of(path)
     file = open_weights(path)
     description = _describe(path, file)
-    description.require_motion_module()
+    family = family or description.require_motion_module()
     assert description.channels is not None
     weights: dict[str, Tensor] = {}
     for place, keys in layers_of(file.entries)[1].items():
         tensors = {name: _widened(file.read(key)) for name, key in keys.items()}
         weights.update({f"layers.{place}.{name}": value for name, value in _to_our_layout(tensors, description.length).items()})
-    if description.family and description.family.takes_picture:
+    if family.takes_picture:
         weights["picture_kernel"] = _widened(file.read(conv_in(file.entries)))[:, -PICTURE_CHANNELS:].clone()
     with torch.device("meta"):  # every weight is about to be replaced: make none
-        module = MotionModule(description.channels, description.length, takes_picture="picture_kernel" in weights)
+        facts: dict[str, Any] = {"takes_picture": family.takes_picture, "norms": family.motion_norms}
+        module = MotionModule(description.channels, description.length, **facts)
     module.load_state_dict(weights, strict=True, assign=True)
     return description, module.eval().requires_grad_(False)
 
@@ -203,7 +220,7 @@ def _describe(path: Path, file: WeightFile) -> Description:
         return Description(kind=kind, reason=reason, **common)
     rows = _table_rows(file.entries, layers)
     length = rows or (_config_beside(path).get("motion_max_seq_length", 0) if layout == "diffusers" else 0)
-    candidates, reason = _candidates(file.entries, layers, length)
+    candidates, reason = _candidates(file.entries, layout, layers, length)
     family = next((family for family in candidates if _named_like(family, path)), candidates[0])
     return Description(
         kind="a motion module",
@@ -230,7 +247,6 @@ _LORA_KINDS = {
 _LOW_RANK = re.compile(r"lora_(down|up|A|B)\b|\.lora\.(down|up)|_lora\.(down|up)|hada_w1|lokr_w1")
 _FOREIGN_KINDS = (
     (r"controlnet_cond_embedding", "a SparseCtrl network", "keys of its condition embedding"),
-    (r"temporal_attentions\.", "a HotShot-XL module for SDXL", "keys named temporal_attentions"),
     (r"qkv_merge", "a CameraCtrl module", "keys named qkv_merge"),
     (r"(^|\.)img_encoder\.", "an AnimateLCM image-to-video module", "keys of an image encoder"),
     (r"control_model\.|input_hint_block|zero_convs", "a ControlNet", "keys of a control model"),
@@ -240,7 +256,7 @@ _FOREIGN_KINDS = (
 
 
 def _foreign_kind(entries: dict[str, Entry], layers: Layers) -> tuple[str, str] | None:
-    """What the file is, if it is not a motion module for SD 1.5: (kind, reason)."""
+    """What the file is, if it is not a motion module: (kind, reason)."""
     whole_layers = any("norm.weight" in keys for keys in layers.values())  # beside which a training dump may hold low-rank keys
     if not whole_layers and (kinds := kinds_of(entries)):
         return _LORA_KINDS[frozenset(kinds)], "low-rank keys"
@@ -251,9 +267,12 @@ def _foreign_kind(entries: dict[str, Entry], layers: Layers) -> tuple[str, str] 
             return kind, reason
     if not layers:
         return "no file of a known kind", f"none of its {len(entries)} tensors is named as in a motion module"
-    if not any(place.startswith("down_3_") for place in layers):
-        return "a motion module for SDXL", "it has three levels where SD 1.5 has four"
     return None
+
+
+def _levels(layers: Layers) -> int:
+    """Of the UNet that the module is made for: four in SD 1.5, three in SDXL."""
+    return 4 if any(place.startswith(("down_3_", "up_3_")) for place in layers) else 3
 
 
 def conv_in(entries: dict[str, Entry]) -> str:
@@ -275,9 +294,14 @@ _BY_STEPS = tuple(LIGHTNING[steps] for steps in (1, 2, 8, 4))
 """The one that is taken where a name has no number last."""
 
 
-def _candidates(entries: dict[str, Entry], layers: Layers, length: int) -> tuple[tuple[Family, ...], str]:
+def _candidates(entries: dict[str, Entry], layout: Layout, layers: Layers, length: int) -> tuple[tuple[Family, ...], str]:
     """The families that have these keys and shapes, the likeliest first, and why."""
+    if layout == "hotshot":
+        return (HOTSHOT,), "keys named temporal_attentions"
     known = f"{length} positions" if length else "no position table"
+    if _levels(layers) == 3:
+        reason = f"three levels, {known}"
+        return ((HOTSHOT, XL_BETA), reason) if length == HOTSHOT.positions else ((XL_BETA, HOTSHOT), reason)
     if key := conv_in(entries):
         return (PIA,), f"{key} takes nine channels"
     if "mid_0" not in layers:
@@ -312,6 +336,7 @@ _NAMES = {
     LCM.key: "lcm",
     LONG_32.key: "long",
     V2.key: r"v2|v1-5-2|mm-p_0",
+    HOTSHOT.key: r"hotshot|hsxl",
     **{family.key: rf"lightning.*{steps}[-_ ]?step" for steps, family in LIGHTNING.items() if steps != 4},
     LIGHTNING[4].key: "lightning",  # also where a name has no number of steps
 }
@@ -338,7 +363,7 @@ def _check(entries: dict[str, Entry], layers: Layers, layout: Layout, rows: int)
     channels: dict[str, int] = {}
     missing: list[str] = []
     misshapen: list[str] = []
-    places = expected_places(4, "mid_0" in layers)
+    places = expected_places(_levels(layers), "mid_0" in layers)
     unexpected = [key for place, keys in layers.items() if place not in places for key in keys.values()]
     for place in places:
         keys = layers.get(place, {})

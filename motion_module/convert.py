@@ -105,7 +105,9 @@ def _config(description: Description) -> dict[str, object]:
     takes_picture = description.family is not None and description.family.takes_picture
     return {
         "_class_name": "MotionAdapter",
-        "block_out_channels": [channels[f"down_{level}_0"] for level in range(4)],
+        "block_out_channels": [
+            width for place, width in channels.items() if place.startswith("down_") and place.endswith("_0")
+        ],
         "conv_in_channels": 9 if takes_picture else None,
         "motion_layers_per_block": 2,
         "motion_max_seq_length": description.length,

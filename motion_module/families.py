@@ -1,7 +1,8 @@
 """What is known of each published family of motion modules, and what no file says of itself.
 
 Sources: the authors' configurations and training code. guoyww/AnimateDiff (v1, v2, v3: `configs/inference/*.yaml`), Lightricks
-LongAnimateDiff, G-U-N/AnimateLCM, ByteDance AnimateDiff-Lightning (arXiv 2403.12706), open-mmlab/PIA (arXiv 2312.13964).
+LongAnimateDiff, G-U-N/AnimateLCM, ByteDance AnimateDiff-Lightning (arXiv 2403.12706), open-mmlab/PIA (arXiv 2312.13964). For
+SDXL: guoyww/AnimateDiff, branch `sdxl` (`configs/inference/inference.yaml`, `motion_module.py`), and hotshotco/Hotshot-XL.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from .noise import ANIMATEDIFF, NoiseSchedule
+from .noise import ANIMATEDIFF, STABLE_DIFFUSION, NoiseSchedule
+
+Norms = Literal["per frame", "over frames"]
 
 
 @dataclass(frozen=True)
@@ -17,8 +20,9 @@ class Advice:
     """How a family is meant to be sampled, in the WebUI's names.
 
     `sampler`, `schedule_type`, `steps`, `cfg` and `motion_scale` are what its authors use, and in img2img `denoising`, where
-    they say so. What else does as well is in `samplers`, `schedule_types` (empty: any), `steps_between` and `cfg_between`; a
-    module that was distilled has narrow ranges.
+    they say so. `side`: of a square with as many pixels as they use, where a module is bound to a size. What else does as well
+    is in `samplers`, `schedule_types` (empty: any), `steps_between` and `cfg_between`; a module that was distilled has narrow
+    ranges.
     """
 
     sampler: str = "DDIM"
@@ -29,6 +33,7 @@ class Advice:
     schedule_types: tuple[str, ...] = ()
     motion_scale: float = 1.0
     denoising: float | None = None
+    side: int = 0
     steps_between: tuple[int, int] = (1, 1000)
     cfg_between: tuple[float, float] = (0.0, 100.0)
 
@@ -68,8 +73,11 @@ class Family:
 
     `unet_norms`: whether the group norms of the UNet's ResBlocks and of its output take their statistics from one frame
     or from all frames of a clip together. The authors' v1 UNet is inflated with plain `nn.GroupNorm` over five dimensions
-    (`use_inflated_groupnorm: false` in inference-v1.yaml), so it was trained with the latter. The norms of the motion layers
-    and of the UNet's SpatialTransformers are per frame in all families for SD 1.5.
+    (`use_inflated_groupnorm: false` in inference-v1.yaml), so it was trained with the latter. The norms of the UNet's
+    SpatialTransformers are per frame in all families.
+    `motion_norms`: the same for the norms of the motion layers. Only AnimateDiff-XL beta takes theirs over all frames.
+    `told_sizes`: (original height, original width), (target height, target width) as SDXL's UNet is told of them, where authors
+    tell it the same for all pictures.
     `frames`: the length of the clips it was trained on, and so the best one.
     `positions`: rows of the position table where a file brings none; it is a fixed sinusoid.
     `original_steps`: the timesteps of the consistency training, among which its sampler has to choose; 0 where it is none.
@@ -81,12 +89,14 @@ class Family:
     title: str
     base: Literal["SD 1.5", "SDXL"] = "SD 1.5"
     schedule: NoiseSchedule = ANIMATEDIFF
-    unet_norms: Literal["per frame", "over frames"] = "per frame"
+    unet_norms: Norms = "per frame"
+    motion_norms: Norms = "per frame"
     frames: int = 16
     positions: int = 32
     original_steps: int = 0
     lora: str = ""
     takes_picture: bool = False
+    told_sizes: tuple[tuple[int, int], tuple[int, int]] | None = None
     advice: Advice = Advice()
 
 
@@ -119,8 +129,29 @@ LIGHTNING = {
 }
 PIA = Family("pia", "PIA", unet_norms="over frames", takes_picture=True, advice=Advice(denoising=1.0))
 
+XL_BETA = Family(
+    "xl-beta",
+    "AnimateDiff-XL beta",
+    base="SDXL",
+    schedule=NoiseSchedule("sqrt_betas", last=0.020),
+    motion_norms="over frames",
+    advice=Advice(sampler="Euler", schedule_type="DDIM", steps=100, cfg=8.5, side=1024),
+)
+HOTSHOT = Family(
+    "hotshot",
+    "HotShot-XL",
+    base="SDXL",
+    schedule=STABLE_DIFFUSION,
+    unet_norms="over frames",
+    frames=8,
+    positions=24,
+    told_sizes=((1920, 1080), (512, 512)),  # in this order, in training (fine_tune.py) and use (inference.py)
+    advice=Advice(sampler="Euler a", steps=30, cfg=5.0, side=512),
+)
+
 FAMILIES = {
-    family.key: family for family in (V1, TEMPORALDIFF, STABILIZED, V2, V3, LONG_32, LONG_64, LCM, *LIGHTNING.values(), PIA)
+    family.key: family
+    for family in (V1, TEMPORALDIFF, STABILIZED, V2, V3, LONG_32, LONG_64, LCM, *LIGHTNING.values(), PIA, XL_BETA, HOTSHOT)
 }
 
 KNOWN_FILES = {

@@ -1,8 +1,9 @@
-"""How weight files name what is in a motion module: in the authors' grammar, and in that of diffusers.
+"""How weight files name what is in a motion module: in the authors' grammar, in that of diffusers, and in HotShot-XL's.
 
 The authors' (guoyww/AnimateDiff) is `{down_blocks.I|mid_block|up_blocks.I}.motion_modules.J.temporal_transformer.…`; names
 below that point are used for all layouts here. diffusers (`MotionAdapter`) leaves out `temporal_transformer`, calls the
-attentions and norms `attn1`, `norm1`, …, and keeps one position table where the authors keep one for each attention.
+attentions and norms `attn1`, `norm1`, …, and keeps one position table where the authors keep one for each attention. HotShot-XL
+has `temporal_attentions.J` in place of `motion_modules.J.temporal_transformer`, and calls its tables otherwise.
 """
 
 from __future__ import annotations
@@ -11,16 +12,18 @@ import re
 from collections.abc import Iterable
 from typing import Literal
 
-Layout = Literal["original", "diffusers"]
+Layout = Literal["original", "diffusers", "hotshot"]
 
 BLOCK = "transformer_blocks.0."
 TABLES = tuple(f"{BLOCK}attention_blocks.{index}.pos_encoder.pe" for index in (0, 1))
 """The position tables of a layer, one for each attention."""
 
-_PLACE = r"(?:(?P<side>down|up)_blocks\.(?P<level>\d+)|(?P<mid>mid)_block)\.motion_modules\.(?P<index>\d+)\."
+_BLOCK_OF_UNET = r"(?:(?P<side>down|up)_blocks\.(?P<level>\d+)|(?P<mid>mid)_block)\."
+_PLACE = rf"{_BLOCK_OF_UNET}motion_modules\.(?P<index>\d+)\."
 _KEYS: dict[Layout, re.Pattern[str]] = {
     "original": re.compile(rf"(?:module\.)?{_PLACE}temporal_transformer\.(?P<rest>.+)"),
     "diffusers": re.compile(rf"(?:module\.)?(?:unet\.)?{_PLACE}(?P<rest>(?!temporal_transformer\.).+)"),
+    "hotshot": re.compile(rf"(?:module\.)?(?:unet\.)?{_BLOCK_OF_UNET}temporal_attentions\.(?P<index>\d+)\.(?P<rest>.+)"),
 }
 _DIFFUSERS_NAMES = (
     ("attention_blocks.0.", "attn1."),
@@ -30,6 +33,7 @@ _DIFFUSERS_NAMES = (
     ("ff_norm.", "norm3."),
 )
 _DIFFUSERS_TABLE = BLOCK + "pos_embed.pe"
+_TABLE, _HOTSHOT_TABLE = "pos_encoder.pe", "pos_encoder.positional_encoding"
 
 Layers = dict[str, dict[str, str]]
 """place -> {the authors' name below the layer: key in the file}."""
@@ -59,6 +63,8 @@ def key_of(place: str, name: str, layout: Layout) -> str:
     """The key in a file of the weight that the authors call `name` below the layer at `place`."""
     side, *numbers = place.split("_")
     block = f"{side}_blocks.{numbers[0]}" if len(numbers) == 2 else f"{side}_block"
+    if layout == "hotshot":
+        return f"{block}.temporal_attentions.{numbers[-1]}.{name.replace(_TABLE, _HOTSHOT_TABLE)}"
     prefix = f"{block}.motion_modules.{numbers[-1]}."
     if layout == "original":
         return f"{prefix}temporal_transformer.{name}"
@@ -70,9 +76,11 @@ def key_of(place: str, name: str, layout: Layout) -> str:
 
 
 def _authors_names(rest: str, layout: Layout) -> tuple[str, ...]:
+    if layout == "hotshot":
+        return (rest.replace(_HOTSHOT_TABLE, _TABLE),)
     if layout == "original":
         # Copies of AnimateLCM that keep their tables name them otherwise.
-        return (rest.replace("pos_encoder.pos_encoding", "pos_encoder.pe"),)
+        return (rest.replace("pos_encoder.pos_encoding", _TABLE),)
     if rest == _DIFFUSERS_TABLE:
         return TABLES
     for authors, theirs in _DIFFUSERS_NAMES:

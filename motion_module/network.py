@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .families import Norms
 from .frames import RowLayout
 from .windows import Cut
 
@@ -87,11 +88,13 @@ class FeedForward(nn.Module):
 class TemporalTransformer(nn.Module):
     """One motion layer: what is put behind one block of the image UNet.
 
-    A newly made one is the identity, because its output projection is zero (section 4.2 of the paper).
+    A newly made one is the identity, because its output projection is zero (section 4.2 of the paper). `norms`: whether its
+    group norm takes its statistics from each frame, or from all frames of a clip together.
     """
 
-    def __init__(self, channels: int, length: int, attention_blocks: int = 2) -> None:
+    def __init__(self, channels: int, length: int, attention_blocks: int = 2, norms: Norms = "per frame") -> None:
         super().__init__()
+        self.norm_over_frames = norms == "over frames"
         self.norm = nn.GroupNorm(NORM_GROUPS, channels, eps=1e-6)
         self.proj_in = nn.Linear(channels, channels)
         self.attentions = nn.ModuleList(TemporalAttention(channels, length) for _ in range(attention_blocks))
@@ -109,12 +112,12 @@ class TemporalTransformer(nn.Module):
     def residual(self, x: Tensor, layout: RowLayout, scale: float = 1.0, cut: Cut | None = None) -> Tensor:
         """What the layer adds to `x`. `scale` is that of its attentions; with a `cut`, they look no further than windows.
 
-        `x` may lie elsewhere than the layer, which is then handed what it works on, part by part. The group norm takes its
-        statistics from each frame alone, as in all of the authors' families for SD 1.5.
+        `x` may lie elsewhere than the layer, which is then handed what it works on, part by part. A norm over frames sees all
+        frames of a clip, whatever the windows.
         """
         clips = layout.to_clips(x).flatten(3)  # (clips, frames, channels, positions)
         count, frames, channels = clips.shape[:3]
-        slope, shift = (part.view(count, frames, channels, 1) for part in self._norm_of_rows(layout.to_clips(x).flatten(0, 1)))
+        slope, shift = (part.unsqueeze(3) for part in self._norm_of_clips(layout.to_clips(x)))
         device = self.proj_in.weight.device
         windows = torch.Size([1, frames]) if cut is None else cut.frames.shape
         at_once = positions_per_pass(device, windows.numel(), windows[0]) // count
@@ -125,12 +128,17 @@ class TemporalTransformer(nn.Module):
             mixed.append(hidden.view(count, -1, frames, channels).permute(0, 2, 3, 1).to(x.device))
         return layout.to_rows(torch.cat(mixed, dim=3).unflatten(3, x.shape[2:]))
 
-    def _norm_of_rows(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The group norm as a line for each row and channel: slope and shift, `(rows, channels)` each, in single precision."""
+    def _norm_of_clips(self, clips: Tensor) -> tuple[Tensor, Tensor]:
+        """The group norm as a line for each frame and channel: slope and shift, `(clips, frames, channels)`, in float32."""
         weight, bias = self.norm.weight.float(), self.norm.bias.float()
-        groups = x.reshape(len(x), NORM_GROUPS, -1)
+        groups = clips.reshape(-1, NORM_GROUPS, clips.shape[2] // NORM_GROUPS * clips.shape[3:].numel())
         found = [torch.var_mean(rows.to(weight.device).float(), dim=2, correction=0) for rows in groups.split(ROWS_NORMED)]
-        variance, mean = (torch.cat(parts).repeat_interleave(x.shape[1] // NORM_GROUPS, dim=1) for parts in zip(*found))
+        variance, mean = (torch.cat(parts).view(*clips.shape[:2], NORM_GROUPS) for parts in zip(*found))
+        if self.norm_over_frames:  # of numbers in parts of equal size: the mean variance, and the variance of the means
+            between, mean_of_all = torch.var_mean(mean, dim=1, correction=0, keepdim=True)
+            variance = (variance.mean(dim=1, keepdim=True) + between).expand_as(variance)
+            mean = mean_of_all.expand_as(mean)
+        variance, mean = (part.repeat_interleave(clips.shape[2] // NORM_GROUPS, dim=2) for part in (variance, mean))
         slope = weight * torch.rsqrt(variance + self.norm.eps)
         return slope, bias - mean * slope
 
@@ -162,13 +170,19 @@ class MotionModule(nn.Module):
 
     picture_kernel: Tensor | None
 
-    def __init__(self, channels: dict[str, int], length: int, *, takes_picture: bool = False) -> None:
-        """`channels`: the width at each place. `length`: rows of the position table, the most frames it can tell apart."""
+    def __init__(
+        self, channels: dict[str, int], length: int, *, takes_picture: bool = False, norms: Norms = "per frame"
+    ) -> None:
+        """`channels`: the width at each place. `length`: rows of the position table, the most frames it can tell apart.
+        `norms`: of its layers.
+        """
         super().__init__()
         self.length = length
         kernel = torch.zeros(channels["down_0_0"], 5, 3, 3) if takes_picture else None
         self.register_buffer("picture_kernel", kernel)
-        self.layers = nn.ModuleDict({place: TemporalTransformer(width, length) for place, width in channels.items()})
+        self.layers = nn.ModuleDict(
+            {place: TemporalTransformer(width, length, norms=norms) for place, width in channels.items()}
+        )
 
     @property
     def channels(self) -> dict[str, int]:

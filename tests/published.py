@@ -56,13 +56,14 @@ def layer_weights(channels: int, length: int) -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class Published:
-    """What the authors' configurations say of a family: `positions` in its file, a layer in the middle block, norms that see
-    all frames, frames of a clip, nine channels into the UNet.
+    """What authors' configurations say of a family: `positions` in its file, a layer in the middle block, norms of ResBlocks
+    and of motion layers that see all frames, frames of a clip, nine channels into the UNet.
     """
 
     positions: int
     mid: bool = False
     over_frames: bool = False
+    motion_over_frames: bool = False
     frames: int = 16
     takes_picture: bool = False
     name: str = "module"
@@ -84,10 +85,17 @@ FAMILIES = {
     "pia": Published(32, over_frames=True, takes_picture=True),
 }
 
+XL_WIDTHS = WIDTHS[:3]
+XL_FAMILIES = {
+    "xl-beta": Published(32, motion_over_frames=True, name="mm_sdxl_v10_beta"),
+    "hotshot": Published(24, over_frames=True, frames=8, name="hsxl_temporal_layers"),
+}
 
-def module_weights(family: str, widths: tuple[int, ...] = WIDTHS) -> dict[str, Tensor]:
-    """A whole motion module file of a family."""
-    facts = FAMILIES[family]
+
+def module_weights(family: str, widths: tuple[int, ...] | None = None) -> dict[str, Tensor]:
+    """A whole motion module file of a family, in the authors' keys."""
+    facts = {**FAMILIES, **XL_FAMILIES}[family]
+    widths = widths or (XL_WIDTHS if family in XL_FAMILIES else WIDTHS)
     places = {f"down_blocks.{i}.motion_modules.{j}": widths[i] for i in range(len(widths)) for j in range(2)}
     places |= {f"up_blocks.{i}.motion_modules.{j}": widths[-1 - i] for i in range(len(widths)) for j in range(3)}
     if facts.mid:
@@ -112,6 +120,21 @@ def with_tables(weights: dict[str, Tensor], length: int = 64) -> dict[str, Tenso
     return {**tables, **weights}
 
 
+def in_hotshots_layout(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The keys of HotShot-XL's own file."""
+    renames = (
+        ("motion_modules", "temporal_attentions"),
+        (".temporal_transformer", ""),
+        ("pos_encoder.pe", "pos_encoder.positional_encoding"),
+    )
+    renamed = {}
+    for key, value in weights.items():
+        for authors, theirs in renames:
+            key = key.replace(authors, theirs)
+        renamed[key] = value
+    return renamed
+
+
 def in_diffusers_layout(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """The keys of diffusers' `MotionAdapter`, where both attentions of a layer share one position table."""
     renames = (
@@ -132,13 +155,25 @@ def in_diffusers_layout(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def authors_layer(weights: dict[str, Tensor], x: Tensor, windows: list[tuple[list[int], list[float]]] | None = None) -> Tensor:
+def authors_layer(
+    weights: dict[str, Tensor],
+    x: Tensor,
+    windows: list[tuple[list[int], list[float]]] | None = None,
+    *,
+    over_frames: bool = False,
+) -> Tensor:
     """One motion layer on `(clips, channels, frames, height, width)`.
 
+    `over_frames`: whether its norm sees five dimensions, as in the authors' branch for SDXL (`self.norm` before the rearrange).
     `windows`: where attention looks no further, as in FreeNoise: the frames of each, and how much it counts for them.
     """
     clips, channels, frames, height, width = x.shape
-    normed = torch.stack([_group_norm(weights, x[:, :, frame]) for frame in range(frames)], dim=2)
+    if over_frames:
+        normed = _group_norm(weights, x.flatten(2)).reshape(x.shape)
+    else:
+        normed = torch.stack([_group_norm(weights, x[:, :, frame].flatten(2)) for frame in range(frames)], dim=2).reshape(
+            x.shape
+        )
     tokens = normed.permute(0, 2, 3, 4, 1).reshape(clips * frames, height * width, channels)  # "(b f) d c"
     tokens = _linear(weights, "proj_in", tokens)
     middle = "transformer_blocks.0."
@@ -168,11 +203,11 @@ def _attended(weights: dict[str, Tensor], tokens: Tensor, frames: int) -> Tensor
     return tokens
 
 
-def _group_norm(weights: dict[str, Tensor], frame: Tensor) -> Tensor:
-    """32 groups, epsilon 1e-6, on `(clips, channels, height, width)`."""
-    grouped = frame.reshape(frame.shape[0], 32, -1)
+def _group_norm(weights: dict[str, Tensor], x: Tensor) -> Tensor:
+    """32 groups, epsilon 1e-6, on `(clips, channels, pixels)`."""
+    grouped = x.reshape(x.shape[0], 32, -1)
     normed = (grouped - grouped.mean(-1, keepdim=True)) / torch.sqrt(grouped.var(-1, unbiased=False, keepdim=True) + 1e-6)
-    return normed.reshape(frame.shape) * weights["norm.weight"][:, None, None] + weights["norm.bias"][:, None, None]
+    return normed.reshape(x.shape) * weights["norm.weight"][:, None] + weights["norm.bias"][:, None]
 
 
 def _temporal_attention(weights: dict[str, Tensor], block: int, tokens: Tensor, frames: int) -> Tensor:

@@ -45,6 +45,24 @@ def test_in_each_step_conditions_are_mixed_part_by_part(hires):
     assert torch.equal(params.text_cond[:2], rows[:2]) and torch.equal(params.text_cond[-2:], rows[-2:])
 
 
+class WithShape(dict):
+    """As the WebUI holds conditions of SDXL."""
+
+
+@pytest.mark.parametrize("how", ["lerp", "slerp"])
+def test_of_sdxl_the_pooled_vector_is_mixed_too_and_sizes_behind_it_stay(how):
+    travels = travel.follow(SimpleNamespace(prompts=["0: a\n3: b"] * 4, negative_prompts=[""] * 4), 4, closed=False)
+    tokens, pooled, sizes = torch.randn(8, 3, 2), torch.randn(8, 5), torch.randn(4).expand(8, 4)
+    params = SimpleNamespace(text_cond=WithShape(crossattn=tokens.clone(), vector=torch.cat([pooled, sizes], dim=1)))
+    travel.mix(travels, params, 2, how, hires=False)
+    assert type(params.text_cond) is WithShape
+    sources = [(0, 0, 0.0), (0, 3, 1 / 3), (0, 3, 2 / 3), (3, 3, 0.0)]
+    for part in (0, 1):
+        torch.testing.assert_close(params.text_cond["crossattn"][part::2], between(tokens[part::2], sources, how))
+        torch.testing.assert_close(params.text_cond["vector"][part::2, :5], between(pooled[part::2], sources, how))
+    assert torch.equal(params.text_cond["vector"][:, 5:], sizes)
+
+
 def test_a_script_that_draws_a_prompt_for_each_row_gives_one_to_each_video():
     p = SimpleNamespace(prompt="a __colour__ cat", negative_prompt=["n", "m"], all_prompts=[*"abcd"], all_hr_prompts=[*"efgh"])
     p.all_negative_prompts = [*"nmnm"]
@@ -65,3 +83,9 @@ def test_negative_prompts_of_several_lengths_are_made_as_long_as_the_longest():
 class SimpleEntry:
     def __init__(self, end_at_step, cond):
         self.end_at_step, self.cond = end_at_step, cond
+
+
+def test_of_sdxl_only_the_tokens_of_negative_prompts_are_stretched():
+    entry = lambda length: SimpleEntry(9, {"crossattn": torch.ones(length, 2), "vector": torch.ones(5)})  # noqa: E731
+    (short,), (long,) = travel.of_one_length([[entry(2)], [entry(3)]])
+    assert len(short.cond["crossattn"]) == len(long.cond["crossattn"]) == 3 and len(short.cond["vector"]) == 5

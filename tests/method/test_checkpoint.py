@@ -7,7 +7,7 @@ import zipfile
 
 import pytest
 import torch
-from published import module_weights
+from published import in_hotshots_layout, module_weights
 from safetensors.torch import save_file
 
 from motion_module.__main__ import main
@@ -208,8 +208,6 @@ def test_truncated_files_are_refused_before_weights_are_read(save, name, share):
         ),
         (["encoder.conv_in.weight", "decoder.conv_in.weight"], "a VAE"),
         (["control_model.input_hint_block.0.weight"], "a ControlNet"),
-        (["down_blocks.0.temporal_attentions.0.norm.weight"], "a HotShot-XL module"),
-        (["down_blocks.0.motion_modules.0.transformer_blocks.0.attn1.to_q.weight"], "a motion module for SDXL"),
         (["something.else"], "no file of a known kind"),
     ],
 )
@@ -218,11 +216,20 @@ def test_other_files_are_named_for_what_they_are(save, keys, kind):
     assert kind in text and "motion module" in text
 
 
-def test_a_module_for_sdxl_is_named(save):
-    weights = {
-        key: value for key, value in module_weights("v3").items() if not key.startswith(("down_blocks.3", "up_blocks.3"))
-    }
-    assert "SDXL" in problem(save(weights))
+def test_the_archive_of_the_beta_for_sdxl_is_read(save, tmp_path):
+    """Its folder has a comma in its name, and an entry `byteorder`, which older versions of the WebUI took for an attack."""
+    weights = module_weights("xl-beta")
+    with (
+        zipfile.ZipFile(save(weights, "saved.ckpt")) as saved,
+        zipfile.ZipFile(tmp_path / "mm_sdxl_v10_beta.ckpt", "w") as beta,
+    ):
+        for name in (name for name in saved.namelist() if not name.endswith("byteorder")):
+            beta.writestr(f"mm_sdxl_nightly,ckpt/{name.partition('/')[2]}", saved.read(name))
+        beta.writestr("mm_sdxl_nightly,ckpt/byteorder", "little")
+    description, module = load(tmp_path / "mm_sdxl_v10_beta.ckpt")
+    assert description.require_motion_module().key == "xl-beta" and not description.assumed
+    key = "up_blocks.2.motion_modules.1.temporal_transformer.proj_in.weight"
+    assert torch.equal(module.layers["up_2_1"].proj_in.weight, weights[key])
 
 
 def test_missing_and_misshapen_weights_are_named(save):
@@ -236,6 +243,8 @@ def test_missing_and_misshapen_weights_are_named(save):
     )
     weights = {key: value for key, value in module_weights("v3").items() if not key.startswith("up_blocks.0.motion_modules.2")}
     assert "up_blocks.0.motion_modules.2" in problem(save(weights))
+    weights = {key: value for key, value in module_weights("hotshot").items() if not key.startswith("up_blocks.2")}
+    assert "up_blocks.2.temporal_attentions.0.norm.weight is missing" in problem(save(in_hotshots_layout(weights)))
 
 
 def test_a_file_that_is_not_there_is_said_with_its_folder(tmp_path):

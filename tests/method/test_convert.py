@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from published import FAMILIES, authors_layer, in_diffusers_layout, module_weights, sinusoids
+from published import FAMILIES, XL_FAMILIES, authors_layer, in_diffusers_layout, in_hotshots_layout, module_weights, sinusoids
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -34,7 +34,7 @@ def original(tmp_path):
     return make
 
 
-@pytest.mark.parametrize("family", ["v1", "v2", "v3", "long-64", "lcm", "pia"])
+@pytest.mark.parametrize("family", ["v1", "v2", "v3", "long-64", "lcm", "pia", "xl-beta"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_there_and_back_is_the_same_to_the_bit(original, tmp_path, family, dtype):
     weights, path = original(family, dtype)
@@ -43,6 +43,16 @@ def test_there_and_back_is_the_same_to_the_bit(original, tmp_path, family, dtype
     assert describe(folder).layout == "diffusers"
     back = convert(folder, tmp_path / "back.safetensors", "original")
     assert equal(load_file(back), weights)
+
+
+def test_hotshots_own_file_becomes_one_in_the_authors_keys(tmp_path):
+    weights = module_weights("hotshot")
+    save_file(in_hotshots_layout(weights), tmp_path / "hsxl.safetensors")
+    assert equal(load_file(convert(tmp_path / "hsxl.safetensors", tmp_path / "out.safetensors", "original")), weights)
+    assert describe(tmp_path / "out.safetensors").require_motion_module().key == "hotshot"
+    folder = tmp_path / "adapter"
+    convert(tmp_path / "hsxl.safetensors", folder, "diffusers")
+    assert describe(folder).require_motion_module().key == "hotshot"
 
 
 def test_a_training_dump_becomes_a_plain_module(tmp_path):
@@ -59,15 +69,15 @@ def test_the_first_convolution_of_pia_is_found_under_other_names(tmp_path):
     assert not (tmp_path / "config.json").exists()
 
 
-@pytest.mark.parametrize("family", ["v1", "v2", "v3", "long-64", "pia"])
+@pytest.mark.parametrize("family", ["v1", "v2", "v3", "long-64", "pia", "xl-beta"])
 def test_the_folder_describes_itself_to_diffusers(original, tmp_path, family):
     weights, path = original(family)
     convert(path, tmp_path / "adapter", "diffusers")
     config = json.loads((tmp_path / "adapter" / "config.json").read_text())
-    facts = FAMILIES[family]
+    facts = {**FAMILIES, **XL_FAMILIES}[family]
     assert config["motion_max_seq_length"] == facts.positions
     assert config["use_motion_mid_block"] == facts.mid
-    assert config["block_out_channels"] == [32, 64, 128, 128]
+    assert config["block_out_channels"] == [32, 64, 128, 128][: 3 if family in XL_FAMILIES else 4]
     assert config["conv_in_channels"] == (9 if facts.takes_picture else None)
     assert equal(load_file(tmp_path / "adapter" / "diffusion_pytorch_model.safetensors"), in_diffusers_layout(weights))
 

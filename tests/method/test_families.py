@@ -3,7 +3,7 @@
 import pytest
 import torch
 from ldm.modules.diffusionmodules.openaimodel import UNetModel
-from published import FAMILIES, module_weights, with_tables
+from published import FAMILIES, XL_FAMILIES, in_hotshots_layout, module_weights, with_tables
 from reference import AuthorsUNet
 from safetensors.torch import save_file
 
@@ -16,15 +16,27 @@ from motion_module.picture import Picture, likeness
 
 FRAMES, SIZE, TOKENS = 5, 8, 7
 TOLERANCE = 1e-5
+HEAD_WIDTH = 16
+"""Of the small model in the layout of SDXL."""
 
 
 @pytest.fixture(scope="module")
 def unet():
+    return image_model(attention_resolutions=[4, 2, 1], channel_mult=[1, 2, 4, 4], num_heads=8, transformer_depth=1)
+
+
+@pytest.fixture(scope="module")
+def xl_unet():
+    """In the layout of SDXL, as far as LDM can; the live tests have deep transformers, and what is told beside the timestep."""
+    attention = {"attention_resolutions": [4, 2], "transformer_depth": 1, "use_linear_in_transformer": True}
+    return image_model(channel_mult=[1, 2, 4], num_head_channels=HEAD_WIDTH, **attention)
+
+
+def image_model(**layout):
     torch.manual_seed(0)
     unet = UNetModel(
-        image_size=8, in_channels=4, out_channels=4, model_channels=32, attention_resolutions=[4, 2, 1], num_res_blocks=2,
-        channel_mult=[1, 2, 4, 4], num_heads=8, use_spatial_transformer=True, transformer_depth=1, context_dim=24,
-        use_checkpoint=False, legacy=False,
+        image_size=8, in_channels=4, out_channels=4, model_channels=32, num_res_blocks=2, use_spatial_transformer=True,
+        context_dim=24, use_checkpoint=False, legacy=False, **layout,
     )  # fmt: skip
     for weight in unet.parameters():  # LDM starts some layers at zero, which would hide what comes before them
         if not weight.any():
@@ -33,18 +45,18 @@ def unet():
 
 
 @pytest.fixture
-def case(unet, tmp_path, request):
+def case(unet, xl_unet, tmp_path, request):
     """A family's file as our loader reads it, the authors' UNet with the same weights, and what goes into both."""
-    return Case(unet, tmp_path, request.param)
+    return Case(xl_unet if request.param in XL_FAMILIES else unet, tmp_path, request.param)
 
 
 class Case:
     def __init__(self, unet, folder, family):
-        self.unet, self.facts = unet, FAMILIES[family]
+        self.unet, self.facts = unet, ALL[family]
         torch.manual_seed(1)
         weights = module_weights(family)
         path = folder / f"{self.facts.name}.safetensors"
-        save_file(weights, path)
+        save_file(in_hotshots_layout(weights) if family == "hotshot" else weights, path)
         self.description, self.module = load(path)
         authors = dict(unet.state_dict())
         self.picture = None
@@ -52,7 +64,9 @@ class Case:
             kernel = torch.cat([authors["input_blocks.0.0.weight"], weights["conv_in.weight"][:, 4:]], dim=1)
             authors["input_blocks.0.0.weight"] = kernel
             self.picture = Picture(torch.randn(1, 4, SIZE, SIZE), likeness("large motion", FRAMES))
-        self.authors = AuthorsUNet(authors, with_tables(weights), over_frames=self.facts.over_frames)
+        norms = {"over_frames": self.facts.over_frames, "motion_over_frames": self.facts.motion_over_frames}
+        head_width = HEAD_WIDTH if family in XL_FAMILIES else None
+        self.authors = AuthorsUNet(authors, with_tables(weights), head_width=head_width, **norms)
 
     def inputs(self, clips):
         """Noise and text of some clips, `(clips, frames, …)`; each frame has a text of its own."""
@@ -74,7 +88,8 @@ class Case:
             return [self.unet(x, torch.full((len(x),), timestep), y) for x, y in zip(rows, context)]
 
 
-every_family = pytest.mark.parametrize("case", FAMILIES, indirect=True)
+ALL = {**FAMILIES, **XL_FAMILIES}
+every_family = pytest.mark.parametrize("case", ALL, indirect=True)
 
 
 @every_family
@@ -115,8 +130,10 @@ def test_prompt_parts_joined_by_and(case, split):
 @every_family
 def test_the_family_is_known_and_has_the_authors_record(case):
     family = case.description.family
-    assert case.facts is FAMILIES[family.key]
+    assert case.facts is ALL[family.key]
+    assert (family.base == "SDXL") == (family.key in XL_FAMILIES)
     assert (family.unet_norms == "over frames") == case.facts.over_frames
+    assert (family.motion_norms == "over frames") == case.facts.motion_over_frames
     assert family.frames == case.facts.frames
     assert family.takes_picture == case.facts.takes_picture
     assert case.module.length == (case.facts.positions or 64)

@@ -9,7 +9,7 @@ import time
 import pytest
 import sparse
 import torch
-from published import FAMILIES, in_diffusers_layout, module_weights
+from published import FAMILIES, XL_FAMILIES, in_diffusers_layout, in_hotshots_layout, module_weights
 
 from motion_module.checkpoint import describe
 from motion_module.lora import kinds_of
@@ -20,7 +20,7 @@ F32, F16 = torch.float32, torch.float16
 
 def module_entries(family, dtype, change=lambda weights: weights):
     with torch.device("meta"):
-        weights = change(module_weights(family, WIDTHS))
+        weights = change(module_weights(family, WIDTHS[:3] if family in XL_FAMILIES else WIDTHS))
     return {key: (dtype, tuple(value.shape)) for key, value in weights.items()}
 
 
@@ -52,24 +52,6 @@ def adapter():
     )
 
 
-def three_levels(weights):
-    return {key: value for key, value in weights.items() if not key.startswith(("down_blocks.3", "up_blocks.3"))}
-
-
-def hotshot(weights):
-    renames = (
-        ("motion_modules", "temporal_attentions"),
-        (".temporal_transformer", ""),
-        ("pos_encoder.pe", "pos_encoder.positional_encoding"),
-    )
-    renamed = {}
-    for key, value in three_levels(weights).items():
-        for authors, theirs in renames:
-            key = key.replace(authors, theirs)
-        renamed[key] = value
-    return renamed
-
-
 # name, family, dtype, tensors, bytes where they are known, change of the keys
 MODULES = [
     ("mm_sd_v14.ckpt", "v1", F32, 560, None),
@@ -87,12 +69,16 @@ MODULES = [
     ("mm_sd15_AnimateLCM.safetensors", "lcm", F16, 546, 906_505_488),
     *[(f"animatediff_lightning_{n}step_comfyui.safetensors", f"lightning-{n}", F16, 588, 908_929_664) for n in (1, 2, 4, 8)],
     ("pia.ckpt", "pia", F32, 562, None),
+    ("mm_sdxl_v10_beta.ckpt", "xl-beta", F32, 420, None),
+    ("mm_sdxl_hs.safetensors", "hotshot", F16, 420, None),  # HotShot-XL in the authors' keys
 ]
+IN_HOTSHOTS = [("hsxl_temporal_layers.safetensors", F32), ("hsxl_temporal_layers.f16.safetensors", F16)]
 IN_DIFFUSERS = [
     *[(f"animatediff_lightning_{n}step_diffusers.safetensors", f"lightning-{n}", 567, 907_702_248) for n in (1, 2, 4, 8)],
     ("animatediff-motion-adapter-v1-5-2/diffusion_pytorch_model.safetensors", "v2", 567, None),
     ("animatediff-motion-adapter-v1-5-3/diffusion_pytorch_model.safetensors", "v3", 540, None),
     ("PIA-condition-adapter/diffusion_pytorch_model.safetensors", "pia", 542, None),
+    ("animatediff-motion-adapter-sdxl-beta/diffusion_pytorch_model.safetensors", "xl-beta", 405, None),
 ]
 
 
@@ -122,7 +108,7 @@ def test_published_modules_are_known(tmp_path, name, family, dtype, tensors, siz
     description = described(path)
     assert description.require_motion_module().key == family
     assert description.layout == "original" and description.dtypes == (str(dtype)[6:],)
-    assert description.length == (FAMILIES[family].positions or 64)
+    assert description.length == ({**FAMILIES, **XL_FAMILIES}[family].positions or 64)
     assert bool(description.assumed) == (family in ("temporaldiff", "stabilized") or "lightning" in family)
 
 
@@ -159,12 +145,16 @@ def test_published_loras_are_known(tmp_path, name, entries, tensors, kind):
     assert description.is_lora and kinds_of(entries()) == {kind}
 
 
-@pytest.mark.parametrize(
-    ("name", "change", "kind"),
-    [
-        ("mm_sdxl_v10_beta.ckpt", three_levels, "a motion module for SDXL"),
-        ("hsxl_temporal_layers.safetensors", hotshot, "a HotShot-XL module for SDXL"),
-    ],
-)
-def test_modules_for_sdxl_are_named(tmp_path, name, change, kind):
-    assert described(write(tmp_path / name, module_entries("v3", F32, change))).kind == kind
+@pytest.mark.parametrize(("name", "dtype"), IN_HOTSHOTS)
+def test_hotshots_own_files_are_known(tmp_path, name, dtype):
+    entries = module_entries("hotshot", dtype, in_hotshots_layout)
+    description = described(write(tmp_path / name, entries))
+    assert description.require_motion_module().key == "hotshot" and description.layout == "hotshot"
+    assert description.alternatives == (description.family,) and not description.assumed and description.length == 24
+
+
+def test_hotshots_whole_unet_is_known(tmp_path):
+    entries = module_entries("hotshot", F16, in_hotshots_layout)
+    entries["down_blocks.0.resnets.0.conv1.weight"] = (F16, (320, 320, 3, 3))
+    description = described(write(tmp_path / "unet" / "diffusion_pytorch_model.safetensors", entries))
+    assert description.require_motion_module().key == "hotshot" and len(description.other) == 1
