@@ -32,6 +32,7 @@ from motion_module.whole_frames import WholeFrames
 from motion_module.windows import Cut
 
 from . import library
+from .checkpoints import kind_of, kind_of_file
 from .loras import Loras
 from .plan import Plan
 from .samplers import original_steps
@@ -39,8 +40,6 @@ from .size_conditioning import telling_sizes
 
 CONDITIONS = 2
 """What a frame is usually sampled under: its prompt and its negative prompt."""
-SDXL_BLOCKS = 9
-"""On the way down in its UNet."""
 ON_MODEL = "_animatediff_scope"
 """The attribute under which an open scope can be found on the checkpoint it animates."""
 
@@ -109,6 +108,8 @@ class ModelScope:
             self._require_usable_model(custom_unet_is_chosen())
         with self._lent_sampling():
             yield
+        self._require_usable_later("refiner", getattr(self._p, "refiner_checkpoint_info", None))
+        self._require_usable_later("hires checkpoint", getattr(self._p, "hr_checkpoint_info", None))
 
     @contextmanager
     def _lent_sampling(self) -> Iterator[None]:
@@ -226,18 +227,29 @@ class ModelScope:
         """Raises AnimateDiffError or UnsuitableUNet unless the checkpoint that is loaded now can be animated."""
         model, family = shared.sd_model, self.family
         if model is None:
-            raise AnimateDiffError(f"No checkpoint is loaded. Choose a {family.base} checkpoint.")
-        if (found := kind_of(model)) != family.base:
-            raise AnimateDiffError(
-                f"The checkpoint {model.sd_checkpoint_info.title} is {found}, but the motion module "
-                f"{self._plan.description.path.name} is made for {family.base}. Choose a {family.base} checkpoint."
-            )
+            raise AnimateDiffError(f"No checkpoint is loaded. Choose an {family.base} checkpoint.")
+        self._require_kind("checkpoint", model.sd_checkpoint_info.title, kind_of(model))
         if custom_unet:
             raise AnimateDiffError(
                 "A custom SD UNet, such as TensorRT's, would bypass the motion module. Set “SD Unet” to None in the settings."
             )
         for description in self._plan.descriptions:
             require_fit(model.model.diffusion_model, description.channels or {})
+
+    def _require_usable_later(self, role: str, info: Any) -> None:
+        """Of a checkpoint that takes over in the middle: said before anything is sampled, where its file tells."""
+        if info is not None and (found := kind_of_file(info.filename)):
+            self._require_kind(role, info.title, found)
+
+    def _require_kind(self, role: str, title: str, found: str) -> None:
+        """Raises AnimateDiffError where a checkpoint is not of the kind that the motion module is made for."""
+        if found == (made_for := self.family.base):
+            return
+        module = self._plan.description.path.name
+        raise AnimateDiffError(
+            f"The {role} {title} is {found}, but the motion module {module} is made for {made_for}. "
+            f"Choose an {made_for} checkpoint{'' if role == 'checkpoint' else ' for it, or none'}."
+        )
 
     def _leave(self) -> None:
         if self._undo is not None:
@@ -250,14 +262,6 @@ class ModelScope:
         if len(conditions.batch) != frames:
             raise RowLayoutError(f"There are {len(conditions.batch)} prompts for {frames} frames. Give one for each frame.")
         return row_layout(rows, frames, prompt_parts(conditions))
-
-
-def kind_of(model: Any) -> str:
-    """What a checkpoint is, in words. SDXL's refiner is SDXL to the WebUI, but its UNet has a level more."""
-    if getattr(model, "is_sdxl", False) and len(model.model.diffusion_model.input_blocks) > SDXL_BLOCKS:
-        return "the SDXL refiner"
-    kinds = {"is_sdxl": "SDXL", "is_sd2": "Stable Diffusion 2", "is_sd3": "Stable Diffusion 3", "is_sd1": "SD 1.5"}
-    return next((kind for flag, kind in kinds.items() if getattr(model, flag, False)), "of an unknown kind")
 
 
 def prompt_parts(conditions: Any) -> int:

@@ -95,7 +95,7 @@ def test_a_wrong_request_is_refused_in_words(host, bad_files, values, words):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ({"is_sdxl": True}, ["is SDXL", "SD 1.5"]),
+        ({"is_sdxl": True}, ["SDXL", "is made for SD 1.5"]),
         ({"is_sd2": True}, ["Stable Diffusion 2", "SD 1.5"]),
         ({"custom_unet": True}, ["custom SD UNet", "SD Unet"]),
     ],

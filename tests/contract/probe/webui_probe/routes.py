@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from webui_probe.digests import checkpoint_digests, unet_digests
 from webui_probe.identity import Identity
 from webui_probe.recorder import Recorder
-from webui_probe.reference import EffectiveWeights, Reference
+from webui_probe.reference import EffectiveWeights, Reference, differences
 from webui_probe.sabotage import BrokenMethod, LateFault
 from webui_probe.triggers import Fault, Flags, Interrupter, Nested
 
@@ -59,9 +59,22 @@ class BreakBody(BaseModel):
 class ReferenceBody(BaseModel):
     module: str | None = None
     frames: int = 0
-    over_frames: bool = False
     mask: list[float] | None = None
     loras: dict[str, float] = {}
+    betas: str = "straight"
+    sizes: list[int] | None = None
+    over_frames: bool = False
+    motion_over_frames: bool = False
+    head_width: int | None = None
+
+
+class DifferencesBody(BaseModel):
+    module: str
+    own_file: str
+    frames: int
+    over_frames: bool = False
+    motion_over_frames: bool = False
+    head_width: int | None = None
 
 
 class EffectiveWeightsBody(BaseModel):
@@ -126,8 +139,13 @@ def post_reference(body: ReferenceBody) -> dict[str, Any]:
         if body.module is None:
             reference.disarm()
         else:
-            reference.arm(body.module, body.frames, body.over_frames, body.mask, body.loras)
+            reference.arm(**body.dict())
     return {}
+
+
+def post_differences(body: DifferencesBody) -> dict[str, float]:
+    with call_queue.queue_lock:
+        return differences(**body.dict())
 
 
 def post_effective_weights(body: EffectiveWeightsBody) -> dict[str, Any]:
@@ -189,6 +207,7 @@ def add_routes(_demo: Any, app: FastAPI) -> None:
         "late-fault": post_late_fault,
         "break-method": post_break_method,
         "reference": post_reference,
+        "differences": post_differences,
         "effective-weights": post_effective_weights,
         "nested": post_nested,
         "flags": post_flags,

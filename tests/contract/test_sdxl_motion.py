@@ -1,0 +1,268 @@
+"""Motion modules for SDXL, in the layout of a narrow SDXL checkpoint: as their authors have them, and like any others."""
+
+from __future__ import annotations
+
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from animation import LONG, animate, difference, files_of, frames_of, info_of, recording, unet_calls
+from pictures import encode, gradient, mean_difference, pictures_of
+from published import XL_FAMILIES, in_hotshots_layout, module_weights
+from safetensors.torch import save_file
+from server import PROBE, REPOSITORY
+
+pytestmark = pytest.mark.webui_only("the embedded host has no SDXL")
+
+FILES = {"xl-beta": "mm_sdxl_v10_beta.ckpt", "hotshot": "hsxl_temporal_layers.safetensors"}
+FACTS = {
+    "xl-beta": {"motion_over_frames": True, "betas": "sdxl to 0.020"},
+    "hotshot": {"over_frames": True, "betas": "sdxl", "sizes": [1920, 1080, 0, 0, 512, 512]},
+}
+"""What the authors' code and configurations say, for the UNet that stands in for theirs."""
+HEAD_WIDTH = 16
+LIMIT, POWER = 2, 10
+"""Levels, of 255: how far a right frame may be off, and a wrong one has to be."""
+HIRES = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "denoising_strength": 0.6, "hr_second_pass_steps": 2}
+JOB = {"steps": 3, "negative_prompt": "bad"}
+every_family = pytest.mark.parametrize("family", XL_FAMILIES)
+
+
+def in_the_archive_of_the_beta(weights, path):
+    """A `.ckpt` as the published one: its folder has a comma in its name, and there is an entry `byteorder`."""
+    torch.save(weights, path.with_suffix(".saved"), _use_new_zipfile_serialization=True)
+    with zipfile.ZipFile(path.with_suffix(".saved")) as saved, zipfile.ZipFile(path, "w") as archive:
+        for name in (name for name in saved.namelist() if not name.endswith("byteorder")):
+            archive.writestr(f"mm_sdxl_nightly,ckpt/{name.partition('/')[2]}", saved.read(name))
+        archive.writestr("mm_sdxl_nightly,ckpt/byteorder", "little")
+    path.with_suffix(".saved").unlink()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, weights):
+    folder = tmp_path_factory.mktemp("motion-xl")
+    for family, file in FILES.items():
+        torch.manual_seed(len(family))
+        tensors = module_weights(family)
+        for key, value in tensors.items():  # random layers all act at once, where trained ones add a little each
+            if "proj_out" in key:
+                tensors[key] = value * 0.5
+        save_file(tensors, folder / f"{family}.authors")
+        if family == "hotshot":
+            save_file(in_hotshots_layout(tensors), folder / file)
+        else:
+            in_the_archive_of_the_beta(tensors, folder / file)
+    torch.manual_seed(3)
+    save_file(module_weights("v3"), folder / "v3.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(start_host, folder):
+    options = {"sd_model_checkpoint": "tiny-xl-a.safetensors", "animatediff_model_path": str(folder)}
+    server = start_host(extensions=[REPOSITORY, PROBE], options=options)
+    yield server
+    server.stop()
+
+
+def asked(family, **args):
+    return animate(model=FILES[family], **args)
+
+
+def ours(server, family, frames=4, args=None, **request):
+    method = server.img2img if "init_images" in request else server.txt2img
+    return method(**asked(family, video_length=frames, **(args or {})), **request)
+
+
+@pytest.fixture
+def expected(server, folder):
+    """What the authors' UNet makes of a request, in place of the extension."""
+
+    def run(family, frames=4, **request):
+        body = {"module": str(folder / f"{family}.authors"), "frames": frames, "head_width": HEAD_WIDTH, **FACTS[family]}
+        assert server.post("/probe/v1/reference", body).ok
+        method = server.img2img if "init_images" in request else server.txt2img
+        try:
+            return frames_of(method(batch_size=frames, override_settings={"return_grid": False}, **request))
+        finally:
+            assert server.post("/probe/v1/reference", {}).ok
+
+    return run
+
+
+@every_family
+def test_the_unet_is_the_authors_whatever_way_rows_come(server, folder, family):
+    norms = {key: value for key, value in FACTS[family].items() if "over_frames" in key}
+    body = {"module": str(folder / f"{family}.authors"), "own_file": str(folder / FILES[family]), "frames": 5, **norms}
+    found = server.post("/probe/v1/differences", {**body, "head_width": HEAD_WIDTH}).json()
+    assert found.pop("spread") > 0.1
+    assert len(found) == 5 and max(found.values()) < 1e-5
+
+
+@every_family
+@pytest.mark.parametrize("norms", ["over_frames", "motion_over_frames"])
+def test_the_comparison_sees_the_other_norms(server, folder, family, norms):
+    wrong = {"over_frames": False, "motion_over_frames": False, norms: norms not in FACTS[family]}
+    body = {"module": str(folder / f"{family}.authors"), "own_file": str(folder / FILES[family]), "frames": 5, **wrong}
+    found = server.post("/probe/v1/differences", {**body, "head_width": HEAD_WIDTH}).json()
+    assert found["one clip"] > 1e-3
+
+
+REQUESTS = {
+    "Euler a": {"sampler_name": "Euler a"},
+    "DDIM": {"sampler_name": "DDIM"},
+    "emphasis, editing, AND": {"prompt": "a (red:1.3) [cat:dog:0.5] AND [a] boat :0.6", "steps": 4},
+    "no negative prompt": {"negative_prompt": ""},
+    "a longer prompt": {"prompt": LONG},
+    "a longer negative prompt": {"negative_prompt": LONG},
+    "hires": HIRES,
+    "another size": {"width": 96, "height": 64},
+}
+
+
+@every_family
+@pytest.mark.parametrize("request_", REQUESTS.values(), ids=REQUESTS)
+def test_frames_are_those_of_the_authors_unet(server, expected, family, request_):
+    request = {**JOB, **request_}
+    frames, wanted = frames_of(ours(server, family, **request)), expected(family, **request)
+    assert difference(frames, wanted) <= LIMIT
+    assert mean_difference(frames[0], frames[3]) > POWER
+
+
+@every_family
+@pytest.mark.parametrize("frames", [8, 16])
+def test_clips_of_their_length(server, expected, family, frames):
+    assert difference(frames_of(ours(server, family, frames, **JOB)), expected(family, frames, **JOB)) <= LIMIT
+
+
+@every_family
+def test_frames_from_a_picture(server, expected, family):
+    picture = {"init_images": [encode(gradient())], "denoising_strength": 0.7}
+    seed = {"seed": 5}
+    server.post("/probe/v1/seed", seed)
+    frames = frames_of(ours(server, family, **JOB, **picture, args={"latent_power": 1, "latent_scale": 1e9}))
+    server.post("/probe/v1/seed", seed)
+    assert difference(frames, expected(family, **JOB, **picture)) <= LIMIT
+
+
+@pytest.mark.parametrize("sizes", [None, [64, 64, 0, 0, 64, 64]])
+def test_hotshots_sizes_matter(server, expected, sizes, monkeypatch):
+    monkeypatch.setitem(FACTS, "hotshot", {**FACTS["hotshot"], "sizes": sizes})
+    assert difference(frames_of(ours(server, "hotshot", **JOB)), expected("hotshot", **JOB)) > LIMIT
+
+
+@every_family
+def test_two_videos(server, family):
+    both = frames_of(ours(server, family, n_iter=2, **JOB))
+    assert len(both) == 8
+    assert np.array_equal(both[:4], frames_of(ours(server, family, **JOB)))
+    assert mean_difference(both[0], both[4]) > POWER
+
+
+@every_family
+def test_a_lora_of_the_webui(server, family):
+    plain, changed = (frames_of(ours(server, family, prompt=f"a cat{lora}", **JOB)) for lora in ("", " <lora:lora_tiny_xl:1>"))
+    assert mean_difference(plain, changed) > 1
+    assert np.array_equal(plain, frames_of(ours(server, family, prompt="a cat", **JOB)))
+
+
+@every_family
+def test_the_schedule_is_lent_and_given_back(server, family):
+    before = server.get("/probe/v1/state").json()
+    with recording(server) as record:
+        frames_of(ours(server, family, **JOB))
+    last = {"xl-beta": 0.020, "hotshot": 0.012}[family]
+    betas = torch.linspace(0.00085**0.5, last**0.5, 1000, dtype=torch.float64) ** 2
+    alphas = (1 - betas).cumprod(0)
+    found = torch.tensor(record["sampler_runs"][0]["noise_table"], dtype=torch.float64)
+    torch.testing.assert_close(found, ((1 - alphas) / alphas).sqrt(), rtol=2e-5, atol=0)
+    assert all(call["forward_hooks"] == 15 for call in unet_calls(record["sampler_runs"][0]))
+    assert server.get("/probe/v1/state").json() == before
+
+
+@every_family
+@pytest.mark.parametrize("how", ["interrupt", "an exception"])
+def test_a_plain_picture_afterwards_is_the_same_to_the_bit(server, family, how):
+    plain = pictures_of(server.txt2img(sampler_name="Euler a", batch_size=2))
+    if how == "interrupt":
+        server.post("/probe/v1/interrupt-at", {"step": 2})
+        assert len(frames_of(ours(server, family))) == 4
+    else:
+        server.post("/probe/v1/fault", {"step": 2})
+        assert ours(server, family).status_code == 500
+    assert np.array_equal(pictures_of(server.txt2img(sampler_name="Euler a", batch_size=2)), plain)
+
+
+# --- what is built on motion modules ---
+
+
+@every_family
+@pytest.mark.parametrize("mode", ["blend whole frames", "share attention"])
+def test_one_window_is_no_windows_and_more_are_blended(server, family, mode):
+    windows = {"batch_size": 4, "window_mode": mode}
+    assert difference(frames_of(ours(server, family, 4, windows, **JOB)), frames_of(ours(server, family, 4, **JOB))) == 0
+    frames = frames_of(ours(server, family, 7, {**windows, "overlap": 1}, **JOB))
+    assert len(frames) == 7 and min(frame.std() for frame in frames) > 1
+
+
+@every_family
+def test_a_travel_at_its_keyframes_is_these_prompts(server, family):
+    """An effect of 0 leaves each frame alone, so that one at a keyframe is the still of its prompt."""
+    args = {"motion_effect": 0.0}
+    travel = frames_of(ours(server, family, 3, args, **{**JOB, "prompt": "0: a cat\n2: a red boat on a lake"}))
+    for frame, prompt in ((0, "a cat"), (2, "a red boat on a lake")):
+        still = frames_of(ours(server, family, 3, args, **{**JOB, "prompt": prompt}))
+        assert difference(travel[frame : frame + 1], still[frame : frame + 1]) <= 1
+    assert min(mean_difference(travel[1], travel[other]) for other in (0, 2)) > 1
+
+
+def test_frames_hold_on_to_the_first(server):
+    loose, held = (frames_of(ours(server, "xl-beta", args={"anchor": anchor}, **JOB)) for anchor in (0.0, 1.0))
+    assert np.array_equal(loose, frames_of(ours(server, "xl-beta", **JOB))) and mean_difference(loose, held) > 0.5
+
+
+def test_another_checkpoint_as_refiner_is_animated_too(server):
+    refiner = {"refiner_checkpoint": "tiny-xl-b.safetensors", "refiner_switch_at": 0.5}
+    with recording(server) as record:
+        frames = frames_of(ours(server, "xl-beta", **{**JOB, "steps": 4}, **refiner))
+    assert all(call["forward_hooks"] == 15 for call in unet_calls(record["sampler_runs"][0]))
+    assert mean_difference(frames, frames_of(ours(server, "xl-beta", **{**JOB, "steps": 4}))) > 1
+
+
+def test_a_video_is_written(server):
+    answer = ours(server, "hotshot", 8, {"format": ["GIF"]}, **JOB)
+    (film,) = files_of(answer)
+    assert film.n_frames == 8 and film.info["duration"] == 120  # 8 frames a second, in hundredths
+    assert "hotshot" in str(info_of(answer)) or FILES["hotshot"] in str(info_of(answer))
+
+
+# --- refusals ---
+
+
+def checkpoint(name):
+    return {"override_settings": {"sd_model_checkpoint": name}}
+
+
+@pytest.mark.parametrize(
+    ("model", "loaded", "words"),
+    [
+        ("v3.safetensors", "tiny-xl-a.safetensors", ["is SDXL", "v3.safetensors is made for SD 1.5", "Choose an SD 1.5"]),
+        (FILES["xl-beta"], "tiny-a.safetensors", ["is SD 1.5", "is made for SDXL", "Choose an SDXL checkpoint"]),
+        (FILES["hotshot"], "tiny-a.safetensors", ["is SD 1.5", "is made for SDXL", "Choose an SDXL checkpoint"]),
+        (FILES["xl-beta"], "tiny-xl-refiner.safetensors", ["is the SDXL refiner", "Choose an SDXL checkpoint"]),
+    ],
+)
+def test_a_checkpoint_of_another_kind_is_refused(server, model, loaded, words):
+    answer = server.txt2img(**animate(model=model, video_length=4), **checkpoint(loaded))
+    assert answer.status_code == 422
+    assert all(word in answer.json()["detail"] for word in words), answer.text
+
+
+@pytest.mark.parametrize("name", ["tiny-xl-refiner.safetensors", "tiny-a.safetensors"])
+def test_a_refiner_of_another_kind_is_refused_before_anything_is_sampled(server, name):
+    with recording(server) as record:
+        answer = ours(server, "xl-beta", **JOB, refiner_checkpoint=name, refiner_switch_at=0.5)
+    assert answer.status_code == 422 and not record["sampler_runs"]
+    assert answer.json()["detail"].startswith(f"The refiner {name}") and "for it, or none" in answer.json()["detail"]
+    assert pictures_of(server.txt2img())
