@@ -1,0 +1,39 @@
+"""What of a request contradicts what its models are made for."""
+
+import importlib
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def advice(monkeypatch):
+    """Imported with the embedded host's `modules`."""
+    monkeypatch.syspath_prepend(str(ROOT / "demo" / "webui"))
+    return importlib.import_module("animatediff.advice")
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "steps", "cfg", "said"),
+    [
+        ("sdxl_lightning_4step.safetensors", 25, 1.5, "25 and 1.5"),
+        ("dreamshaperXL_v2TurboDpmppSDE.safetensors", 8, 7.0, "8 and 7"),
+        ("dreamshaperXL_v2TurboDpmppSDE.safetensors", 8, 2.0, ""),
+        ("sd_xl_base_1.0.safetensors", 25, 7.0, ""),
+    ],
+)
+def test_a_checkpoint_that_is_distilled_by_its_name_wants_few_steps_and_little_guidance(advice, checkpoint, steps, cfg, said):
+    warnings = advice.distilled(SimpleNamespace(steps=steps, cfg_scale=cfg), checkpoint)
+    assert len(warnings) == bool(said)
+    if said:
+        assert checkpoint in warnings[0] and said in warnings[0] and "Lower them" in warnings[0]
+
+
+def test_the_size_that_a_family_is_bound_to_is_said(advice):
+    families = importlib.import_module("motion_module.families")
+    assert "Euler a, 30 steps, CFG 5, about 512×512" in advice.spoken(families.HOTSHOT.advice)
+    assert "Euler, DDIM, 100 steps, CFG 8.5, about 1024×1024" in advice.spoken(families.XL_BETA.advice)
+    assert "×" not in advice.spoken(families.V3.advice)
