@@ -157,7 +157,7 @@ def noise_schedule() -> Tensors:
     return {"betas": betas.float(), "alphas_cumprod": alphas_cumprod.float()}
 
 
-def add_noise_path(tensors: Tensors, channels: int) -> None:
+def add_noise_path(tensors: Tensors, channels: int, last_block: int = 11) -> None:
     """Lets the UNet's output resemble its input, through the skip connection from its first to its last block.
 
     A trained UNet predicts the noise that it is shown, and sampling cancels that noise. Without this a random one
@@ -168,7 +168,7 @@ def add_noise_path(tensors: Tensors, channels: int) -> None:
     copies = torch.arange(channels)
     latent, sign = copies % 4, (1.0 - 2.0 * ((copies // 4) % 2)).half()
     tensors[unet + "input_blocks.0.0.weight"][copies, latent, 1, 1] += sign
-    tensors[unet + "output_blocks.11.0.skip_connection.weight"][copies, channels + copies, 0, 0] += 6.0
+    tensors[unet + f"output_blocks.{last_block}.0.skip_connection.weight"][copies, channels + copies, 0, 0] += 6.0
     tensors[unet + "out.2.weight"][latent, copies, 1, 1] += sign * (1.6 * 8 / channels)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sdxl_weights
 from server import HOSTS, PROBE, REPOSITORY, Server, weights_dir
 
 StartHost = Callable[..., Server]
@@ -24,6 +25,13 @@ def weights() -> Path:
     if making.returncode:
         pytest.exit(making.stderr, returncode=1)
     return cache
+
+
+@pytest.fixture(scope="session")
+def xl_weights(weights: Path) -> Path:
+    """The same folder, with SDXL checkpoints in it: for hosts that start after them."""
+    sdxl_weights.make_weights(weights)
+    return weights
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 from modules import script_callbacks, scripts
-from webui_probe import routes
+from webui_probe import routes, text_encoder
+
+text_encoder.make_known()
 
 
 class ProbeScript(scripts.Script):

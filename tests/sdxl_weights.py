@@ -1,0 +1,210 @@
+"""Narrow SDXL checkpoints of random weights, and a LoRA for them, in the published layout: for tests in the live WebUI.
+
+Each has its own description beside it, with tiny text encoders. The second one's architecture is in the probe extension
+(`webui_probe/architectures/`), since OpenCLIP knows architectures by name.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from demo.clip import write_text_folder
+from demo.weights import (
+    CHECKPOINT_GAINS,
+    TEXT_LAYERS,
+    TINY,
+    Shapes,
+    Tensors,
+    add_noise_path,
+    draw,
+    draw_all,
+    silence_vae_noise,
+    text_params,
+    vae_params,
+    write_tensors,
+)
+
+HEAD_WIDTH = 16
+"""Of the UNet's attention; SDXL has 64."""
+SIZE_WIDTH = 16
+"""How wide each number is embedded that the UNet is told of a picture's size; SDXL has 256."""
+DEPTH = 2
+"""Transformers in a row, at both levels that have any; SDXL has 2 and 10, its refiner 4."""
+OPEN_CLIP = "animatediff-tiny"
+OPEN_CLIP_WIDTH = 64
+ENCODERS = "sgm.modules.encoders.modules."
+
+
+@dataclass(frozen=True)
+class Kind:
+    """`numbers`: how many of them the UNet is told beside the text; the sizes, and in the refiner how beautiful it is to be."""
+
+    levels: tuple[int, ...]
+    text_width: int
+    numbers: tuple[str, ...]
+
+    @property
+    def vector(self) -> int:
+        """Width of all that the UNet is told beside the timestep."""
+        counts = {"aesthetic_score": 1}
+        return OPEN_CLIP_WIDTH + SIZE_WIDTH * sum(counts.get(name, 2) for name in self.numbers)
+
+
+SIZES = ("original_size_as_tuple", "crop_coords_top_left")
+BASE = Kind((1, 2, 4), TINY.text_width + OPEN_CLIP_WIDTH, (*SIZES, "target_size_as_tuple"))
+REFINER = Kind((1, 2, 4, 4), OPEN_CLIP_WIDTH, (*SIZES, "aesthetic_score"))
+
+
+def unet_params(kind: Kind) -> dict[str, Any]:
+    """What LDM's UNet and that of SGM have in common."""
+    return {
+        "in_channels": 4,
+        "out_channels": 4,
+        "model_channels": TINY.channels,
+        "attention_resolutions": [4, 2],
+        "num_res_blocks": 2,
+        "channel_mult": list(kind.levels),
+        "num_head_channels": HEAD_WIDTH,
+        "use_spatial_transformer": True,
+        "use_linear_in_transformer": True,
+        "transformer_depth": DEPTH,
+        "context_dim": [kind.text_width] * DEPTH,
+        "legacy": False,
+        "use_checkpoint": False,
+    }
+
+
+def open_clip_shapes() -> Shapes:
+    """OpenCLIP's text encoder, by its names."""
+    width = OPEN_CLIP_WIDTH
+    shapes: Shapes = {"token_embedding.weight": (49408, width), "positional_embedding": (77, width), "logit_scale": ()}
+    shapes |= {"text_projection": (width, width), "ln_final.weight": (width,), "ln_final.bias": (width,)}
+    for index in range(TEXT_LAYERS):
+        block = f"transformer.resblocks.{index}."
+        shapes |= {f"{block}{norm}.{part}": (width,) for norm in ("ln_1", "ln_2") for part in ("weight", "bias")}
+        linear = {"attn.out_proj": (width, width), "mlp.c_fc": (4 * width, width), "mlp.c_proj": (width, 4 * width)}
+        for name, shape in linear.items():
+            shapes |= {f"{block}{name}.weight": shape, f"{block}{name}.bias": shape[:1]}
+        shapes |= {f"{block}attn.in_proj_weight": (3 * width, width), f"{block}attn.in_proj_bias": (3 * width,)}
+    return shapes
+
+
+def checkpoint_shapes(kind: Kind) -> Shapes:
+    """Name and shape of every weight. SGM's UNet has LDM's names, and a part for what it is told beside the timestep."""
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    with redirect_stdout(io.StringIO()):  # LDM prints as it is imported
+        from ldm.modules.diffusionmodules.model import Decoder, Encoder
+        from ldm.modules.diffusionmodules.openaimodel import UNetModel
+    with torch.device("meta"), redirect_stdout(io.StringIO()):  # and its VAE as it is built
+        parts = {
+            "model.diffusion_model.": UNetModel(image_size=32, **unet_params(kind)),
+            "first_stage_model.encoder.": Encoder(**vae_params()),
+            "first_stage_model.decoder.": Decoder(**vae_params()),
+            "first_stage_model.quant_conv.": torch.nn.Conv2d(8, 8, 1),
+            "first_stage_model.post_quant_conv.": torch.nn.Conv2d(4, 4, 1),
+        }
+        if kind is BASE:
+            parts["conditioner.embedders.0.transformer."] = CLIPTextModel(CLIPTextConfig(**text_params(TINY)))
+    shapes = {
+        prefix + name: tuple(parameter.shape) for prefix, part in parts.items() for name, parameter in part.named_parameters()
+    }
+    embedding = 4 * TINY.channels
+    for name, inputs in (("label_emb.0.0", kind.vector), ("label_emb.0.2", embedding)):
+        shapes |= {
+            f"model.diffusion_model.{name}.weight": (embedding, inputs),
+            f"model.diffusion_model.{name}.bias": (embedding,),
+        }
+    place = f"conditioner.embedders.{int(kind is BASE)}.model."
+    return shapes | {place + name: shape for name, shape in open_clip_shapes().items()}
+
+
+def checkpoint(kind: Kind, seed: int) -> Tensors:
+    """A whole random checkpoint."""
+    tensors = draw_all(checkpoint_shapes(kind), seed, CHECKPOINT_GAINS)
+    add_noise_path(tensors, TINY.channels, 3 * len(kind.levels) - 1)
+    silence_vae_noise(tensors)
+    return tensors
+
+
+def description(kind: Kind, text_folder: Path) -> dict[str, Any]:
+    """What the WebUI makes the model from."""
+    unet = {**unet_params(kind), "num_classes": "sequential", "adm_in_channels": kind.vector}
+    unet |= {"spatial_transformer_attn_type": "softmax-xformers", "context_dim": kind.text_width}
+    if kind is REFINER:
+        unet["context_dim"] = [kind.text_width] * len(kind.levels)
+    denoiser = "sgm.modules.diffusionmodules."
+    parts = {
+        "weighting_config": {"target": denoiser + "denoiser_weighting.EpsWeighting"},
+        "scaling_config": {"target": denoiser + "denoiser_scaling.EpsScaling"},
+        "discretization_config": {"target": denoiser + "discretizer.LegacyDDPMDiscretization"},
+    }
+    params = {
+        "scale_factor": 0.13025,
+        "disable_first_stage_autocast": True,
+        "denoiser_config": {"target": denoiser + "denoiser.DiscreteDenoiser", "params": {"num_idx": 1000, **parts}},
+        "network_config": {"target": denoiser + "openaimodel.UNetModel", "params": unet},
+        "conditioner_config": {
+            "target": "sgm.modules.GeneralConditioner",
+            "params": {"emb_models": embedders(kind, text_folder)},
+        },
+        "first_stage_config": {
+            "target": "sgm.models.autoencoder.AutoencoderKLInferenceWrapper",
+            "params": {
+                "embed_dim": 4,
+                "monitor": "val/rec_loss",
+                "ddconfig": vae_params(),
+                "lossconfig": {"target": "torch.nn.Identity"},
+            },
+        },
+    }
+    return {"model": {"target": "sgm.models.diffusion.DiffusionEngine", "params": params}}
+
+
+def embedders(kind: Kind, text_folder: Path) -> list[dict[str, Any]]:
+    """What makes text and numbers into conditions, in the order in which they are joined."""
+    clip = {"version": str(text_folder), "layer": "hidden", "layer_idx": TEXT_LAYERS - 1}
+    open_clip = {"arch": OPEN_CLIP, "version": "", "freeze": True, "layer": "penultimate"}
+    open_clip |= {"always_return_pooled": True, "legacy": False}
+    of_text = [("txt", "FrozenCLIPEmbedder", clip)] if kind is BASE else []
+    of_text.append(("txt", "FrozenOpenCLIPEmbedder2", open_clip))
+    of_numbers = [(name, "ConcatTimestepEmbedderND", {"outdim": SIZE_WIDTH}) for name in kind.numbers]
+    return [
+        {"is_trainable": False, "input_key": key, "target": ENCODERS + target, "params": params}
+        for key, target, params in [*of_text, *of_numbers]
+    ]
+
+
+def lora(seed: int, rank: int = 4) -> Tensors:
+    """In the key grammar of kohya's trainer for SDXL: attention of the UNet, and a layer of each text encoder."""
+    widths = {
+        "lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q": 2 * TINY.channels,
+        "lora_unet_input_blocks_8_1_transformer_blocks_1_attn1_to_v": 4 * TINY.channels,
+        "lora_unet_output_blocks_5_1_transformer_blocks_1_attn1_to_out_0": 2 * TINY.channels,
+        "lora_te1_text_model_encoder_layers_0_self_attn_q_proj": TINY.text_width,
+        "lora_te2_text_model_encoder_layers_0_self_attn_out_proj": OPEN_CLIP_WIDTH,
+    }
+    tensors: Tensors = {}
+    for name, width in widths.items():
+        for part, shape in (("lora_down.weight", (rank, width)), ("lora_up.weight", (width, rank))):
+            tensors[f"{name}.{part}"] = draw(f"{name}.{part}", shape, seed)
+        tensors[f"{name}.alpha"] = torch.tensor(float(rank)).half()
+    return tensors
+
+
+def make_weights(cache: Path) -> None:
+    """Makes whatever the folder that `demo.weights` fills lacks of it."""
+    text_folder = write_text_folder(cache / "text" / TINY.name, text_params(TINY))
+    files = {"tiny-xl-a": (BASE, 31), "tiny-xl-b": (BASE, 32), "tiny-xl-refiner": (REFINER, 33)}
+    for name, (kind, seed) in files.items():
+        path = cache / "checkpoints" / f"{name}.safetensors"
+        write_tensors(path, lambda kind=kind, seed=seed: checkpoint(kind, seed))
+        path.with_suffix(".yaml").write_text(json.dumps(description(kind, text_folder), indent=2))
+    write_tensors(cache / "lora" / "lora_tiny_xl.safetensors", lambda: lora(34))
