@@ -9,10 +9,13 @@ import pytest
 import torch
 from animation import LONG, animate, difference, files_of, frames_of, info_of, recording, unet_calls
 from pictures import encode, gradient, mean_difference, pictures_of
+from PIL import Image
+from playwright.sync_api import expect
 from published import XL_FAMILIES, in_hotshots_layout, module_weights
 from safetensors.torch import save_file
 from sdxl_weights import HEAD_WIDTH
 from server import PROBE, REPOSITORY
+from test_browser import MINUTES, browser, file_of, open_panel, set_number  # noqa: F401
 
 pytestmark = pytest.mark.webui_only("the embedded host has no SDXL")
 
@@ -90,6 +93,15 @@ def expected(server, folder):
             assert server.post("/probe/v1/reference", {}).ok
 
     return run
+
+
+def test_the_checkpoint_makes_plain_pictures(server):
+    first, again, other = (pictures_of(server.txt2img(seed=seed))[0] for seed in (1, 1, 2))
+    assert np.array_equal(first, again) and mean_difference(first, other) > POWER and first.std() > 1
+    assert mean_difference(first, pictures_of(server.txt2img(prompt="a red boat on a lake"))[0]) > 1
+    cropped = pictures_of(server.txt2img(override_settings={"sdxl_crop_top": 64}))[0]
+    assert mean_difference(first, cropped) > 0.5, "it is told of its size"
+    assert server.get("/probe/v1/flags").json()["is_sdxl"]
 
 
 @every_family
@@ -237,6 +249,44 @@ def test_a_video_is_written(server):
     (film,) = files_of(answer)
     assert film.n_frames == 8 and film.info["duration"] == 120  # 8 frames a second, in hundredths
     assert "hotshot" in str(info_of(answer)) or FILES["hotshot"] in str(info_of(answer))
+
+
+# --- on the page ---
+
+
+@pytest.fixture
+def page(browser, server):  # noqa: F811
+    page = browser.new_page(viewport={"width": 1400, "height": 1600})
+    page.goto(server.url, wait_until="domcontentloaded", timeout=2 * MINUTES)
+    open_panel(page)
+    page.locator("#txt2img_prompt textarea").first.fill("a cat <lora:lora_tiny_xl:1>")
+    for name, value in {"txt2img_steps": 3, "txt2img_width": 64, "txt2img_height": 64, "txt2img_batch_count": 2}.items():
+        set_number(page, name, value)
+    yield page
+    page.close()
+
+
+@pytest.mark.parametrize(
+    ("family", "frames", "made_for"),
+    [
+        ("xl-beta", 16, "Euler, DDIM, 100 steps, CFG 8.5, about 1024×1024"),
+        ("hotshot", 8, "Euler a, 30 steps, CFG 5, about 512×512"),
+    ],
+)
+def test_two_clips_from_the_page(page, family, frames, made_for):
+    page.locator("#txt2img-ad-motion-module input").first.click()
+    page.locator(f"li[data-value='{FILES[family]}']").dispatch_event("mousedown")
+    advice = page.locator("#txt2img-ad-advice").first
+    expect(advice).to_contain_text(made_for)
+    expect(advice).not_to_contain_text("assumed")
+    page.locator("#txt2img_generate").click()
+    for index in (0, 1):
+        picture = page.locator(
+            "#txt2img_gallery .grid-container img[src*='.gif'], #txt2img_gallery .thumbnails img[src*='.gif']"
+        )
+        picture.nth(index).wait_for(timeout=2 * MINUTES)
+        with Image.open(file_of(picture.nth(index))) as film:
+            assert film.n_frames == frames
 
 
 # --- refusals ---
