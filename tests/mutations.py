@@ -57,6 +57,20 @@ MUTATIONS = (
         "method/test_attach.py",
     ),
     Mutation(
+        "the beta's motion norms are per frame",
+        "motion_module/network.py",
+        "        if self.norm_over_frames:",
+        "        if False:",
+        "method/test_families.py",
+    ),
+    Mutation(
+        "a travel leaves SDXL's pooled vector alone",
+        "animatediff/travel.py",
+        "    mixed[:, of_text] = between(rows[:, of_text], travel.sources(), how)\n",
+        "",
+        "host/test_prompts_of_rows.py",
+    ),
+    Mutation(
         "frames reversed on the way in",
         "motion_module/frames.py",
         "return x.reshape(-1, self.frames, *x.shape[1:])",

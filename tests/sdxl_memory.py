@@ -1,10 +1,10 @@
 """Computes what a clip on SDXL takes of a GPU's memory, and how much it has to compute. Nothing is run: shapes are enough.
 
-    .venv/bin/python tests/sdxl_memory.py
+    PYTHONPATH=. .venv/bin/python tests/sdxl_memory.py
 
-One call of the UNet, in half precision, with the motion layers of AnimateDiff-XL beta (those of HotShot-XL are as large): the most
-bytes of tensors that are alive at once, beside the weights, and its multiplications and additions. Attention is counted as fused,
-without a matrix of scores. What an allocator wastes, the workspace of convolutions and CUDA's own part are not in it.
+One call of the UNet, in half precision, with the motion layers of AnimateDiff-XL beta (HotShot-XL's are as large): the most
+bytes of tensors that are alive at once, beside the weights, and its multiplications and additions. Attention is counted as
+fused, without a matrix of scores. What an allocator wastes, the workspace of convolutions and CUDA's own part are not in it.
 """
 
 from __future__ import annotations
