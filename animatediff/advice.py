@@ -113,6 +113,11 @@ def trained_frames(model: str | None) -> int:
     return library.trained_frames(*_chosen(model, AS_FOUND))
 
 
+def base_of(model: str | None) -> str:
+    """The kind of checkpoint that a module is made for. Raises RequestError or CheckpointError where none is chosen."""
+    return _chosen(model, AS_FOUND)[1].base
+
+
 def _chosen(model: str | None, family: str) -> tuple[Description, Family]:
     description = library.what_it_is(library.find(model or ""))
     return description, chosen_family(family, description)

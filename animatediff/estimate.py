@@ -34,9 +34,12 @@ class Size:
 
 @dataclass(frozen=True)
 class Run:
-    """One that was finished. `memory`: the most bytes in use on the GPU, 0 where there is none or it says nothing."""
+    """One that was finished. `base`: the kind of its checkpoint. `memory`: the most bytes in use on the GPU, 0 where there is
+    none, or it says nothing.
+    """
 
     device: str
+    base: str
     size: Size
     seconds: float
     memory: int = 0

@@ -32,12 +32,12 @@ def add_to_panel(page: Page, length: list[gr.components.Component], shown: gr.HT
             params, _ = read_mapping({"enable": True, **dict(zip(LENGTH, panel))})
             if params.source and not params.video_length:
                 return ""  # nobody has counted its frames yet
-            windows = context_windows(params, advice.trained_frames(params.model))
+            windows, base = context_windows(params, advice.trained_frames(params.model)), advice.base_of(params.model)
             taken = history.steps_taken(int(steps), own if is_img2img else None)
             size = history.size_of(windows, windows_within(params), int(width), int(height), taken, int(videos))
         except (RequestError, CheckpointError, TypeError, ValueError):
             return ""  # Generate will say what is wrong
-        return text(size, before_hires=own is True)
+        return text(size, base, before_hires=own is True)
 
     def connect(controls: list[Any]) -> None:
         inputs = [*length, *controls]
@@ -47,9 +47,9 @@ def add_to_panel(page: Page, length: list[gr.components.Component], shown: gr.HT
     page.when_there("forecast", ["width", "height", "steps", "batch_count", own_name], connect)
 
 
-def text(size: estimate.Size, before_hires: bool) -> str:
+def text(size: estimate.Size, base: str, before_hires: bool) -> str:
     """HTML; empty where nothing is known yet. Labels stand alone, so that they can be translated."""
-    runs = history.runs()
+    runs = history.runs(base)
     if size.pixels <= 0 or (seconds := estimate.seconds(runs, size)) is None:
         return ""
     parts = [f"<span>Expected time</span> {estimate.spoken(seconds)}"]

@@ -35,27 +35,28 @@ class Stopwatch:
         state = shared.state
         self._cut_short |= bool(state.interrupted or state.skipped or state.stopping_generation)
 
-    def record(self, p: Any, windows: Windows, within: bool) -> None:
+    def record(self, p: Any, base: str, windows: Windows, within: bool) -> None:
         """Remembers the job, if others can be judged by it: one that took all its steps, at one size, with one checkpoint."""
         if self._cut_short or getattr(p, "enable_hr", False) or p.refiner_checkpoint:
             return
         steps = steps_taken(p.steps, p.denoising_strength if hasattr(p, "init_images") else None)
         size = size_of(windows, within, p.width, p.height, steps, p.n_iter)
         memory = 0 if windows.needed else _peak_memory()  # windows take as much as there is
-        run = Run(device_name(), size, time.perf_counter() - self._began, memory)
+        run = Run(device_name(), base, size, time.perf_counter() - self._began, memory)
         try:
             saved.update(FILE, lambda before: [*_readable(before), dataclasses.asdict(run)][-MOST_RUNS:])
         except (OSError, ValueError) as error:
             log.warning("This run could not be remembered for estimates: %s", error)
 
 
-def runs() -> list[Run]:
-    """Those on the device in use, the last one last."""
+def runs(base: str) -> list[Run]:
+    """Those on the device in use with checkpoints of a kind, the last one last."""
     try:
         facts = _readable(saved.read(FILE))
     except (OSError, ValueError):
         return []
-    return [Run(**{**run, "size": Size(**run["size"])}) for run in facts if run["device"] == device_name()]
+    alike = [run for run in facts if (run["device"], run["base"]) == (device_name(), base)]
+    return [Run(**{**run, "size": Size(**run["size"])}) for run in alike]
 
 
 def size_of(windows: Windows, within: bool, width: int, height: int, steps: int, videos: int) -> Size:

@@ -371,7 +371,7 @@ class Job:
             errors.report("AnimateDiff could not finish its video", exc_info=True)
             self.warnings.append(f"AnimateDiff could not finish its video, so the frames are shown: {error!r}.")
         if after is None:
-            self._stopwatch.record(self.p, self.scope.windows, self.scope.windows_within)
+            self._stopwatch.record(self.p, self.scope.family.base, self.scope.windows, self.scope.windows_within)
         for warning in self.warnings:
             log.warning(warning)
             processed.comments += warning + "\n"
