@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from modules import shared
+from modules.paths_internal import models_path
+
+from motion_module.videos import MissingPart
 
 from . import advice, folder, xyz
-from .params import Params, without_img2img
+from .params import RIFE, Params, without_img2img
 from .plan import Plan, make_plan
 from .request import RequestError, read_arguments
 from .source import Source, read
 from .video.formats import is_picture
+from .video.rife import model_in
 
 WHOLE_LEVELS = 64
 """Pixels of which the UNet's lowest level has one, so that no level is resized on its way up."""
@@ -25,7 +30,7 @@ LATENT_UPSCALE = 3
 class Asked:
     """A request that can be met. `source`: the video that img2img starts from, None where it starts from pictures.
 
-    `from_picture`: whether all frames start from one picture.
+    `from_picture`: whether all frames start from one picture. `rife`: the model that makes frames in between, where RIFE does.
     """
 
     params: Params
@@ -33,6 +38,7 @@ class Asked:
     source: Source | None
     from_picture: bool
     warnings: list[str]
+    rife: Path | None = None
 
 
 def asked_of(p: Any, arguments: tuple[Any, ...]) -> Asked | None:
@@ -70,7 +76,8 @@ def asked_of(p: Any, arguments: tuple[Any, ...]) -> Asked | None:
             'video_delivery is "url", but nothing is saved that a URL could lead to. '
             'Set save_images to true, or video_delivery to "data".'
         )
-    return Asked(plan.as_params(params), plan, video, video is None and len(pictures) == 1, warnings)
+    rife = _rife_for(params)
+    return Asked(plan.as_params(params), plan, video, video is None and len(pictures) == 1, warnings, rife)
 
 
 def _filled_in(p: Any, params: Params, video: Source | None, pictures: list[Any]) -> Params:
@@ -141,6 +148,15 @@ def _require_one_size(pictures: list[Any]) -> None:
                 f"The pictures for the frames have different sizes: picture {number} is {sizes[0]}, the first is {sizes[1]}. "
                 "Give all of them one size."
             )
+
+
+def _rife_for(params: Params) -> Path | None:
+    if params.interp != RIFE:
+        return None
+    try:
+        return model_in(Path(models_path) / RIFE)
+    except MissingPart as error:
+        raise RequestError(f"{error} Or set Frames in between (interp) to “optical flow”.") from error
 
 
 def _init_pictures(p: Any) -> list[Any]:

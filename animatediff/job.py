@@ -364,7 +364,8 @@ class Job:
         after = self._tell_of_calls(processed)
         sound = self._asked.source.sound_for(self.params) if self._asked.source else None
         writes_frames, is_api = self._writes_frames(), self.p.is_api
-        results = Results(self.params, settings.quality(), outpath, writes_frames, is_api, self.warnings, sound)
+        rife = self._asked.rife
+        results = Results(self.params, settings.quality(), outpath, writes_frames, is_api, self.warnings, sound, rife)
         try:
             results.deliver(processed, self._videos(processed), self._others(processed))
         except Exception as error:

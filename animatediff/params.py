@@ -23,6 +23,7 @@ MOST_FRAMES = 10_000
 """Each takes its place in memory: of latents, and then of the finished picture."""
 DEFAULT_MODULE = "mm_sd15_v3.safetensors"
 NO_MODULE = ("", "None")
+RIFE = "RIFE"
 OWN_FPS = 8.0
 """Of a video whose request leaves it open, and whose source does not say it."""
 
@@ -120,9 +121,9 @@ class Params:
         label="Frames in between",
         group=PLAYBACK,
         elem_id="interp-choice",
-        choices=("Off", "optical flow"),
+        choices=("Off", "optical flow", RIFE),
         help="Makes the video smoother with new frames along the motion, at as many more frames a second. PNG files are "
-        "without them.",
+        "without them. RIFE has to be installed, see the README.",
     )
     interp_x: int = _option(
         10,

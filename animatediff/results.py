@@ -22,6 +22,7 @@ from .video import gifsicle
 from .video.clip import Clip, Quality, Sound
 from .video.formats import VIDEO_FORMATS
 from .video.interpolation import interpolated
+from .video.rife import Rife
 
 
 @dataclass
@@ -52,11 +53,13 @@ class Results:
         is_api: bool,
         warnings: list[str],
         sound: Sound | None,
+        rife: Path | None,
     ) -> None:
         """`outpath`: the WebUI's folder for samples, None to leave no file. `writes_frames`: frames go to ours too.
 
         `is_api`: whoever asked decodes what arrives, so it may be a video; the page's gallery shows pictures alone.
-        `sound`: what is heard with the videos. What goes wrong is added to `warnings`, which the answer carries.
+        `sound`: what is heard with the videos. `rife`: the model that makes frames in between, None for the optical flow. What
+        goes wrong is added to `warnings`, which the answer carries.
         """
         self._params = params
         self._quality = quality
@@ -65,6 +68,7 @@ class Results:
         self._is_api = is_api
         self.warnings = warnings
         self._sound = sound
+        self._rife = rife
         self.files: list[str] = []
         self.films: list[str] = []
         """Those of the files that the page's gallery cannot show."""
@@ -164,7 +168,8 @@ class Results:
         if self._params.interp != "Off" and any(name in self._params.format for name in VIDEO_FORMATS):
             shared.state.textinfo = "AnimateDiff: making frames in between"
             try:
-                frames = interpolated(frames, self._params.interp_x, closed=self._params.loops)
+                rife = Rife(self._rife) if self._rife else None
+                frames = interpolated(frames, self._params.interp_x, closed=self._params.loops, rife=rife)
                 fps = self._params.shown_fps
             except Exception as error:
                 self._warn(f"There are no frames in between: {error}.")

@@ -1,4 +1,4 @@
-"""Frames between frames, along the optical flow from one to the next."""
+"""Frames between frames, along the optical flow from one to the next, or by RIFE."""
 
 from __future__ import annotations
 
@@ -11,27 +11,34 @@ from PIL import Image
 from motion_module.optical_flow import Flow, flow_between, moved
 from motion_module.videos import Picture
 
+from .rife import Rife
+
 CUT_LEVELS, CUT_PART = 20.0, 0.6
 """Two frames are of different shots where their flow leaves so many levels unexplained, and such a part of all change."""
 
 
-def interpolated(frames: Sequence[Image.Image], times: int, *, closed: bool = False) -> list[Image.Image]:
+def interpolated(
+    frames: Sequence[Image.Image], times: int, *, closed: bool = False, rife: Rife | None = None
+) -> list[Image.Image]:
     """The frames, and `times - 1` new ones from each to the next; where the clip is `closed`, also from the last to the first.
 
     Across a cut there are none: the frame before it stays, and then the one behind it. Raises MissingPart without OpenCV.
     """
     made = [frames[0]]
     for before, after in pairwise([*frames, frames[0]] if closed else frames):
-        between = _between(np.asarray(before.convert("RGB")), np.asarray(after.convert("RGB")), times)
+        between = _between(np.asarray(before.convert("RGB")), np.asarray(after.convert("RGB")), times, rife)
         made += [*map(Image.fromarray, between), after]
     return made[:-1] if closed else made
 
 
-def _between(before: Picture, after: Picture, times: int) -> list[Picture]:
-    there, back = flow_between(before, after), flow_between(after, before)
+def _between(before: Picture, after: Picture, times: int, rife: Rife | None) -> list[Picture]:
+    there = flow_between(before, after)
     shares = [number / times for number in range(1, times)]
     if _is_cut(before, after, there):
         return [before if share < 0.5 else after for share in shares]
+    if rife is not None:
+        return rife.between(before, after, shares)
+    back = flow_between(after, before)
     return [_at(share, before, after, there, back) for share in shares]
 
 

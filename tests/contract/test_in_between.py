@@ -32,3 +32,10 @@ def test_a_loop_has_frames_between_its_end_and_its_start(host):
 def test_more_frames_in_a_second_than_a_gif_has_are_refused(host):
     answer = host.txt2img(**animate(format=["GIF"], interp="optical flow"))
     assert answer.status_code == 422 and "interp_x" in answer.json()["detail"]
+
+
+def test_rife_is_refused_in_words_where_it_is_not_installed(host):
+    answer = host.txt2img(**animate(format=["MP4"], interp="RIFE"))
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith("RIFE is not installed: `pip install ")
+    assert answer.json()["detail"].endswith("Or set Frames in between (interp) to “optical flow”.")

@@ -1,10 +1,16 @@
 """Frames between frames."""
 
+import importlib.machinery
+import sys
+import types
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from animatediff.video.interpolation import interpolated
+from animatediff.video.rife import Rife, model_in
+from motion_module.videos import MissingPart
 
 
 def ground(seed=0, size=(96, 128)):
@@ -54,3 +60,53 @@ def test_across_a_cut_nothing_is_mixed():
 def test_what_stands_still_stays_as_it_is():
     frames = interpolated([with_square(20), with_square(20)], 2)
     assert np.abs(np.asarray(frames[1]).astype(int) - np.asarray(frames[0])).max() <= 1
+
+
+# --- RIFE ---
+
+
+class Blend:
+    """In the place of RIFE's package, which needs a GPU driver: what it is asked for, and the mean of both frames by parts."""
+
+    def __init__(self, gpuid, model):
+        self.gpuid, self.model = gpuid, model
+
+    def process(self, before, after, timestep):
+        return Image.blend(before, after, timestep)
+
+
+@pytest.fixture
+def models(tmp_path, monkeypatch):
+    """A folder with two models of version 4, one of them half there, and an older one."""
+    package = types.ModuleType("rife_ncnn_vulkan_python")
+    package.__spec__ = importlib.machinery.ModuleSpec("rife_ncnn_vulkan_python", None)
+    package.Rife, package.wrapped = Blend, types.SimpleNamespace(get_gpu_count=lambda: 0)
+    monkeypatch.setitem(sys.modules, "rife_ncnn_vulkan_python", package)
+    for name in ("rife-v4.6/flownet.param", "rife-v4.6/flownet.bin", "rife-v4.9/flownet.param", "rife-v2.3/flownet.param"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def test_rife_makes_every_part_of_the_way_but_across_a_cut(models):
+    rife = Rife(model_in(models))
+    first, second = with_square(20), with_square(28)
+    frames = interpolated([first, second, Image.fromarray(255 - ground(seed=7))], 4, rife=rife)
+    for frame, share in zip(frames[1:4], (0.25, 0.5, 0.75)):
+        assert np.array_equal(frame, Image.blend(first, second, share))
+    assert np.array_equal(frames[5], second) and frames[4] == second
+
+
+def test_the_last_whole_model_of_version_4_is_taken_and_the_cpu_where_there_is_no_gpu(models):
+    assert model_in(models) == models / "rife-v4.6"
+    rife = Rife(models / "rife-v4.6")
+    assert rife._model.gpuid == -1 and rife._model.model == str(models / "rife-v4.6")
+
+
+def test_what_is_missing_for_rife_is_said(models, monkeypatch):
+    (models / "rife-v4.6" / "flownet.bin").unlink()
+    with pytest.raises(MissingPart, match="put one, such as the folder rife-v4"):
+        model_in(models)
+    monkeypatch.delitem(sys.modules, "rife_ncnn_vulkan_python")
+    with pytest.raises(MissingPart, match="pip install rife-ncnn-vulkan-python-tntwise"):
+        model_in(models)

@@ -6,4 +6,5 @@ from modules.shared_cmd_options import cmd_opts
 
 project_path = str(Path(__file__).resolve().parents[3])
 data_path = cmd_opts.data_dir
+models_path = str(Path(data_path) / "models")
 extensions_dir = str(Path(data_path) / "extensions")
