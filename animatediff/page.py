@@ -23,13 +23,16 @@ class Page:
             self._tell()
 
     def when_there(self, who: str, names: Sequence[str], then: Then) -> None:
-        """Calls `then`, once for `who`, with the controls of these names (without the page's prefix) when all are there."""
+        """Calls `then`, once for `who`, with the controls of these names (without the page's prefix, where the WebUI gives
+        them one) when all are there.
+        """
         if who not in self._waiting:
-            self._waiting[who] = [f"{self.tab}_{name}" for name in names], then
+            self._waiting[who] = [*names], then
             self._tell()
 
     def _tell(self) -> None:
         for who, (names, then) in self._waiting.items():
-            if who not in self._told and all(name in self._found for name in names):
+            controls = [self._found.get(f"{self.tab}_{name}", self._found.get(name)) for name in names]
+            if who not in self._told and all(control is not None for control in controls):
                 self._told.add(who)
-                then([self._found[name] for name in names])
+                then(controls)

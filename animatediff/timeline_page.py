@@ -1,10 +1,12 @@
-"""The timeline under the prompt: how its keyframes are understood, or why they are not, while they are typed.
+"""The timeline under each prompt: how its keyframes are understood, or why they are not, while they are typed.
 
 They are read by the code that a video's prompts are read by, whenever `javascript/animatediff_timeline.js` sees typing pause.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import cycle
 from typing import Any
 
 import gradio as gr
@@ -18,37 +20,40 @@ from .page import Page
 from .plan import context_windows
 from .request import RequestError, read_mapping
 
-PROMPTS = ("prompt", "neg_prompt")
-"""The WebUI's names for the boxes that have a timeline."""
-PLACES = [f"{tab}_{name}" for tab in ("txt2img", "img2img") for name in PROMPTS]
+PROMPTS, OF_HIRES = ("prompt", "neg_prompt"), ("hires_prompt", "hires_neg_prompt")
+"""The WebUI's names for the boxes that have a timeline, a prompt and its negative one: of both tabs, and of txt2img alone."""
+_ROWS = {f"{tab}_{name}_row": f"{tab}_{name}" for tab in ("txt2img", "img2img") for name in PROMPTS}
+PLACES = _ROWS | {name: name for name in OF_HIRES}
+"""What a timeline stands behind, and the box that it is of. Rows of the hires pass have no names."""
 PANEL = ("enable", "model", "video_length", "batch_size", "overlap", "closed_loop", "video_source", "video_path")
 """The parameters that say how many frames there are, and whether they loop."""
 
 
 def add_to_page(_component: Any, **facts: Any) -> None:
-    """`on_after_component`: makes the place for a timeline behind each row that a prompt will stand in."""
-    prompt = (facts.get("elem_id") or "").removesuffix("_row")
-    if prompt in PLACES and prompt != facts["elem_id"]:
+    """`on_after_component`: makes the places for timelines."""
+    if (prompt := PLACES.get(facts.get("elem_id") or "")) is not None:
         gr.HTML(visible=False, elem_id=f"{prompt}-ad-timeline")
 
 
 def follow_typing(page: Page, panel: list[gr.components.Component]) -> None:
     """Keeps the timelines of a page up to date with its prompts and with `panel`: the controls named in `PANEL`."""
+    prompts = PROMPTS + (OF_HIRES if page.tab == "txt2img" else ())
 
     def connect(controls: list[Any]) -> None:
-        *inputs, shown, shown_of_negative = [*panel, *controls]
+        inputs, shown = [*panel, *controls[: -len(prompts)]], controls[-len(prompts) :]
         read = gr.Button("", visible=False, elem_id=f"{page.tab}-ad-timeline-read")
-        read.click(_timelines, inputs, [shown, shown_of_negative], show_progress=False, queue=False)
+        read.click(_timelines, inputs, shown, show_progress=False, queue=False)
         for control in inputs:
             control.change(None, [], [], _js=f"() => animateDiffTimeline.readSoon('{page.tab}')")
 
-    page.when_there("timeline", ["steps", "styles", *PROMPTS, *(f"{name}-ad-timeline" for name in PROMPTS)], connect)
+    page.when_there("timeline", ["steps", "styles", *prompts, *(f"{name}-ad-timeline" for name in prompts)], connect)
 
 
 def _timelines(*values: Any) -> list[Any]:
-    """Of the prompt and the negative prompt."""
-    *panel, steps, styles, prompt, negative_prompt = values
-    texts = [_text(panel, _as_generated(*facts, steps, styles)) for facts in ((prompt, True), (negative_prompt, False))]
+    """Of prompts and negative prompts in turn."""
+    panel, (steps, styles, *prompts) = values[: len(PANEL)], values[len(PANEL) :]
+    signs = cycle((True, False))
+    texts = [_text(panel, _as_generated(prompt, sign, steps, styles)) for prompt, sign in zip(prompts, signs)]
     return [gr.update(value=text, visible=bool(text)) for text in texts]
 
 
@@ -61,7 +66,7 @@ def _as_generated(prompt: str, is_positive: bool, steps: int, styles: list[str])
     return extra_networks.parse_prompt(counted.prompt)[0]
 
 
-def _text(panel: list[Any], prompt: str) -> str:
+def _text(panel: Sequence[Any], prompt: str) -> str:
     """HTML; empty where there is nothing to say, or where Generate will say what is wrong with the rest of the panel."""
     try:
         params, _ = read_mapping(dict(zip(PANEL, panel)))

@@ -295,6 +295,24 @@ def test_every_prompt_has_its_timeline(page):
     expect(timeline).to_contain_text("Two keyframes of the prompt are at frame 0.")
 
 
+@pytest.mark.webui_only(NO_PLAYER)
+def test_prompts_of_the_hires_pass_have_timelines_below_them(page):
+    hires = 'Hires prompt: "a cat\\n0: asleep\\n3: awake", Hires upscale: 2, Denoising strength: 0.7'
+    page.locator("#txt2img_prompt textarea").first.fill(
+        f'a cat\nSteps: 3, {hires}, AnimateDiff: "enable: True, video_length: 6"'
+    )
+    page.locator("#txt2img_tools #paste").click()  # which shows these boxes, whatever the settings say
+    page.locator("#hires_neg_prompt textarea").first.press_sequentially("0: worse\n6: bad", delay=10)
+    timeline, negative = (page.locator(f"#{name}-ad-timeline").first for name in ("hires_prompt", "hires_neg_prompt"))
+    expect(timeline.locator(".ad-timeline > span")).to_have_text(["0: asleep", "3: awake"])
+    expect(timeline.locator(".ad-timeline-shared")).to_have_text("In all frames: a cat …")
+    expect(negative.locator("mark")).to_have_text("6: bad")
+    for below, name in ((timeline, "hires_prompt"), (negative, "hires_neg_prompt")):
+        box, strip = page.locator(f"#{name}").first.bounding_box(), below.bounding_box()
+        assert 0 <= strip["y"] - (box["y"] + box["height"]) < 20 and strip["width"] == pytest.approx(box["width"], abs=1)
+    expect(page.locator("#txt2img_prompt-ad-timeline").first).to_be_hidden()
+
+
 # --- img2img: the batch tab, and a video that is uploaded ---
 
 NO_IMG2IMG = "the embedded host's page has no img2img tab"
