@@ -117,7 +117,15 @@ def _what_is_asked(p: Any, params: Params) -> list[Any]:
     mask = getattr(p, "image_mask", None)
     pictures = unfinished.digest([*(getattr(p, "init_images", None) or []), *([] if mask is None else [mask])])
     ours = infotext.write(dataclasses.replace(params, **NOT_OF_FRAMES), None)
-    return [*prompts, p.width, p.height, p.steps, p.sampler_name, float(p.cfg_scale), ours, pictures]
+    return [*prompts, p.width, p.height, p.steps, p.sampler_name, float(p.cfg_scale), ours, pictures, _hires_of(p)]
+
+
+def _hires_of(p: Any) -> list[Any]:
+    """The prompts and the size of its hires pass, once `init` has worked them out; empty without one."""
+    if not getattr(p, "enable_hr", False):
+        return []
+    prompts = [getattr(p, name, None) or [None] for name in ("all_hr_prompts", "all_hr_negative_prompts")]
+    return [*(rows[0] for rows in prompts), p.hr_upscale_to_x, p.hr_upscale_to_y]
 
 
 def _refuse(p: Any, text: str, status_code: int = 422) -> None:

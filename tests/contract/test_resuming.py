@@ -169,6 +169,25 @@ def test_another_request_begins_anew(host, cut_off, other):
     assert len(videos(host)) == 1, "that of the other request is still there"
 
 
+NO_PROMPT = "the embedded host's hires pass has the prompt of the first"
+OTHER_HIRES = [
+    {"hr_scale": 2},
+    *(pytest.param({name: "a dog"}, marks=pytest.mark.webui_only(NO_PROMPT)) for name in ("hr_prompt", "hr_negative_prompt")),
+]
+
+
+@pytest.mark.parametrize("other", OTHER_HIRES, ids=str)
+def test_another_hires_pass_is_another_video(host, cut_off, other):
+    request = {**SHORT, **HIRES, "steps": 2, "hr_second_pass_steps": 2}
+    cut_off(host.txt2img, step=7, **request)
+    (left,) = videos(host)
+    assert "hires pass" in left["done"]
+    assert host.txt2img(**{**request, **other}).ok and videos(host) == [left]
+    answer, _, (of_first, _) = resumed(host, host.txt2img, **request)
+    assert of_first == 2, "of its first pass the first step is made again, to see that nothing has changed"
+    assert WENT_ON in info_of(answer)["extra_generation_params"] and videos(host) == []
+
+
 def test_who_interrupts_has_finished(host):
     host.post("/probe/v1/interrupt-at", {"step": 3})
     assert host.txt2img(**SHORT).ok and videos(host) == []

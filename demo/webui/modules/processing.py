@@ -124,11 +124,15 @@ class StableDiffusionProcessingTxt2Img(StableDiffusionProcessing):
     hr_second_pass_steps: int = 0
     hr_checkpoint_name: str | None = None
 
+    hr_upscale_to_x: int = field(default=0, init=False)
+    hr_upscale_to_y: int = field(default=0, init=False)
+
     def init(self, all_prompts: list[str], all_seeds: list[int], all_subseeds: list[int]) -> None:
         if not self.enable_hr:
             return
         if self.hr_upscaler not in {**HIRES_LATENT_MODES, **HIRES_PICTURE_MODES}:
             raise ValueError(f"The embedded host has no upscaler {self.hr_upscaler!r}.")
+        self.hr_upscale_to_x, self.hr_upscale_to_y = (int(side * self.hr_scale) for side in (self.width, self.height))
         self.extra_generation_params |= {
             "Denoising strength": self.denoising_strength,
             "Hires upscale": self.hr_scale,
@@ -147,7 +151,7 @@ class StableDiffusionProcessingTxt2Img(StableDiffusionProcessing):
     def _sample_hr_pass(self, samples: torch.Tensor) -> DecodedSamples:
         """A second run, on the enlarged result of the first, if so asked with another checkpoint."""
         self.is_hr_pass = True
-        height, width = (int(side * self.hr_scale) // LATENT_SIDE for side in (self.height, self.width))
+        height, width = (side // LATENT_SIDE for side in (self.hr_upscale_to_y, self.hr_upscale_to_x))
         pictures = None if self.hr_upscaler in HIRES_LATENT_MODES else to_pictures(shared.sd_model.decode_first_stage(samples))
         sd_models.reload_model_weights(info=sd_models.find_checkpoint(self.hr_checkpoint_name))
         self.sampler = sd_samplers.create_sampler(self.sampler_name, shared.sd_model)
