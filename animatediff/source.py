@@ -59,7 +59,7 @@ class Source:
 
 
 def read(params: Params) -> Source:
-    """Reads what a request takes of its source. Raises RequestError where that cannot be had."""
+    """Reads what a request takes of its source. Raises RequestError where that cannot be had, or is interrupted."""
     path = find(params.source)
     video = Video(path)
     shared.state.textinfo = "AnimateDiff: reading the source video"
@@ -79,6 +79,8 @@ def _frames(video: Video, params: Params) -> list[Image.Image]:
     frames: list[Image.Image] = []
     count = 0
     for count, frame in enumerate(video, start=1):
+        if _stopped():
+            raise RequestError(f"Reading {video.path.name} was interrupted at its frame {count}, so there is no video.")
         if count > start and (count - 1 - start) % stride == 0:
             frames.append(Image.fromarray(frame))
         if len(frames) * frame.nbytes > memory:
@@ -102,6 +104,12 @@ def _frames(video: Video, params: Params) -> list[Image.Image]:
             f"{name} has more than {MOST_FRAMES} frames. Say how many are wanted (video_length), or set source_stride higher."
         )
     return frames
+
+
+def _stopped() -> bool:
+    """Also where Interrupt waits for the picture in the making: none is yet."""
+    state = shared.state
+    return bool(state.interrupted or state.skipped or state.stopping_generation)
 
 
 def find(name: str) -> Path:

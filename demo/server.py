@@ -69,7 +69,14 @@ def add_routes(app: FastAPI) -> None:
             "scripts": get_scripts,
             "script-info": get_script_info,
         },
-        "POST": {"options": set_options, "txt2img": txt2img, "img2img": img2img, "png-info": png_info},
+        "POST": {
+            "options": set_options,
+            "txt2img": txt2img,
+            "img2img": img2img,
+            "png-info": png_info,
+            "interrupt": interrupt,
+            "skip": skip,
+        },
     }
     for method, endpoints in routes.items():
         for name, endpoint in endpoints.items():
@@ -122,6 +129,19 @@ def get_script_info() -> list[dict[str, Any]]:
             controls = [{"label": control.label, "value": control.value} for control in script.controls]
             answer.append({"name": script.title().lower(), "is_img2img": runner.is_img2img, "args": controls})
     return answer
+
+
+def interrupt() -> dict[str, Any]:
+    from modules.shared import state
+
+    state.interrupt()
+    return {}
+
+
+def skip() -> None:
+    from modules.shared import state
+
+    state.skip()
 
 
 def png_info(request: dict[str, Any] = Body(...)) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import base64
 import io
 import shutil
 import subprocess
+import threading
 
 import av
 import numpy as np
@@ -174,6 +175,29 @@ def test_a_speed_that_no_gif_has_is_refused_also_where_it_is_that_of_the_source(
         **animate(video_source=str(videos / "talks.mkv"), format=["GIF"], interp="optical flow", interp_x=6, fps=0), **FAINT
     )
     assert answer.status_code == 422 and "60 in a second" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("how", ["interrupt", "skip"])
+def test_reading_a_source_can_be_interrupted(host, videos, how):
+    folder = videos / f"large {how}"
+    folder.mkdir()
+    Image.new("RGB", (4096, 4096)).save(folder / "0.png")
+    for index in range(1, 100):  # all of them take far longer than this test
+        (folder / f"{index}.png").hardlink_to(folder / "0.png")
+    answers = []
+    request = animate(video_path=str(folder), source_start=99, video_length=1)
+    with recording(host) as record:
+        job = threading.Thread(target=lambda: answers.append(host.img2img(**request, **FAINT)))
+        job.start()
+        while "reading" not in (host.get("/sdapi/v1/progress?skip_current_image=true").json()["textinfo"] or ""):
+            assert job.is_alive()
+        host.post(f"/sdapi/v1/{how}")
+        job.join()
+    (answer,) = answers
+    assert answer.status_code == 422 and "was interrupted at its frame" in answer.json()["detail"]
+    assert record["sampler_runs"] == []
+    request = animate(video_path=str(videos / "frames"), video_length=2)
+    assert len(frames_of(host.img2img(**request, **FAINT))) == 2, "the next job is none that nobody wants"
 
 
 # --- speed and sound ---
