@@ -60,8 +60,8 @@ class ToyLayer(TemporalTransformer):
         for parameter in self.feed_forward.parameters():
             torch.nn.init.zeros_(parameter)
 
-    def _norm_of_rows(self, x):
-        return torch.ones(x.shape[:2]), torch.zeros(x.shape[:2])
+    def _norm_of_clips(self, clips):
+        return torch.ones(clips.shape[:3]), torch.zeros(clips.shape[:3])
 
     def _attended(self, hidden, scale):
         return onward(hidden)
