@@ -20,7 +20,7 @@ from .source import Source, read
 from .video.formats import is_picture
 from .video.rife import model_in
 
-WHOLE_LEVELS = 64
+WHOLE_LEVELS = {"SD 1.5": 64, "SDXL": 32}
 """Pixels of which the UNet's lowest level has one, so that no level is resized on its way up."""
 LATENT_UPSCALE = 3
 """The WebUI's number for “Just resize (latent upscale)”."""
@@ -123,9 +123,10 @@ def _require_layers_that_go_along(p: Any, plan: Plan) -> None:
             "“Enable Hypertile U-Net” in the settings, or set anchor to 0."
         )
     waits = plan.offload and plan.windows.needed and plan.windows_within
-    if waits and (p.width % WHOLE_LEVELS or p.height % WHOLE_LEVELS):
+    whole = WHOLE_LEVELS[plan.family.base]
+    if waits and (p.width % whole or p.height % whole):
         raise RequestError(
-            f"Frames can wait in RAM (offload) at widths and heights that are multiples of {WHOLE_LEVELS}, but the video is "
+            f"Frames can wait in RAM (offload) at widths and heights that are multiples of {whole}, but the video is "
             f"{p.width}×{p.height}. Change its size, or switch it off."
         )
 

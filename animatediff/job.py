@@ -180,7 +180,7 @@ class Job:
 
     @contextmanager
     def during_init(self, p: Any) -> Iterator[None]:
-        scope = self.scope.schedule_only() if p is self.p else self.scope.suspended()
+        scope = self.scope.during_init() if p is self.p else self.scope.suspended()
         if p is self.p and (self._writes_frames() or "PNG" not in self.params.format):
             p.do_not_save_samples = True  # decided here, where the request's own settings hold
         with self._finished_on_error(p), self._reproducible(p, "all_seeds"), scope:

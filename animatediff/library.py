@@ -20,7 +20,7 @@ from .params import NO_MODULE
 from .request import RequestError
 
 ROOT = Path(__file__).resolve().parent.parent
-EXAMPLES = "v3_sd15_mm.ckpt, mm_sd_v15_v2.ckpt (guoyww/animatediff, Hugging Face)"
+EXAMPLES = "v3_sd15_mm.ckpt, or mm_sdxl_v10_beta.ckpt for SDXL (guoyww/animatediff, Hugging Face)"
 
 
 def folder() -> Path:
@@ -93,7 +93,7 @@ def _title(path: Path) -> str:
 def _what_there_is() -> str:
     available = names()
     if not available:
-        return f"There is none in {folder()} yet. Get one for Stable Diffusion 1.5 and put it there, such as {EXAMPLES}."
+        return f"There is none in {folder()} yet. Get one for your checkpoints and put it there, such as {EXAMPLES}."
     shown = ", ".join(available[:8]) + (", …" if len(available) > 8 else "")
     return f"In {folder()} there are: {shown}."
 

@@ -71,7 +71,7 @@ def make_plan(params: Params) -> Plan:
     library.short_hash(path)  # from now on the WebUI knows it, and it may tell what the file is
     description = library.what_it_is(path)
     family = chosen_family(params.family, description)
-    second = _second(params)
+    second = _second(params, family)
     windows = context_windows(params, library.trained_frames(description, family))
     for module in (description, second.description) if second else (description,):
         if windows.at_once > module.length and params.positions == "as trained":
@@ -145,11 +145,17 @@ def chosen_family(name: str, description: Description) -> Family:
     return chosen
 
 
-def _second(params: Params) -> SecondModule | None:
+def _second(params: Params, first: Family) -> SecondModule | None:
     if params.model_2 in NO_MODULE:
         return None
     description = library.what_it_is(library.find(params.model_2))
-    if description.require_motion_module().takes_picture:
+    family = description.require_motion_module()
+    if family.base != first.base:
+        raise RequestError(
+            f"The second motion module {description.path.name} (model_2) is made for {family.base}, the first for {first.base}."
+            " Choose two for the same kind of checkpoint."
+        )
+    if family.takes_picture:
         raise RequestError(
             f"{description.path.name} is a PIA module, which can only be the first (model), not the second (model_2)."
         )

@@ -102,13 +102,16 @@ class ModelScope:
                 self._loras = loras
 
     @contextmanager
-    def schedule_only(self) -> Iterator[None]:
-        """For `p.init`: img2img builds its sampler there, and freezes its sigmas with it."""
+    def during_init(self) -> Iterator[None]:
+        """For `p.init`: refuses checkpoints that cannot be animated, and lends the schedule, since img2img builds its sampler
+        there, and freezes its sigmas with it.
+        """
         with speaking_errors():
             self._require_usable_model(custom_unet_is_chosen())
+            if (self._p.refiner_switch_at or 0) < 1:  # else the WebUI never changes to it
+                self._require_usable_later("refiner", self._p.refiner_checkpoint_info)
         with self._lent_sampling():
             yield
-        self._require_usable_later("refiner", getattr(self._p, "refiner_checkpoint_info", None))
         self._require_usable_later("hires checkpoint", getattr(self._p, "hr_checkpoint_info", None))
 
     @contextmanager
@@ -154,17 +157,16 @@ class ModelScope:
             for module in motion.modules:
                 require_motion_fit(module, lora)
         with ExitStack() as stack:
-            for module, description in zip(motion.modules, self._plan.descriptions):
+            for module, (_, family) in zip(motion.modules, self._plan.modules):
                 module.to(dtype=devices.dtype_unet)  # before a LoRA is merged, so that rounding does not depend on earlier jobs
                 if not shared.opts.data.get("animatediff_keep_on_gpu", False):
                     stack.callback(module.to, "cpu")  # layers move to the checkpoint's device by themselves, when they are used
                 stack.enter_context(merged(module, self._loras))
-                trained_on = description.require_motion_module().frames
-                stack.enter_context(positions(module, self._plan.positions, self.windows.at_once, trained_on))
+                stack.enter_context(positions(module, self._plan.positions, self.windows.at_once, family.frames))
             stack.enter_context(added_to_unet(blocks_by_place(unet), self._loras))
             stack.enter_context(self._lent_sampling())
             if self.family.told_sizes is not None:
-                stack.enter_context(telling_sizes(model, *self.family.told_sizes))
+                stack.enter_context(telling_sizes(model, *self.family.told_sizes, lambda: motion.active))
             if self.family.takes_picture:
                 stack.enter_context(starting_from_noise(self._p))
             layout_of = self._layout_of

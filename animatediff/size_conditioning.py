@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,8 +16,8 @@ Size = tuple[int, int]
 
 
 @contextmanager
-def telling_sizes(model: Any, original: Size, target: Size) -> Iterator[None]:
-    """While open, the UNet of an SDXL checkpoint is told these sizes, whatever the size of the picture.
+def telling_sizes(model: Any, original: Size, target: Size, active: Callable[[], bool]) -> Iterator[None]:
+    """While open, and `active`, the UNet of an SDXL checkpoint is told these sizes, whatever the size of the picture.
 
     They are put into calls of the UNet, not into the conditions of a prompt, since the WebUI keeps those for later pictures.
     """
@@ -36,7 +36,9 @@ def telling_sizes(model: Any, original: Size, target: Size) -> Iterator[None]:
         return torch.cat([vector[:, : -behind.shape[1]], behind], dim=1)
 
     def forward(x: Tensor, timesteps: Tensor, conditions: dict[str, Any], **named: Any) -> Tensor:
-        found: Tensor = whole(x, timesteps, {**conditions, "vector": told(conditions["vector"])}, **named)
+        if active():
+            conditions = {**conditions, "vector": told(conditions["vector"])}
+        found: Tensor = whole(x, timesteps, conditions, **named)
         return found
 
     undo = put_forward(model.model, forward)

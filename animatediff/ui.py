@@ -114,7 +114,7 @@ def _notice() -> str:
         return ""
     return (
         f"<p><span>There is no motion module in this folder yet:</span> <code>{html.escape(str(library.folder()))}</code><br>"
-        "<span>Get one for Stable Diffusion 1.5, put it there and press the refresh button; for example these:</span> "
+        "<span>Get one for your checkpoints, put it there and press the refresh button; for example these:</span> "
         f"{library.EXAMPLES}</p>"
     )
 

@@ -119,9 +119,11 @@ def _facts(description: Description) -> dict[str, Any]:
         "channels": sorted(set((description.channels or {}).values())),
         "most frames": description.length,
         "group norms of the UNet": family.unet_norms,
+        "group norms of motion layers": family.motion_norms,
         "noise schedule": f"straight in {family.schedule.straight_in}, {family.schedule.first} to {family.schedule.last}",
         "trained on": f"{family.frames} frames",
-        "made for": f"{advice.sampler}, schedule type {advice.schedule_type}, {advice.steps} steps, CFG {advice.cfg:g}",
+        "made for": f"{advice.sampler}, schedule type {advice.schedule_type}, {advice.steps} steps, CFG {advice.cfg:g}"
+        + (f", about {advice.side}×{advice.side}" if advice.side else ""),
         "missing": list(description.missing),
         "misshapen": list(description.misshapen),
         "unexpected": list(description.unexpected),

@@ -30,9 +30,11 @@ class Rule:
     scale: float | None
     effect: float | None
 
+    def is_for(self, place: str) -> bool:
+        return self.place == "all" or place == self.place or place.startswith(self.place + "_")
+
     def applies(self, place: str, progress: float) -> bool:
-        matches = self.place == "all" or place == self.place or place.startswith(self.place + "_")
-        return matches and _within(progress, self.start, self.end)
+        return self.is_for(place) and _within(progress, self.start, self.end)
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,11 @@ class Advice:
     steps_between: tuple[int, int] = (1, 1000)
     cfg_between: tuple[float, float] = (0.0, 100.0)
 
-    def contradictions(self, sampler: str, schedule_type: str, steps: int, cfg: float) -> list[str]:
+    def is_far_from(self, width: int, height: int) -> bool:
+        """Whether a picture has less than half or more than twice as many pixels as authors use."""
+        return self.side > 0 and not 0.5 <= width * height / self.side**2 <= 2
+
+    def contradictions(self, sampler: str, schedule_type: str, steps: int, cfg: float, width: int, height: int) -> list[str]:
         """What of these settings a family was not made for, in words."""
         found = []
         if self.samplers and sampler not in self.samplers:
@@ -50,6 +54,8 @@ class Advice:
         ):
             if not least <= value <= most:
                 found.append(f"the {name} is {value:g}, not {least:g}" + (f" to {most:g}" if most > least else ""))
+        if self.is_far_from(width, height):
+            found.append(f"the size is {width}×{height}, not about as large as {self.side}×{self.side}")
         return found
 
 
@@ -77,7 +83,7 @@ class Family:
     SpatialTransformers are per frame in all families.
     `motion_norms`: the same for the norms of the motion layers. Only AnimateDiff-XL beta takes theirs over all frames.
     `told_sizes`: (original height, original width), (target height, target width) as SDXL's UNet is told of them, where authors
-    tell it the same for all pictures.
+    use the same for all clips.
     `frames`: the length of the clips it was trained on, and so the best one.
     `positions`: rows of the position table where a file brings none; it is a fixed sinusoid.
     `original_steps`: the timesteps of the consistency training, among which its sampler has to choose; 0 where it is none.
@@ -145,7 +151,7 @@ HOTSHOT = Family(
     unet_norms="over frames",
     frames=8,
     positions=24,
-    told_sizes=((1920, 1080), (512, 512)),  # in this order, in training (fine_tune.py) and use (inference.py)
+    told_sizes=((1920, 1080), (512, 512)),  # inference.py's own, and those of the validation in fine_tune.py; in this order
     advice=Advice(sampler="Euler a", steps=30, cfg=5.0, side=512),
 )
 

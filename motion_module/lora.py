@@ -66,12 +66,13 @@ _PART = re.compile(
 )
 _PREFIX = re.compile(r"(?:module_|base_model_model_|lora_unet_|unet_)+")
 _BLOCK = r"(?:(?P<side>down|up)_blocks_(?P<level>\d+)|(?P<mid>mid)_block)_"
-_NAME = (
-    r"transformer_blocks_0_(?:attention_blocks_(?P<authors>[01])|attn(?P<theirs>[12]))_to_(?P<matrix>q|k|v|out)(?:_0)?"
-    r"|transformer_blocks_0_ff_net_(?P<ff>0_proj|2)|(?P<proj>proj_in|proj_out)"
+_NAME = r"(?:attention_blocks_(?P<authors>[01])|attn(?P<theirs>[12]))_to_(?P<matrix>q|k|v|out)(?:_0)?|ff_net_(?P<ff>0_proj|2)"
+_PROJECTION = r"(?P<proj>proj_in|proj_out)"
+_MOTION = re.compile(
+    rf"{_BLOCK}motion_modules_(?P<index>\d+)_(?:temporal_transformer_)?(?:transformer_blocks_(?P<depth>0)_(?:{_NAME})|{_PROJECTION})"
 )
-_MOTION = re.compile(rf"{_BLOCK}motion_modules_(?P<index>\d+)_(?:temporal_transformer_)?(?:{_NAME})")
-_IMAGE = re.compile(rf"{_BLOCK}attentions_(?P<index>\d+)_(?:{_NAME})")
+_IMAGE = re.compile(rf"{_BLOCK}attentions_(?P<index>\d+)_(?:transformer_blocks_(?P<depth>\d+)_(?:{_NAME})|{_PROJECTION})")
+"""A motion layer has one transformer block, SDXL's image UNet up to ten at a place."""
 _OURS = re.compile(r"motion_modules?[._]|^(?!lora_unet).*attentions\.\d+\..*lora")
 """Keys that only we can mean. Kohya's for the image UNet are read by the WebUI itself."""
 _OF_THE_WEBUI = ("lora_unet_", "lora_te")
@@ -100,12 +101,13 @@ def _authors_name(match: re.Match[str]) -> str:
 
 def _image_name(match: re.Match[str]) -> str:
     if match["matrix"]:
-        return f"{BLOCK}attn{match['theirs']}.to_{match['matrix']}" + (".0" if match["matrix"] == "out" else "")
+        block = f"transformer_blocks.{match['depth']}."
+        return f"{block}attn{match['theirs']}.to_{match['matrix']}" + (".0" if match["matrix"] == "out" else "")
     return _shared_name(match)
 
 
 def _shared_name(match: re.Match[str]) -> str:
-    return match["proj"] or f"{BLOCK}ff.net.{match['ff'].replace('_', '.')}"
+    return match["proj"] or f"transformer_blocks.{match['depth']}.ff.net.{match['ff'].replace('_', '.')}"
 
 
 def kinds_of(entries: Iterable[str]) -> set[Kind]:

@@ -36,7 +36,8 @@ class WholeFrames:
 
     @contextmanager
     def around(self, model: Any) -> Iterator[None]:
-        """While open, calls of `model` are cut: of a module whose first argument has the rows `(rows, 4, height, width)`.
+        """While open, calls of `model` are cut: of a module whose first argument is `(rows, channels, height, width)`.
+        It may return fewer channels, as one for inpainting does.
 
         Whatever else it is given goes along with its rows, if it has as many of them.
         """
@@ -55,7 +56,7 @@ class WholeFrames:
         rows = len(x)
         cut = self._windows.at(self._step())
         places = self._whole(rows).to_clips(torch.arange(rows))  # (clips, frames): the row of each frame
-        blended = torch.zeros(x.shape, device=x.device)
+        blended: Tensor | None = None
         size, first = (places[:, cut.frames[0]].numel(), *x.shape[1:]), 0
         while first < len(cut.frames):
             at_once = slice(first, first + self._room.windows(size))
@@ -65,8 +66,11 @@ class WholeFrames:
             with self._room.measuring(size):
                 found = self._of_windows(frames, len(places), whole, *given, **more)
             shares = weights.repeat_interleave(len(places), dim=0).flatten().to(x.device)
+            if blended is None:
+                blended = torch.zeros(rows, *found.shape[1:], device=x.device)
             blended.index_add_(0, chosen.to(x.device), found.float() * shares.view(-1, 1, 1, 1))
             first = at_once.stop
+        assert blended is not None
         return blended.to(found.dtype)
 
     def _of_windows(self, frames: Tensor, clips: int, whole: Callable[..., Tensor], *given: Any, **named: Any) -> Tensor:

@@ -31,6 +31,8 @@ from demo.weights import (
     write_tensors,
 )
 
+RECIPE = "1"
+"""Raise it with every change that alters a file."""
 HEAD_WIDTH = 16
 """Of the UNet's attention; SDXL has 64."""
 SIZE_WIDTH = 16
@@ -203,8 +205,13 @@ def make_weights(cache: Path) -> None:
     """Makes whatever the folder that `demo.weights` fills lacks of it."""
     text_folder = write_text_folder(cache / "text" / TINY.name, text_params(TINY))
     files = {"tiny-xl-a": (BASE, 31), "tiny-xl-b": (BASE, 32), "tiny-xl-refiner": (REFINER, 33)}
+    stamp = cache / "sdxl-recipe.txt"
+    outdated = not stamp.exists() or stamp.read_text() != RECIPE
     for name, (kind, seed) in files.items():
         path = cache / "checkpoints" / f"{name}.safetensors"
+        if outdated:
+            path.unlink(missing_ok=True)
         write_tensors(path, lambda kind=kind, seed=seed: checkpoint(kind, seed))
         path.with_suffix(".yaml").write_text(json.dumps(description(kind, text_folder), indent=2))
     write_tensors(cache / "lora" / "lora_tiny_xl.safetensors", lambda: lora(34))
+    stamp.write_text(RECIPE)

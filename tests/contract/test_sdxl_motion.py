@@ -216,8 +216,11 @@ def test_a_plain_picture_afterwards_is_the_same_to_the_bit(server, family, how):
 def test_one_window_is_no_windows_and_more_are_blended(server, family, mode):
     windows = {"batch_size": 4, "window_mode": mode}
     assert difference(frames_of(ours(server, family, 4, windows, **JOB)), frames_of(ours(server, family, 4, **JOB))) == 0
-    frames = frames_of(ours(server, family, 7, {**windows, "overlap": 1}, **JOB))
+    with recording(server) as record:
+        frames = frames_of(ours(server, family, 7, {**windows, "overlap": 1}, **JOB))
     assert len(frames) == 7 and min(frame.std() for frame in frames) > 1
+    rows = {call["rows"] for call in unet_calls(record["sampler_runs"][0])}
+    assert rows == ({8} if mode == "blend whole frames" else {14})
 
 
 @every_family
@@ -229,6 +232,21 @@ def test_a_travel_at_its_keyframes_is_these_prompts(server, family):
         still = frames_of(ours(server, family, 3, args, **{**JOB, "prompt": prompt}))
         assert difference(travel[frame : frame + 1], still[frame : frame + 1]) <= 1
     assert min(mean_difference(travel[1], travel[other]) for other in (0, 2)) > 1
+
+
+@every_family
+def test_where_the_module_never_acts_frames_are_stills(server, family):
+    """But for the beta's schedule, which is lent for the whole job."""
+    stills = pictures_of(server.txt2img(batch_size=4, override_settings={"return_grid": False}, **JOB))
+    apart = difference(frames_of(ours(server, family, args={"motion_start": 0.99}, **JOB)), np.stack(stills))
+    assert apart <= 1 if family == "hotshot" else apart > LIMIT
+
+
+def test_a_rule_for_a_level_that_sdxl_has_not_is_warned_of(server):
+    answer = ours(server, "xl-beta", args={"motion_rules": "up_3: scale 1.2; up_2: scale 1.1"}, **JOB)
+    comments = info_of(answer)["comments"] if "comments" in info_of(answer) else str(info_of(answer))
+    assert "A motion rule is for up_3" in comments and "for up_2" not in comments
+    assert "the size is 64×64, not about as large as 1024×1024" in comments
 
 
 def test_frames_hold_on_to_the_first(server):
@@ -248,7 +266,6 @@ def test_a_video_is_written(server):
     answer = ours(server, "hotshot", 8, {"format": ["GIF"]}, **JOB)
     (film,) = files_of(answer)
     assert film.n_frames == 8 and film.info["duration"] == 120  # 8 frames a second, in hundredths
-    assert "hotshot" in str(info_of(answer)) or FILES["hotshot"] in str(info_of(answer))
 
 
 # --- on the page ---
@@ -278,6 +295,8 @@ def test_two_clips_from_the_page(page, family, frames, made_for):
     page.locator(f"li[data-value='{FILES[family]}']").dispatch_event("mousedown")
     advice = page.locator("#txt2img-ad-advice").first
     expect(advice).to_contain_text(made_for)
+    expect(advice).to_contain_text("with checkpoints of the kind SDXL")
+    expect(advice).to_contain_text("the size is 64×64, not about as large as")
     expect(advice).not_to_contain_text("assumed")
     page.locator("#txt2img_generate").click()
     for index in (0, 1):
@@ -317,4 +336,17 @@ def test_a_refiner_of_another_kind_is_refused_before_anything_is_sampled(server,
         answer = ours(server, "xl-beta", **JOB, refiner_checkpoint=name, refiner_switch_at=0.5)
     assert answer.status_code == 422 and not record["sampler_runs"]
     assert answer.json()["detail"].startswith(f"The refiner {name}") and "for it, or none" in answer.json()["detail"]
-    assert pictures_of(server.txt2img())
+    assert ours(server, "xl-beta", **JOB, refiner_checkpoint=name, refiner_switch_at=1.0).ok, "it never takes over"
+
+
+def test_a_hires_checkpoint_of_another_kind_is_refused_before_anything_is_sampled(server):
+    with recording(server) as record:
+        answer = ours(server, "xl-beta", **JOB, **HIRES, hr_checkpoint_name="tiny-a.safetensors")
+    assert answer.status_code == 422 and not record["sampler_runs"]
+    assert answer.json()["detail"].startswith("The hires checkpoint tiny-a.safetensors")
+
+
+def test_a_second_module_of_another_kind_is_refused(server):
+    answer = ours(server, "xl-beta", args={"model_2": "v3.safetensors"}, **JOB)
+    assert answer.status_code == 422
+    assert "v3.safetensors (model_2) is made for SD 1.5, the first for SDXL" in answer.json()["detail"]

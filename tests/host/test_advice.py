@@ -22,7 +22,10 @@ def advice(monkeypatch):
         ("sdxl_lightning_4step.safetensors", 25, 1.5, "25 and 1.5"),
         ("dreamshaperXL_v2TurboDpmppSDE.safetensors", 8, 7.0, "8 and 7"),
         ("dreamshaperXL_v2TurboDpmppSDE.safetensors", 8, 2.0, ""),
+        ("somebodysLCM_v1.safetensors", 8, 7.0, "8 and 7"),
         ("sd_xl_base_1.0.safetensors", 25, 7.0, ""),
+        ("SDXL Lightning/hyperrealism_v3.safetensors", 25, 7.0, ""),
+        ("realcmix.safetensors", 25, 7.0, ""),
     ],
 )
 def test_a_checkpoint_that_is_distilled_by_its_name_wants_few_steps_and_little_guidance(advice, checkpoint, steps, cfg, said):
@@ -37,3 +40,11 @@ def test_the_size_that_a_family_is_bound_to_is_said(advice):
     assert "Euler a, 30 steps, CFG 5, about 512×512" in advice.spoken(families.HOTSHOT.advice)
     assert "Euler, DDIM, 100 steps, CFG 8.5, about 1024×1024" in advice.spoken(families.XL_BETA.advice)
     assert "×" not in advice.spoken(families.V3.advice)
+
+
+@pytest.mark.parametrize(("width", "height", "said"), [(1024, 1024, []), (1344, 768, []), (512, 512, ["the size is 512×512"])])
+def test_a_size_that_is_far_from_the_authors_contradicts(width, height, said):
+    families = importlib.import_module("motion_module.families")
+    found = families.XL_BETA.advice.contradictions("Euler", "DDIM", 100, 8.5, width, height)
+    assert [sentence.partition(",")[0] for sentence in found] == said
+    assert families.V3.advice.contradictions("DDIM", "Automatic", 25, 7.5, width, height) == []

@@ -236,6 +236,14 @@ def test_a_clip_that_fits_into_one_window_is_what_it_is_without(unet, module_of,
     torch.testing.assert_close(found, without, rtol=1e-6, atol=1e-6)
 
 
+def test_windows_of_a_model_for_inpainting_are_blended_in_the_channels_that_it_returns():
+    model = torch.nn.Conv2d(9, 4, 1)
+    whole = WholeFrames(Windows(6, 4, 2), lambda: 0, lambda rows: row_layout(rows, 6))
+    x = torch.randn(12, 9, 8, 8)
+    with torch.no_grad(), whole.around(model):
+        torch.testing.assert_close(model(x), torch.nn.functional.conv2d(x, model.weight, model.bias))
+
+
 def test_in_a_window_each_frame_sees_pias_picture_as_much_as_its_own_place_says(unet, module_of):
     family, module, _ = module_of("pia")
     picture = Picture(torch.randn(1, 4, 8, 8), [1.0, 0.5, 0.25, 0.0, 0.75, 0.125])

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from motion_module.__main__ import main
 from motion_module.checkpoint import describe, load
+from motion_module.families import HOTSHOT, XL_BETA
 from motion_module.files import CheckpointError, open_weights
 
 
@@ -230,6 +231,14 @@ def test_the_archive_of_the_beta_for_sdxl_is_read(save, tmp_path):
     assert description.require_motion_module().key == "xl-beta" and not description.assumed
     key = "up_blocks.2.motion_modules.1.temporal_transformer.proj_in.weight"
     assert torch.equal(module.layers["up_2_1"].proj_in.weight, weights[key])
+
+
+def test_layers_act_as_those_of_the_family_that_is_chosen(save):
+    path = save(module_weights("hotshot"), "unknown.safetensors")
+    for family in (HOTSHOT, XL_BETA):
+        assert family in describe(path).alternatives
+        layers = load(path, family)[1].layers.values()
+        assert {layer.norm_over_frames for layer in layers} == {family is XL_BETA}
 
 
 def test_missing_and_misshapen_weights_are_named(save):

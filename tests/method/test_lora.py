@@ -232,7 +232,7 @@ class Transformer(nn.Module):
     def __init__(self):
         super().__init__()
         self.proj_in = nn.Conv2d(32, 32, 1)
-        self.transformer_blocks = nn.ModuleList([nn.ModuleDict({"attn1": Attention()})])
+        self.transformer_blocks = nn.ModuleList(nn.ModuleDict({"attn1": Attention()}) for _ in range(2))  # SDXL has several
 
 
 ADAPTER = "down_blocks.0.attentions.1."
@@ -253,12 +253,14 @@ def adapter(folder, keys):
         "unet." + ADAPTER + "transformer_blocks.0.attn1.to_q.lora.{}.weight",
         ADAPTER + "transformer_blocks.0.attn1.processor.to_out_lora.{}.weight",
         ADAPTER + "proj_in_lora.{}.weight",
+        "unet." + ADAPTER + "transformer_blocks.1.attn1.to_q.lora.{}.weight",
     ],
 )
 def test_an_adapter_adds_to_what_the_layer_computes_and_leaves_its_weights_alone(tmp_path, key):
     torch.manual_seed(0)
     transformer = Transformer()
-    name = "proj_in" if "proj_in" in key else "transformer_blocks.0.attn1." + ("to_q" if "to_q" in key else "to_out.0")
+    block = "transformer_blocks.1." if "transformer_blocks.1." in key else "transformer_blocks.0."
+    name = "proj_in" if "proj_in" in key else f"{block}attn1." + ("to_q" if "to_q" in key else "to_out.0")
     layer = transformer.get_submodule(name)
     tensors, lora = adapter(tmp_path, [key])
     x = torch.eye(32) if layer.weight.dim() == 2 else torch.eye(32)[:, :, None, None]

@@ -1,0 +1,34 @@
+"""What kind of Stable Diffusion a file is, before it is loaded."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from animatediff.checkpoints import kind_of_file
+
+KEYS = {
+    "SD 1.5": ["cond_stage_model.transformer.text_model.final_layer_norm.weight"],
+    "Stable Diffusion 2": ["cond_stage_model.model.ln_final.weight"],
+    "SDXL": [
+        "conditioner.embedders.0.transformer.text_model.final_layer_norm.weight",
+        "conditioner.embedders.1.model.ln_final.weight",
+    ],
+    "the SDXL refiner": ["conditioner.embedders.0.model.ln_final.weight"],
+    "Stable Diffusion 3": ["model.diffusion_model.x_embedder.proj.weight", "cond_stage_model.transformer.weight"],
+}
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".ckpt"])
+@pytest.mark.parametrize("kind", KEYS)
+def test_keys_tell_the_kind(tmp_path, kind, suffix):
+    path = tmp_path / f"model{suffix}"
+    weights = {key: torch.zeros(1) for key in ["model.diffusion_model.out.0.weight", *KEYS[kind]]}
+    save_file(weights, path) if suffix == ".safetensors" else torch.save({"state_dict": weights}, path)
+    assert kind_of_file(str(path)) == kind
+
+
+def test_other_files_tell_nothing(tmp_path):
+    save_file({"model.diffusion_model.out.0.weight": torch.zeros(1)}, tmp_path / "unet.safetensors")
+    (tmp_path / "broken.safetensors").write_bytes(b"no weights")
+    for name in ("unet.safetensors", "broken.safetensors", "missing.ckpt"):
+        assert kind_of_file(str(tmp_path / name)) is None
