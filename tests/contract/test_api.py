@@ -153,10 +153,10 @@ def test_the_endpoints(host):
     models = {model["name"]: model for model in host.get("/animatediff/v1/models").json()}
     assert models["mm_tiny_v1.safetensors"] == {
         "name": "mm_tiny_v1.safetensors", "family": "v1", "title": "AnimateDiff v1", "assumed": False, "max_frames": 24,
-        "frames": 16, "lora": None, "problem": None,
+        "frames": 16, "lora": None, "problem": None, "base": "SD 1.5",
         "settings": {
-            "sampler_name": "DDIM", "scheduler": "Automatic", "steps": 25, "cfg_scale": 7.5, "motion_scale": 1.0,
-            "denoising_strength": None,
+            "sampler_name": "DDIM", "scheduler": "Automatic", "steps": 25, "cfg_scale": 7.5, "side": None,
+            "motion_scale": 1.0, "denoising_strength": None,
         },
     }  # fmt: skip
     assert host.get("/animatediff/v1/schema").json()["properties"]["fps"]["default"] == 0
