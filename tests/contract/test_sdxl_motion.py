@@ -95,15 +95,6 @@ def expected(server, folder):
     return run
 
 
-def test_the_checkpoint_makes_plain_pictures(server):
-    first, again, other = (pictures_of(server.txt2img(seed=seed))[0] for seed in (1, 1, 2))
-    assert np.array_equal(first, again) and mean_difference(first, other) > POWER and first.std() > 1
-    assert mean_difference(first, pictures_of(server.txt2img(prompt="a red boat on a lake"))[0]) > 1
-    cropped = pictures_of(server.txt2img(override_settings={"sdxl_crop_top": 64}))[0]
-    assert mean_difference(first, cropped) > 0.5, "it is told of its size"
-    assert server.get("/probe/v1/flags").json()["is_sdxl"]
-
-
 @every_family
 def test_the_unet_is_the_authors_whatever_way_rows_come(server, folder, family):
     norms = {key: value for key, value in FACTS[family].items() if "over_frames" in key}
