@@ -21,7 +21,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from motion_module import network
 from motion_module.attach import attached, widths_by_place
@@ -43,6 +43,8 @@ DEPTHS = (0, 2, 10)
 """Transformers in a row at each level; as many as at the last one in the middle."""
 TOLD, TEXT = 2816, 2048
 """Widths of what the UNet is told beside the timestep, and of the text."""
+FUSED = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+"""What tensors without contents take for fused attention; torch's counter only knows what it is on GPUs."""
 
 
 def sdxl_unet() -> nn.Module:
@@ -75,6 +77,11 @@ def fused(attention: Any, x: torch.Tensor, context: torch.Tensor | None = None, 
     )
     query, key, value = (part.unflatten(2, (attention.heads, -1)).transpose(1, 2) for part in of_all)
     return attention.to_out(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
+
+
+def arithmetic_of_fused(query: Any, key: Any, value: Any, *_others: Any, **_named: Any) -> int:
+    """Of an attention of these shapes."""
+    return sdpa_flop_count(query, key, value)
 
 
 class Alive(TorchDispatchMode):
@@ -111,13 +118,14 @@ def one_call(unet: nn.Module, module: MotionModule | None, frames: int, side: in
     as_there = mock.patch.object(network, "positions_per_pass", lambda _device, *others: on_cuda(torch.device("cuda"), *others))
     embedding = openaimodel.timestep_embedding
     halved = mock.patch.object(openaimodel, "timestep_embedding", lambda *others, **named: embedding(*others, **named).half())
-    counter = FlopCounterMode(display=False)
+    counter = FlopCounterMode(display=False, custom_mapping={FUSED: arithmetic_of_fused})
     with torch.no_grad(), mock.patch.object(CrossAttention, "forward", fused), as_there, halved, counter, Alive() as alive:
         if module is None:
             unet(latents, times, text)
         else:
             with attached(unet, Motion(module), XL_BETA, lambda count: row_layout(count, frames)):
                 unet(latents, times, text)
+    assert FUSED in counter.get_flop_counts()["Global"], "attention was not counted"
     return alive.most / GIB, counter.get_total_flops() / 1e12
 
 
