@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import weakref
 from collections.abc import Iterator
 from types import ModuleType
@@ -28,6 +29,23 @@ from modules import (
     shared,
 )
 
+
+def classes_of_sdxl() -> tuple[type, ...]:
+    """Those of its UNet, which only the WebUI has."""
+    if importlib.util.find_spec("sgm") is None:
+        return ()
+    from sgm.modules import attention
+    from sgm.modules.diffusionmodules import openaimodel, util
+
+    return (
+        openaimodel.UNetModel,
+        openaimodel.TimestepEmbedSequential,
+        openaimodel.ResBlock,
+        attention.SpatialTransformer,
+        util.GroupNorm32,
+    )
+
+
 WATCHED_MODULES: tuple[ModuleType, ...] = (sd_samplers, sd_models, processing)
 WATCHED_CLASSES: tuple[type, ...] = (
     processing.StableDiffusionProcessing,
@@ -48,6 +66,7 @@ WATCHED_CLASSES: tuple[type, ...] = (
     openaimodel.ResBlock,
     SpatialTransformer,
     GroupNorm32,
+    *classes_of_sdxl(),
 )
 SCHEDULES = ("alphas_cumprod", "alphas_cumprod_original")
 
@@ -60,10 +79,11 @@ def digest(tensor: torch.Tensor) -> str:
 
 
 def functions_of(owner: ModuleType | type) -> Iterator[tuple[str, Any]]:
-    """Everything callable or computed that stands directly in a module or class."""
+    """Everything callable or computed that stands directly in a module or class, by its full name: LDM and SGM share others."""
+    place = f"{owner.__module__}.{owner.__qualname__}" if isinstance(owner, type) else owner.__name__
     for name, value in vars(owner).items():
         if callable(value) or isinstance(value, (property, classmethod, staticmethod)):
-            yield f"{owner.__name__}.{name}", value
+            yield f"{place}.{name}", value
 
 
 def function_table(owners: tuple[ModuleType, ...] | tuple[type, ...]) -> Table:
