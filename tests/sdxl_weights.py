@@ -31,7 +31,7 @@ from demo.weights import (
     write_tensors,
 )
 
-RECIPE = "1"
+RECIPE = "2"
 """Raise it with every change that alters a file."""
 HEAD_WIDTH = 16
 """Of the UNet's attention; SDXL has 64."""
@@ -185,14 +185,15 @@ def embedders(kind: Kind, text_folder: Path) -> list[dict[str, Any]]:
 
 
 def lora(seed: int, rank: int = 4) -> Tensors:
-    """In the key grammar of kohya's trainer for SDXL: attention of the UNet, and a layer of each text encoder."""
+    """In the key grammar of kohya's trainer for SDXL: attention of the UNet and of each text encoder."""
     widths = {
         "lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q": 2 * TINY.channels,
         "lora_unet_input_blocks_8_1_transformer_blocks_1_attn1_to_v": 4 * TINY.channels,
         "lora_unet_output_blocks_5_1_transformer_blocks_1_attn1_to_out_0": 2 * TINY.channels,
         "lora_te1_text_model_encoder_layers_0_self_attn_q_proj": TINY.text_width,
-        "lora_te2_text_model_encoder_layers_0_self_attn_out_proj": OPEN_CLIP_WIDTH,
     }
+    for name in ("q", "k", "v", "out"):  # in OpenCLIP's attention, the WebUI changes all four or none
+        widths[f"lora_te2_text_model_encoder_layers_0_self_attn_{name}_proj"] = OPEN_CLIP_WIDTH
     tensors: Tensors = {}
     for name, width in widths.items():
         for part, shape in (("lora_down.weight", (rank, width)), ("lora_up.weight", (width, rank))):
@@ -204,14 +205,15 @@ def lora(seed: int, rank: int = 4) -> Tensors:
 def make_weights(cache: Path) -> None:
     """Makes whatever the folder that `demo.weights` fills lacks of it."""
     text_folder = write_text_folder(cache / "text" / TINY.name, text_params(TINY))
-    files = {"tiny-xl-a": (BASE, 31), "tiny-xl-b": (BASE, 32), "tiny-xl-refiner": (REFINER, 33)}
+    names = {"tiny-xl-a": (BASE, 31), "tiny-xl-b": (BASE, 32), "tiny-xl-refiner": (REFINER, 33)}
+    files = {cache / "checkpoints" / f"{name}.safetensors": kind_and_seed for name, kind_and_seed in names.items()}
+    lora_file = cache / "lora" / "lora_tiny_xl.safetensors"
     stamp = cache / "sdxl-recipe.txt"
-    outdated = not stamp.exists() or stamp.read_text() != RECIPE
-    for name, (kind, seed) in files.items():
-        path = cache / "checkpoints" / f"{name}.safetensors"
-        if outdated:
+    if not stamp.exists() or stamp.read_text() != RECIPE:
+        for path in (*files, lora_file):
             path.unlink(missing_ok=True)
+    for path, (kind, seed) in files.items():
         write_tensors(path, lambda kind=kind, seed=seed: checkpoint(kind, seed))
         path.with_suffix(".yaml").write_text(json.dumps(description(kind, text_folder), indent=2))
-    write_tensors(cache / "lora" / "lora_tiny_xl.safetensors", lambda: lora(34))
+    write_tensors(lora_file, lambda: lora(34))
     stamp.write_text(RECIPE)
