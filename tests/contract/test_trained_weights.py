@@ -1,0 +1,72 @@
+"""Long clips with the demo's trained weights: not what windows compute, which other tests see, but what comes of it."""
+
+import numpy as np
+import pytest
+from animation import animate, frames_of, info_of
+from server import HOSTS, REPOSITORY
+
+from demo.run import CFG_SCALE
+from demo.world.judge import read
+from demo.world.model import world_in
+from demo.world.render import TRAVEL
+
+LEFT, RIGHT = (f"a red circle moving {side} on a blue background" for side in ("left", "right"))
+WAYS = ["blend whole frames", "share attention"]
+
+
+@pytest.fixture(scope="module")
+def world(request, tmp_path_factory):
+    """Makes clips in the small world: frames, and how much they change."""
+    folder = tmp_path_factory.mktemp("world")
+    checkpoint, motion, _ = world_in(folder)
+    options = {"sd_model_checkpoint": checkpoint.name, "animatediff_model_path": str(motion.parent)}
+    request_ = {"width": 128, "height": 128, "steps": 10, "cfg_scale": CFG_SCALE, "sampler_name": "DDIM"}
+    kind = HOSTS[request.config.getoption("--host")]
+    with kind(tmp_path_factory.mktemp("host"), [REPOSITORY], weights=folder, options=options) as host:
+
+        def make(prompt, frames, **args):
+            answer = host.txt2img(**request_, prompt=prompt, **animate(model=motion.name, video_length=frames, **args))
+            return frames_of(answer), info_of(answer)["extra_generation_params"]["AnimateDiff seams"][0]
+
+        yield make
+
+
+def places(frames):
+    """Where the red circle is on its blue ground, in widths of the frame from the left: `(frames,)`."""
+    red = frames[..., 0] > frames[..., 2]
+    return np.array([np.nonzero(frame)[1].mean() for frame in red]) / frames.shape[2]
+
+
+def turns(track, least=TRAVEL / 3):
+    """The frames at which a track turns: extremes that it leaves again by `least`, a third of what a clip moves."""
+    found, extreme, direction = [], 0, 0.0
+    for frame, place in enumerate(track):
+        ahead = place - track[extreme]
+        if direction == 0:
+            direction = np.sign(ahead) * (abs(ahead) >= least)
+        if ahead * direction > 0:
+            extreme = frame
+        elif ahead * direction <= -least:
+            found.append(extreme)
+            extreme, direction = frame, -direction
+    return found
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_travel_from_left_to_right_turns_once(world, way):
+    frames, _ = world(f"0-11: {LEFT}\n23: {RIGHT}", 48, closed_loop="N", window_mode=way)
+    reading = read(frames)
+    assert (reading.shape, reading.colour, reading.background) == ("circle", "red", "blue")
+    track = places(frames)
+    (turn,) = turns(track)
+    assert 8 <= turn <= 18 and track[0] - track[turn] > 0.1 and track[-1] - track[turn] > 0.2
+    assert np.abs(np.diff(track)).max() < 0.1, "it goes all the way"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "closed_loop", "closes"),
+    [(LEFT, "N", False), (LEFT, "R+P", True), ("a white star bouncing on a purple background", "R+P", True)],
+)
+def test_the_last_frame_of_a_loop_differs_from_the_first_as_neighbours_do(world, prompt, closed_loop, closes):
+    _, seams = world(prompt, 24, closed_loop=closed_loop)
+    assert (min(seams["steps"]) <= seams["closing"] <= max(seams["steps"])) == closes, seams
