@@ -6,9 +6,12 @@ shares neither layout nor code with what it is held against.
 
 from __future__ import annotations
 
+import io
 import math
+import zipfile
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -120,6 +123,15 @@ def with_tables(weights: dict[str, Tensor], length: int = 64) -> dict[str, Tenso
     return {**tables, **weights}
 
 
+def _renamed(weights: dict[str, Tensor], renames: tuple[tuple[str, str], ...]) -> dict[str, Tensor]:
+    renamed = {}
+    for key, value in weights.items():
+        for authors, theirs in renames:
+            key = key.replace(authors, theirs)
+        renamed[key] = value
+    return renamed
+
+
 def in_hotshots_layout(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """The keys of HotShot-XL's own file."""
     renames = (
@@ -127,12 +139,19 @@ def in_hotshots_layout(weights: dict[str, Tensor]) -> dict[str, Tensor]:
         (".temporal_transformer", ""),
         ("pos_encoder.pe", "pos_encoder.positional_encoding"),
     )
-    renamed = {}
-    for key, value in weights.items():
-        for authors, theirs in renames:
-            key = key.replace(authors, theirs)
-        renamed[key] = value
-    return renamed
+    return _renamed(weights, renames)
+
+
+def save_as_the_beta(weights: dict[str, Tensor], path: Path) -> None:
+    """A `.ckpt` as that of AnimateDiff-XL beta: its folder has a comma in its name, and there is an entry `byteorder`, which
+    older versions of the WebUI took for an attack.
+    """
+    saved = io.BytesIO()
+    torch.save(weights, saved)
+    with zipfile.ZipFile(saved) as before, zipfile.ZipFile(path, "w") as archive:
+        for name in (name for name in before.namelist() if not name.endswith("byteorder")):
+            archive.writestr(f"mm_sdxl_nightly,ckpt/{name.partition('/')[2]}", before.read(name))
+        archive.writestr("mm_sdxl_nightly,ckpt/byteorder", "little")
 
 
 def in_diffusers_layout(weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -147,12 +166,7 @@ def in_diffusers_layout(weights: dict[str, Tensor]) -> dict[str, Tensor]:
         ("norms.1", "norm2"),
         ("ff_norm", "norm3"),
     )
-    renamed = {}
-    for key, value in weights.items():
-        for authors, theirs in renames:
-            key = key.replace(authors, theirs)
-        renamed[key] = value
-    return renamed
+    return _renamed(weights, renames)
 
 
 def authors_layer(

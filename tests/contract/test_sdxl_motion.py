@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-
 import numpy as np
 import pytest
 import torch
@@ -11,7 +9,7 @@ from animation import LONG, animate, difference, files_of, frames_of, info_of, r
 from pictures import encode, gradient, mean_difference, pictures_of
 from PIL import Image
 from playwright.sync_api import expect
-from published import XL_FAMILIES, in_hotshots_layout, module_weights
+from published import XL_FAMILIES, in_hotshots_layout, module_weights, save_as_the_beta
 from safetensors.torch import save_file
 from sdxl_weights import HEAD_WIDTH
 from server import PROBE, REPOSITORY
@@ -32,16 +30,6 @@ JOB = {"steps": 3, "negative_prompt": "bad"}
 every_family = pytest.mark.parametrize("family", XL_FAMILIES)
 
 
-def in_the_archive_of_the_beta(weights, path):
-    """A `.ckpt` as the published one: its folder has a comma in its name, and there is an entry `byteorder`."""
-    torch.save(weights, path.with_suffix(".saved"), _use_new_zipfile_serialization=True)
-    with zipfile.ZipFile(path.with_suffix(".saved")) as saved, zipfile.ZipFile(path, "w") as archive:
-        for name in (name for name in saved.namelist() if not name.endswith("byteorder")):
-            archive.writestr(f"mm_sdxl_nightly,ckpt/{name.partition('/')[2]}", saved.read(name))
-        archive.writestr("mm_sdxl_nightly,ckpt/byteorder", "little")
-    path.with_suffix(".saved").unlink()
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, weights):
     folder = tmp_path_factory.mktemp("motion-xl")
@@ -55,7 +43,7 @@ def folder(tmp_path_factory, weights):
         if family == "hotshot":
             save_file(in_hotshots_layout(tensors), folder / file)
         else:
-            in_the_archive_of_the_beta(tensors, folder / file)
+            save_as_the_beta(tensors, folder / file)
     torch.manual_seed(3)
     save_file(module_weights("v3"), folder / "v3.safetensors")
     return folder

@@ -7,7 +7,7 @@ import zipfile
 
 import pytest
 import torch
-from published import in_hotshots_layout, module_weights
+from published import in_hotshots_layout, module_weights, save_as_the_beta
 from safetensors.torch import save_file
 
 from motion_module.__main__ import main
@@ -217,16 +217,9 @@ def test_other_files_are_named_for_what_they_are(save, keys, kind):
     assert kind in text and "motion module" in text
 
 
-def test_the_archive_of_the_beta_for_sdxl_is_read(save, tmp_path):
-    """Its folder has a comma in its name, and an entry `byteorder`, which older versions of the WebUI took for an attack."""
+def test_the_archive_of_the_beta_for_sdxl_is_read(tmp_path):
     weights = module_weights("xl-beta")
-    with (
-        zipfile.ZipFile(save(weights, "saved.ckpt")) as saved,
-        zipfile.ZipFile(tmp_path / "mm_sdxl_v10_beta.ckpt", "w") as beta,
-    ):
-        for name in (name for name in saved.namelist() if not name.endswith("byteorder")):
-            beta.writestr(f"mm_sdxl_nightly,ckpt/{name.partition('/')[2]}", saved.read(name))
-        beta.writestr("mm_sdxl_nightly,ckpt/byteorder", "little")
+    save_as_the_beta(weights, tmp_path / "mm_sdxl_v10_beta.ckpt")
     description, module = load(tmp_path / "mm_sdxl_v10_beta.ckpt")
     assert description.require_motion_module().key == "xl-beta" and not description.assumed
     key = "up_blocks.2.motion_modules.1.temporal_transformer.proj_in.weight"
