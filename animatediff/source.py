@@ -80,7 +80,9 @@ def _frames(video: Video, params: Params) -> list[Image.Image]:
     count = 0
     for count, frame in enumerate(video, start=1):
         if _stopped():
-            raise RequestError(f"Reading {video.path.name} was interrupted at its frame {count}, so there is no video.")
+            raise RequestError(
+                f"Reading {video.path.name} was interrupted at its frame {count}, so there is no video. Generate again."
+            )
         if count > start and (count - 1 - start) % stride == 0:
             frames.append(Image.fromarray(frame))
         if len(frames) * frame.nbytes > memory:

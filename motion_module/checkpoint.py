@@ -119,7 +119,8 @@ def load(path: Path, family: Family | None = None) -> tuple[Description, MotionM
     path = weights_of(path)
     file = open_weights(path)
     description = _describe(path, file)
-    family = family or description.require_motion_module()
+    found = description.require_motion_module()
+    family = family or found
     assert description.channels is not None
     weights: dict[str, Tensor] = {}
     for place, keys in layers_of(file.entries)[1].items():
@@ -128,8 +129,9 @@ def load(path: Path, family: Family | None = None) -> tuple[Description, MotionM
     if family.takes_picture:
         weights["picture_kernel"] = _widened(file.read(conv_in(file.entries)))[:, -PICTURE_CHANNELS:].clone()
     with torch.device("meta"):  # every weight is about to be replaced: make none
-        facts: dict[str, Any] = {"takes_picture": family.takes_picture, "norms": family.motion_norms}
-        module = MotionModule(description.channels, description.length, **facts)
+        module = MotionModule(
+            description.channels, description.length, takes_picture=family.takes_picture, norms=family.motion_norms
+        )
     module.load_state_dict(weights, strict=True, assign=True)
     return description, module.eval().requires_grad_(False)
 
