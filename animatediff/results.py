@@ -194,7 +194,7 @@ class Results:
                 video.films.append(str(path))
                 self.films.append(str(path))
         elif not (path or video_format.is_picture or self._is_api):
-            self._warn(f"The {name} was not kept: the page cannot show it, and the settings say to save nothing.")
+            self._warn(f"The {name} was not kept: the page cannot show it, and the settings say not to save it.")
         return animation
 
     def _shrunk(self, gif: bytes) -> bytes:

@@ -13,11 +13,12 @@ from published import XL_FAMILIES, in_hotshots_layout, module_weights, save_as_t
 from safetensors.torch import save_file
 from sdxl_weights import HEAD_WIDTH
 from server import PROBE, REPOSITORY
-from test_browser import MINUTES, browser, file_of, open_panel, set_number  # noqa: F401
+from test_browser import MINUTES, browser, choose, file_of, generate, gif_in_gallery, open_panel, set_number  # noqa: F401
 
 pytestmark = pytest.mark.webui_only("the embedded host has no SDXL")
 
 FILES = {"xl-beta": "mm_sdxl_v10_beta.ckpt", "hotshot": "hsxl_temporal_layers.safetensors"}
+FRAMES = {"xl-beta": 16, "hotshot": 8}
 FACTS = {
     "xl-beta": {"motion_over_frames": True, "betas": "sdxl to 0.020"},
     "hotshot": {"over_frames": True, "betas": "sdxl", "sizes": [1920, 1080, 0, 0, 512, 512]},
@@ -263,28 +264,62 @@ def page(browser, server):  # noqa: F811
 
 
 @pytest.mark.parametrize(
-    ("family", "frames", "made_for"),
+    ("family", "made_for"),
     [
-        ("xl-beta", 16, "Euler, DDIM, 100 steps, CFG 8.5, about 1024×1024"),
-        ("hotshot", 8, "Euler a, 30 steps, CFG 5, about 512×512"),
+        ("xl-beta", "Euler, DDIM, 100 steps, CFG 8.5, about 1024×1024"),
+        ("hotshot", "Euler a, 30 steps, CFG 5, about 512×512"),
     ],
 )
-def test_two_clips_from_the_page(page, family, frames, made_for):
-    page.locator("#txt2img-ad-motion-module input").first.click()
-    page.locator(f"li[data-value='{FILES[family]}']").dispatch_event("mousedown")
+def test_two_clips_from_the_page(page, family, made_for):
+    choose(page, "txt2img-ad-motion-module", FILES[family])
     advice = page.locator("#txt2img-ad-advice").first
     expect(advice).to_contain_text(made_for)
     expect(advice).to_contain_text("with checkpoints of the kind SDXL")
     expect(advice).to_contain_text("the size is 64×64, not about as large as")
     expect(advice).not_to_contain_text("assumed")
-    page.locator("#txt2img_generate").click()
+    generate(page)
     for index in (0, 1):
         picture = page.locator(
             "#txt2img_gallery .grid-container img[src*='.gif'], #txt2img_gallery .thumbnails img[src*='.gif']"
         )
         picture.nth(index).wait_for(timeout=2 * MINUTES)
         with Image.open(file_of(picture.nth(index))) as film:
-            assert film.n_frames == frames
+            assert film.n_frames == FRAMES[family]
+
+
+@every_family
+def test_hires_from_the_page(page, family):
+    choose(page, "txt2img-ad-motion-module", FILES[family])
+    page.locator("#txt2img_hr .label-wrap").first.click()
+    expect(page.locator("#txt2img_hr_scale").first).to_be_visible()
+    for name, value in {"txt2img_hr_scale": 1.5, "txt2img_batch_count": 1, "txt2img-ad-video-length": 8}.items():
+        set_number(page, name, value)
+    generate(page)
+    with Image.open(file_of(gif_in_gallery(page))) as film:
+        assert film.n_frames == 8 and film.size == (96, 96)
+
+
+@every_family
+def test_a_plain_picture_after_an_interrupt_from_the_page(page, server, family):
+    plain = pictures_of(server.txt2img(prompt="a cat <lora:lora_tiny_xl:1>", steps=3, seed=7, sampler_name="DPM++ 2M"))[0]
+    choose(page, "txt2img-ad-motion-module", FILES[family])
+    for name, value in {"txt2img_steps": 150, "txt2img_batch_count": 1, "txt2img_seed": 7}.items():
+        set_number(page, name, value)
+    generate(page)
+    page.wait_for_function("fetch('/sdapi/v1/progress').then(a => a.json()).then(job => job.state.sampling_step > 3)")
+    page.locator("#txt2img_interrupt").click()
+    picture = page.locator("#txt2img_gallery img").first
+    picture.wait_for(timeout=2 * MINUTES)
+    assert "txt2img-images" not in picture.get_attribute("src"), "the WebUI saves nothing incomplete"
+    with Image.open(file_of(picture)) as film:
+        assert film.format == "GIF" and film.n_frames == FRAMES[family]
+    set_number(page, "txt2img_steps", 3)
+    page.locator("#txt2img-ad-enable .label-wrap").first.click()
+    generate(page)
+    saved = page.locator("#txt2img_gallery img[src*='txt2img-images']").first
+    saved.wait_for(timeout=2 * MINUTES)
+    with Image.open(file_of(saved)) as found:
+        assert np.array_equal(np.asarray(found.convert("RGB")), plain)
 
 
 # --- refusals ---
