@@ -64,6 +64,20 @@ MUTATIONS = (
         "method/test_families.py",
     ),
     Mutation(
+        "passes of wide layers take more memory",
+        "motion_module/network.py",
+        "CUDA_NUMBERS // (channels * frames)",
+        "CUDA_NUMBERS // (320 * frames)",
+        "method/test_clip_memory.py",
+    ),
+    Mutation(
+        "frames that wait do so on the card",
+        "motion_module/in_parts.py",
+        'torch.device("cpu")',
+        "device",
+        "method/test_clip_memory.py",
+    ),
+    Mutation(
         "a travel leaves SDXL's pooled vector alone",
         "animatediff/travel.py",
         "    mixed[:, of_text] = between(rows[:, of_text], travel.sources(), how)\n",

@@ -10,17 +10,14 @@ fused, without a matrix of scores. What an allocator wastes, the workspace of co
 from __future__ import annotations
 
 import io
-import weakref
 from contextlib import redirect_stdout
 from typing import Any
 from unittest import mock
 
 import torch
-import torch.nn.functional as F
+from alive import GIB, Alive, fused
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from motion_module import network
@@ -34,7 +31,6 @@ with redirect_stdout(io.StringIO()):  # LDM prints as it is imported
     from ldm.modules.attention import CrossAttention
     from ldm.modules.diffusionmodules import openaimodel
 
-GIB = 2**30
 UNET_WEIGHTS = 2_567_463_684
 """Of SDXL's published UNet."""
 OTHER_WEIGHTS = 123_060_480 + 694_659_841 + 83_653_863
@@ -68,45 +64,9 @@ def sdxl_unet() -> nn.Module:
     return unet
 
 
-def fused(attention: Any, x: torch.Tensor, context: torch.Tensor | None = None, mask: None = None) -> torch.Tensor:
-    """The forward pass of `CrossAttention` by PyTorch's fused attention."""
-    of_all = (
-        attention.to_q(x),
-        attention.to_k(x if context is None else context),
-        attention.to_v(x if context is None else context),
-    )
-    query, key, value = (part.unflatten(2, (attention.heads, -1)).transpose(1, 2) for part in of_all)
-    return attention.to_out(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
-
-
 def arithmetic_of_fused(query: Any, key: Any, value: Any, *_others: Any, **_named: Any) -> int:
     """Of an attention of these shapes."""
     return sdpa_flop_count(query, key, value)
-
-
-class Alive(TorchDispatchMode):
-    """Bytes of all tensors that were made while it was open: now, and at most."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = self.most = 0
-        self._known: weakref.WeakSet[Any] = weakref.WeakSet()
-
-    def __torch_dispatch__(self, function: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = function(*args, **(kwargs or {}))
-        given = {id(leaf.untyped_storage()) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)}
-        for tensor in tree_leaves(made):
-            if isinstance(tensor, torch.Tensor) and id(storage := tensor.untyped_storage()) not in given | set(
-                map(id, self._known)
-            ):
-                self._known.add(storage)
-                self._add(storage.nbytes())
-                weakref.finalize(storage, self._add, -storage.nbytes())
-        return made
-
-    def _add(self, count: int) -> None:
-        self.now += count
-        self.most = max(self.most, self.now)
 
 
 def one_call(unet: nn.Module, module: MotionModule | None, frames: int, side: int, conditions: int) -> tuple[float, float]:
@@ -126,7 +86,7 @@ def one_call(unet: nn.Module, module: MotionModule | None, frames: int, side: in
             with attached(unet, Motion(module), XL_BETA, lambda count: row_layout(count, frames)):
                 unet(latents, times, text)
     assert FUSED in counter.get_flop_counts()["Global"], "attention was not counted"
-    return alive.most / GIB, counter.get_total_flops() / 1e12
+    return alive.most["cpu"] / GIB, counter.get_total_flops() / 1e12
 
 
 def main() -> None:

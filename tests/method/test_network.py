@@ -1,6 +1,7 @@
 """One motion layer against the authors' maths."""
 
 from copy import deepcopy
+from itertools import product
 
 import pytest
 import torch
@@ -65,15 +66,15 @@ def test_passes_change_nothing(loaded_layer, monkeypatch):
     with torch.no_grad():
         whole = layer(x, layout)
         monkeypatch.setattr(network, "CPU_TOKENS", 48)  # three positions of sixteen frames
-        assert network.positions_per_pass(x.device, 16) == 3  # of sixty: twenty passes
+        assert network.positions_per_pass(x.device, 64, 16) == 3  # of sixty: twenty passes
         assert torch.allclose(layer(x, layout), whole, atol=1e-6, rtol=0)
 
 
 def test_passes_stay_below_the_launch_limit_of_cuda():
-    for frames, windows in ((16, 1), (32, 1), (16 * 11, 11), (32 * 40, 40)):
-        positions = network.positions_per_pass(torch.device("cuda"), frames, windows)
+    for channels, (frames, windows) in product((320, 1280), ((16, 1), (32, 1), (16 * 11, 11), (32 * 40, 40))):
+        positions = network.positions_per_pass(torch.device("cuda"), channels, frames, windows)
         assert 0 < positions * windows * network.HEADS <= 65_535
-        assert positions * frames <= network.CUDA_TOKENS
+        assert positions * frames * channels <= network.CUDA_NUMBERS
 
 
 def test_a_new_layer_is_the_identity():
