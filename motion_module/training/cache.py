@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,8 @@ from .image_model import ImageModel
 
 ENCODED_AT_ONCE = 8
 """Pictures per pass of the autoencoder."""
+CAPTIONS_AT_ONCE = 32
+"""Per pass of the text encoder."""
 
 
 @dataclass(frozen=True)
@@ -144,11 +147,13 @@ class Embeddings:
 
     def add(self, captions: Iterable[str]) -> None:
         """Encodes those that are not there yet."""
-        for caption in captions:
-            file = self._file(caption)
-            if not file.exists():
-                with replacing(file) as part, torch.no_grad():
-                    save_file({"embedding": self._encoder([caption])[0].half().cpu().contiguous()}, part)
+        missing = (caption for caption in captions if not self._file(caption).exists())
+        while together := list(islice(missing, CAPTIONS_AT_ONCE)):
+            with torch.no_grad():
+                encoded = self._encoder(together).half().cpu()
+            for caption, embedding in zip(together, encoded):
+                with replacing(self._file(caption)) as part:
+                    save_file({"embedding": embedding.contiguous()}, part)
 
     def of(self, captions: list[str]) -> Tensor:
         """`(captions, 77, width)`, of captions that were added."""

@@ -2,8 +2,10 @@
 
 import torch
 from safetensors.torch import load_file
-from small_training import ROOT, as_file, launched
+from small_training import ROOT, as_file, launched, write_base
 
+from motion_module.training.cache import CAPTIONS_AT_ONCE, Embeddings
+from motion_module.training.image_model import load_image_model
 from motion_module.training.loop import Training
 
 
@@ -67,3 +69,15 @@ def test_two_processes_have_the_gradients_of_one_with_twice_the_batch(setting, w
     assert done.returncode == 0, done.stderr
     for rank in (0, 1):
         assert_close(gradients_of(training), load_file(tmp_path / f"two-{rank}.safetensors"))
+
+
+def test_captions_are_encoded_together_and_once(tmp_path):
+    model, seen = load_image_model(write_base(tmp_path / "base.safetensors")), []
+    model.text_encoder.register_forward_pre_hook(lambda _, texts: seen.append(len(texts[0])))
+    captions = [f"{number} stripes" for number in range(CAPTIONS_AT_ONCE + 3)]
+    embeddings = Embeddings(tmp_path / "cache", model)
+    embeddings.add(captions[:2])
+    embeddings.add(captions)
+    assert seen == [2, CAPTIONS_AT_ONCE, 1]
+    one_by_one = torch.stack([model.text_encoder([caption])[0] for caption in captions])
+    assert torch.allclose(embeddings.of(captions), one_by_one, atol=2e-3, rtol=0)
