@@ -27,6 +27,8 @@ CONFIG, OUTPUT = "config.yaml", "output.txt"
 STATE, STATUS, LOSSES, CLIPS, DATA, PID = "state.safetensors", "status.json", "losses.jsonl", "validation", "data.txt", "pid"
 """As `motion_module.training` names them, whose packages need not be installed to see a page."""
 STOP = "stop"
+MOST_LOSSES = 4_000
+"""Of a training, where they are asked for; a plot shows no more, and is drawn every two seconds."""
 STARTING = threading.Lock()
 """Two clicks are two threads, and one training."""
 APART = (
@@ -95,12 +97,13 @@ class Training:
         return {**status, "doing": "Ended with an error", "error": self._last_words()}
 
     def losses(self) -> list[tuple[int, float]]:
-        """Steps and their losses."""
+        """Steps and their losses; of a long training some, at even distances."""
         try:
             lines = (self.folder / LOSSES).read_text(encoding="utf-8").splitlines()
         except OSError:
             return []
-        whole = (json.loads(line) for line in lines if line.endswith("}"))  # the last may be half written
+        some = lines[:: max(1, len(lines) // MOST_LOSSES)]
+        whole = (json.loads(line) for line in some if line.endswith("}"))  # the last may be half written
         return [(entry["step"], entry["loss"]) for entry in whole]
 
     def clips(self) -> list[Path]:

@@ -71,6 +71,14 @@ def test_a_training_is_started_paused_resumed_and_stopped(trainings, training, c
     until(lambda: training.status()["doing"] == "Stopped" and not training.process(), training)
 
 
+def test_of_a_long_training_some_losses_are_read(trainings, training):
+    training.folder.mkdir(parents=True)
+    lines = [f'{{"step": {step}, "loss": {step / 2}}}\n' for step in range(1, 3 * trainings.MOST_LOSSES + 1)]
+    (training.folder / "losses.jsonl").write_text("".join(lines) + '{"step": 1', encoding="utf-8")
+    found = training.losses()
+    assert found[:2] == [(1, 0.5), (4, 2.0)] and len(found) == trainings.MOST_LOSSES
+
+
 def test_what_ends_a_training_is_told(training, config):
     training.start({**config, "data": "/nowhere"})
     until(lambda: not training.process(), training)
