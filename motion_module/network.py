@@ -8,6 +8,7 @@ where a *position* is one pixel of one clip under one condition, and permutes ba
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -64,14 +65,19 @@ class TemporalAttention(nn.Module):
 
     def forward(self, hidden: Tensor, scale: float = 1.0) -> Tensor:
         """`scale` multiplies the keys, and with them how sharply a frame looks at others: at 0, at all of them alike."""
-        count, frames, channels = hidden.shape
-        hidden = hidden + self.positions[:frames].to(hidden.dtype)
-        qkv = self.to_qkv(hidden).view(count, frames, 3, HEADS, channels // HEADS)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        return self.to_out(self.mixed(self.to_qkv(hidden + self.places(hidden.shape[1])), scale))
+
+    def places(self, frames: int) -> Tensor:
+        """What tells frames where they are, `(frames, channels)`."""
+        return self.positions[:frames].to(self.to_qkv.weight.dtype)
+
+    def mixed(self, qkv: Tensor, scale: float) -> Tensor:
+        """Values as queries and keys say, `(positions, frames, channels)`, of all three beside each other."""
+        count, frames, channels = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
+        query, key, value = qkv.view(count, frames, 3, HEADS, channels // HEADS).permute(2, 0, 3, 1, 4).unbind(0)
         if scale != 1.0:
             key = key * scale
-        mixed = F.scaled_dot_product_attention(query, key, value)
-        return self.to_out(mixed.transpose(1, 2).reshape(count, frames, channels))
+        return F.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(count, frames, channels)
 
 
 class FeedForward(nn.Module):
@@ -157,11 +163,28 @@ class TemporalTransformer(nn.Module):
         return hidden
 
     def _attended_in_windows(self, hidden: Tensor, scale: float, cut: Cut) -> Tensor:
-        """Each window by itself, its positions from 0, and the windows blended: FreeNoise, arXiv 2310.15169, section 4.1."""
+        """Each window by itself, its positions from 0, and the windows blended: FreeNoise, arXiv 2310.15169, section 4.1.
+
+        What is linear is done once for each frame and not for each window that it is in: the first projection, as that of a sum
+        with positions is the sum of both projections, and the last one, as that of a blend is the blend of the projections.
+        """
         frames, weights = cut.frames.to(hidden.device), cut.weights.to(hidden)
-        windows = hidden[:, frames]  # (positions, windows, length, channels)
-        attended = self._attended(windows.flatten(0, 1), scale).view(windows.shape) * weights[..., None]
-        return torch.zeros_like(hidden).index_add_(1, frames.flatten(), attended.flatten(1, 2))
+
+        def in_windows(of_frames: Tensor) -> Tensor:
+            return of_frames[:, frames].flatten(0, 1)  # (positions × windows, length, …)
+
+        def blended(of_windows: Tensor) -> Tensor:
+            weighted = of_windows.unflatten(0, (-1, len(frames))) * weights[..., None]
+            return torch.zeros_like(hidden).index_add_(1, frames.flatten(), weighted.flatten(1, 2))
+
+        attentions, norms = cast(list[TemporalAttention], [*self.attentions]), [*self.attention_norms]
+        first, last = attentions[0], attentions[-1]
+        qkv = in_windows(first.to_qkv(norms[0](hidden))) + first.to_qkv(first.places(frames.shape[1]))
+        windows, mixed = in_windows(hidden), first.mixed(qkv, scale)
+        for before, norm, attend in zip(attentions, norms[1:], attentions[1:]):
+            windows = windows + before.to_out(mixed)
+            mixed = attend.mixed(attend.to_qkv(norm(windows) + attend.places(frames.shape[1])), scale)
+        return blended(windows) + last.to_out(blended(mixed))
 
 
 class MotionModule(nn.Module):

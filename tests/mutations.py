@@ -108,8 +108,8 @@ MUTATIONS = (
     Mutation(
         "no positions",
         "motion_module/network.py",
-        "hidden = hidden + self.positions[:frames].to(hidden.dtype)",
-        "pass",
+        "return self.positions[:frames].to(self.to_qkv.weight.dtype)",
+        "return torch.zeros_like(self.positions[:frames]).to(self.to_qkv.weight.dtype)",
         "method/test_network.py",
     ),
     Mutation(

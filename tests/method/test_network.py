@@ -52,12 +52,13 @@ def test_in_windows_attention_looks_no_further_and_windows_are_blended(loaded_la
 
 
 def test_one_window_of_all_frames_changes_nothing(loaded_layer):
+    """To a millionth of what is added. A clip that fits into one window is not cut at all, and is the same to the bit."""
     layer, _ = loaded_layer
     x, layout = torch.randn(32, 64, 3, 4), row_layout(32, 16)
     with torch.no_grad():
-        assert torch.allclose(
-            layer.residual(x, layout, cut=Windows(16, 16).at(0)), layer.residual(x, layout), atol=1e-6, rtol=0
-        )
+        whole = layer.residual(x, layout)
+        in_one_window = layer.residual(x, layout, cut=Windows(16, 16).at(0))
+    assert torch.allclose(in_one_window, whole, atol=1e-6 * float(whole.abs().max()), rtol=0)
 
 
 def test_passes_change_nothing(loaded_layer, monkeypatch):

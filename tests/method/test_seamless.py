@@ -15,7 +15,7 @@ import torch
 
 from motion_module.evaluation import changes_of
 from motion_module.frames import row_layout
-from motion_module.network import TemporalTransformer
+from motion_module.network import TemporalAttention, TemporalTransformer
 from motion_module.whole_frames import WholeFrames
 from motion_module.windows import Cut, Windows
 
@@ -49,22 +49,41 @@ class WholeToy(torch.nn.Module):
         return onward(x[None])[0]
 
 
-class ToyLayer(TemporalTransformer):
-    """As the attention of a motion layer, whose channels are the pixels of the row."""
+class ToyAttention(TemporalAttention):
+    """What it adds makes of frames what the toy finds in them."""
 
     def __init__(self):
         super().__init__(FRAMES, LENGTH)
-        for projection in (self.proj_in, self.proj_out):
-            torch.nn.init.eye_(projection.weight)
-            torch.nn.init.zeros_(projection.bias)
+        unchanged(self.to_out)
+        self.to_qkv.weight.data = torch.eye(FRAMES).repeat(3, 1)
+        self.positions.zero_()
+
+    def mixed(self, qkv, scale):
+        hidden = qkv[..., :FRAMES]
+        return onward(hidden) - hidden
+
+
+class ToyLayer(TemporalTransformer):
+    """As a motion layer, whose channels are the pixels of the row."""
+
+    def __init__(self):
+        super().__init__(FRAMES, LENGTH)
+        unchanged(self.proj_in)
+        unchanged(self.proj_out)
+        self.attentions, self.attention_norms = (
+            torch.nn.ModuleList([ToyAttention()]),
+            torch.nn.ModuleList([torch.nn.Identity()]),
+        )
         for parameter in self.feed_forward.parameters():
             torch.nn.init.zeros_(parameter)
 
     def _norm_of_clips(self, clips):
         return torch.ones(clips.shape[:3]), torch.zeros(clips.shape[:3])
 
-    def _attended(self, hidden, scale):
-        return onward(hidden)
+
+def unchanged(projection):
+    torch.nn.init.eye_(projection.weight)
+    torch.nn.init.zeros_(projection.bias)
 
 
 def blending_whole_frames(windows, x, step):
