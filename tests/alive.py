@@ -59,7 +59,7 @@ def fused(attention: Any, x: Tensor, context: Tensor | None = None, mask: None =
 def card() -> torch.device:
     """A device beside the CPU, for tensors without contents: torch without CUDA knows no such tensors of CUDA's.
 
-    It is not there before torch 2.9.
+    It is not there before torch 2.9, and stays in the process that has made it, where training then looks for it.
     """
     from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
