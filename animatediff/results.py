@@ -194,7 +194,10 @@ class Results:
                 video.films.append(str(path))
                 self.films.append(str(path))
         elif not (path or video_format.is_picture or self._is_api):
-            self._warn(f"The {name} was not kept: the page cannot show it, and the settings say not to save it.")
+            self._warn(
+                f"The {name} was not kept: the page cannot show it, and the settings say not to save it. Choose GIF, WEBP or "
+                "APNG too, or switch on saving, of incomplete images where this one was interrupted."
+            )
         return animation
 
     def _shrunk(self, gif: bytes) -> bytes:

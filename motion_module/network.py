@@ -26,7 +26,7 @@ ROWS_NORMED = 8
 """Rows whose statistics are taken together: enough to keep a device busy, few enough to need little memory."""
 CUDA_NUMBERS = 131_072 * 320
 """Tokens times channels per pass on a GPU: those of 16 frames of 128×64 latents at the first level of Stable Diffusion. Their
-feed-forward takes 1.3 GB in half precision, as much as the image UNet's own of 32 such rows.
+feed-forward takes 1.3 GB in half precision, as does the image UNet's own of as many tokens.
 """
 CPU_TOKENS = 1024
 """Tokens per pass on a CPU: few enough that what a pass allocates stays in its caches (1.4 to 2 times faster, measured)."""
@@ -65,14 +65,16 @@ class TemporalAttention(nn.Module):
 
     def forward(self, hidden: Tensor, scale: float = 1.0) -> Tensor:
         """`scale` multiplies the keys, and with them how sharply a frame looks at others: at 0, at all of them alike."""
-        return self.to_out(self.mixed(self.to_qkv(hidden + self.places(hidden.shape[1])), scale))
+        return self.to_out(self.mixed(self.to_qkv(hidden + self.places(hidden.shape[1], hidden.dtype)), scale))
 
-    def places(self, frames: int) -> Tensor:
+    def places(self, frames: int, dtype: torch.dtype) -> Tensor:
         """What tells frames where they are, `(frames, channels)`."""
-        return self.positions[:frames].to(self.to_qkv.weight.dtype)
+        return self.positions[:frames].to(dtype)
 
     def mixed(self, qkv: Tensor, scale: float) -> Tensor:
-        """Values as queries and keys say, `(positions, frames, channels)`, of all three beside each other."""
+        """The attention between both projections: `(positions, frames, 3 × channels)`, queries, keys and values beside each
+        other, to `(positions, frames, channels)`.
+        """
         count, frames, channels = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
         query, key, value = qkv.view(count, frames, 3, HEADS, channels // HEADS).permute(2, 0, 3, 1, 4).unbind(0)
         if scale != 1.0:
@@ -173,17 +175,18 @@ class TemporalTransformer(nn.Module):
         def in_windows(of_frames: Tensor) -> Tensor:
             return of_frames[:, frames].flatten(0, 1)  # (positions × windows, length, …)
 
-        def blended(of_windows: Tensor) -> Tensor:
+        def blended(of_windows: Tensor) -> Tensor:  # (positions, frames, channels)
             weighted = of_windows.unflatten(0, (-1, len(frames))) * weights[..., None]
-            return torch.zeros_like(hidden).index_add_(1, frames.flatten(), weighted.flatten(1, 2))
+            return weighted.new_zeros(hidden.shape).index_add_(1, frames.flatten(), weighted.flatten(1, 2))
 
+        length = frames.shape[1]
         attentions, norms = cast(list[TemporalAttention], [*self.attentions]), [*self.attention_norms]
         first, last = attentions[0], attentions[-1]
-        qkv = in_windows(first.to_qkv(norms[0](hidden))) + first.to_qkv(first.places(frames.shape[1]))
+        qkv = in_windows(first.to_qkv(norms[0](hidden))) + first.to_qkv(first.places(length, hidden.dtype))
         windows, mixed = in_windows(hidden), first.mixed(qkv, scale)
         for before, norm, attend in zip(attentions, norms[1:], attentions[1:]):
             windows = windows + before.to_out(mixed)
-            mixed = attend.mixed(attend.to_qkv(norm(windows) + attend.places(frames.shape[1])), scale)
+            mixed = attend.mixed(attend.to_qkv(norm(windows) + attend.places(length, hidden.dtype)), scale)
         return blended(windows) + last.to_out(blended(mixed))
 
 

@@ -108,8 +108,8 @@ MUTATIONS = (
     Mutation(
         "no positions",
         "motion_module/network.py",
-        "return self.positions[:frames].to(self.to_qkv.weight.dtype)",
-        "return torch.zeros_like(self.positions[:frames]).to(self.to_qkv.weight.dtype)",
+        "return self.positions[:frames].to(dtype)",
+        "return torch.zeros_like(self.positions[:frames]).to(dtype)",
         "method/test_network.py",
     ),
     Mutation(

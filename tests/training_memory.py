@@ -1,6 +1,6 @@
 """Computes what training a motion module on Stable Diffusion 1.5 takes of a GPU's memory. Nothing is run: shapes are enough.
 
-    .venv/bin/python tests/training_memory.py
+    PYTHONPATH=. .venv/bin/python tests/training_memory.py
 
 Weights, gradients and the two moments of AdamW are counted from their shapes, and so is what autograd keeps for the backward
 pass: every tensor that it saves under mixed precision, once, but for the weights. What an allocator wastes, the workspace of
@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from alive import GIB
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
@@ -21,7 +22,6 @@ from motion_module.training.image_model import STABLE_DIFFUSION_1, new_unet
 from motion_module.training.loop import checkpointing
 from motion_module.training.subjects import Animated, new_motion_module
 
-GIB = 2**30
 FRAMES = 16
 
 
