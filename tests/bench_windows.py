@@ -67,7 +67,10 @@ def requests_of(options: argparse.Namespace) -> dict[str, dict]:
 
 
 def counted_ratio(options: argparse.Namespace, overlap: int) -> float:
-    """Multiplications in a UNet call of the long video over those of four short ones; on tensors without data."""
+    """Multiplications in a UNet call of the long video over those of four short ones; on tensors without data.
+
+    The call is of the second step: there windows are shifted, and so one more than in the first.
+    """
     description = describe(weights_dir() / "motion" / options.module)
     windows = Windows(VIDEOS * WINDOW, WINDOW, overlap)
     with torch.device("meta"):
@@ -85,7 +88,7 @@ def counted_ratio(options: argparse.Namespace, overlap: int) -> float:
             unet(*call)
         return counter.get_total_flops()
 
-    return count(windows.frames, Motion(module, cut=lambda: windows.at(0))) / (VIDEOS * count(WINDOW, Motion(module)))
+    return count(windows.frames, Motion(module, cut=lambda: windows.at(1))) / (VIDEOS * count(WINDOW, Motion(module)))
 
 
 if __name__ == "__main__":

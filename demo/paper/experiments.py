@@ -16,7 +16,19 @@ from pathlib import Path
 import torch
 
 from demo.paper.judging import SEED
-from demo.paper.makers import METHODS, SCALE, STEPS, Clip, Maker, WithMotion, animated, frame_by_frame, zero_shot
+from demo.paper.makers import (
+    METHODS,
+    SCALE,
+    STEPS,
+    Clip,
+    Maker,
+    WithMotion,
+    animated,
+    frame_by_frame,
+    noise_of,
+    shared_noise_of,
+    zero_shot,
+)
 from demo.world import motion, render
 from demo.world.model import CHECKPOINTS, DEVICE, LORAS, MOTION_MODULE
 from demo.world.scenes import LESSONS, Scene, held_out_scenes
@@ -44,6 +56,10 @@ ADAPTER = LORAS / "adapter.safetensors"
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 LESSON, LESSON_CLIPS = LESSONS[0], (1, 5, 20, motion.LESSON_CLIPS)
 GIVEN = LORAS / f"{LESSON}.safetensors"
+
+
+OURS, OURS_SHARED = "ours", "ours, shared noise"
+"""The motion module's clips among those that are compared, by the noise that they begin with."""
 
 
 @dataclass(frozen=True)
@@ -111,19 +127,24 @@ def _coded(model: Callable[[], ImageModel], style: str, scene: Scene, seed: int)
 
 
 def models(runs: Path) -> list[Row]:
-    """(a) Frame by frame, Text2Video-Zero, and the motion module, on the base and on models that it never saw."""
+    """(a) Frame by frame, Text2Video-Zero, and the motion module: on the base, and on models that it never saw.
+
+    The motion module's clips begin with a noise for each frame, as in the paper, or with one for all.
+    """
     few, many = held_out_scenes(STYLE_PROMPTS, SEED), held_out_scenes(BASE_PROMPTS, SEED)
     makers: dict[str, Callable[[], Maker]] = {
         "frame by frame": lambda: frame_by_frame,
         "Text2Video-Zero": lambda: zero_shot,
-        "ours": lambda: WithMotion(MOTION_MODULE),
+        OURS: lambda: WithMotion(MOTION_MODULE),
+        OURS_SHARED: lambda: WithMotion(MOTION_MODULE, noise=shared_noise_of),
     }
     rows = []
     for style in render.STYLES:
         for method, maker in makers.items():
-            made = made_with(*weights_of(style), method, *([MOTION_MODULE] if method == "ours" else []))
-            scenes = many if (method, style) == ("ours", "plain") else few
-            file = f"{style}-{method.replace(' ', '-').lower()}"
+            is_ours = method in (OURS, OURS_SHARED)
+            made = made_with(*weights_of(style), method, *([MOTION_MODULE] if is_ours else []))
+            scenes = many if is_ours and style == "plain" else few
+            file = f"{style}-{method.replace(',', '').replace(' ', '-').lower()}"
             rows.append(Row(f"{style}, {method}", file, made, _on(runs, style, maker), scenes, style, method))
     return rows
 
@@ -175,7 +196,8 @@ def convolution(runs: Path) -> list[Row]:
         module = training.animated.motion
         assert module is not None
         module.load_state_dict(training.averaged.module.state_dict())
-        return lambda model, caption, seed: animated(model, module, training.config.noise_schedule, caption, seed)
+        schedule = training.config.noise_schedule
+        return lambda model, caption, seed: animated(model, module, schedule, caption, noise_of(seed, render.FRAMES))
 
     made = made_with(*weights_of("plain"), _bare(ABLATION, ABLATION_COURSES), "convolution")
     return [

@@ -37,6 +37,8 @@ METHODS = "1"
 Clip = NDArray[np.uint8]
 Maker = Callable[[ImageModel, str, int], Clip]
 """Of a model, a caption and a seed: a clip `(frames, height, width, 3)`."""
+Noise = Callable[[int, int], Tensor]
+"""Of a seed and a number of rows."""
 
 
 def frame_by_frame(model: ImageModel, caption: str, seed: int) -> Clip:
@@ -55,29 +57,42 @@ def zero_shot(model: ImageModel, caption: str, seed: int) -> Clip:
 class WithMotion:
     """A motion module, and what else changes it or the image model, each with its strength."""
 
-    def __init__(self, file: Path, motion_loras: dict[Path, float] | None = None, adapters: dict[Path, float] | None = None):
+    def __init__(
+        self,
+        file: Path,
+        motion_loras: dict[Path, float] | None = None,
+        adapters: dict[Path, float] | None = None,
+        noise: Noise | None = None,
+    ) -> None:
+        """`noise`: what clips begin with; `noise_of` by default."""
         description, module = load(file)
         self.module = module.float().to(DEVICE)
         self.family = description.require_motion_module()
         self._motion_loras, self._adapters = _loaded(motion_loras), _loaded(adapters)
+        self._noise = noise or noise_of
 
     def __call__(self, model: ImageModel, caption: str, seed: int) -> Clip:
         with ExitStack() as stack:
             stack.enter_context(merged(self.module, self._motion_loras))
             stack.enter_context(added_to_unet(blocks_by_place(model.unet), self._adapters))
-            return animated(model, self.module, self.family.schedule, caption, seed)
+            return animated(model, self.module, self.family.schedule, caption, self._noise(seed, render.FRAMES))
 
 
-def animated(model: ImageModel, module: MotionModule, schedule: NoiseSchedule, caption: str, seed: int) -> Clip:
+def animated(model: ImageModel, module: MotionModule, schedule: NoiseSchedule, caption: str, noise: Tensor) -> Clip:
     """A clip from a motion module, `(frames, height, width, 3)`. `schedule`: what the module was trained with."""
-    with attached(model.unet, TrainedMotion(module), V3, lambda rows: RowLayout(render.FRAMES, rows)):
-        return _sampled(model, caption, noise_of(seed, render.FRAMES), schedule)
+    with attached(model.unet, TrainedMotion(module), V3, lambda rows: RowLayout(len(noise), rows)):
+        return _sampled(model, caption, noise, schedule)
 
 
 def noise_of(seed: int, rows: int) -> Tensor:
     """`(rows, 4, height/8, width/8)`."""
     side = render.SIDE // 8
     return torch.randn(rows, 4, side, side, generator=torch.Generator().manual_seed(seed)).to(DEVICE)
+
+
+def shared_noise_of(seed: int, rows: int) -> Tensor:
+    """That of the first row for all, as Text2Video-Zero begins: `(rows, 4, height/8, width/8)`."""
+    return noise_of(seed, 1).repeat(rows, 1, 1, 1)
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,9 +12,13 @@ from typing import Any
 
 import pytest
 import sdxl_weights
+from browser import MINUTES, ask_for_a_small_clip
+from playwright.sync_api import Browser, Page, sync_playwright
 from server import HOSTS, PROBE, REPOSITORY, Server, weights_dir
 
 StartHost = Callable[..., Server]
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
 
 
 @pytest.fixture(scope="session")
@@ -61,3 +66,23 @@ def plain_host(start_host: StartHost) -> StartHost:
         return start_host(extensions=[PROBE], **settings)
 
     return start
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium on this machine for the tests of the page")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser, host: Server) -> Iterator[Page]:
+    """The host's page in the tab txt2img, with a small clip asked for."""
+    page = browser.new_page(viewport={"width": 1400, "height": 1600})
+    page.goto(host.url, wait_until="domcontentloaded", timeout=2 * MINUTES)
+    ask_for_a_small_clip(page)
+    yield page
+    page.close()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from animation import LONG, animate, difference, files_of, frames_of, info_of, recording, unet_calls
+from browser import MINUTES, choose, file_of, generate, gif_in_gallery, open_panel, set_number
 from pictures import encode, gradient, mean_difference, pictures_of
 from PIL import Image
 from playwright.sync_api import expect
@@ -13,7 +14,6 @@ from published import XL_FAMILIES, in_hotshots_layout, module_weights, save_as_t
 from safetensors.torch import save_file
 from sdxl_weights import HEAD_WIDTH
 from server import PROBE, REPOSITORY
-from test_browser import MINUTES, browser, choose, file_of, generate, gif_in_gallery, open_panel, set_number  # noqa: F401
 
 pytestmark = pytest.mark.webui_only("the embedded host has no SDXL")
 
@@ -252,7 +252,7 @@ def test_a_video_is_written(server):
 
 
 @pytest.fixture
-def page(browser, server):  # noqa: F811
+def page(browser, server):
     page = browser.new_page(viewport={"width": 1400, "height": 1600})
     page.goto(server.url, wait_until="domcontentloaded", timeout=2 * MINUTES)
     open_panel(page)

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import psutil
 import pytest
+from browser import MINUTES
 from playwright.sync_api import expect
-from test_browser import MINUTES, browser  # noqa: F401
 
 pytestmark = pytest.mark.webui_only("the embedded host has no tab Train")
 STEPS = 20
@@ -45,7 +45,7 @@ def nothing_stays(host, weights):
 
 
 @pytest.fixture
-def page(browser, host, nothing_stays):  # noqa: F811
+def page(browser, host, nothing_stays):
     page = browser.new_page(viewport={"width": 1400, "height": 1400})
     page.goto(host.url, wait_until="domcontentloaded", timeout=2 * MINUTES)
     page.locator("#tabs > .tab-nav button", has_text="Train").first.click(timeout=2 * MINUTES)

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from demo.paper import makers, report
-from demo.paper.experiments import EXPERIMENTS, Row, made_with
+from demo.paper.experiments import EXPERIMENTS, OURS_SHARED, Row, made_with
 from demo.paper.judging import OtherVerdicts, Part, Verdict, Verdicts, agreeing, agreeing_by_chance, mean, verdict
 from demo.world import judge, render, thresholds
 from demo.world.judge import Reading
@@ -120,6 +120,15 @@ def test_claims_say_what_was_reached_and_what_was_not():
     assert len(missed) == 4, "motion, style, the frames' motion, smoothness"
 
 
+def test_claims_are_made_apart_for_each_noise():
+    scenes = held_out_scenes(60, seed=2)
+    still, good = [seen(scene, motion="none", flicker=9) for scene in scenes], [seen(scene) for scene in scenes]
+    rows = [*of_models(good, still, still), (Row("shared", "shared", "", render.clip, [], method=OURS_SHARED), still)]
+    lines = [line for line in report.claims(rows).splitlines() if ": motion |" in line and "frame by frame" not in line]
+    assert [line.split(" | ")[0] for line in lines] == ["| plain, ours: motion", "| shared: motion"]
+    assert ["not reached" in line for line in lines] == [False, True]
+
+
 def test_a_table_holds_ours_against_captions_of_others_too():
     judged = [seen(scene) for scene in held_out_scenes(12, seed=3)]
     text = report.table(of_models(judged, judged, judged))
@@ -133,7 +142,7 @@ def test_each_method_makes_clips_on_the_small_worlds_base(tmp_path, monkeypatch,
     if method == "temporal convolution":
         module = new_motion_module(model.unet, render.FRAMES)
         module.layers = torch.nn.ModuleDict({place: TemporalConvolution(width) for place, width in module.channels.items()})
-        clip = makers.animated(model, module, ANIMATEDIFF, RED.caption, seed=3)
+        clip = makers.animated(model, module, ANIMATEDIFF, RED.caption, makers.noise_of(3, render.FRAMES))
     elif method == "ours":
         module, file = new_motion_module(model.unet, render.FRAMES), tmp_path / "motion.safetensors"
         save_file({key: tensor.half() for key, tensor in published(module, module.state_dict()).items()}, file)
@@ -143,6 +152,17 @@ def test_each_method_makes_clips_on_the_small_worlds_base(tmp_path, monkeypatch,
     assert clip.shape == (render.FRAMES, render.SIDE, render.SIDE, 3)
     reading = judge.read(clip[:1])
     assert (reading.colour, reading.background) == ("red", "blue")
+
+
+def test_shared_noise_makes_all_frames_alike_before_anything_is_learned(tmp_path, monkeypatch):
+    monkeypatch.setattr(makers, "STEPS", 2)
+    model, file = personalised(tmp_path, "plain"), tmp_path / "motion.safetensors"
+    module = new_motion_module(model.unet, render.FRAMES)
+    save_file({key: tensor.half() for key, tensor in published(module, module.state_dict()).items()}, file)
+    own = makers.WithMotion(file)(model, RED.caption, seed=3)
+    shared = makers.WithMotion(file, noise=makers.shared_noise_of)(model, RED.caption, seed=3)
+    assert np.abs(shared - shared[:1].astype(int)).max() <= 1 < np.abs(own - own[:1].astype(int)).max()
+    assert np.abs(shared[0] - own[0].astype(int)).max() <= 1, "the first frame begins with the same noise"
 
 
 def test_a_contact_sheet_shows_the_first_and_the_last_frame_of_each_clip(tmp_path):

@@ -1,0 +1,77 @@
+"""Prompts with keyframes on the page, in Chromium: how they are understood is shown while they are typed."""
+
+import pytest
+from browser import NO_PLAYER, choose, set_number
+from playwright.sync_api import expect
+
+
+def start_typing(page, prompt, tab="txt2img", name="prompt"):
+    """Returns the timeline below that prompt."""
+    field = page.locator(f"#{tab}_{name} textarea").first
+    field.fill("")
+    field.press_sequentially(prompt, delay=10)
+    return page.locator(f"#{tab}_{name}-ad-timeline").first
+
+
+@pytest.mark.webui_only(NO_PLAYER)
+def test_keyframes_are_shown_while_they_are_typed(page):
+    page.wait_for_timeout(1000)  # what the page asks for at first is over
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    prompt = "# a comment\na cat\n0: asleep\n3-4: awake <lora:lora_tiny:1>\nsharp"
+    timeline = start_typing(page, prompt)
+    segments = timeline.locator(".ad-timeline > span")
+    expect(segments).to_have_text(["0: asleep", "3–4: awake"])
+    expect(timeline.locator(".ad-timeline-shared")).to_have_text("In all frames: a cat … sharp")
+    assert len(asked) < len(prompt) / 2, "each key is a question of its own"
+    assert segments.nth(1).get_attribute("title") == "a cat, awake, sharp"
+    first, second = (segments.nth(index).bounding_box() for index in (0, 1))
+    assert first["width"] == pytest.approx(second["width"], abs=1)
+    box = page.locator("#txt2img_prompt").bounding_box()
+    assert 0 <= first["y"] - (box["y"] + box["height"]) < 20 and first["width"] > 0.4 * box["width"]
+
+
+@pytest.mark.webui_only(NO_PLAYER)
+def test_a_timeline_follows_the_panel(page):
+    timeline = start_typing(page, "0: asleep\n3: awake")
+    segments = timeline.locator(".ad-timeline > span")
+    expect(segments).to_have_text(["0: asleep", "3: awake"])
+    page.locator("#txt2img-ad-context-windows .label-wrap").click()
+    choose(page, "txt2img-ad-closed-loop", "R+P")
+    expect(segments).to_have_text(["0: asleep", "3: awake", "↻"])
+    set_number(page, "txt2img-ad-video-length", 3)
+    expect(timeline.locator("mark")).to_have_text("3: awake")
+    expect(timeline).to_contain_text("whose 3 frames are numbered from 0 to 2. Move it, or ask for more frames.")
+    set_number(page, "txt2img-ad-video-length", 0)
+    expect(segments).to_have_count(3)
+    page.locator("#txt2img-ad-enable input[type=checkbox]").first.uncheck()
+    expect(timeline).to_be_hidden()
+
+
+@pytest.mark.webui_only(NO_PLAYER)
+def test_every_prompt_has_its_timeline(page):
+    expect(start_typing(page, "0: bad\n3: worse", name="neg_prompt").locator("span")).to_have_text(["0: bad", "3: worse"])
+    expect(page.locator("#txt2img_prompt-ad-timeline").first).to_be_hidden()
+    page.locator("#tabs > .tab-nav button", has_text="img2img").click()
+    timeline = start_typing(page, "0: asleep\n0: awake", "img2img")
+    page.locator("#img2img-ad-enable input[type=checkbox]").first.check()
+    expect(timeline.locator("mark")).to_have_text(["0: asleep", "0: awake"])
+    expect(timeline).to_contain_text("Two keyframes of the prompt are at frame 0.")
+
+
+@pytest.mark.webui_only(NO_PLAYER)
+def test_prompts_of_the_hires_pass_have_timelines_below_them(page):
+    hires = 'Hires prompt: "a cat\\n0: asleep\\n3: awake", Hires upscale: 2, Denoising strength: 0.7'
+    page.locator("#txt2img_prompt textarea").first.fill(
+        f'a cat\nSteps: 3, {hires}, AnimateDiff: "enable: True, video_length: 6"'
+    )
+    page.locator("#txt2img_tools #paste").click()  # which shows these boxes, whatever the settings say
+    page.locator("#hires_neg_prompt textarea").first.press_sequentially("0: worse\n6: bad", delay=10)
+    timeline, negative = (page.locator(f"#{name}-ad-timeline").first for name in ("hires_prompt", "hires_neg_prompt"))
+    expect(timeline.locator(".ad-timeline > span")).to_have_text(["0: asleep", "3: awake"])
+    expect(timeline.locator(".ad-timeline-shared")).to_have_text("In all frames: a cat …")
+    expect(negative.locator("mark")).to_have_text("6: bad")
+    for below, name in ((timeline, "hires_prompt"), (negative, "hires_neg_prompt")):
+        box, strip = page.locator(f"#{name}").first.bounding_box(), below.bounding_box()
+        assert 0 <= strip["y"] - (box["y"] + box["height"]) < 20 and strip["width"] == pytest.approx(box["width"], abs=1)
+    expect(page.locator("#txt2img_prompt-ad-timeline").first).to_be_hidden()
