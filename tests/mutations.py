@@ -293,7 +293,7 @@ MUTATIONS = (
         "training: the last weights are written, not their mean",
         "motion_module/training/loop.py",
         "        mean = self.averaged.module.state_dict()\n",
-        "        mean = learning.state_dict()\n",
+        "        mean = self.animated.learning.state_dict()\n",
         "method/training",
     ),
     Mutation(
