@@ -299,8 +299,8 @@ MUTATIONS = (
     Mutation(
         "training: a full disk takes the state with it",
         "motion_module/training/cache.py",
-        'part = file.with_name(f"{file.name}.part")',
-        "part = file",
+        "        yield part\n",
+        "        file.unlink(missing_ok=True)\n        yield part\n",
         "method/training/test_faults.py",
     ),
     Mutation(
