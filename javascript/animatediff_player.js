@@ -55,6 +55,7 @@ const animateDiffPlayer = (() => {
             const next = (frame() + frames + playing.frames) % playing.frames;
             video.pause();
             video.currentTime = (next + 0.5) / playing.fps; // the middle of a frame, where no rounding reaches the next
+            say();
         }
 
         function load(choice) {
