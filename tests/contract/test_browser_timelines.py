@@ -66,9 +66,9 @@ def test_prompts_of_the_hires_pass_have_timelines_below_them(page):
         f'a cat\nSteps: 3, {hires}, AnimateDiff: "enable: True, video_length: 6"'
     )
     page.locator("#txt2img_tools #paste").click()  # which shows these boxes, whatever the settings say
-    page.locator("#hires_neg_prompt textarea").first.press_sequentially("0: worse\n6: bad", delay=10)
     timeline, negative = (page.locator(f"#{name}-ad-timeline").first for name in ("hires_prompt", "hires_neg_prompt"))
-    expect(timeline.locator(".ad-timeline > span")).to_have_text(["0: asleep", "3: awake"])
+    expect(timeline.locator(".ad-timeline > span")).to_have_text(["0: asleep", "3: awake"])  # all boxes are filled by then
+    page.locator("#hires_neg_prompt textarea").first.press_sequentially("0: worse\n6: bad", delay=10)
     expect(timeline.locator(".ad-timeline-shared")).to_have_text("In all frames: a cat …")
     expect(negative.locator("mark")).to_have_text("6: bad")
     for below, name in ((timeline, "hires_prompt"), (negative, "hires_neg_prompt")):
