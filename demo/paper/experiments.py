@@ -56,8 +56,6 @@ ADAPTER = LORAS / "adapter.safetensors"
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 LESSON, LESSON_CLIPS = LESSONS[0], (1, 5, 20, motion.LESSON_CLIPS)
 GIVEN = LORAS / f"{LESSON}.safetensors"
-
-
 OURS, OURS_SHARED = "ours", "ours, shared noise"
 """The motion module's clips among those that are compared, by the noise that they begin with."""
 
@@ -77,6 +75,11 @@ class Row:
     scenes: list[Scene]
     style: str = "plain"
     method: str = ""
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is the motion module's clips, among methods that are compared."""
+        return self.method in (OURS, OURS_SHARED)
 
 
 def made_with(*parts: Path | motion.Recipe | str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from demo.paper.experiments import OURS, OURS_SHARED, Row
+from demo.paper.experiments import Row
 from demo.paper.judging import Part, Verdict, agreeing, agreeing_by_chance, mean, part
 from demo.paper.makers import Clip
 from demo.world import thresholds
@@ -26,7 +26,7 @@ def table(rows: list[tuple[Row, list[Verdict]]]) -> str:
     lines = ["| " + " | ".join(HEADINGS) + " |", "|" + "---|" * len(HEADINGS)]
     for row, judged in rows:
         lines.append(_line(row.name, row.style, judged, agreeing))
-        if row.method in (OURS, OURS_SHARED):
+        if row.is_ours:
             lines.append(_line(f"{row.name}, captions shuffled", row.style, judged, agreeing_by_chance))
     return "\n".join(lines)
 
@@ -48,12 +48,13 @@ def claims(rows: list[tuple[Row, list[Verdict]]]) -> str:
     for row, judged in rows:
         if row.method == "frame by frame":
             lines.append(_at_most(f"{row.name}: motion", agreeing(judged, "motion"), thresholds.CHANCE["motion"]))
-        if row.method in (OURS, OURS_SHARED):
+        if row.is_ours:
             lines += _claims_of(row, judged, zero=by_method[row.style, "Text2Video-Zero"])
     return "\n".join(lines)
 
 
 def _claims_of(row: Row, ours: list[Verdict], zero: list[Verdict]) -> list[str]:
+    """Rows of the table for one way: `zero` are the verdicts on Text2Video-Zero in the same style."""
     motion = thresholds.MOTION if row.style == "plain" else thresholds.MOTION_IN_STYLE
     return [
         _at_least(f"{row.name}: colour and shape", agreeing(ours, "colour", "shape"), thresholds.COLOUR_AND_SHAPE),

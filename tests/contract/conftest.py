@@ -1,4 +1,7 @@
-"""Hosts for the tests of this folder, which run on the embedded host, or with `--host webui` in a live WebUI."""
+"""Hosts for the tests of this folder, and a browser for their pages.
+
+They run on the embedded host, or with `--host webui` in a live WebUI.
+"""
 
 from __future__ import annotations
 
