@@ -33,18 +33,18 @@ test-webui: environment .venv/webui-packages
 		pytest==9.2.0 hypothesis==6.168.5 av==17.1.0 imageio-ffmpeg==0.8.1
 	mv $@.part $@
 
-# The paper's experiments, see docs/paper. From nothing they take hours; what is in docs/paper/verdicts is not judged again.
+# The paper's experiments, see docs/paper. From nothing they take hours; what is in demo/paper/verdicts is not judged again.
 paper: environment
 	$(PYTHON) -m demo.paper $(ARGS)
 
 bench: environment
-	WEBUI_DIR="$(WEBUI_DIR)" $(PYTHON) tests/bench.py $(ARGS)
+	WEBUI_DIR="$(WEBUI_DIR)" $(PYTHON) benchmarks/step_time.py $(ARGS)
 
 bench-windows: environment
-	WEBUI_DIR="$(WEBUI_DIR)" $(PYTHON) tests/bench_windows.py $(ARGS)
+	WEBUI_DIR="$(WEBUI_DIR)" $(PYTHON) benchmarks/window_cost.py $(ARGS)
 
 bench-answer: environment
-	WEBUI_DIR="$(WEBUI_DIR)" $(PYTHON) tests/bench_answer.py $(ARGS)
+	WEBUI_DIR="$(WEBUI_DIR)" $(PYTHON) benchmarks/answer_time.py $(ARGS)
 
 lint: environment
 	$(PYTHON) -m ruff check .

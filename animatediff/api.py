@@ -10,10 +10,13 @@ from fastapi.responses import FileResponse
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
 from modules import shared
 
-from motion_module.files import CheckpointError
+from motion_module.weight_files import CheckpointError
 
-from . import __version__, library, links, unfinished
-from .schema import schema
+from . import __version__
+from .job import resume_store
+from .output import signed_links
+from .request import module_files
+from .request.schema import schema
 
 
 def add_routes(_page: Any, app: FastAPI) -> None:
@@ -25,23 +28,23 @@ def add_routes(_page: Any, app: FastAPI) -> None:
         "version": lambda: {"version": __version__},
         "models": _models,
         "schema": schema,
-        "unfinished": unfinished.descriptions,
+        "unfinished": resume_store.descriptions,
     }
     for name, answer in answers.items():
         app.add_api_route(f"/animatediff/v1/{name}", answer, methods=["GET"], dependencies=guards)
     app.add_api_route("/animatediff/v1/unfinished/{key}", _delete_unfinished, methods=["DELETE"], dependencies=guards)
-    app.add_api_route(links.ROUTE, _video, methods=["GET"], dependencies=guards)
+    app.add_api_route(signed_links.ROUTE, _video, methods=["GET"], dependencies=guards)
 
 
 def _video(file: str, key: str) -> FileResponse:
-    path = links.linked(file, key)
+    path = signed_links.linked(file, key)
     if path is None:
         raise HTTPException(404, "There is no such video, or the WebUI has been restarted since this link was made.")
     return FileResponse(path, filename=path.name)
 
 
 def _delete_unfinished(key: str) -> None:
-    video = unfinished.keyed(key)
+    video = resume_store.keyed(key)
     if video is None:
         raise HTTPException(
             404, "There is no such unfinished video. GET /animatediff/v1/unfinished lists those that there are."
@@ -51,12 +54,12 @@ def _delete_unfinished(key: str) -> None:
 
 def _models() -> list[dict[str, Any]]:
     """Every file in the folder for motion modules: what it is, how its authors sample it, and what is wrong with it."""
-    return [_model(name) for name in library.names()]
+    return [_model(name) for name in module_files.names()]
 
 
 def _model(name: str) -> dict[str, Any]:
     try:
-        description = library.what_it_is(library.find(name))
+        description = module_files.what_it_is(module_files.find(name))
         family = description.require_motion_module()
     except (CheckpointError, ValueError) as error:
         return {"name": name, "family": None, "max_frames": None, "problem": str(error)}
@@ -68,7 +71,7 @@ def _model(name: str) -> dict[str, Any]:
         "base": family.base,
         "assumed": bool(description.assumed),
         "max_frames": description.length,
-        "frames": library.trained_frames(description, family),
+        "frames": module_files.trained_frames(description, family),
         "lora": family.lora or None,
         "settings": {
             "sampler_name": advice.sampler,

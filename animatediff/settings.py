@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 from modules import shared
 
-from .params import FORMATS, Params
+from .request.params import FORMATS, Params
 from .video.clip import DITHERINGS, Quality
 
 SECTION = ("animatediff", "AnimateDiff")

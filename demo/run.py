@@ -61,7 +61,7 @@ def main(arguments: list[str]) -> int:
             return run_with_demo(options.webui, weights.checkpoint, weights.motion_module, weights.loras)
         start_host(weights)
         if options.page:
-            from demo.server import serve
+            from demo.host.server import serve
 
             serve(options.port, options.prompt, weights.cfg_scale, open_browser=True)
         else:
@@ -130,7 +130,7 @@ def weights_of(options: argparse.Namespace) -> Weights:
 
 
 def start_host(weights: Weights) -> None:
-    from demo import host
+    from demo.host import startup
 
     print("Starting …", flush=True)
     settings = {
@@ -138,7 +138,7 @@ def start_host(weights: Weights) -> None:
         "animatediff_model_path": str(weights.motion_module.parent),
         "outdir_txt2img_samples": str(OUTPUTS),
     }
-    host.start(DATA, weights.checkpoint.parent, weights.loras, settings)
+    startup.start(DATA, weights.checkpoint.parent, weights.loras, settings)
 
 
 def make_clips(options: argparse.Namespace, weights: Weights) -> None:
@@ -153,10 +153,10 @@ def make_clip(options: argparse.Namespace, weights: Weights, style: Style, out: 
     """Writes one GIF. Returns what to tell the user."""
     from modules.processing import StableDiffusionProcessingTxt2Img
 
-    from demo import host
-    from demo.server import HTTPException, generate, script_arguments
+    from demo.host import startup
+    from demo.host.server import HTTPException, generate, script_arguments
 
-    side = options.size or host.default_size()
+    side = options.size or startup.default_size()
     p = StableDiffusionProcessingTxt2Img(
         prompt=options.prompt + (f" <lora:{style.lora}:1>" if style.lora else ""),
         width=side,

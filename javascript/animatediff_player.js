@@ -1,5 +1,5 @@
 // What is below the gallery: it plays MP4 and WebM, as the gallery shows pictures alone, and has plots of long videos beside it.
-// `animatediff/player.py` builds its place and hidden controls.
+// `animatediff/page/player.py` builds its place and hidden controls.
 
 const animateDiffPlayer = (() => {
     const SPEEDS = [0.25, 0.5, 1, 2];

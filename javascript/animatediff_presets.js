@@ -1,4 +1,4 @@
-// The page comes with the presets that there were when the WebUI was started. `animatediff/presets.py` has the buttons.
+// The page comes with the presets that there were when the WebUI was started. `animatediff/page/presets.py` has the buttons.
 
 window.animateDiffPresets = {
     refresh() {

@@ -1,4 +1,4 @@
-// Has the keyframes of the prompts read when typing pauses. `animatediff/timeline_page.py` has the hidden button.
+// Has the keyframes of the prompts read when typing pauses. `animatediff/page/timeline_page.py` has the hidden button.
 
 const animateDiffTimeline = (() => {
     const PAUSE = 200; // milliseconds

@@ -1,4 +1,4 @@
-// Keeps the page of a training up to date while it is looked at. `animatediff/train_page.py` has the hidden button.
+// Keeps the page of a training up to date while it is looked at. `animatediff/page/train_page.py` has the hidden button.
 
 onUiLoaded(() => {
     setInterval(() => {

@@ -10,9 +10,9 @@ from typing import Any
 
 from .checkpoint import Description, describe
 from .convert import convert
-from .files import CheckpointError
 from .lora import load_lora
-from .videos import MissingPart
+from .video_reader import MissingPart
+from .weight_files import CheckpointError
 
 
 def main(arguments: list[str] | None = None) -> int:

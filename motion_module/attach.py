@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from .families import Family
-from .frames import RowLayout
 from .motion import Motion
-from .picture import Picture
+from .pia import Picture
+from .row_layout import RowLayout
 
 LayoutOf = Callable[[int], RowLayout]
 """From the number of rows in a UNet call to which row is which frame."""

@@ -32,11 +32,11 @@ from .families import (
     XL_BETA,
     Family,
 )
-from .files import DIFFUSERS_WEIGHTS, CheckpointError, Entry, WeightFile, open_weights, weights_of
-from .layouts import BLOCK, TABLES, Layers, Layout, expected_places, expected_shapes, key_of, layers_of
+from .key_layouts import BLOCK, TABLES, Layers, Layout, expected_places, expected_shapes, key_of, layers_of
 from .lora import kinds_of
 from .network import HEADS, NORM_GROUPS, MotionModule, sinusoidal_positions
-from .noise import NoiseSchedule
+from .noise_schedule import NoiseSchedule
+from .weight_files import DIFFUSERS_WEIGHTS, CheckpointError, Entry, WeightFile, open_weights, weights_of
 
 TRAINING = "animatediff_training"
 """Under this name the header of a file that was trained here says how it came to be."""

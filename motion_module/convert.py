@@ -12,11 +12,11 @@ from safetensors.torch import save_file
 from torch import Tensor, equal, uint8
 
 from .checkpoint import TRAINING, Description, conv_in, describe
-from .files import CheckpointError, WeightFile, open_weights
-from .layouts import TABLES, Layers, Layout, key_of, layers_of
+from .key_layouts import TABLES, Layers, Layout, key_of, layers_of
 from .lora import key_of as key_of_lora
 from .lora import load_lora
 from .network import HEADS, NORM_GROUPS, sinusoidal_positions
+from .weight_files import CheckpointError, WeightFile, open_weights
 
 ADDED_TABLES = "position tables added"
 """Marks, in the header of a file, that its tables are not the original's: diffusers wants some where AnimateLCM has none."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .optical_flow import Flow, flow_between, moved
-from .videos import MissingPart, Picture, UnreadableVideo, Video
+from .video_reader import MissingPart, Picture, UnreadableVideo, Video
 
 Floats = NDArray[np.float64]
 QUARTER = 4

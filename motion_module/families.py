@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from .noise import ANIMATEDIFF, STABLE_DIFFUSION, NoiseSchedule
+from .noise_schedule import ANIMATEDIFF, STABLE_DIFFUSION, NoiseSchedule
 
 Norms = Literal["per frame", "over frames"]
 

@@ -17,9 +17,9 @@ from typing import Literal
 
 from torch import Tensor
 
-from . import layouts
-from .files import CheckpointError, Entry, WeightFile, open_weights
-from .layouts import BLOCK, Layout, place_of
+from . import key_layouts
+from .key_layouts import BLOCK, Layout, place_of
+from .weight_files import CheckpointError, Entry, WeightFile, open_weights
 
 Kind = Literal["motion", "image"]
 
@@ -180,5 +180,5 @@ def key_of(target: Target, part: Literal["down", "up"], layout: Layout = "origin
         *attention, matrix = target.name.removesuffix(".0").split(".")
         name = ".".join([*attention, "processor", f"{matrix}_lora", part, "weight"])
         prefix = ""
-    key = prefix + layouts.key_of(target.place, name, layout)
+    key = prefix + key_layouts.key_of(target.place, name, layout)
     return key if target.kind == "motion" else key.replace("motion_modules", "attentions").replace("temporal_transformer.", "")

@@ -10,10 +10,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .controls import Controls
-from .frames import RowLayout
+from .context_windows import Cut
+from .motion_strength import Controls
 from .network import MotionModule, TemporalTransformer
-from .windows import Cut
+from .row_layout import RowLayout
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .context_windows import Cut
 from .families import Norms
-from .frames import RowLayout
-from .windows import Cut
+from .row_layout import RowLayout
 
 HEADS = 8
 NORM_GROUPS = 32

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .videos import Picture, opencv
+from .video_reader import Picture, opencv
 
 Flow = NDArray[np.float32]
 """From each pixel to where it is in another frame, in pixels: `(height, width, 2)`, right and down."""

@@ -47,22 +47,11 @@ if hindrance := _hindrance():
     print(f"AnimateDiff is off: {hindrance}")
 
 else:
-    from animatediff import (
-        api,
-        batch,
-        infotext,
-        job,
-        player,
-        png_info,
-        resume,
-        samplers,
-        settings,
-        timeline_page,
-        train_page,
-        ui,
-        xyz,
-    )
-    from animatediff.page import Page
+    from animatediff import api, settings
+    from animatediff.job import job, samplers
+    from animatediff.page import batch_tab, panel, player, png_info, resume_button, timeline_page, train_page, xyz
+    from animatediff.page.webui_controls import Page
+    from animatediff.request import infotext
 
     class AnimateDiff(scripts.Script):
         def title(self):
@@ -72,8 +61,8 @@ else:
             return scripts.AlwaysVisible
 
         def ui(self, is_img2img):
-            controls = ui.build(self._page(is_img2img))
-            self.infotext_fields = ui.paste_fields(controls)
+            controls = panel.build(self._page(is_img2img))
+            self.infotext_fields = panel.paste_fields(controls)
             self.paste_field_names = list(infotext.READERS.values())
             return list(controls.values())
 
@@ -105,14 +94,14 @@ else:
 
     samplers.add_schedule_type()
     script_callbacks.on_script_unloaded(samplers.remove_schedule_type)
-    batch.replace_loop()
-    script_callbacks.on_script_unloaded(batch.put_loop_back)
+    batch_tab.replace_loop()
+    script_callbacks.on_script_unloaded(batch_tab.put_loop_back)
     script_callbacks.on_ui_settings(settings.add_settings)
     script_callbacks.on_ui_train_tabs(train_page.add_to_page)
     script_callbacks.on_after_component(player.add_to_page)
     script_callbacks.on_after_component(png_info.add_to_page)
     script_callbacks.on_after_component(timeline_page.add_to_page)
-    script_callbacks.on_after_component(resume.add_to_page)
+    script_callbacks.on_after_component(resume_button.add_to_page)
     script_callbacks.on_infotext_pasted(infotext.expand_pasted)
     script_callbacks.on_before_ui(xyz.add_axes)
     script_callbacks.on_cfg_denoiser(job.on_step)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from . import ffmpeg, pictures
+from . import ffmpeg, gif, webp_apng
 from .clip import Clip, Quality
 
 
@@ -21,9 +21,9 @@ class VideoFormat:
 
 
 VIDEO_FORMATS = {
-    "GIF": VideoFormat(".gif", True, pictures.encode_gif),
-    "WEBP": VideoFormat(".webp", True, pictures.encode_webp, pictures.webp_problem),
-    "APNG": VideoFormat(".png", True, pictures.encode_apng),
+    "GIF": VideoFormat(".gif", True, gif.encode_gif),
+    "WEBP": VideoFormat(".webp", True, webp_apng.encode_webp, webp_apng.webp_problem),
+    "APNG": VideoFormat(".png", True, webp_apng.encode_apng),
     "MP4": VideoFormat(".mp4", False, ffmpeg.encode_mp4, ffmpeg.problem),
     "WEBM": VideoFormat(".webm", False, ffmpeg.encode_webm, ffmpeg.problem),
 }

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from motion_module.optical_flow import Flow, flow_between, moved
-from motion_module.videos import Picture
+from motion_module.video_reader import Picture
 
 from .rife import Rife
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from motion_module.videos import MissingPart, Picture
+from motion_module.video_reader import MissingPart, Picture
 
 PACKAGE, ON_PYPI = "rife_ncnn_vulkan_python", "rife-ncnn-vulkan-python-tntwise"
 MODELS = "rife-v4*"

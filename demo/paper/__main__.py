@@ -2,7 +2,7 @@
 
     .venv/bin/python -m demo.paper [EXPERIMENT …]
 
-Clips that were judged before, by `docs/paper/verdicts`, are neither made nor judged again while weights and recipes are the
+Clips that were judged before, by `demo/paper/verdicts`, are neither made nor judged again while weights and recipes are the
 same. What has to be trained for others goes to `demo/data/paper`, and goes on where it was cut off: from nothing, in hours.
 """
 
@@ -23,6 +23,7 @@ from motion_module.training.config import ConfigError
 RUNS, DOCS = ROOT / "demo" / "data" / "paper", ROOT / "docs" / "paper"
 SHOWN = Scene("circle", "red", "blue", "moving left")
 SEED = 1
+VERDICTS = Path(__file__).parent / "verdicts"
 
 
 def main() -> None:
@@ -43,7 +44,7 @@ def main() -> None:
 def write(name: str, runs: Path, docs: Path) -> None:
     """Does one experiment, and writes its table and its contact sheet. Raises OtherVerdicts."""
     rows = EXPERIMENTS[name](runs)
-    files = [Verdicts(docs / "verdicts" / f"{row.file}.jsonl", row.made_with) for row in rows]
+    files = [Verdicts(VERDICTS / f"{row.file}.jsonl", row.made_with) for row in rows]
     known = sum(map(len, files))
     judged = [(row, file.of(row.scenes, row.make)) for row, file in zip(rows, files)]
     text = report.table(judged)

@@ -34,7 +34,7 @@ from demo.world.model import CHECKPOINTS, DEVICE, LORAS, MOTION_MODULE
 from demo.world.scenes import LESSONS, Scene, held_out_scenes
 from demo.world.styles import AS_LORA, personalised
 from demo.world.thresholds import BASE_PROMPTS, STYLE_PROMPTS
-from motion_module.noise import ANIMATEDIFF, STABLE_DIFFUSION, NoiseSchedule
+from motion_module.noise_schedule import ANIMATEDIFF, STABLE_DIFFUSION, NoiseSchedule
 from motion_module.training.image_model import ImageModel
 from motion_module.training.temporal_convolution import TemporalConvolutions
 from motion_module.training.validation import decoded

@@ -19,16 +19,16 @@ from demo.world.model import DEVICE
 from motion_module.attach import attached, blocks_by_place
 from motion_module.checkpoint import load
 from motion_module.families import V3
-from motion_module.frames import RowLayout
 from motion_module.lora import Lora, load_lora
 from motion_module.network import MotionModule
-from motion_module.noise import STABLE_DIFFUSION, NoiseSchedule
-from motion_module.temporary import added_to_unet, merged
+from motion_module.noise_schedule import STABLE_DIFFUSION, NoiseSchedule
+from motion_module.row_layout import RowLayout
 from motion_module.training.image_model import ImageModel
 from motion_module.training.sampling import ddim, guided, timesteps
 from motion_module.training.subjects import TrainedMotion
 from motion_module.training.text2video_zero import text2video_zero
 from motion_module.training.validation import decoded
+from motion_module.weight_patches import added_to_unet, merged
 
 STEPS, SCALE = 20, 5.0
 METHODS = "1"

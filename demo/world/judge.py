@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from . import render
-from .render import Floats, Pose
-from .scenes import COLOURS, SHAPES, Scene
+from demo.world import render
+from demo.world.render import Floats, Pose
+from demo.world.scenes import COLOURS, SHAPES, Scene
 
 NONE = "none"
 FOLDS = {"circle": 0, "square": 4, "triangle": 3, "star": 5}

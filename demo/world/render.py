@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .scenes import COLOURS, SIZES, Scene
+from demo.world.scenes import COLOURS, SIZES, Scene
 
 Floats = NDArray[np.float32]
 SIDE = 128

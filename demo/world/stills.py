@@ -14,7 +14,7 @@ from demo.world import render
 from demo.world.learn import towards_noise
 from demo.world.model import DEVICE
 from demo.world.scenes import LESSONS, MOTIONS, Scene, training_scenes
-from motion_module.noise import STABLE_DIFFUSION
+from motion_module.noise_schedule import STABLE_DIFFUSION
 from motion_module.training.cache import fingerprint, replacing
 from motion_module.training.image_model import ImageModel
 from motion_module.training.sampling import ddim, guided, timesteps

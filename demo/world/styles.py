@@ -24,7 +24,7 @@ from demo.world.model import DEVICE, LORAS, checkpoint_in, made_by, write_checkp
 from demo.world.scenes import held_out_scenes
 from demo.world.stills import Stills, made, noise_loss, sheet, velocity_loss
 from motion_module.attach import blocks_by_place
-from motion_module.layouts import BLOCK
+from motion_module.key_layouts import BLOCK
 from motion_module.lora import kohya_name
 from motion_module.training.cache import fingerprint
 from motion_module.training.image_model import ImageModel, load_image_model

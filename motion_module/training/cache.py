@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..videos import UnreadableVideo, Video
+from ..video_reader import UnreadableVideo, Video
 from .config import Config
 from .data import Clip, DataError, Report, clips_of, find_videos, mirrored_caption
 from .image_model import ImageModel

@@ -13,8 +13,8 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from ..attach import UnsuitableUNet
-from ..files import CheckpointError
-from ..videos import MissingPart
+from ..video_reader import MissingPart
+from ..weight_files import CheckpointError
 from .config import ConfigError, read_config
 from .data import DataError
 from .log import write_status

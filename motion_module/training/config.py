@@ -9,8 +9,8 @@ from typing import Any, Literal, get_args, get_type_hints
 import yaml
 
 from ..checkpoint import describe
-from ..files import CheckpointError
-from ..noise import ANIMATEDIFF, STABLE_DIFFUSION, NoiseSchedule
+from ..noise_schedule import ANIMATEDIFF, STABLE_DIFFUSION, NoiseSchedule
+from ..weight_files import CheckpointError
 
 Subject = Literal["motion module", "motion lora", "domain adapter"]
 Precision = Literal["full", "fp16", "bf16"]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..videos import PICTURE_SUFFIXES, VIDEO_SUFFIXES, Picture, UnreadableVideo, Video, resized
+from ..video_reader import PICTURE_SUFFIXES, VIDEO_SUFFIXES, Picture, UnreadableVideo, Video, resized
 from .config import SIZE_STEP, Config
 
 LEAST_MOTION = 0.5

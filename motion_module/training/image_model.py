@@ -19,8 +19,8 @@ import torch.nn.functional as F
 import yaml
 from torch import Tensor, nn
 
-from ..files import CheckpointError, open_weights
-from ..videos import MissingPart
+from ..video_reader import MissingPart
+from ..weight_files import CheckpointError, open_weights
 
 PUBLISHED_TEXT_ENCODER = "openai/clip-vit-large-patch14"
 STABLE_DIFFUSION_1: dict[str, Any] = {

@@ -16,10 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..layouts import BLOCK
+from ..key_layouts import BLOCK
 from ..lora import Lora, LowRank, Target, key_of
 from ..network import MotionModule
-from ..temporary import image_parts, motion_parts
+from ..weight_patches import image_parts, motion_parts
 
 MATRICES = ("to_q", "to_k", "to_v", "to_out.0")
 

@@ -11,7 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from ..noise import NoiseSchedule
+from ..noise_schedule import NoiseSchedule
 
 Predict = Callable[[Tensor, Tensor], Tensor]
 """The noise in latents `(rows, 4, height, width)` at timesteps `(rows,)`."""

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from ..attach import attached, blocks_by_place, require_fit, widths_by_place
 from ..checkpoint import load, published
 from ..families import V3, Family
-from ..frames import RowLayout
-from ..layouts import expected_places
+from ..key_layouts import expected_places
 from ..lora import load_lora
 from ..motion import Motion
 from ..network import MotionModule
-from ..temporary import added_to_unet
+from ..row_layout import RowLayout
+from ..weight_patches import added_to_unet
 from .cache import fingerprint
 from .config import Config, ConfigError
 from .low_rank import LowRankLayers, image_matrices, motion_matrices

@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..frames import RowLayout
 from ..network import NORM_GROUPS
+from ..row_layout import RowLayout
 from .config import Config
 from .subjects import MotionModuleSubject
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..noise import STABLE_DIFFUSION
+from ..noise_schedule import STABLE_DIFFUSION
 from ..self_attention import looking_at
 from .sampling import ddim, guided, timesteps
 

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import sdxl_weights
-from browser import MINUTES, ask_for_a_small_clip
 from playwright.sync_api import Browser, Page, sync_playwright
-from server import HOSTS, PROBE, REPOSITORY, Server, weights_dir
+
+from support import sdxl_weights
+from support.browser import MINUTES, ask_for_a_small_clip
+from support.server import HOSTS, PROBE, REPOSITORY, Server, weights_dir
 
 StartHost = Callable[..., Server]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import requests
 import webuiapi
-from animation import animate, files_of, frames_of, info_of
-from server import PROBE, REPOSITORY
+
+from support.animation import animate, files_of, frames_of, info_of
+from support.server import PROBE, REPOSITORY
 
 
 def request_of(argument, name="AnimateDiff"):
@@ -170,7 +171,7 @@ def test_the_controls_are_announced_to_launchers(host):
         "Frames wait in RAM", "Places of windows", "Blending of windows", "Between keyframes",
         "Noise of the frames", "Shared part",
         "Use FreeInit", "Fewer steps at first", "Rounds", "Spatial cut-off", "Temporal cut-off", "Filter",
-        "Motion scale", "Motion effect", "Motion starts at", "Motion ends at", "Motion rules", "Hold on to the first frame",
+        "Motion scale", "Motion effect", "Motion starts at", "Motion ends at", "Motion rules", "Attend to the first frame",
         "Positions", "Family",
         "Second motion module", "How they act together", "Share of the second", "Motion of the picture",
         "How frames leave the picture", "Reach of the picture", "Last frame", "Latent power", "Latent scale",

@@ -6,8 +6,11 @@ import time
 
 import numpy as np
 import pytest
-from animation import animate, files_of
-from browser import (
+from PIL import Image, ImageSequence
+from playwright.sync_api import expect
+
+from support.animation import animate, files_of
+from support.browser import (
     MINUTES,
     NO_PLAYER,
     choose_formats,
@@ -21,8 +24,6 @@ from browser import (
     seen_to_move,
     set_number,
 )
-from PIL import Image, ImageSequence
-from playwright.sync_api import expect
 
 
 def test_generate_shows_a_gif_that_moves(page):

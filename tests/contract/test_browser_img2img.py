@@ -5,11 +5,12 @@ import subprocess
 import av
 import numpy as np
 import pytest
-from browser import MINUTES, choose_formats, file_of, frames_of_file, generate, gif_in_gallery, open_panel, set_number
 from imageio_ffmpeg import get_ffmpeg_exe
-from pictures import encode, gradient, mean_difference, pictures_of
 from PIL import Image
 from playwright.sync_api import expect
+
+from support.browser import MINUTES, choose_formats, file_of, frames_of_file, generate, gif_in_gallery, open_panel, set_number
+from support.pictures import encode, gradient, mean_difference, pictures_of
 
 NO_IMG2IMG = "the embedded host's page has no img2img tab"
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import MINUTES, NO_PLAYER, choose, choose_formats, file_of, generate, seen_to_move, set_number
 from PIL import Image
 from playwright.sync_api import expect
 
 from animatediff.video import ffmpeg
+from support.browser import MINUTES, NO_PLAYER, choose, choose_formats, file_of, generate, seen_to_move, set_number
 
 
 def player_of(page):

@@ -1,8 +1,9 @@
 """Prompts with keyframes on the page, in Chromium: how they are understood is shown while they are typed."""
 
 import pytest
-from browser import NO_PLAYER, choose, set_number
 from playwright.sync_api import expect
+
+from support.browser import NO_PLAYER, choose, set_number
 
 
 def start_typing(page, prompt, tab="txt2img", name="prompt"):

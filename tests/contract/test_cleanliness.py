@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from animation import animate, frames_of, recording
-from pictures import decode, encode, gradient, mean_difference, pictures_of
+
+from support.animation import animate, frames_of, recording
+from support.pictures import decode, encode, gradient, mean_difference, pictures_of
 
 LOOPBACK = {"script_name": "loopback", "script_args": [3, 0.5, "Linear", "None"]}
 SEEDS = {

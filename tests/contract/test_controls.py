@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from animation import animate, difference, frames_of
-from pictures import mean_difference
+
+from support.animation import animate, difference, frames_of
+from support.pictures import mean_difference
 
 FRAMES, STEPS = 4, 4
 
@@ -50,10 +51,10 @@ def test_scale_and_effect_act(frames):
 def test_two_modules_are_blended_or_chained(frames):
     second = {"model_2": "mm_tiny_v2.safetensors"}
     alone, other = frames("v3"), frames("v2")
-    assert difference(frames("v3", **second, mix_share=0), alone) == 0
-    assert difference(frames("v3", **second, mix_share=1), other) == 0
-    assert difference(frames("v3", **second, mix="chain", mix_share=0), alone) == 0
-    blended, chained = frames("v3", **second), frames("v3", **second, mix="chain", mix_share=1)
+    assert difference(frames("v3", **second, model_2_weight=0), alone) == 0
+    assert difference(frames("v3", **second, model_2_weight=1), other) == 0
+    assert difference(frames("v3", **second, model_2_mode="chain", model_2_weight=0), alone) == 0
+    blended, chained = frames("v3", **second), frames("v3", **second, model_2_mode="chain", model_2_weight=1)
     for first, another in ((blended, alone), (blended, other), (chained, blended), (chained, alone)):
         assert mean_difference(first, another) > 1
 
@@ -64,14 +65,14 @@ def test_more_frames_than_positions_need_another_table(host):
 
     refused = ask()
     assert refused.status_code == 422 and "stretch or extend" in refused.json()["detail"]
-    extended, stretched = frames_of(ask(positions="extend")), frames_of(ask(positions="stretch"))
+    extended, stretched = frames_of(ask(positional_encoding="extend")), frames_of(ask(positional_encoding="stretch"))
     assert len(extended) == len(stretched) == 26
     assert mean_difference(extended, stretched) > 1
 
 
 def test_the_same_positions_need_no_stretching(frames):
-    assert difference(frames(positions="stretch"), frames()) == 0
-    assert difference(frames(positions="extend"), frames()) == 0
+    assert difference(frames(positional_encoding="stretch"), frames()) == 0
+    assert difference(frames(positional_encoding="extend"), frames()) == 0
 
 
 def test_a_second_module_of_another_size_is_refused(host):
@@ -80,6 +81,6 @@ def test_a_second_module_of_another_size_is_refused(host):
 
 
 def test_frames_hold_on_to_the_first_one(frames):
-    plain, held = frames(), frames(anchor=1)
+    plain, held = frames(), frames(first_frame_attention=1)
     assert mean_difference(plain, held) > 0.2
-    assert difference(frames(anchor=0), plain) == 0
+    assert difference(frames(first_frame_attention=0), plain) == 0

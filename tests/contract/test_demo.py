@@ -6,11 +6,11 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image, ImageSequence
-from server import REPOSITORY
 
 from demo.run import PROMPT, STYLES, of_style
 from demo.world.judge import read
 from demo.world.scenes import Scene
+from support.server import REPOSITORY
 
 ASKED = Scene("circle", "red", "blue", "moving left")
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from animation import difference, frames_of
-from server import PROBE, REPOSITORY
+
+from support.animation import difference, frames_of
+from support.server import PROBE, REPOSITORY
 
 REFERENCE = np.load(Path(__file__).parent / "data" / "reference_frames.npz")
 SAMPLERS = {

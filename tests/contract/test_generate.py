@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from animation import LAYERS, animate, files_of, frames_of, info_of, recording, unet_calls
-from pictures import encode, gradient, mean_difference
 from PIL import Image
-from server import Server
 
-from motion_module.noise import ANIMATEDIFF, STABLE_DIFFUSION
+from motion_module.noise_schedule import ANIMATEDIFF, STABLE_DIFFUSION
+from support.animation import LAYERS, animate, files_of, frames_of, info_of, recording, unet_calls
+from support.pictures import encode, gradient, mean_difference
+from support.server import Server
 
 LEAST, MOST = (float(sigma) for sigma in ANIMATEDIFF.sigmas()[[0, -1]])
 MASK = np.zeros((64, 64, 3), np.uint8)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from animation import animate, difference, frames_of
-from pictures import encode, gradient
-from server import PROBE, REPOSITORY, EmbeddedHost
+
+from support.animation import animate, difference, frames_of
+from support.pictures import encode, gradient
+from support.server import PROBE, REPOSITORY, EmbeddedHost
 
 pytestmark = pytest.mark.webui_only("there the embedded host is held against the WebUI")
 

@@ -6,10 +6,11 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from animation import animate, difference, files_of, frames_of, info_of, recording, unet_calls
-from pictures import encode, gradient, mean_difference
 
-EVEN = {"closed_loop": "N", "window_order": "static", "window_fusion": "flat"}
+from support.animation import animate, difference, files_of, frames_of, info_of, recording, unet_calls
+from support.pictures import encode, gradient, mean_difference
+
+EVEN = {"closed_loop": "N", "context_schedule": "static", "fuse_method": "flat"}
 
 
 def rows_of(host, method, **request):
@@ -37,21 +38,23 @@ def test_each_window_is_a_call_of_its_own_in_each_step(host, sampler):
 def test_where_windows_share_all_but_attention_there_is_one_call_in_each_step(host):
     usual = {"video_length": 16, "batch_size": 8, "overlap": 0, **EVEN}
     request = {"sampler_name": "DDIM", "steps": 3}
-    shared, (rows,) = rows_of(host, host.txt2img, **animate(**usual, window_mode="share attention"), **request)
+    shared, (rows,) = rows_of(host, host.txt2img, **animate(**usual, context_mode="motion attention"), **request)
     assert rows == [32] * 3
     # without overlap, frames of two windows meet neither here nor there
     assert difference(shared, frames_of(host.txt2img(**animate(**usual), **request))) <= 1
 
 
 def test_frames_may_wait_in_ram_where_windows_share_all_but_attention(host):
-    usual = {"video_length": 20, "batch_size": 8, "window_mode": "share attention"}
+    usual = {"video_length": 20, "batch_size": 8, "context_mode": "motion attention"}
     plain, waiting = (frames_of(host.txt2img(**animate(**usual, offload=on), steps=2)) for on in (False, True))
     assert difference(plain, waiting) <= 1
 
 
-@pytest.mark.parametrize(("family", "change", "word"), [("v1", {}, "norms"), ("v3", {"anchor": 0.5}, "anchor")])
+@pytest.mark.parametrize(
+    ("family", "change", "word"), [("v1", {}, "norms"), ("v3", {"first_frame_attention": 0.5}, "first_frame_attention")]
+)
 def test_frames_cannot_wait_where_a_layer_needs_all_of_them(host, family, change, word):
-    usual = {"video_length": 20, "batch_size": 8, "window_mode": "share attention", **change}
+    usual = {"video_length": 20, "batch_size": 8, "context_mode": "motion attention", **change}
     answer = host.txt2img(**animate(family, **usual, offload=True), steps=1)
     assert answer.status_code == 422 and "RAM" in answer.json()["detail"] and word in answer.json()["detail"]
     assert len(frames_of(host.txt2img(**animate(family, **usual), steps=1))) == 20
@@ -75,12 +78,12 @@ def test_a_video_may_be_longer_than_the_motion_module_knows(host):
     assert answer.status_code == 422 and "40 frames at once" in answer.json()["detail"]
 
 
-@pytest.mark.parametrize("setting", ["closed_loop", "window_order", "window_fusion", "stride", "overlap", "window_mode"])
+@pytest.mark.parametrize("setting", ["closed_loop", "context_schedule", "fuse_method", "stride", "overlap", "context_mode"])
 def test_every_setting_of_windows_changes_the_video(host, setting):
     usual = {"video_length": 24, "batch_size": 8, "overlap": 2, **EVEN}
     other = {
-        "closed_loop": "A", "window_order": "shifting", "window_fusion": "pyramid", "stride": 2, "overlap": 4,
-        "window_mode": "share attention",
+        "closed_loop": "A", "context_schedule": "uniform", "fuse_method": "pyramid", "stride": 2, "overlap": 4,
+        "context_mode": "motion attention",
     }[setting]  # fmt: skip
     request = {"steps": 3, "sampler_name": "DDIM"}
     plain = frames_of(host.txt2img(**animate(**usual), **request))
@@ -138,20 +141,20 @@ def test_what_was_left_open_is_in_the_infotext_where_there_are_windows(host):
 
 def seeds_of(host, mode, frames=8, **args):
     """The frames, and the seeds that the WebUI has drawn their noise with."""
-    request = animate(video_length=frames, noise_mode=mode, motion_effect=0.0, format=["Frame"], **args)
+    request = animate(video_length=frames, noise_type=mode, motion_effect=0.0, format=["Frame"], **args)
     answer = host.txt2img(**request, seed=50, sampler_name="DDIM", steps=3)
     return frames_of(answer), info_of(answer)["all_seeds"]
 
 
 def test_frames_with_one_seed_are_one_picture_without_motion(host):
-    frames, seeds = seeds_of(host, "shared")
+    frames, seeds = seeds_of(host, "constant")
     assert seeds == [50] * 8 and all(np.array_equal(frame, frames[0]) for frame in frames)
     own, seeds = seeds_of(host, "per frame")
     assert seeds == [*range(50, 58)] and np.array_equal(own[0], frames[0]) and mean_difference(own[1:2], own[:1]) > 1
 
 
 def test_noise_is_that_of_the_first_window_again_in_its_order_or_shuffled(host):
-    frames, seeds = seeds_of(host, "repeated window", frames=12, batch_size=4, overlap=0)
+    frames, seeds = seeds_of(host, "repeated context", frames=12, batch_size=4, overlap=0)
     assert seeds == [50, 51, 52, 53] * 3 and np.array_equal(frames[4:8], frames[:4])
     _, seeds = seeds_of(host, "FreeNoise", frames=40, batch_size=8, overlap=0)
     assert seeds[:8] == [*range(50, 58)] and seeds != [50, 51, 52, 53, 54, 55, 56, 57] * 5
@@ -159,7 +162,7 @@ def test_noise_is_that_of_the_first_window_again_in_its_order_or_shuffled(host):
 
 
 def test_mixed_noise_lies_between_a_frames_own_and_the_firsts(host):
-    own, shared = seeds_of(host, "per frame")[0], seeds_of(host, "shared")[0]
+    own, shared = seeds_of(host, "per frame")[0], seeds_of(host, "constant")[0]
     assert difference(seeds_of(host, "mixed", noise_share=0)[0], own) == 0
     assert difference(seeds_of(host, "mixed", noise_share=1)[0], shared) <= 1
     mixed = seeds_of(host, "mixed")[0][1:]
@@ -176,5 +179,5 @@ def test_the_webuis_own_variation_strength_is_as_before(host):
 
 
 def test_each_of_several_videos_has_its_own_noise(host):
-    answer = host.txt2img(**animate(video_length=3, noise_mode="shared"), n_iter=2, seed=50, steps=1)
+    answer = host.txt2img(**animate(video_length=3, noise_type="constant"), n_iter=2, seed=50, steps=1)
     assert info_of(answer)["all_seeds"] == [50] * 3 + [53] * 3

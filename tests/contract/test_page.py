@@ -7,7 +7,8 @@ import json
 import re
 
 import pytest
-from server import PROBE, REPOSITORY
+
+from support.server import PROBE, REPOSITORY
 
 
 def page_of(server):

@@ -9,8 +9,9 @@ import threading
 import time
 
 import pytest
-from animation import animate
 from PIL import Image, ImageSequence
+
+from support.animation import animate
 
 
 @pytest.fixture

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from animation import LONG, animate, difference, frames_of, recording, unet_calls
-from pictures import mean_difference
+
+from support.animation import LONG, animate, difference, frames_of, recording, unet_calls
+from support.pictures import mean_difference
 
 
 def options(**values):

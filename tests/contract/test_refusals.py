@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from animation import animate, files_of, frames_of, info_of, recording
 from safetensors.torch import load_file, save_file
-from server import PROBE, REPOSITORY
+
+from support.animation import animate, files_of, frames_of, info_of, recording
+from support.server import PROBE, REPOSITORY
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +222,7 @@ def test_two_jobs_do_not_take_the_same_name(host, saving_to, tmp_path):
 
 
 def test_pictures_that_do_not_match_the_frames_are_refused(host):
-    from pictures import encode, gradient
+    from support.pictures import encode, gradient
 
     pictures = [encode(gradient(shift=shift)) for shift in (0, 9, 18)]
     answer = host.img2img(**animate(), init_images=pictures, denoising_strength=0.5)

@@ -9,12 +9,13 @@ import time
 import numpy as np
 import pytest
 import requests
-from animation import animate, frames_of, info_of, recording, unet_calls
-from pictures import encode, gradient
-from server import PROBE, REPOSITORY
+
+from support.animation import animate, frames_of, info_of, recording, unet_calls
+from support.pictures import encode, gradient
+from support.server import PROBE, REPOSITORY
 
 STEPS = 12
-WINDOWS = animate(video_length=16, batch_size=8, overlap=0, closed_loop="N", window_order="static")
+WINDOWS = animate(video_length=16, batch_size=8, overlap=0, closed_loop="N", context_schedule="static")
 LONG = {**WINDOWS, "steps": STEPS, "width": 128, "height": 128, "negative_prompt": "bad", "prompt": "[a cat:a dog:6], AND red"}
 HIRES = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Lanczos", "denoising_strength": 0.7, "hr_second_pass_steps": 10}
 WENT_ON = "AnimateDiff went on after"

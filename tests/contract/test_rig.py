@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pictures import encode, gradient, mean_difference, pictures_of
-from server import Server
+
+from support.pictures import encode, gradient, mean_difference, pictures_of
+from support.server import Server
 
 
 @pytest.fixture(scope="module")

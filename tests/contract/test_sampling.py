@@ -8,13 +8,13 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from animation import animate, frames_of, info_of, recording, unet_calls
-from pictures import encode, gradient
-from published import FAMILIES, module_weights
 from safetensors.torch import save_file
-from server import PROBE, REPOSITORY
 
-from animatediff.samplers import trailing
+from animatediff.job.samplers import trailing
+from support.animation import animate, frames_of, info_of, recording, unet_calls
+from support.pictures import encode, gradient
+from support.published_layouts import FAMILIES, module_weights
+from support.server import PROBE, REPOSITORY
 
 FRAMES = 4
 AUTHORS = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "linear"}

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import sdxl_weights
-from animation import LONG, recording, unet_calls
-from pictures import mean_difference, pictures_of
 from safetensors.torch import save_file
-from server import Server
+
+from support import sdxl_weights
+from support.animation import LONG, recording, unet_calls
+from support.pictures import mean_difference, pictures_of
+from support.server import Server
 
 pytestmark = pytest.mark.webui_only("the embedded host has no SDXL")
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from animation import LONG, animate, difference, files_of, frames_of, info_of, recording, unet_calls
-from browser import MINUTES, choose, file_of, generate, gif_in_gallery, open_panel, set_number
-from pictures import encode, gradient, mean_difference, pictures_of
 from PIL import Image
 from playwright.sync_api import expect
-from published import XL_FAMILIES, in_hotshots_layout, module_weights, save_as_the_beta
 from safetensors.torch import save_file
-from sdxl_weights import HEAD_WIDTH
-from server import PROBE, REPOSITORY
+
+from support.animation import LONG, animate, difference, files_of, frames_of, info_of, recording, unet_calls
+from support.browser import MINUTES, choose, file_of, generate, gif_in_gallery, open_panel, set_number
+from support.pictures import encode, gradient, mean_difference, pictures_of
+from support.published_layouts import XL_FAMILIES, in_hotshots_layout, module_weights, save_as_the_beta
+from support.sdxl_weights import HEAD_WIDTH
+from support.server import PROBE, REPOSITORY
 
 pytestmark = pytest.mark.webui_only("the embedded host has no SDXL")
 
@@ -192,15 +193,15 @@ def test_a_plain_picture_afterwards_is_the_same_to_the_bit(server, family, how):
 
 
 @every_family
-@pytest.mark.parametrize("mode", ["blend whole frames", "share attention"])
+@pytest.mark.parametrize("mode", ["whole UNet", "motion attention"])
 def test_one_window_is_no_windows_and_more_are_blended(server, family, mode):
-    windows = {"batch_size": 4, "window_mode": mode}
+    windows = {"batch_size": 4, "context_mode": mode}
     assert difference(frames_of(ours(server, family, 4, windows, **JOB)), frames_of(ours(server, family, 4, **JOB))) == 0
     with recording(server) as record:
         frames = frames_of(ours(server, family, 7, {**windows, "overlap": 1}, **JOB))
     assert len(frames) == 7 and min(frame.std() for frame in frames) > 1
     rows = {call["rows"] for call in unet_calls(record["sampler_runs"][0])}
-    assert rows == ({8} if mode == "blend whole frames" else {14})
+    assert rows == ({8} if mode == "whole UNet" else {14})
 
 
 @every_family
@@ -230,7 +231,7 @@ def test_a_rule_for_a_level_that_sdxl_has_not_is_warned_of(server):
 
 
 def test_frames_hold_on_to_the_first(server):
-    loose, held = (frames_of(ours(server, "xl-beta", args={"anchor": anchor}, **JOB)) for anchor in (0.0, 1.0))
+    loose, held = (frames_of(ours(server, "xl-beta", args={"first_frame_attention": anchor}, **JOB)) for anchor in (0.0, 1.0))
     assert np.array_equal(loose, frames_of(ours(server, "xl-beta", **JOB))) and mean_difference(loose, held) > 0.5
 
 

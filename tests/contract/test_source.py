@@ -11,11 +11,12 @@ import threading
 import av
 import numpy as np
 import pytest
-from animation import animate, files_of, frames_of, info_of, recording
 from imageio_ffmpeg import get_ffmpeg_exe
-from pictures import encode, gradient, mean_difference
 from PIL import Image
-from server import PROBE, REPOSITORY
+
+from support.animation import animate, files_of, frames_of, info_of, recording
+from support.pictures import encode, gradient, mean_difference
+from support.server import PROBE, REPOSITORY
 
 FAINT = {"denoising_strength": 0.01, "init_images": []}
 """At next to no strength each frame must be what its own picture becomes in the checkpoint's VAE."""

@@ -9,8 +9,9 @@ import cv2
 import numpy as np
 import psutil
 import pytest
-from browser import MINUTES
 from playwright.sync_api import expect
+
+from support.browser import MINUTES
 
 pytestmark = pytest.mark.webui_only("the embedded host has no tab Train")
 STEPS = 20

@@ -2,16 +2,16 @@
 
 import numpy as np
 import pytest
-from animation import animate, frames_of, info_of
-from server import HOSTS, REPOSITORY
 
 from demo.run import CFG_SCALE
 from demo.world.judge import read
 from demo.world.model import world_in
 from demo.world.render import TRAVEL
+from support.animation import animate, frames_of, info_of
+from support.server import HOSTS, REPOSITORY
 
 LEFT, RIGHT = (f"a red circle moving {side} on a blue background" for side in ("left", "right"))
-WAYS = ["blend whole frames", "share attention"]
+WAYS = ["whole UNet", "motion attention"]
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def turns(track, least=TRAVEL / 3):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_travel_from_left_to_right_turns_once(world, way):
-    frames, _ = world(f"0-11: {LEFT}\n23: {RIGHT}", 48, closed_loop="N", window_mode=way)
+    frames, _ = world(f"0-11: {LEFT}\n23: {RIGHT}", 48, closed_loop="N", context_mode=way)
     reading = read(frames)
     assert (reading.shape, reading.colour, reading.background) == ("circle", "red", "blue")
     track = places(frames)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from animation import LONG, animate, difference, frames_of, info_of, recording
-from pictures import mean_difference
+
+from support.animation import LONG, animate, difference, frames_of, info_of, recording
+from support.pictures import mean_difference
 
 STILLS = {"motion_effect": 0.0}
 """Without motion, a frame depends on its own seed and prompt alone."""

@@ -6,13 +6,13 @@ import json
 
 import pytest
 import torch
-from animation import animate, difference, frames_of, info_of
-from pictures import encode, gradient, mean_difference
-from published import FAMILIES, in_diffusers_layout, module_weights
 from safetensors.torch import load_file, save_file
-from server import PROBE, REPOSITORY
 
-from motion_module.picture import likeness
+from motion_module.pia import likeness
+from support.animation import animate, difference, frames_of, info_of
+from support.pictures import encode, gradient, mean_difference
+from support.published_layouts import FAMILIES, in_diffusers_layout, module_weights
+from support.server import PROBE, REPOSITORY
 
 FRAMES = 4
 JOB = {"steps": 3, "negative_prompt": "bad"}

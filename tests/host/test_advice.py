@@ -12,8 +12,8 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def advice(monkeypatch):
     """Imported with the embedded host's `modules`."""
-    monkeypatch.syspath_prepend(str(ROOT / "demo" / "webui"))
-    return importlib.import_module("animatediff.advice")
+    monkeypatch.syspath_prepend(str(ROOT / "demo" / "host" / "webui"))
+    return importlib.import_module("animatediff.job.advice")
 
 
 @pytest.mark.parametrize(

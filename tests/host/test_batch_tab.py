@@ -15,9 +15,9 @@ ENABLED = {"enable": True}
 @pytest.fixture(scope="module")
 def batch():
     """Imported with the embedded host's `modules`."""
-    sys.path.insert(0, str(ROOT / "demo" / "webui"))
-    yield importlib.import_module("animatediff.batch")
-    sys.path.remove(str(ROOT / "demo" / "webui"))
+    sys.path.insert(0, str(ROOT / "demo" / "host" / "webui"))
+    yield importlib.import_module("animatediff.page.batch_tab")
+    sys.path.remove(str(ROOT / "demo" / "host" / "webui"))
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from animatediff.checkpoints import kind_of_file
+from animatediff.job.checkpoints import kind_of_file
 
 KEYS = {
     "SD 1.5": ["cond_stage_model.transformer.text_model.final_layer_norm.weight"],

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from animatediff.estimate import Run, Size, memory, seconds, spoken
+from animatediff.job.estimate import Run, Size, memory, seconds, spoken
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL, LARGE = Size(16, 512, 512, 20), Size(16, 768, 768, 20)
@@ -62,10 +62,10 @@ def test_durations_are_said_as_people_do(duration, words):
 @pytest.fixture
 def history(tmp_path, monkeypatch):
     """Imported with the embedded host's `modules`."""
-    monkeypatch.syspath_prepend(str(ROOT / "demo" / "webui"))
-    module = importlib.import_module("animatediff.history")
+    monkeypatch.syspath_prepend(str(ROOT / "demo" / "host" / "webui"))
+    module = importlib.import_module("animatediff.job.run_history")
     runs = [asdict(Run(module.device_name(), base, SMALL, took)) for base, took in (("SD 1.5", 60.0), ("SDXL", 240.0))]
-    monkeypatch.setattr(module.saved, "read", lambda _name: [*runs, {"device": "written by an older version"}])
+    monkeypatch.setattr(module.json_store, "read", lambda _name: [*runs, {"device": "written by an older version"}])
     return module
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from animatediff.video.interpolation import interpolated
 from animatediff.video.rife import Rife, model_in
-from motion_module.videos import MissingPart
+from motion_module.video_reader import MissingPart
 
 
 def ground(seed=0, size=(96, 128)):

@@ -8,13 +8,13 @@ from hypothesis import find, given
 from hypothesis import strategies as st
 
 from animatediff import __version__ as VERSION
-from animatediff import infotext
-from animatediff.params import FIELDS, FORMATS, KEPT_FIELDS, NO_MODULE, PANEL_FIELDS, Params
-from animatediff.request import MOST_GIF_FPS, RequestError, read_arguments, read_mapping, with_fps
-from animatediff.schema import as_markdown, schema
+from animatediff.request import infotext
+from animatediff.request.params import FIELDS, FORMATS, KEPT_FIELDS, NO_MODULE, PANEL_FIELDS, Params
+from animatediff.request.reading import MOST_GIF_FPS, RequestError, read_arguments, read_mapping, with_fps
+from animatediff.request.schema import as_markdown, schema
 from animatediff.video.formats import format_problems
 from motion_module.families import FAMILIES
-from motion_module.picture import CURVES
+from motion_module.pia import CURVES
 
 DOCS = Path(__file__).parents[2] / "docs" / "parameters.md"
 
@@ -73,7 +73,7 @@ def test_unknown_keys_are_warned_about():
         ({"motion_end": 1.5}, ("motion_end", "1.5", "at most 1")),
         ({"motion_start": 0.6, "motion_end": 0.5}, ("motion_start", "0.6", "motion_end", "0.5")),
         ({"motion_rules": "up: faster"}, ("motion_rules", "'up: faster'", "for example")),
-        ({"positions": "longer"}, ("positions", "longer", "stretch", "extend")),
+        ({"positional_encoding": "longer"}, ("positional_encoding", "longer", "stretch", "extend")),
         ({"family": "v9"}, ("family", "v9", "lightning-4")),
         ({"pia_motion": "huge"}, ("pia_motion", "huge", "large motion")),
         ({"fps": -8}, ("fps", "-8", "at least 0")),
@@ -95,7 +95,7 @@ def test_unknown_keys_are_warned_about():
         ({"video_source": "/tmp/a.mp4", "video_path": "/tmp"}, ("video_source", "video_path", "one of them")),
         ({"source_stride": 0}, ("source_stride", "at least 1")),
         ({"video_length": 10**12}, ("video_length", "10000")),
-        ({"window_fusion": "mean"}, ("window_fusion", "pyramid")),
+        ({"fuse_method": "mean"}, ("fuse_method", "pyramid")),
     ],
 )
 def test_what_cannot_be_met_is_refused_in_words(values, words):
@@ -124,7 +124,7 @@ def test_the_schema_and_the_docs_come_from_the_table():
         "description": "Frames shown in a second. 0: as the source video shows them, else 8.",
         "default": 0, "type": "number", "minimum": 0,
     }  # fmt: skip
-    assert as_markdown() in DOCS.read_text(encoding="utf-8"), "run `python -m animatediff.params` and put it into the page"
+    assert as_markdown() in DOCS.read_text(encoding="utf-8"), "run `python -m animatediff.request.schema` and put it there"
 
 
 # --- infotext ---
@@ -150,11 +150,11 @@ PANELS = st.fixed_dictionaries(
         "motion_start": st.floats(0, 0.5, exclude_max=True),
         "motion_end": st.floats(0.5, 1),
         "motion_rules": st.lists(st.sampled_from(RULES)).map("\n".join),
-        "positions": st.sampled_from(["as trained", "stretch", "extend"]),
-        "family": st.sampled_from(["as found", *FAMILIES]),
+        "positional_encoding": st.sampled_from(["as trained", "stretch", "extend"]),
+        "family": st.sampled_from(["auto", *FAMILIES]),
         "model_2": st.one_of(st.just(""), NAMES),
-        "mix": st.sampled_from(["blend", "chain"]),
-        "mix_share": st.floats(0, 1),
+        "model_2_mode": st.sampled_from(["blend", "chain"]),
+        "model_2_weight": st.floats(0, 1),
         "source_start": st.integers(0, 10_000),
         "source_stride": st.integers(1, 100),
         "pia_motion": st.sampled_from(list(CURVES)),
@@ -171,14 +171,14 @@ PANELS = st.fixed_dictionaries(
         "freeinit_filter": st.sampled_from(["butterworth", "gaussian", "box", "ideal"]),
         "interp": st.just("Off"),
         "interp_x": st.integers(1, 30),
-        "noise_mode": st.sampled_from(["per frame", "shared", "mixed", "repeated window", "FreeNoise"]),
+        "noise_type": st.sampled_from(["per frame", "constant", "mixed", "repeated context", "FreeNoise"]),
         "noise_share": st.floats(0, 1),
-        "window_mode": st.sampled_from(["blend whole frames", "share attention"]),
-        "window_order": st.sampled_from(["shifting", "static"]),
-        "window_fusion": st.sampled_from(["pyramid", "flat", "overlap-linear"]),
-        "image_mode": st.sampled_from(["mix with noise", "strength of each frame"]),
-        "image_reach": st.floats(0, 1),
-        "anchor": st.floats(0, 1),
+        "context_mode": st.sampled_from(["whole UNet", "motion attention"]),
+        "context_schedule": st.sampled_from(["uniform", "static"]),
+        "fuse_method": st.sampled_from(["pyramid", "flat", "overlap-linear"]),
+        "image_mode": st.sampled_from(["blend with noise", "strength ramp"]),
+        "ramp_length": st.floats(0, 1),
+        "first_frame_attention": st.floats(0, 1),
         "offload": st.booleans(),
         **{f"latent_{name}": st.floats(0.1, 100) for name in ("power", "scale", "power_last", "scale_last")},
     }

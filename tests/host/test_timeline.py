@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from animatediff import timeline
-from motion_module.prompts import TravelError, read_travel
+from animatediff.page import timeline
+from motion_module.prompt_travel import TravelError, read_travel
 
 
 def segments(prompt, frames, closed=False):

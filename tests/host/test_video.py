@@ -17,7 +17,8 @@ from PIL import ExifTags, Image, ImageSequence
 from animatediff.video import ffmpeg, gifsicle
 from animatediff.video.clip import DIFFUSION, DITHERINGS, NO_DITHERING, PATTERN, Clip, Quality, Sound
 from animatediff.video.formats import VIDEO_FORMATS
-from animatediff.video.pictures import encode_gif, frame_durations
+from animatediff.video.gif import encode_gif
+from animatediff.video.pillow import frame_durations
 
 TOLERANCE = {"GIF": 12, "WEBP": 8, "APNG": 0, "MP4": 6, "WEBM": 6}
 """The most that a frame may differ on average, in levels of 255."""

@@ -3,16 +3,16 @@
 import pytest
 import torch
 from ldm.modules.diffusionmodules.openaimodel import ResBlock, UNetModel, Upsample
-from published import WIDTHS, authors_layer, module_weights
 from safetensors.torch import save_file
 
 from motion_module.attach import UnsuitableUNet, attached, blocks_by_place
 from motion_module.checkpoint import load
-from motion_module.frames import RowLayout, row_layout
+from motion_module.context_windows import Windows
 from motion_module.motion import Motion
-from motion_module.picture import Picture
-from motion_module.whole_frames import WholeFrames
-from motion_module.windows import Windows
+from motion_module.pia import Picture
+from motion_module.row_layout import RowLayout, row_layout
+from motion_module.windowed_unet import WholeFrames
+from support.published_layouts import WIDTHS, authors_layer, module_weights
 
 FRAMES = 4
 
@@ -247,7 +247,7 @@ def test_windows_of_a_model_for_inpainting_are_blended_in_the_channels_that_it_r
 def test_in_a_window_each_frame_sees_pias_picture_as_much_as_its_own_place_says(unet, module_of):
     family, module, _ = module_of("pia")
     picture = Picture(torch.randn(1, 4, 8, 8), [1.0, 0.5, 0.25, 0.0, 0.75, 0.125])
-    whole = WholeFrames(Windows(6, 4, 2, shifting=False), lambda: 0, lambda rows: row_layout(rows, 6))
+    whole = WholeFrames(Windows(6, 4, 2, uniform=False), lambda: 0, lambda rows: row_layout(rows, 6))
     seen, first = [], unet.input_blocks[0][0]
     with (
         whole.around(unet),

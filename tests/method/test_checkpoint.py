@@ -7,13 +7,13 @@ import zipfile
 
 import pytest
 import torch
-from published import in_hotshots_layout, module_weights, save_as_the_beta
 from safetensors.torch import save_file
 
 from motion_module.__main__ import main
 from motion_module.checkpoint import describe, load
 from motion_module.families import HOTSHOT, XL_BETA
-from motion_module.files import CheckpointError, open_weights
+from motion_module.weight_files import CheckpointError, open_weights
+from support.published_layouts import in_hotshots_layout, module_weights, save_as_the_beta
 
 
 @pytest.fixture

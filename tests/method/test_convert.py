@@ -4,15 +4,23 @@ import json
 
 import pytest
 import torch
-from published import FAMILIES, XL_FAMILIES, authors_layer, in_diffusers_layout, in_hotshots_layout, module_weights, sinusoids
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from motion_module.__main__ import main
 from motion_module.checkpoint import describe, load
 from motion_module.convert import convert
-from motion_module.files import CheckpointError
-from motion_module.frames import row_layout
+from motion_module.row_layout import row_layout
+from motion_module.weight_files import CheckpointError
+from support.published_layouts import (
+    FAMILIES,
+    XL_FAMILIES,
+    authors_layer,
+    in_diffusers_layout,
+    in_hotshots_layout,
+    module_weights,
+    sinusoids,
+)
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn]
 NO_DIFFUSERS = "the WebUI's own environment has no diffusers"

@@ -4,11 +4,11 @@ import weakref
 
 import numpy as np
 import pytest
-from small_training import stripes, write_frames, write_video
 
 from motion_module.__main__ import main
 from motion_module.evaluation import changes_of, measures_of
-from motion_module.videos import UnreadableVideo
+from motion_module.video_reader import UnreadableVideo
+from support.small_training import stripes, write_frames, write_video
 
 
 def disc(x, y, side=64):

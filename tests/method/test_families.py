@@ -3,16 +3,16 @@
 import pytest
 import torch
 from ldm.modules.diffusionmodules.openaimodel import UNetModel
-from published import FAMILIES, XL_FAMILIES, in_hotshots_layout, module_weights, with_tables
-from reference import AuthorsUNet
 from safetensors.torch import save_file
 
 from motion_module.attach import attached
 from motion_module.checkpoint import load
 from motion_module.convert import convert
-from motion_module.frames import row_layout
 from motion_module.motion import Motion
-from motion_module.picture import Picture, likeness
+from motion_module.pia import Picture, likeness
+from motion_module.row_layout import row_layout
+from support.authors_unet import AuthorsUNet
+from support.published_layouts import FAMILIES, XL_FAMILIES, in_hotshots_layout, module_weights, with_tables
 
 FRAMES, SIZE, TOKENS = 5, 8, 7
 TOLERANCE = 1e-5

@@ -2,14 +2,14 @@
 
 import pytest
 import torch
-from published import module_weights
 from safetensors.torch import save_file
 from torch import nn
 
 from motion_module.checkpoint import describe, load
-from motion_module.files import CheckpointError
 from motion_module.lora import load_lora
-from motion_module.temporary import added_to_unet, merged
+from motion_module.weight_files import CheckpointError
+from motion_module.weight_patches import added_to_unet, merged
+from support.published_layouts import module_weights
 
 RANK = 4
 TOWER = "down_blocks.1.motion_modules.0.temporal_transformer.transformer_blocks.0."

@@ -3,15 +3,15 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from published import module_weights, sinusoids
 from safetensors.torch import save_file
 
 from motion_module.checkpoint import load
-from motion_module.controls import Controls, ControlsError, Rule, Strength, parse_rules
-from motion_module.frames import row_layout
 from motion_module.motion import Motion, Second
-from motion_module.picture import Picture, likeness
-from motion_module.temporary import changed_table, positions
+from motion_module.motion_strength import Controls, ControlsError, Rule, Strength, parse_rules
+from motion_module.pia import Picture, likeness
+from motion_module.row_layout import row_layout
+from motion_module.weight_patches import changed_table, positions
+from support.published_layouts import module_weights, sinusoids
 
 FRAMES, PLACE = 4, "down_1_0"
 LAYOUT = row_layout(2 * FRAMES, FRAMES)

@@ -5,14 +5,14 @@ from itertools import product
 
 import pytest
 import torch
-from published import authors_layer, layer_weights, module_weights, sinusoids
 from safetensors.torch import save_file
 
 from motion_module import network
 from motion_module.checkpoint import load
-from motion_module.frames import row_layout
+from motion_module.context_windows import Windows
 from motion_module.network import TemporalTransformer, sinusoidal_positions
-from motion_module.windows import Windows
+from motion_module.row_layout import row_layout
+from support.published_layouts import authors_layer, layer_weights, module_weights, sinusoids
 
 
 @pytest.fixture

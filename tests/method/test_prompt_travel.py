@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from motion_module.prompts import Keyframe, TravelError, between, read_travel
+from motion_module.prompt_travel import Keyframe, TravelError, between, read_travel
 
 
 def keyframes(prompt, frames=16):

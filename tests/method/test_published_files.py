@@ -7,12 +7,12 @@ other keys or shapes.
 import time
 
 import pytest
-import sparse
 import torch
-from published import FAMILIES, XL_FAMILIES, in_diffusers_layout, in_hotshots_layout, module_weights
 
 from motion_module.checkpoint import describe
 from motion_module.lora import kinds_of
+from support import sparse_files
+from support.published_layouts import FAMILIES, XL_FAMILIES, in_diffusers_layout, in_hotshots_layout, module_weights
 
 WIDTHS = (320, 640, 1280, 1280)
 F32, F16 = torch.float32, torch.float16
@@ -85,9 +85,9 @@ IN_DIFFUSERS = [
 def write(path, entries, nested=False):
     path.parent.mkdir(exist_ok=True)
     if path.suffix == ".safetensors":
-        sparse.write_safetensors(path, entries, {"format": "pt"} if path.name.startswith("temporaldiff") else None)
+        sparse_files.write_safetensors(path, entries, {"format": "pt"} if path.name.startswith("temporaldiff") else None)
     else:
-        sparse.write_torch(path, entries, nested=nested)
+        sparse_files.write_torch(path, entries, nested=nested)
     return path
 
 

@@ -21,7 +21,7 @@ from demo.world.scenes import (
     training_scenes,
 )
 from demo.world.stills import velocity_loss
-from motion_module.noise import STABLE_DIFFUSION
+from motion_module.noise_schedule import STABLE_DIFFUSION
 
 
 def drawn(count, seed, motions=MOTIONS):

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from small_training import write_base
 
-from motion_module.noise import STABLE_DIFFUSION
+from motion_module.noise_schedule import STABLE_DIFFUSION
 from motion_module.self_attention import looking_at
 from motion_module.training.image_model import load_image_model
 from motion_module.training.sampling import CLEAN, ddim, guided, timesteps
 from motion_module.training.text2video_zero import shifted, text2video_zero
+from support.small_training import write_base
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,9 @@
 
 import pytest
 from accelerate.state import AcceleratorState, GradientState
-from small_training import FRAMES, small, stripes, write_base, write_frames
 
 from motion_module.training.loop import Training
+from support.small_training import FRAMES, small, stripes, write_base, write_frames
 
 
 @pytest.fixture(autouse=True)

@@ -2,11 +2,11 @@
 
 import torch
 from safetensors.torch import load_file
-from small_training import ROOT, as_file, launched, write_base
 
 from motion_module.training.cache import CAPTIONS_AT_ONCE, Embeddings
 from motion_module.training.image_model import load_image_model
 from motion_module.training.loop import Training
+from support.small_training import ROOT, as_file, launched, write_base
 
 
 def gradients_of(training):
@@ -65,7 +65,7 @@ def test_two_processes_have_the_gradients_of_one_with_twice_the_batch(setting, w
     with training.animated.attached():
         training.gradients()
     config = as_file(setting(motion_module=motion, batch=2), tmp_path / "two.yaml")
-    done = launched(2, [str(ROOT / "tests" / "save_gradients.py"), str(config), str(tmp_path / "two")])
+    done = launched(2, [str(ROOT / "tests" / "support" / "save_gradients.py"), str(config), str(tmp_path / "two")])
     assert done.returncode == 0, done.stderr
     for rank in (0, 1):
         assert_close(gradients_of(training), load_file(tmp_path / f"two-{rank}.safetensors"))

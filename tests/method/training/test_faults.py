@@ -12,7 +12,6 @@ import torch
 from filelock import FileLock
 from PIL import Image
 from safetensors.torch import load_file
-from small_training import FRAMES, as_file, launched, small, stripes, write_frames, write_video
 
 from motion_module.__main__ import main
 from motion_module.training import cache
@@ -20,6 +19,7 @@ from motion_module.training.config import ConfigError
 from motion_module.training.data import DataError
 from motion_module.training.loop import AskedToEnd, Diverged, Training
 from motion_module.training.state import NotSaved
+from support.small_training import FRAMES, as_file, launched, small, stripes, write_frames, write_video
 
 
 def test_a_full_disk_leaves_the_state_before(setting, tmp_path):

@@ -11,7 +11,6 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from small_training import FRAMES, ROOT, SUBJECTS, as_file, losses, small, stripes, write_base, write_frames
 
 from motion_module.checkpoint import published
 from motion_module.training.config import ConfigError
@@ -19,6 +18,7 @@ from motion_module.training.image_model import load_image_model
 from motion_module.training.loop import Training
 from motion_module.training.state import Identity
 from motion_module.training.subjects import new_motion_module
+from support.small_training import FRAMES, ROOT, SUBJECTS, as_file, losses, small, stripes, write_base, write_frames
 
 
 @pytest.mark.parametrize(("train", "accumulate"), [*((subject, 1) for subject in SUBJECTS), ("motion module", 2)])

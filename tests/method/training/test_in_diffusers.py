@@ -3,17 +3,17 @@
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_training import FRAMES, small, stripes, write_base, write_frames
 
 from motion_module.attach import attached, blocks_by_place
 from motion_module.checkpoint import load
 from motion_module.convert import convert
-from motion_module.frames import RowLayout
 from motion_module.lora import load_lora
 from motion_module.motion import Motion
-from motion_module.temporary import added_to_unet, merged
+from motion_module.row_layout import RowLayout
 from motion_module.training.image_model import load_image_model
 from motion_module.training.loop import Training
+from motion_module.weight_patches import added_to_unet, merged
+from support.small_training import FRAMES, small, stripes, write_base, write_frames
 
 diffusers = pytest.importorskip("diffusers", reason="the WebUI's own environment has no diffusers")
 

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from small_training import FRAMES, SUBJECTS, predicted, small, stripes, write_frames
 
 from motion_module.attach import attached
 from motion_module.checkpoint import describe, load
-from motion_module.frames import RowLayout
 from motion_module.motion import Motion
+from motion_module.row_layout import RowLayout
 from motion_module.training.image_model import load_image_model
 from motion_module.training.loop import Training
 from motion_module.training.subjects import new_motion_module
+from support.small_training import FRAMES, SUBJECTS, predicted, small, stripes, write_frames
 
 
 def test_a_new_motion_module_changes_nothing(world):

@@ -6,19 +6,19 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from small_training import FRAMES, losses, predicted
 
 from motion_module.attach import attached, blocks_by_place
 from motion_module.checkpoint import describe, load
 from motion_module.convert import convert
 from motion_module.families import V3
-from motion_module.frames import RowLayout
 from motion_module.lora import load_lora
 from motion_module.motion import Motion
-from motion_module.temporary import added_to_unet, merged
+from motion_module.row_layout import RowLayout
 from motion_module.training.config import ConfigError
 from motion_module.training.image_model import load_image_model
 from motion_module.training.loop import Training
+from motion_module.weight_patches import added_to_unet, merged
+from support.small_training import FRAMES, losses, predicted
 
 
 def test_a_trained_motion_module_is_one_of_v3_in_the_authors_layout(setting, tmp_path):

@@ -1,0 +1,123 @@
+"""A first and a last picture for the frames of img2img."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from modules import shared
+from torch import Tensor
+
+from motion_module import init_frames
+from motion_module.attach import put_forward
+from motion_module.initial_noise import noise_behind
+
+from ..request.params import MIX, Params
+from .animated_model import attribute
+
+BY_ROW = ("init_latent", "image_conditioning", "overlay_images", "color_corrections")
+"""What the WebUI's `init` makes of each picture, on `p`."""
+
+
+def give(p: Any, params: Params) -> list[str]:
+    """Gives img2img the picture that frames start from, once, and behind it the one that they end with. Returns warnings.
+
+    Given as often as there were rows before, as the batch tab does, it would set the number of rows again.
+    """
+    p.init_images = p.init_images[:1]
+    if (last := params.last_frame) is None:
+        return []
+    p.init_images.append(last)
+    if last.size == (p.width, p.height):
+        return []
+    sizes = f"is {last.width}×{last.height}; img2img resized it to {p.width}×{p.height}"
+    return [f"AnimateDiff: The last frame {sizes}, as it does the first one."]
+
+
+def spread(p: Any, frames: int) -> None:
+    """After the WebUI's `init` of a first and a last picture: frames before the last one have what the first picture has."""
+    p.batch_size = frames
+    for name in BY_ROW:
+        rows = getattr(p, name, None)
+        if rows is not None and len(rows) == 2:
+            order = [0] * (frames - 1) + [1]
+            setattr(p, name, rows[order] if isinstance(rows, Tensor) else [rows[index] for index in order])
+
+
+class GivenFrames:
+    """One or two pictures, as the WebUI has encoded them, and the way from them that a request asks for."""
+
+    def __init__(self, params: Params, latents: Tensor) -> None:
+        """`latents`: `(frames, 4, height, width)`, the last row that of the last picture, all others that of the first."""
+        self._params = params
+        self._encoded = latents
+        self._first, self._last = latents[:1], latents[-1:] if params.last_frame else latents[:1]
+        self._frames = len(latents)
+
+    def latents(self, seeds: list[int], kept: Tensor | None = None) -> Tensor:
+        """What the frames of a video start from, before the sampler adds noise: `(frames, 4, height, width)`.
+
+        `kept`: of inpainting, 1 where the picture is to stay, `(4, height, width)`.
+        """
+        found = self._on_their_way(seeds)
+        return found if kept is None else torch.lerp(found, self._encoded.to(found), kept.to(found))
+
+    def _on_their_way(self, seeds: list[int]) -> Tensor:
+        params, frames = self._params, self._frames
+        if params.image_mode != MIX:
+            return init_frames.between(self._first, self._last, frames)
+        first, last = (params.latent_power, params.latent_scale), (params.latent_power_last, params.latent_scale_last)
+        if params.last_frame is None:
+            of_first, of_last = init_frames.faded(frames, *first), torch.zeros(frames)
+        else:
+            of_first, of_last = init_frames.faded_between(frames, first, last)
+        noise = noise_behind(self._first.expand(frames, -1, -1, -1), seeds)
+        return init_frames.mixed(self._first, of_first, self._last, of_last, noise)
+
+    @contextmanager
+    def holding(self, sampler: Any, latents: Tensor, progress: Callable[[], float]) -> Iterator[None]:
+        """While open, a frame whose turn has not come is found to be what it starts from, whatever the UNet makes of it.
+
+        One that is to be the picture itself is that in the end: samplers by timesteps leave a little noise in it.
+        """
+        params = self._params
+        ends = {"last": params.last_frame is not None, "closed": params.loops}
+        shares = init_frames.shares(self._frames, params.ramp_length, **ends).to(latents.device)
+        is_picture = (shares == 0).view(-1, 1, 1, 1)
+        denoiser, sample = sampler.model_wrap_cfg, sampler.sample_img2img
+        denoise = denoiser.forward
+
+        def forward(x: Tensor, sigma: Tensor, *others: Any, **named: Any) -> Tensor:
+            held = ~init_frames.free(shares, progress())
+            found = denoise(x, sigma, *others, **named)
+            if not held.any():
+                return found
+            sampler.last_latent = torch.where(held.view(-1, 1, 1, 1), latents.to(found), sampler.last_latent)
+            as_found = latents if not hasattr(sampler, "get_timesteps") else noise_in(x, latents, sigma)
+            return torch.where(held.view(-1, 1, 1, 1), as_found.to(found), found)
+
+        def sample_img2img(*arguments: Any, **named: Any) -> Tensor:
+            found = sample(*arguments, **named)
+            return torch.where(is_picture, latents.to(found), found)
+
+        undo = put_forward(denoiser, forward)
+        try:
+            with attribute(sampler, "sample_img2img", sample_img2img):
+                yield
+        finally:
+            undo()
+
+
+def noise_in(x: Tensor, latents: Tensor, timesteps: Tensor) -> Tensor:
+    """What makes `x` of these latents at timesteps `(frames,)`; samplers by timesteps are told this noise, not the latents.
+
+    UniPC goes by timesteps between whole ones, where the logarithm of what is left of a picture lies on a line (arXiv
+    2206.00927, appendix D.4).
+    """
+    logarithms = shared.sd_model.alphas_cumprod.to(x).log()
+    times = timesteps.to(x).clamp(0, len(logarithms) - 1)
+    below = times.floor().long().clamp(max=len(logarithms) - 2)
+    left = torch.lerp(logarithms[below], logarithms[below + 1], times - below).exp().view(-1, 1, 1, 1)
+    return (x - left.sqrt() * latents.to(x)) / (1 - left).sqrt()

@@ -1,0 +1,51 @@
+"""The WebUI's live preview of a clip: a few of its frames, moving, in place of a grid of them all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+from modules import sd_samplers, sd_samplers_common, shared
+from PIL import Image
+
+from ..output.animated_image import Preview
+
+MOST_FRAMES = 8
+
+
+@contextmanager
+def moving_preview(fps: float) -> Iterator[None]:
+    """For as long as a clip is sampled.
+
+    Where the WebUI is set to show but one picture of the batch, it shows one frame, as it would without us.
+    """
+
+    def preview(latents: Any, approximation: int | None = None) -> Image.Image:
+        stride = max(2, -(-len(latents) // MOST_FRAMES))  # at most half of what the grid would decode
+        frames = [sd_samplers_common.single_sample_to_image(frame, approximation) for frame in latents[::stride]]
+        return Preview.of(frames, round(1000 * stride / fps))
+
+    with mock.patch.object(sd_samplers, "samples_to_image_grid", preview):
+        try:
+            yield
+            if shared.opts.live_previews_enable and shared.opts.show_progress_every_n_steps == -1:
+                shared.state.do_set_current_image()  # the setting for one preview at the end of each batch
+        finally:
+            shared.state.current_latent = None  # whoever asks later would decode the whole clip
+
+
+def tell_step(guidance: Any, number: int = 0, rounds: int = 1) -> None:
+    """`on_cfg_denoiser` of a clip: where it is, beside the progress bar."""
+    shared.state.textinfo = f"AnimateDiff: {step(guidance, number, rounds)}"
+
+
+def step(guidance: Any, number: int = 0, rounds: int = 1) -> str:
+    """Words for the step that is sampled, and for the round where there are several.
+
+    Calls of the sampler's `guidance` are counted: the WebUI's own counter says twice that it is in the first step.
+    """
+    steps, calls = shared.state.sampling_steps, 2 if guidance.sampler.config.options.get("second_order") else 1
+    text = f"step {min(guidance.step // calls + 1, steps)} of {steps}"
+    return text if rounds == 1 else f"{text}, round {number + 1} of {rounds}"

@@ -1,0 +1,99 @@
+"""Prompt travel in the WebUI.
+
+The WebUI encodes a prompt for every row, and a row is a frame: so each is given the prompt of its keyframe. What lies between
+two keyframes is mixed in every step from the rows that are at them; so prompt editing, `AND` and emphasis go on acting.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from motion_module.prompt_travel import Interpolation, Travel, between, read_travel
+
+PASSES = (("prompts", "negative_prompts"), ("hr_prompts", "hr_negative_prompts"))
+"""The attributes of `p` with the prompts of each row: those of the video, and those of its hires pass."""
+Travels = dict[str, Travel]
+"""By attribute."""
+
+
+def follow(p: Any, frames: int, *, closed: bool) -> Travels:
+    """Gives each row the prompt of its keyframe, where the one prompt of a video has keyframes. Raises TravelError.
+
+    This comes after the WebUI has taken the LoRAs out of the prompt, wherever in it they stood.
+    """
+    travels = {}
+    for name in (name for names in PASSES for name in names):
+        texts = getattr(p, name, None) or []
+        if len(set(texts)) == 1 and (travel := read_travel(texts[0], frames, closed=closed)):
+            setattr(p, name, travel.texts())
+            travels[name] = travel
+    return travels
+
+
+def mix(travels: Travels, params: Any, parts: int, how: Interpolation, *, hires: bool) -> None:
+    """`on_cfg_denoiser`: what every frame is conditioned on in this step. `parts`: of each prompt, joined by AND.
+
+    `params` has `text_cond`, `(frames · parts, tokens, width)`, and `text_uncond`, `(frames, tokens, width)`; for SDXL,
+    dictionaries of these and of vectors `(…, width)`.
+    """
+    prompts, negatives = PASSES[hires]
+    if prompts in travels:
+        params.text_cond = _mixed(params.text_cond, travels[prompts], parts, how)
+    if negatives in travels:
+        params.text_uncond = _mixed(params.text_uncond, travels[negatives], 1, how)
+
+
+def _mixed(conditions: Any, travel: Travel, parts: int, how: Interpolation) -> Any:
+    if isinstance(conditions, dict):  # a class of the WebUI's
+        return type(conditions)({name: _mixed(rows, travel, parts, how) for name, rows in conditions.items()})
+    of_frames = conditions.unflatten(0, (-1, parts))  # all parts of the first frame, then of the next
+    mixed = [_between(of_frames[:, part], travel, how) for part in range(parts)]
+    return torch.stack(mixed, dim=1).view_as(conditions)
+
+
+def _between(rows: Tensor, travel: Travel, how: Interpolation) -> Tensor:
+    """Of one part. In SDXL's vector, behind what the text says, are sizes, which an arc would stretch: they stay."""
+    if rows.ndim > 2:
+        return between(rows, travel.sources(), how)
+    of_text = (rows != rows[:1]).any(dim=0)
+    mixed = rows.clone()
+    mixed[:, of_text] = between(rows[:, of_text], travel.sources(), how)
+    return mixed
+
+
+def one_prompt_for_each_video(p: Any, frames: int) -> None:
+    """Where a script drew another prompt for each row, such as one with wildcards, the first one counts for its video.
+
+    Whoever gives a list of prompts wants one for each frame.
+    """
+    for name in ("prompt", "negative_prompt"):
+        if isinstance(getattr(p, name), list):
+            continue
+        for rows in (getattr(p, f"all_{name}s", None), getattr(p, f"all_hr_{name}s", None)):
+            if rows and len(rows) % frames == 0:
+                rows[:] = [rows[index - index % frames] for index in range(len(rows))]
+
+
+def of_one_length(conditions: Any) -> Any:
+    """Negative prompts as the WebUI keeps them, a schedule for each row, as long as the longest: the last token is repeated.
+
+    Of prompts it does so itself; of negative ones it takes for granted that they are of one length.
+    """
+    lengths = {len(_tokens(entry.cond)) for schedule in conditions for entry in schedule}
+    if len(lengths) == 1:
+        return conditions
+    return [[_stretched(entry, max(lengths)) for entry in schedule] for schedule in conditions]
+
+
+def _stretched(entry: Any, length: int) -> Any:
+    tokens = _tokens(entry.cond)
+    tokens = torch.cat([tokens, tokens[-1:].repeat(length - len(tokens), 1)])
+    return type(entry)(entry.end_at_step, {**entry.cond, "crossattn": tokens} if isinstance(entry.cond, dict) else tokens)
+
+
+def _tokens(condition: Any) -> Tensor:
+    """Of one prompt, `(tokens, width)`."""
+    return condition["crossattn"] if isinstance(condition, dict) else condition  # type: ignore[no-any-return]

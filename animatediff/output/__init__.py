@@ -1,0 +1,1 @@
+"""From finished frames to files and to the WebUI's answer."""

@@ -1,0 +1,1 @@
+"""Everything that the browser shows: the panel, the timelines, the player, the Train page."""

@@ -1,0 +1,68 @@
+"""The player below the page's gallery, for what that cannot show. What is seen of it is `javascript/animatediff_player.js`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from modules import shared, ui_tempdir, util
+from modules.infotext_utils import ParamBinding, register_paste_params_button
+from PIL import Image
+
+from ..video import ffmpeg
+
+TABS = ("txt2img", "img2img")
+DESTINATIONS = ("img2img", "inpaint")
+
+
+def add_to_page(component: Any, **facts: Any) -> None:
+    """`on_after_component`: puts the player behind each gallery, and lets it know of each answer."""
+    for tab in TABS:
+        if facts.get("elem_id") == f"{tab}_gallery_container":
+            _build(tab)
+        elif facts.get("elem_id") == f"generation_info_{tab}":
+            component.change(None, [component], [], _js=f"answer => animateDiffPlayer.show('{tab}', answer)")
+
+
+def _build(tab: str) -> None:
+    """The place for the player, and hidden controls that its script uses: a request as JSON, and buttons for what is asked."""
+    gr.HTML(elem_id=f"{tab}-ad-player")
+    request = gr.Textbox(visible=False, elem_id=f"{tab}-ad-player-request")
+    frame = gr.Image(visible=False, type="pil", elem_id=f"{tab}-ad-player-frame")
+    folder = gr.Button("", visible=False, elem_id=f"{tab}-ad-player-folder")
+    folder.click(_open_folder, [request], [], show_progress=False)
+    for destination in DESTINATIONS:
+        fetch = gr.Button("", visible=False, elem_id=f"{tab}-ad-player-to-{destination}")
+        send = gr.Button("", visible=False, elem_id=f"{tab}-ad-player-send-{destination}")
+        fetch.click(_frame, [request], [frame], show_progress=False).success(
+            None, [], [], _js=f"() => animateDiffPlayer.press('{tab}', 'send-{destination}')"
+        )
+        source = "txt2img" if tab == "txt2img" else None  # as the gallery's own buttons: the prompt goes along
+        register_paste_params_button(
+            ParamBinding(send, tabname=destination, source_tabname=source, source_image_component=frame)
+        )
+
+
+def _frame(request: str) -> Image.Image:
+    """The frame that a request names: as it was saved, else out of the video."""
+    file, index = _asked_for(request)
+    saved = file.with_suffix("") / f"{index:05}.png"
+    try:
+        return Image.open(saved) if saved.is_file() else ffmpeg.read_frame(file, index)
+    except OSError as error:
+        raise gr.Error(f"Frame {index + 1} of {file.name} cannot be read: {error}.") from error
+
+
+def _open_folder(request: str) -> None:
+    if not shared.cmd_opts.hide_ui_dir_config:
+        util.open_folder(str(_asked_for(request)[0].parent))
+
+
+def _asked_for(request: str) -> tuple[Path, int]:
+    """The video and frame of a request. Only what the page has been given can be asked for."""
+    asked = json.loads(request)
+    if not ui_tempdir.check_tmp_file(shared.demo, asked["file"]):
+        raise gr.Error("This page has not made that video. Generate it again.")
+    return Path(asked["file"]), int(asked["frame"])

@@ -1,0 +1,34 @@
+"""MP4 and WebM in the WebUI's tab PNG Info, which itself takes pictures alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+
+from ..video import ffmpeg
+
+FILE_TYPES = [".mp4", ".webm"]
+
+
+def add_to_page(component: Any, **facts: Any) -> None:
+    """`on_after_component`: a place for videos behind that for pictures.
+
+    A video becomes its first frame with the video's infotext, and the tab does with it what it does with any picture.
+    """
+    if facts.get("elem_id") == "pnginfo_image":
+        video = gr.File(label="Or a video: MP4, WebM", file_types=FILE_TYPES, elem_id="pnginfo-ad-video")
+        video.upload(_as_picture, [video], [component], show_progress=False)
+
+
+def _as_picture(upload: Any) -> Image.Image:
+    path = Path(upload.name)
+    try:
+        picture, infotext = ffmpeg.read_frame(path, 0), ffmpeg.read_infotext(path)
+    except OSError as error:
+        raise gr.Error(f"{path.name} cannot be read: {error}.") from error
+    if infotext:
+        picture.info["parameters"] = infotext
+    return picture

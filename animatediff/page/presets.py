@@ -1,0 +1,93 @@
+"""The whole panel, saved under a name and loaded again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+from .. import json_store
+from ..request.old_names import renamed
+from ..request.params import KEPT_FIELDS
+from ..video.formats import format_problems
+
+log = logging.getLogger("AnimateDiff")
+FILE = "presets"
+FIELDS = tuple(field for field in KEPT_FIELDS if field.name != "enable")
+
+
+def names() -> list[str]:
+    return sorted(_all())
+
+
+def save(name: str, *values: Any) -> None:
+    """`values`: those of the controls of FIELDS."""
+    preset = {field.name: value for field, value in zip(FIELDS, values)}
+    json_store.update(FILE, lambda presets: {**(presets or {}), name: preset})
+
+
+def load(name: str) -> list[Any]:
+    """Values for the controls of FIELDS: the default where the preset has none, without formats that cannot be written here."""
+    preset = renamed(_all()[name])
+    values = [preset.get(field.name, list(field.default) if field.name == "format" else field.default) for field in FIELDS]
+    formats = [field.name for field in FIELDS].index("format")
+    values[formats] = [name for name in values[formats] if name not in format_problems()]
+    return values
+
+
+def delete(name: str) -> None:
+    json_store.update(FILE, lambda presets: {other: preset for other, preset in (presets or {}).items() if other != name})
+
+
+def _all() -> dict[str, dict[str, Any]]:
+    try:
+        return json_store.read(FILE) or {}
+    except (OSError, ValueError):
+        log.warning("The presets in %s cannot be read. Mend that file, or move it away.", json_store.folder())
+        return {}
+
+
+def add_to_panel(controls: dict[str, Any], elem_id: Callable[[str], str]) -> None:
+    """A folded group that saves, loads and deletes presets of these controls."""
+    panel = [controls[field.name] for field in FIELDS]
+    with gr.Accordion("Presets", open=False, elem_id=elem_id("presets")):
+        with gr.Row(elem_classes="ad-row"):
+            choice = gr.Dropdown(names(), label="Preset", elem_id=elem_id("preset"))
+            load_button = gr.Button("Load", elem_id=elem_id("preset-load"), scale=0, min_width=80)
+            delete_button = gr.Button("Delete", elem_id=elem_id("preset-delete"), scale=0, min_width=80)
+        with gr.Row(elem_classes="ad-row"):
+            name = gr.Textbox(label="Name for a preset of the panel as it is now", max_lines=1, elem_id=elem_id("preset-name"))
+            save_button = gr.Button("Save", elem_id=elem_id("preset-save"), scale=0, min_width=80)
+
+    refresh_button = gr.Button("", visible=False, elem_id=elem_id("preset-refresh"))  # pressed by the page's script
+
+    def on_load(choice: str | None) -> list[Any]:
+        if choice not in names():
+            raise gr.Error("Choose a preset first.")
+        return load(choice)
+
+    def on_save(name: str, *values: Any) -> Any:
+        if not (name := name.strip()):
+            raise gr.Error("Write a name for the preset first.")
+        try:
+            save(name, *values)
+        except (OSError, ValueError) as error:
+            raise gr.Error(f"The preset could not be saved in {json_store.folder()}: {error}.") from error
+        return gr.update(choices=names(), value=name)
+
+    def on_delete(choice: str | None) -> Any:
+        if choice not in names():
+            raise gr.Error("Choose a preset first.")
+        try:
+            delete(choice)
+        except (OSError, ValueError) as error:
+            raise gr.Error(f"The preset could not be deleted in {json_store.folder()}: {error}.") from error
+        return gr.update(choices=names(), value=None)
+
+    refresh_both_tabs = {"fn": None, "_js": "() => window.animateDiffPresets?.refresh()", "show_progress": False}
+    refresh_button.click(lambda: gr.update(choices=names()), [], [choice], show_progress=False, queue=False)
+    load_button.click(on_load, [choice], panel, show_progress=False)
+    delete_button.click(on_delete, [choice], [choice], show_progress=False).success(**refresh_both_tabs)
+    save_button.click(on_save, [name, *panel], [choice], show_progress=False).success(**refresh_both_tabs)

@@ -1,0 +1,33 @@
+"""The button that brings the settings of an unfinished video back into the page, so that Generate goes on with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+from modules.infotext_utils import ParamBinding, register_paste_params_button
+
+from ..job import resume_store
+
+REFRESH = {"fn": None, "_js": "() => window.animateDiffUnfinished?.refresh()", "show_progress": False}
+
+
+def add_to_panel(tab: str, elem_id: Callable[[str], str]) -> None:
+    """There where the page's script finds that something is unfinished in this tab."""
+    button = gr.Button("Resume the unfinished video", visible=False, elem_id=elem_id("resume"), size="sm")
+    infotext = gr.Textbox(visible=False, elem_id=elem_id("resume-infotext"))
+    refresh = gr.Button("", visible=False, elem_id=elem_id("resume-refresh"))  # pressed by the page's script
+
+    def newest() -> tuple[Any, str]:
+        texts = [video["infotext"] for video in resume_store.descriptions() if video["tab"] == tab]
+        return gr.update(visible=bool(texts)), next(iter(texts), "")
+
+    refresh.click(newest, [], [button, infotext], show_progress=False, queue=False)
+    register_paste_params_button(ParamBinding(button, tabname=tab, source_text_component=infotext))
+
+
+def add_to_page(component: Any, **facts: Any) -> None:
+    """`on_after_component`: lets the button know of each answer."""
+    if facts.get("elem_id") in ("generation_info_txt2img", "generation_info_img2img"):
+        component.change(**REFRESH)

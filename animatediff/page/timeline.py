@@ -1,0 +1,68 @@
+"""A prompt's keyframes as a strip of HTML (imports no WebUI). Labels stand alone, so that they can be translated."""
+
+from __future__ import annotations
+
+import html
+from itertools import pairwise
+
+from motion_module.prompt_travel import Keyframe, Travel, TravelError
+
+FIRST_HUE, TURN = 210, 137.5
+"""In degrees: blue, and the golden angle from the hue of one keyframe to that of the next, so that no two are alike."""
+
+
+def of_travel(travel: Travel) -> str:
+    """The strip, as wide as the video is long, and what all frames share."""
+    loop = "<span class='ad-timeline-loop' title='The last keyframe goes over into the first'>↻</span>"
+    strip = [*_segments(travel), *[loop] * _loops(travel)]
+    parts = [f"<div class='ad-timeline'>{''.join(strip)}</div>"]
+    if travel.head or travel.tail:
+        shared = html.escape(f"{travel.head} … {travel.tail}".strip())
+        parts.append(f"<div class='ad-timeline-shared'><span>In all frames:</span> {shared}</div>")
+    return "".join(parts)
+
+
+def of_fault(error: TravelError) -> str:
+    """The lines that it is about, and what it says."""
+    lines = "".join(f"<mark>{html.escape(line)}</mark>" for line in error.lines)
+    return f"<div class='ad-timeline-fault'>{lines}<p>{html.escape(str(error))}</p></div>"
+
+
+def _loops(travel: Travel) -> bool:
+    return travel.closed and len(travel.keyframes) > 1
+
+
+def _segments(travel: Travel) -> list[str]:
+    """One from each keyframe up to the next, and one before the first."""
+    starts = [keyframe.first for keyframe in travel.keyframes]
+    segments = [
+        _segment(travel, number, start, end, _label(travel.keyframes[number]))
+        for number, (start, end) in enumerate(pairwise([*starts, travel.frames]))
+    ]
+    if starts[0] == 0:
+        return segments
+    if _loops(travel):  # what began behind the last keyframe goes on here
+        return [_segment(travel, len(starts) - 1, travel.frames, travel.frames + starts[0], ""), *segments]
+    return [_segment(travel, 0, 0, starts[0], ""), *segments]
+
+
+def _segment(travel: Travel, number: int, start: int, end: int, label: str) -> str:
+    """What follows keyframe `number`, from frame `start` to before `end`, which are counted on over the end of the video.
+
+    It has the keyframe's colour up to the end of that, and goes over into the next one's. Where, is said in parts of its width.
+    """
+    keyframe, is_last = travel.keyframes[number], number + 1 == len(travel.keyframes)
+    following = 0 if is_last else number + 1
+    to = number if is_last and not travel.closed else following
+    ends = travel.keyframes[following].first + travel.frames * is_last
+    own_until, other_from = ((frame - start) / (end - start) for frame in (keyframe.last + 1, ends))
+    own, other = (f"{(FIRST_HUE + index * TURN) % 360:g}" for index in (number, to))
+    style = (
+        f"flex-grow: {end - start}; --own: {own}; --next: {other}; --own-until: {own_until:.1%}; --next-from: {other_from:.1%}"
+    )
+    return f"<span style='{style}' title='{html.escape(travel.prompt_at(keyframe))}'>{html.escape(label)}</span>"
+
+
+def _label(keyframe: Keyframe) -> str:
+    frames = f"{keyframe.first}" if keyframe.first == keyframe.last else f"{keyframe.first}–{keyframe.last}"
+    return f"{frames}: {keyframe.text}"

@@ -1,0 +1,58 @@
+"""Axes of the WebUI's X/Y/Z plot, one for each parameter of the panel that is kept."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from modules import scripts
+
+from ..request import module_files
+from ..request.params import KEPT_FIELDS, option_of
+
+ON_P = "_animatediff_axes"
+
+
+def add_axes() -> None:
+    """`on_before_ui`: the axes show up where the plot is."""
+    for grid in (data.module for data in scripts.scripts_data if data.script_class.__module__ == "xyz_grid.py"):
+        known = {axis.label for axis in grid.axis_options}
+        for field in KEPT_FIELDS:
+            if (label := f"[AnimateDiff] {_label(field)}") not in known:  # they stay over a reload of the page
+                grid.axis_options.append(grid.AxisOption(label, _kind(field), _apply(field), choices=_choices(field)))
+
+
+def values_on(p: Any) -> Mapping[str, Any]:
+    """What the plot wants for this cell in place of what the panel or the request says."""
+    return vars(p).get(ON_P, {})
+
+
+def _label(field: dataclasses.Field[Any]) -> str:
+    return "Enabled" if field.name == "enable" else option_of(field).label
+
+
+def _kind(field: dataclasses.Field[Any]) -> type:
+    return {"int": int, "float": float}.get(str(field.type), str)
+
+
+def _apply(field: dataclasses.Field[Any]) -> Callable[[Any, Any, Any], None]:
+    """The plot's cells are copies of one `p`, which share what it holds: so each gets a dictionary of its own."""
+
+    def apply(p: Any, value: Any, _all_values: Any) -> None:
+        if field.name == "enable":
+            value = value == "True"
+        elif field.name == "format":
+            value = value.split()
+        setattr(p, ON_P, {**values_on(p), field.name: value})
+
+    return apply
+
+
+def _choices(field: dataclasses.Field[Any]) -> Callable[[], list[str]] | None:
+    if field.name in ("model", "model_2"):
+        return module_files.names
+    if field.name == "enable":
+        return lambda: ["True", "False"]
+    choices = option_of(field).choices
+    return (lambda: list(choices)) if choices and field.name != "format" else None

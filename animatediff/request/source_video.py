@@ -1,0 +1,170 @@
+"""The video that img2img starts from: where it may lie, which of its frames count, how fast they are, and its sound."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from modules import shared
+from PIL import Image
+
+from motion_module.video_reader import VIDEO_SUFFIXES, MissingPart, UnreadableVideo, Video
+
+from ..video import ffmpeg
+from ..video.clip import Sound
+from ..video.formats import is_picture
+from .params import MOST_FRAMES, Params
+from .reading import RequestError, with_fps
+
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
+"""What a URL and ffmpeg's protocols begin with. A single letter is a drive of Windows."""
+MP4_PARTS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
+"""One of which an MP4 or MOV begins with."""
+RAM_TAKEN = 0.5
+"""The part of the free memory that frames may take."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a request takes of a video.
+
+    `frames`: those that count, as large as they are in the video; each takes three bytes a pixel until the job is over, so 100
+    of 1920×1080 take 620 MB. `fps`: how many of these are shown in a second, to three decimals; 0 where the video does not say
+    it. `sound`: what is heard from the first of them on, where a format is wanted that can have it.
+    """
+
+    name: str
+    frames: list[Image.Image]
+    fps: float
+    sound: Sound | None
+
+    def filled_in(self, params: Params) -> Params:
+        """The request with the length and the speed that this gives it. Raises RequestError where a GIF is too slow for it."""
+        return dataclasses.replace(with_fps(params, self.fps), video_length=len(self.frames))
+
+    def sound_for(self, params: Params) -> Sound | None:
+        """Its sound, where the video that is made is as fast."""
+        return self.sound if params.fps == self.fps else None
+
+    def warnings(self, params: Params) -> list[str]:
+        if self.sound is None or self.sound_for(params):
+            return []
+        speeds = f"the video shows {params.fps:g} of its frames in a second, {self.name} itself {self.fps:g}"
+        return [f"AnimateDiff: The sound is left out, since {speeds}. Set FPS (fps) to 0 to have both its speed and its sound."]
+
+
+def read(params: Params) -> Source:
+    """Reads what a request takes of its source. Raises RequestError where that cannot be had, or is interrupted."""
+    path = find(params.source)
+    video = Video(path)
+    shared.state.textinfo = "AnimateDiff: reading the source video"
+    try:
+        frames, fps = _frames(video, params), video.fps()
+    except (UnreadableVideo, MissingPart, OSError) as error:
+        raise RequestError(f"The source video {path.name} cannot be used: {error}.") from None
+    may_sound = fps and not all(is_picture(name) for name in params.format) and ffmpeg.has_sound(path)
+    sound = Sound(path, params.source_start / fps) if may_sound else None
+    return Source(path.name, frames, round(fps / params.source_stride, 3), sound)
+
+
+def _frames(video: Video, params: Params) -> list[Image.Image]:
+    """Counted as they are decoded: what files say of their length is often wrong."""
+    start, stride, wanted = params.source_start, params.source_stride, params.video_length
+    memory = psutil.virtual_memory().available * RAM_TAKEN
+    frames: list[Image.Image] = []
+    count = 0
+    for count, frame in enumerate(video, start=1):
+        if _stopped():
+            raise RequestError(
+                f"Reading {video.path.name} was interrupted at its frame {count}, so there is no video. Generate again."
+            )
+        if count > start and (count - 1 - start) % stride == 0:
+            frames.append(Image.fromarray(frame))
+        if len(frames) * frame.nbytes > memory:
+            size = f"{frame.shape[1]}×{frame.shape[0]}"
+            raise RequestError(
+                f"{video.path.name} has more frames than there is memory for: {len(frames)} of {size}. Say how many are wanted "
+                "(video_length), set source_stride higher, or make the video smaller before."
+            )
+        if len(frames) == (wanted or MOST_FRAMES + 1):
+            break
+    name = video.path.name
+    if not frames:
+        raise RequestError(f"{name} has {count} frames, and the first to be taken (source_start) is {start}, counted from 0.")
+    if len(frames) < wanted:
+        raise RequestError(
+            f"Number of frames (video_length) is {wanted}, but {name} has {count}, of which {len(frames)} can be taken with "
+            f"source_start {start} and source_stride {stride}. Set it to {len(frames)} or less, or to 0 for all of them."
+        )
+    if len(frames) > MOST_FRAMES:
+        raise RequestError(
+            f"{name} has more than {MOST_FRAMES} frames. Say how many are wanted (video_length), or set source_stride higher."
+        )
+    return frames
+
+
+def _stopped() -> bool:
+    """Also where Interrupt waits for the picture in the making: none is yet."""
+    state = shared.state
+    return bool(state.interrupted or state.skipped or state.stopping_generation)
+
+
+def find(name: str) -> Path:
+    """The video file or folder of frames of that name, without links in its path.
+
+    Raises RequestError unless it is there, and either in a folder of the settings or uploaded on the page.
+    """
+    if ADDRESS.match(name):
+        raise RequestError(
+            f"The source video {name!r} is an address. Download it, then upload it on the page or name its file, in a folder "
+            "that the settings allow."
+        )
+    path = _allowed(name)
+    try:
+        is_folder, is_file = path.is_dir(), path.is_file()
+        files = Video(path).files() if is_folder else [path]
+    except OSError as error:
+        raise RequestError(f"The source video {name!r} cannot be opened: {error}.") from None
+    if not (is_folder or is_file):
+        raise RequestError(f"The source video {name!r} is not there. Name a video file, or a folder of frames.")
+    if is_file and path.suffix.lower() not in VIDEO_SUFFIXES:
+        raise RequestError(f"The source video {name!r} is none of {', '.join(VIDEO_SUFFIXES)}, nor a folder of frames.")
+    if is_file and not _begins_like_a_video(path):
+        raise RequestError(f"The source video {name!r} is no video, whatever its name says. Name another file.")
+    for file in files:
+        _allowed(str(file))
+    return path
+
+
+def _begins_like_a_video(file: Path) -> bool:
+    """A text may name other files in a list, which its reader would then open, wherever they are."""
+    with file.open("rb") as content:
+        begin = content.read(12)
+    is_avi = begin.startswith(b"RIFF") and begin.endswith(b"AVI ")
+    return is_avi or begin.startswith((b"GIF8", b"\x1aE\xdf\xa3")) or begin[4:8] in MP4_PARTS
+
+
+def _allowed(name: str) -> Path:
+    """Where a name leads, if that may be read. Of what may not, nothing is said, not even whether it is there."""
+    try:
+        path = Path(name).resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise RequestError(f"The source video {name!r} is no path: {error}.") from None
+    if not any(path.is_relative_to(folder) for folder in _folders()):
+        raise RequestError(
+            f"The source video {name!r} lies outside the folders that may be read. Upload it on the page, or add its folder to "
+            "“Folders whose videos programs and the panel may name” in the settings of AnimateDiff."
+        )
+    return path
+
+
+def _folders() -> list[Path]:
+    """Those of the settings, and that in which gradio keeps what is uploaded."""
+    uploads = os.environ.get("GRADIO_TEMP_DIR") or str(Path(tempfile.gettempdir(), "gradio"))
+    lines = shared.opts.data.get("animatediff_source_folders", "").splitlines()
+    return [Path(line.strip()).resolve() for line in (uploads, *lines) if line.strip()]

@@ -1,0 +1,41 @@
+"""Animated WebP and APNG, through Pillow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import piexif
+import piexif.helper
+from PIL import features
+from PIL.PngImagePlugin import PngInfo
+
+from .clip import Clip, Quality
+from .pillow import frame_durations, saved
+
+
+def encode_webp(clip: Clip, quality: Quality) -> bytes:
+    first, *rest = clip.rgb
+    options: dict[str, Any] = {"exif": _exif(clip.infotext)} if clip.infotext else {}
+    durations = frame_durations(len(clip.frames), clip.fps, 1)
+    options |= {"quality": quality.webp_quality, "lossless": quality.webp_lossless, "loop": clip.plays}
+    return saved(first, "WEBP", save_all=True, append_images=rest, duration=durations, **options)
+
+
+def encode_apng(clip: Clip, _quality: Quality) -> bytes:
+    """Every frame exactly as it is. What does not know animation shows the first."""
+    first, *rest = clip.rgb
+    text = PngInfo()
+    if clip.infotext:
+        text.add_itxt("parameters", clip.infotext)
+    durations = frame_durations(len(clip.frames), clip.fps, 1)
+    return saved(first, "PNG", save_all=True, append_images=rest, duration=durations, loop=clip.plays, pnginfo=text)
+
+
+def webp_problem() -> str:
+    return "" if features.check("webp_anim") else "this Pillow cannot write animated WebP"
+
+
+def _exif(text: str) -> bytes:
+    """Exif with the text as user comment, where the WebUI looks for it."""
+    comment = piexif.helper.UserComment.dump(text, encoding="unicode")
+    return piexif.dump({"Exif": {piexif.ExifIFD.UserComment: comment}})

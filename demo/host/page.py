@@ -1,0 +1,52 @@
+"""The page of the embedded host: what txt2img needs, the panels of all scripts, and a gallery."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from demo.host import startup
+
+
+def build(prompt: str, cfg_scale: float) -> gr.Blocks:
+    """`prompt`, `cfg_scale`: what it begins with."""
+    from modules import scripts, sd_models, sd_samplers, shared
+
+    samplers = list(sd_samplers.all_samplers_map)
+    theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])  # gradio's own fonts would be fetched
+    with gr.Blocks(theme, title="AnimateDiff on the embedded host") as blocks, gr.Row():
+        with gr.Column():
+            fields = {
+                "prompt": gr.Textbox(prompt, label="Prompt", lines=2, elem_id="txt2img_prompt"),
+                "negative_prompt": gr.Textbox("", label="Negative prompt"),
+                "sampler_name": gr.Dropdown(samplers, value="DDIM", label="Sampling method"),
+                "steps": gr.Slider(1, 100, 20, step=1, label="Sampling steps", elem_id="txt2img_steps"),
+                "width": gr.Slider(64, 1024, startup.default_size(), step=8, label="Width", elem_id="txt2img_width"),
+                "height": gr.Slider(64, 1024, startup.default_size(), step=8, label="Height", elem_id="txt2img_height"),
+                "cfg_scale": gr.Slider(1, 30, cfg_scale, step=0.5, label="CFG scale"),
+                "seed": gr.Number(-1, label="Seed", precision=0),
+            }
+            scripts.scripts_txt2img.setup_ui()
+        with gr.Column():
+            button = gr.Button("Generate", variant="primary", elem_id="txt2img_generate")
+            gallery = gr.Gallery(label="Output", elem_id="txt2img_gallery", show_label=False)
+            log = gr.Textbox(label="How it was made", elem_id="txt2img_info", interactive=False)
+            gr.Markdown(f"Checkpoint: {sd_models.select_checkpoint().name}, on {shared.device}")
+
+    def generate(*values: Any) -> tuple[list[Any], str]:
+        from modules.processing import StableDiffusionProcessingTxt2Img
+
+        from demo.host.server import generate as run
+
+        named = dict(zip(fields, values))
+        try:
+            processed = run(StableDiffusionProcessingTxt2Img(**named), "txt2img", [0, *values[len(fields) :]])
+        except Exception as error:
+            raise gr.Error(getattr(error, "detail", "") or str(error)) from error
+        shown = [getattr(picture, "already_saved_as", None) or picture for picture in processed.images]
+        return shown, f"{processed.info}\n{processed.comments}".strip()
+
+    with blocks:
+        button.click(generate, [*fields.values(), *scripts.scripts_txt2img.inputs[1:]], [gallery, log])
+    return blocks

@@ -1,0 +1,262 @@
+"""The page and the HTTP interface, as far as the embedded host has them.
+
+python -m demo.host.server --data-dir DIR --ckpt-dir DIR --port N
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import dataclasses
+import io
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import torch
+from fastapi import Body, FastAPI, HTTPException
+from fastapi.responses import JSONResponse
+from PIL import Image
+
+from demo.host import page, startup
+
+NOT_HERE = {"mask": "masks", "script_name": "scripts that are chosen by name", "infotext": "infotexts in requests"}
+"""Fields of a request that ask for what the embedded host does not have, and what that is."""
+
+
+def serve(
+    port: int | None, prompt: str = "", cfg_scale: float = 7.0, api_auth: str | None = None, open_browser: bool = False
+) -> None:
+    """Serves until it is stopped. `startup.start` comes first. Without a port, gradio's own is taken, or the next free one.
+
+    `prompt`, `cfg_scale`: what the page begins with.
+    """
+    from modules import script_callbacks, shared
+
+    vars(shared.cmd_opts).update(api_auth=api_auth)
+    blocks = page.build(prompt, cfg_scale)
+    allowed = [shared.cmd_opts.data_dir, samples_folder("txt2img")]
+    app, url, _ = blocks.queue().launch(
+        server_name="127.0.0.1",
+        server_port=port,
+        prevent_thread_lock=True,
+        quiet=True,
+        allowed_paths=allowed,
+        inbrowser=open_browser,
+    )
+    add_routes(app)
+    script_callbacks.call("app_started", blocks, app)
+    print(f"Running on {url} until Ctrl-C is pressed.", flush=True)
+    try:
+        while True:
+            time.sleep(3600)
+    except KeyboardInterrupt:
+        print("Stopped.")
+    finally:
+        blocks.close(verbose=False)
+
+
+def add_routes(app: FastAPI) -> None:
+    """The WebUI's routes under `/sdapi/v1`."""
+    routes: dict[str, dict[str, Callable[..., Any]]] = {
+        "GET": {
+            "options": get_options,
+            "progress": get_progress,
+            "memory": get_memory,
+            "scripts": get_scripts,
+            "script-info": get_script_info,
+        },
+        "POST": {
+            "options": set_options,
+            "txt2img": txt2img,
+            "img2img": img2img,
+            "png-info": png_info,
+            "interrupt": interrupt,
+            "skip": skip,
+        },
+    }
+    for method, endpoints in routes.items():
+        for name, endpoint in endpoints.items():
+            app.add_api_route(f"/sdapi/v1/{name}", endpoint, methods=[method])
+
+
+def get_options() -> dict[str, Any]:
+    from modules.shared import opts
+
+    return {key: getattr(opts, key) for key in opts.data_labels}
+
+
+def set_options(changes: dict[str, Any] = Body(...)) -> None:
+    from modules import call_queue, sd_models, shared
+
+    with call_queue.queue_lock:
+        for key, value in changes.items():
+            shared.opts.set(key, value, is_api=True)
+        sd_models.reload_model_weights()
+
+
+def get_progress(skip_current_image: bool = False) -> dict[str, Any]:
+    from modules import sd_samplers
+    from modules.shared import state
+
+    latents = None if skip_current_image else state.current_latent
+    picture = None if latents is None else encode_picture(sd_samplers.samples_to_image_grid(latents))
+    return {"progress": state.progress(), "textinfo": state.textinfo, "current_image": picture}
+
+
+def get_memory() -> dict[str, Any]:
+    """Bytes that torch holds on the device, and the most that it held since the last request began."""
+    from modules import devices
+
+    if devices.device.type != "cuda":
+        return {"cuda": {"error": "CUDA is not used"}}
+    facts = torch.cuda.memory_stats()
+    return {"cuda": {"allocated": {when: facts[f"allocated_bytes.all.{when}"] for when in ("current", "peak")}}}
+
+
+def get_scripts() -> dict[str, list[str]]:
+    return {tab: [script.title().lower() for script in runner.alwayson_scripts] for tab, runner in _runners().items()}
+
+
+def get_script_info() -> list[dict[str, Any]]:
+    """The controls of every script."""
+    answer = []
+    for runner in _runners().values():
+        for script in runner.alwayson_scripts:
+            controls = [{"label": control.label, "value": control.value} for control in script.controls]
+            answer.append({"name": script.title().lower(), "is_img2img": runner.is_img2img, "args": controls})
+    return answer
+
+
+def interrupt() -> dict[str, Any]:
+    from modules.shared import state
+
+    state.interrupt()
+    return {}
+
+
+def skip() -> None:
+    from modules.shared import state
+
+    state.skip()
+
+
+def png_info(request: dict[str, Any] = Body(...)) -> dict[str, Any]:
+    from modules import images
+    from modules.infotext_utils import parse_generation_parameters
+
+    text = images.read_infotext(decode_picture(request["image"]))
+    return {"info": text, "parameters": parse_generation_parameters(text)}
+
+
+def txt2img(request: dict[str, Any] = Body(...)) -> Any:
+    from modules import processing
+
+    return _answer(request, processing.StableDiffusionProcessingTxt2Img, "txt2img")
+
+
+def img2img(request: dict[str, Any] = Body(...)) -> Any:
+    from modules import processing
+
+    request = {**request, "init_images": [decode_picture(text) for text in request["init_images"]]}
+    return _answer(request, processing.StableDiffusionProcessingImg2Img, "img2img")
+
+
+def _answer(request: dict[str, Any], kind: Any, tab: str) -> Any:
+    """What comes of a request, or the error that ended it, in the WebUI's form."""
+    try:
+        return _generate(request, kind, tab)
+    except HTTPException as error:
+        return JSONResponse({"error": "HTTPException", "detail": error.detail, "errors": ""}, error.status_code)
+    except Exception as error:
+        traceback.print_exc()
+        return JSONResponse({"error": type(error).__name__, "detail": "", "errors": str(error)}, 500)
+
+
+def _generate(request: dict[str, Any], kind: Any, tab: str) -> dict[str, Any]:
+    for name, what in NOT_HERE.items():
+        if request.get(name):
+            raise _not_here(what)
+    known = {field.name for field in dataclasses.fields(kind) if field.init}
+    values = {name: value for name, value in request.items() if name in known and value is not None}
+    values["do_not_save_samples"] = values["do_not_save_grid"] = not request.get("save_images", False)
+    processed = generate(kind(**values), tab, script_arguments(tab, request.get("alwayson_scripts") or {}), is_api=True)
+    pictures = processed.images if request.get("send_images", True) else []
+    return {"images": [encode_picture(picture) for picture in pictures], "parameters": {}, "info": processed.js()}
+
+
+def generate(p: Any, tab: str, arguments: list[Any], is_api: bool = False) -> Any:
+    """Runs one request, alone."""
+    from modules import call_queue, devices, processing, shared
+
+    with call_queue.queue_lock, closing(p):
+        p.is_api, p.scripts, p.script_args = is_api, _runners()[tab], tuple(arguments)
+        p.outpath_samples = samples_folder(tab)
+        shared.state.begin(tab)
+        if devices.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        try:
+            return processing.process_images(p)
+        finally:
+            shared.state.end()
+
+
+def samples_folder(tab: str) -> str:
+    """Where the pictures of a tab go: the setting, below the data folder where it is relative."""
+    from modules import shared
+
+    return str(Path(shared.cmd_opts.data_dir, getattr(shared.opts, f"outdir_{tab}_samples")))
+
+
+def _not_here(what: str) -> HTTPException:
+    return HTTPException(422, f"The embedded host has no {what}. Use the WebUI for it.")
+
+
+def script_arguments(tab: str, alwayson: dict[str, Any]) -> list[Any]:
+    """The arguments of all scripts: their defaults, but for what the request gives."""
+    runner = _runners()[tab]
+    arguments = runner.default_arguments()
+    for name, entry in alwayson.items():
+        script = runner.find(name)
+        if script is None:
+            raise HTTPException(422, f"always on script {name} not found")
+        given = entry.get("args", [])[: script.args_to - script.args_from]
+        arguments[script.args_from : script.args_from + len(given)] = given
+    return arguments
+
+
+def encode_picture(picture: Image.Image) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def decode_picture(text: str) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(text.rpartition(",")[2])))
+
+
+def _runners() -> dict[str, Any]:
+    from modules import scripts
+
+    return {"txt2img": scripts.scripts_txt2img, "img2img": scripts.scripts_img2img}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", type=Path, required=True)
+    parser.add_argument("--ckpt-dir", type=Path, required=True)
+    parser.add_argument("--lora-dir", type=Path, default=Path("lora"), help="below the data folder where it is relative")
+    parser.add_argument("--port", type=int)
+    parser.add_argument("--api-auth", help="USER:PASSWORD for the routes of extensions; those of the host itself stay open")
+    parser.add_argument("--no-half", action="store_true", help="single precision on CUDA too")
+    options = parser.parse_args()
+    data_dir = options.data_dir.absolute()
+    startup.start(data_dir, options.ckpt_dir.absolute(), data_dir / options.lora_dir, no_half=options.no_half)
+    serve(options.port, api_auth=options.api_auth)
+
+
+if __name__ == "__main__":
+    main()

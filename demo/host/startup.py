@@ -1,0 +1,73 @@
+"""Starts the embedded host in this process: its `modules` in the WebUI's place, then the scripts of all extensions."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import gradio
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+PARTS_OF_TORCHVISION = ("torchvision", "torchvision.transforms", "torchvision.transforms.functional")
+
+
+def start(
+    data_dir: Path, ckpt_dir: Path, lora_dir: Path, settings: Mapping[str, Any] | None = None, no_half: bool = False
+) -> None:
+    """Loads settings, checkpoint and extensions. `settings` act in place of saved ones. To be called once."""
+    sys.path[:0] = [str(HERE / "webui"), str(ROOT)]
+    make_k_diffusion_importable()
+    with contextlib.redirect_stdout(io.StringIO()):  # it tells that it does without xformers
+        importlib.import_module("ldm.modules.diffusionmodules.model")
+    from modules.shared_cmd_options import cmd_opts
+
+    vars(cmd_opts).update(no_half=no_half, data_dir=str(data_dir), ckpt_dir=str(ckpt_dir), lora_dir=str(lora_dir))
+    from modules import script_callbacks, scripts, sd_models, shared
+
+    shared.opts.load(shared.config_filename)
+    shared.opts.data.update(settings or {})
+    sd_models.list_models()
+    scripts.create_runners()
+    script_callbacks.call("ui_settings")
+    with gradio.Blocks():  # requests need the controls' defaults also where there is no page
+        for runner in (scripts.scripts_txt2img, scripts.scripts_img2img):
+            runner.setup_ui()
+    sd_models.load_model()
+
+
+def default_size() -> int:
+    """Pixels that suit the checkpoint: narrow ones, of the small world or of random numbers, know small pictures."""
+    from modules import shared
+
+    return 128 if shared.sd_model.model.diffusion_model.model_channels < 320 else 512
+
+
+def make_k_diffusion_importable() -> None:
+    """Lets `k_diffusion.sampling` and `.external` be imported alone.
+
+    The package imports all its parts at once, of which training needs torchvision, CLIP, scikit-image and more; one part that
+    samplers do use imports torchvision, for reading and writing pictures.
+    """
+    spec = importlib.util.find_spec("k_diffusion")
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError("k_diffusion is not installed. Run `python -m demo`, which installs it.")
+    package = ModuleType("k_diffusion")
+    package.__path__ = list(spec.submodule_search_locations)
+    sys.modules["k_diffusion"] = package
+    empty = {name: ModuleType(name) for name in PARTS_OF_TORCHVISION}
+    empty[PARTS_OF_TORCHVISION[1]].functional = empty[PARTS_OF_TORCHVISION[2]]  # type: ignore[attr-defined]
+    missing = importlib.util.find_spec("torchvision") is None
+    if missing:
+        sys.modules.update(empty)
+    importlib.import_module("k_diffusion.sampling")
+    importlib.import_module("k_diffusion.external")
+    if missing:  # nobody else is to take them for the real thing
+        for name in empty:
+            del sys.modules[name]

@@ -1,0 +1,93 @@
+"""Windows over the whole UNet: each passes through it by itself, and the noise that they find is blended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .attach import put_forward
+from .context_windows import Windows
+from .row_layout import RowLayout
+from .vram import Room
+
+
+class WholeFrames:
+    """What makes one call of a UNet into calls of windows.
+
+    `step`: of the running sampler. `layout_of`: of the rows of a whole call. `room`: for how many windows at once; None: one.
+    """
+
+    def __init__(
+        self, windows: Windows, step: Callable[[], int], layout_of: Callable[[int], RowLayout], room: Room | None = None
+    ) -> None:
+        self._windows = windows
+        self._step = step
+        self._whole = layout_of
+        self._room = room or Room(torch.device("cpu"))
+        self._within: RowLayout | None = None
+
+    def layout_of(self, rows: int) -> RowLayout:
+        """That of the call that the UNet is in: of a window, or of the whole clip."""
+        return self._within or self._whole(rows)
+
+    @contextmanager
+    def around(self, model: Any) -> Iterator[None]:
+        """While open, calls of `model` are cut: of a module whose first argument is `(rows, channels, height, width)`.
+        It may return fewer channels, as one for inpainting does.
+
+        Whatever else it is given goes along with its rows, if it has as many of them.
+        """
+        whole = model.forward
+
+        def forward(x: Tensor, *others: Any, **named: Any) -> Tensor:
+            return self._blended(whole, x, others, named)
+
+        undo = put_forward(model, forward)
+        try:
+            yield
+        finally:
+            undo()
+
+    def _blended(self, whole: Callable[..., Tensor], x: Tensor, others: tuple[Any, ...], named: dict[str, Any]) -> Tensor:
+        rows = len(x)
+        cut = self._windows.at(self._step())
+        places = self._whole(rows).to_clips(torch.arange(rows))  # (clips, frames): the row of each frame
+        blended: Tensor | None = None
+        size, first = (places[:, cut.frames[0]].numel(), *x.shape[1:]), 0
+        while first < len(cut.frames):
+            at_once = slice(first, first + self._room.windows(size))
+            frames, weights = cut.frames[at_once], cut.weights[at_once]
+            chosen = places[:, frames].transpose(0, 1).flatten()  # of all clips of the first window, then of the next
+            given, more = _rows((x, *others), chosen, rows), _rows(named, chosen, rows)
+            with self._room.measuring(size):
+                found = self._of_windows(frames, len(places), whole, *given, **more)
+            shares = weights.repeat_interleave(len(places), dim=0).flatten().to(x.device)
+            if blended is None:
+                blended = torch.zeros(rows, *found.shape[1:], device=x.device)
+            blended.index_add_(0, chosen.to(x.device), found.float() * shares.view(-1, 1, 1, 1))
+            first = at_once.stop
+        assert blended is not None
+        return blended.to(found.dtype)
+
+    def _of_windows(self, frames: Tensor, clips: int, whole: Callable[..., Tensor], *given: Any, **named: Any) -> Tensor:
+        shown = frames.repeat_interleave(clips, dim=0)
+        self._within = RowLayout(frames.shape[1], shown.numel(), shown=shown)
+        try:
+            return whole(*given, **named)
+        finally:
+            self._within = None
+
+
+def _rows(given: Any, chosen: Tensor, rows: int) -> Any:
+    """The chosen rows of every tensor that has `rows` of them, in tuples, lists and dictionaries too."""
+    if isinstance(given, dict):
+        return {key: _rows(value, chosen, rows) for key, value in given.items()}
+    if isinstance(given, list | tuple):
+        return type(given)(_rows(value, chosen, rows) for value in given)
+    if isinstance(given, Tensor) and given.ndim and len(given) == rows:
+        return given[chosen.to(given.device)]
+    return given

@@ -1,0 +1,92 @@
+"""Trainings that the page starts: processes of their own, known by what is in their folders."""
+
+import importlib
+import sys
+import time
+
+import pytest
+
+from support.small_training import FRAMES, ROOT, SIDE, stripes, write_base, write_frames
+
+
+@pytest.fixture(scope="module")
+def trainings():
+    """Imported with the embedded host's `modules`."""
+    sys.path.insert(0, str(ROOT / "demo" / "host" / "webui"))
+    yield importlib.import_module("animatediff.page.training_processes")
+    sys.path.remove(str(ROOT / "demo" / "host" / "webui"))
+
+
+@pytest.fixture
+def config(tmp_path):
+    for index in range(2):
+        write_frames(tmp_path / "clips" / str(index), stripes(FRAMES, seed=index))
+    return {
+        "train": "domain adapter",
+        "base": str(write_base(tmp_path / "base.safetensors")),
+        "data": str(tmp_path / "clips"),
+        "output": str(tmp_path / "out.safetensors"),
+        "size": SIDE,
+        "stride": 1,
+        "batch": 2,
+        "steps": 100_000,
+        "validation": {"prompts": [f"stripes {index}" for index in range(11)], "every": 1, "steps": 1},
+    }
+
+
+@pytest.fixture
+def training(trainings, tmp_path):
+    training = trainings.Training(tmp_path / "trainings" / "stripes")
+    yield training
+    if process := training.process():
+        process.kill()
+
+
+def until(true, training):
+    give_up = time.monotonic() + 120
+    while not true():
+        assert time.monotonic() < give_up, training.status()
+        time.sleep(0.1)
+
+
+def test_a_training_is_started_paused_resumed_and_stopped(trainings, training, config):
+    assert training.status() == {"doing": "Ended with an error", "error": ""} and training.data() == [""]
+    training.start(config)
+    for act in (training.resume, lambda: training.start(config)):
+        with pytest.raises(trainings.TrainingError, match="'stripes' is running already"):
+            act()
+    until(training.losses, training)
+    assert training.data()[0] == f"2 videos make {2 * FRAMES} frames: {2 * FRAMES} of {SIDE}×{SIDE}."
+    training.ask_to("pause")
+    until(lambda: training.status()["doing"] == "Paused" and not training.process(), training)
+    paused = training.status()["step"]
+    assert [step for step, _ in training.losses()] == list(range(1, paused + 1))
+    assert [clip.name for clip in training.clips()] == [f"step-{paused:06d}-{index:03d}.gif" for index in range(1, 12)]
+    with pytest.raises(trainings.TrainingError, match="No such training is running"):
+        training.ask_to("stop")
+    with pytest.raises(trainings.TrainingError, match="There is a training 'stripes' already"):
+        training.start(config)
+    training.resume()
+    until(lambda: len(training.losses()) > paused, training)
+    training.ask_to("stop")
+    until(lambda: training.status()["doing"] == "Stopped" and not training.process(), training)
+
+
+def test_of_a_long_training_some_losses_are_read(trainings, training):
+    training.folder.mkdir(parents=True)
+    lines = [f'{{"step": {step}, "loss": {step / 2}}}\n' for step in range(1, 3 * trainings.MOST_LOSSES + 1)]
+    (training.folder / "losses.jsonl").write_text("".join(lines) + '{"step": 1', encoding="utf-8")
+    found = training.losses()
+    assert found[:2] == [(1, 0.5), (4, 2.0)] and len(found) == trainings.MOST_LOSSES
+
+
+def test_what_ends_a_training_is_told(training, config):
+    training.start({**config, "data": "/nowhere"})
+    until(lambda: not training.process(), training)
+    assert training.status() == {"doing": "Ended with an error", "error": "data: /nowhere is not there."}
+
+
+@pytest.mark.parametrize("name", ["", "../a", "a/b", ".a", "a\\b"])
+def test_what_is_no_name_is_refused(trainings, name):
+    with pytest.raises(trainings.TrainingError, match="Give the training a name"):
+        trainings.named(name)

@@ -1,0 +1,202 @@
+"""Which frames are together, and that what comes of it is blended."""
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from motion_module.context_windows import Windows, WindowsError, van_der_corput
+from motion_module.row_layout import row_layout
+from motion_module.vram import Room
+from motion_module.windowed_unet import WholeFrames
+
+STEPS = 24
+CLOSINGS, FUSIONS = ("none", "few", "many"), ("pyramid", "flat", "overlap-linear")
+
+
+def frames_of(windows, step=0):
+    return windows.at(step).frames.tolist()
+
+
+def span(first, last):
+    return list(range(first, last + 1))
+
+
+def require_good(windows, step):
+    cut = windows.at(step)
+    assert cut.frames.min() >= 0 and cut.frames.max() < windows.frames
+    assert all(len(set(window)) == len(window) for window in cut.frames.tolist())
+    assert cut.weights.min() > 0
+    total = torch.zeros(windows.frames).index_add(0, cut.frames.flatten(), cut.weights.flatten())
+    torch.testing.assert_close(total, torch.ones(windows.frames))  # so every frame is in a window
+    if windows.closing == "none":
+        assert bool((cut.frames.diff(dim=1) > 0).all())
+
+
+def test_steps_are_shifted_by_bits_in_reverse():
+    assert [van_der_corput(step) for step in range(8)] == [0, 1 / 2, 1 / 4, 3 / 4, 1 / 8, 5 / 8, 3 / 8, 7 / 8]
+
+
+def test_windows_that_stay_share_the_overlap_and_the_last_ends_with_the_clip():
+    assert frames_of(Windows(32, 16, 4, uniform=False), step=3) == [span(0, 15), span(12, 27), span(16, 31)]
+
+
+def test_windows_are_shifted_from_step_to_step_and_reach_both_ends():
+    windows = Windows(40, 16, 4)
+    assert frames_of(windows, 0) == [span(0, 15), span(12, 27), span(24, 39)]
+    assert frames_of(windows, 1) == [span(0, 15), span(6, 21), span(18, 33), span(24, 39)]
+
+
+@pytest.mark.parametrize(
+    ("frames", "closing", "step", "expected"),
+    [  # as the established extension documents them, but that one with the first frame comes first
+        (32, "few", 0, [span(0, 15), span(12, 27), span(24, 31) + span(0, 7)]),
+        (32, "few", 1, [span(28, 31) + span(0, 11), span(16, 31), span(8, 23)]),
+        (40, "few", 0, [span(0, 15), span(12, 27), span(24, 39)]),
+        (40, "many", 0, [span(0, 15), span(12, 27), span(24, 39), span(36, 39) + span(0, 11)]),
+    ],
+)
+def test_windows_that_close_the_loop(frames, closing, step, expected):
+    assert frames_of(Windows(frames, 16, 4, closing=closing), step) == expected
+
+
+def test_windows_that_stay_close_the_loop_in_every_step():
+    for frames in range(17, 81):
+        assert any(window[0] > window[-1] for window in frames_of(Windows(frames, 16, 4, uniform=False, closing="few")))
+
+
+def test_borders_are_where_windows_begin_if_they_stay():
+    assert Windows(32, 16, 4, uniform=False).borders() == [12, 16]
+    assert Windows(32, 16, 4, uniform=False, closing="few").borders() == [12, 24]
+    assert Windows(32, 16, 4).borders() == Windows(16, 16, 4, uniform=False).borders() == []
+
+
+def test_further_levels_take_frames_that_are_further_apart_as_far_as_the_clip_reaches():
+    windows = Windows(32, 8, 2, levels=9, uniform=False)
+    assert windows.distances() == [1, 2, 4]
+    assert {window[1] - window[0] for window in frames_of(windows)} == {1, 2, 4}
+    assert [0, 4, 8, 12, 16, 20, 24, 28] in frames_of(windows)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.data())
+def test_every_frame_is_covered_at_every_step(data):
+    length = data.draw(st.integers(1, 32), "length")
+    windows = Windows(
+        data.draw(st.integers(1, 80), "frames"),
+        length,
+        data.draw(st.integers(0, length - 1), "overlap"),
+        data.draw(st.integers(1, 6), "levels"),
+        data.draw(st.booleans(), "uniform"),
+        data.draw(st.sampled_from(CLOSINGS), "closing"),
+        data.draw(st.sampled_from(FUSIONS), "fusion"),
+    )
+    for step in range(STEPS):
+        require_good(windows, step)
+
+
+def test_every_frame_is_covered_in_the_corners():
+    for frames, length in itertools.product((1, 2, 3, 15, 16, 17, 31, 32, 33, 80), (1, 2, 16, 31, 32)):
+        for overlap in {0, 1, length // 2, length - 1} & set(range(length)):
+            for closing, fusion in itertools.product(CLOSINGS, FUSIONS):
+                for step in range(STEPS if length > 2 else 3):
+                    require_good(Windows(frames, length, overlap, 2, True, closing, fusion), step)
+
+
+def test_a_clip_that_fits_is_one_window():
+    for closing, fusion in itertools.product(CLOSINGS, FUSIONS):
+        cut = Windows(7, 8, 2, 3, True, closing, fusion).at(5)
+        assert cut.frames.tolist() == [span(0, 6)] and cut.weights.tolist() == [[1.0] * 7]
+
+
+def test_weights_are_those_of_their_fusion():
+    def shares(fusion):
+        return Windows(6, 4, 2, uniform=False, fusion=fusion).at(0).weights
+
+    torch.testing.assert_close(shares("flat"), torch.tensor([[1, 1, 1 / 2, 1 / 2], [1 / 2, 1 / 2, 1, 1]]))
+    torch.testing.assert_close(shares("pyramid"), torch.tensor([[1, 1, 2 / 3, 1 / 3], [1 / 3, 2 / 3, 1, 1]]))
+    torch.testing.assert_close(shares("overlap-linear"), torch.tensor([[1, 1, 2 / 3, 1 / 3], [1 / 3, 2 / 3, 1, 1]]))
+    long = Windows(10, 6, 2, uniform=False, fusion="overlap-linear").at(0).weights
+    assert long[0].tolist() == pytest.approx([1, 1, 1, 1, 2 / 3, 1 / 3])
+    assert Windows(10, 6, 2, uniform=False).at(0).weights[0].tolist() == pytest.approx([1, 1, 1, 1, 2 / 3, 1 / 3])
+
+
+@pytest.mark.parametrize("overlap", [-1, 4, 5])
+def test_windows_cannot_share_all_their_frames(overlap):
+    with pytest.raises(WindowsError, match="share up to 3"):
+        Windows(8, 4, overlap)
+
+
+# --- over the whole UNet ---
+
+
+class Mean(torch.nn.Module):
+    """Gives each row the mean of its clip, with what else it was given."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+        self.layout_of = None
+
+    def forward(self, x, times, context=None, more=()):
+        layout = self.layout_of(len(x))
+        self.calls.append(len(x))
+        clips = layout.to_clips(x)
+        mean = layout.to_rows(clips.mean(dim=1, keepdim=True).expand_as(clips))
+        return mean + times.view(-1, 1, 1, 1) + context["text"][0].view(-1, 1, 1, 1) * more[0]
+
+
+def given_to(rows, seed=0):
+    draw = torch.Generator().manual_seed(seed)
+    x, times, text = (torch.randn(rows, *rest, generator=draw) for rest in ((4, 2, 2), (), (1,)))
+    return (x, times), {"context": {"text": [text], "scale": 2.0}, "more": [torch.tensor(3.0)]}
+
+
+def in_windows(model, windows, layout_of, step=0, at_once=1, rows=None):
+    room = Room(torch.device("cpu"))
+    room.windows = lambda _size: at_once
+    whole = WholeFrames(windows, lambda: step, layout_of, room)
+    model.layout_of = whole.layout_of
+    positional, named = given_to(rows)
+    with whole.around(model):
+        found = model(*positional, **named)
+    assert "forward" not in vars(model)
+    return found
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("closing", CLOSINGS)
+def test_every_window_passes_by_itself_and_what_it_finds_is_blended(closing, parts):
+    frames, rows = 11, 11 * (parts + 1)
+    windows = Windows(frames, 4, 2, closing=closing)
+    layout = row_layout(rows, frames, parts)
+    found = in_windows(Mean(), windows, lambda rows: row_layout(rows, frames, parts), step=3, rows=rows)
+    (x, times), named = given_to(rows)
+    clips, cut = layout.to_clips(x), windows.at(3)
+    expected = torch.zeros_like(clips)
+    for window, weights in zip(cut.frames, cut.weights):
+        for frame, weight in zip(window.tolist(), weights.tolist()):
+            expected[:, frame] += weight * clips[:, window].mean(dim=1)
+    text = named["context"]["text"][0].view(-1, 1, 1, 1)
+    torch.testing.assert_close(found, layout.to_rows(expected) + times.view(-1, 1, 1, 1) + 3 * text)
+
+
+@pytest.mark.parametrize("at_once", [2, 3, 99])
+def test_several_windows_at_once_give_what_one_by_one_gives(at_once):
+    windows, layout_of = Windows(40, 16, 4, levels=2, closing="many"), lambda rows: row_layout(rows, 40)
+    one, several = Mean(), Mean()
+    serial = in_windows(one, windows, layout_of, rows=80)
+    torch.testing.assert_close(in_windows(several, windows, layout_of, at_once=at_once, rows=80), serial, rtol=1e-5, atol=1e-5)
+    assert sum(several.calls) == sum(one.calls) and len(several.calls) == -(-len(one.calls) // at_once)
+
+
+def test_after_an_error_the_model_is_as_it_was():
+    model = Mean()
+    whole = WholeFrames(Windows(8, 4, 2), lambda: 0, lambda rows: row_layout(rows, 8))
+    model.layout_of = lambda rows: 1 / 0
+    before = whole.layout_of(8)
+    with pytest.raises(ZeroDivisionError), whole.around(model):
+        model(*given_to(8)[0], **given_to(8)[1])
+    assert "forward" not in vars(model) and whole.layout_of(8) == before

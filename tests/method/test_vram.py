@@ -1,0 +1,63 @@
+"""How many windows fit into the memory of a device, by what it says of itself."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from motion_module.context_windows import Windows
+from motion_module.row_layout import row_layout
+from motion_module.vram import Room
+from motion_module.windowed_unet import WholeFrames
+
+
+@pytest.fixture
+def card(monkeypatch):
+    """A GPU of 1,000 bytes, 300 of which are in use, and 40 are kept but free."""
+    state = {"reserved": 340}
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: state.update(reserved=300))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _device: state["reserved"])
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    # that of torch 2.1.2 takes a number alone, or a device that has one
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000 - state["reserved"], 1000) if device == 0 else 1 / 0)
+    return state
+
+
+def test_one_window_is_measured_and_three_quarters_of_what_is_left_are_filled(card):
+    room = Room(torch.device("cuda"))
+    assert room.windows("small") == 1
+    with room.measuring("small"):
+        card["reserved"] += 100
+    assert room.windows("small") == 1 + 4, "600 are free, 450 of them are counted on"
+    assert room.windows("large") == 1, "of another size nothing is known"
+    with room.measuring("large"):
+        card["reserved"] += 690
+    assert room.windows("large") == 1
+    with room.measuring("cached"):
+        pass
+    assert room.windows("cached") == 1, "what took nothing new tells nothing"
+
+
+def test_elsewhere_it_is_one_at_a_time(card):
+    room = Room(torch.device("cpu"))
+    with room.measuring("small"):
+        card["reserved"] += 1
+    assert room.windows("small") == 1
+
+
+def test_a_clip_is_cut_as_its_windows_fit(card):
+    """The first alone, then as many as there is room for, and those that are left."""
+    calls = []
+
+    class Model(torch.nn.Module):
+        def forward(self, x):
+            calls.append(len(x))
+            card["reserved"] += 150 if len(calls) == 1 else 0
+            return x
+
+    model, windows = Model(), Windows(34, 4, 1, uniform=False)
+    with WholeFrames(windows, lambda: 0, lambda rows: row_layout(rows, 34), Room(torch.device("cuda"))).around(model):
+        for _ in range(2):
+            torch.testing.assert_close(model(torch.ones(34, 4, 1, 1)), torch.ones(34, 4, 1, 1))
+    assert len(windows.at(0).frames) == 11
+    assert calls == [4, 12, 12, 12, 4, 12, 12, 12, 8]

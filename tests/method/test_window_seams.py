@@ -1,0 +1,151 @@
+"""That blended windows leave no seam, and overwritten ones do: with a toy model whose right answer is constant motion.
+
+A toy's picture moves by one pixel from frame to frame, around a row of as many pixels as the clip has frames. It knows its
+own window alone: all frames continue what the first ones of the window show. So windows that begin with other noise make
+other clips, as those of a motion module do, until they agree on what lies in their overlaps.
+
+Seamless is: all changes from frame to frame are equal, that from the last to the first among them, to one in a thousand.
+"""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from motion_module.context_windows import Cut, Windows
+from motion_module.evaluation import changes_of
+from motion_module.network import TemporalAttention, TemporalTransformer
+from motion_module.row_layout import row_layout
+from motion_module.windowed_unet import WholeFrames
+
+FRAMES, LENGTH, OVERLAP = 32, 16, 4
+STEPS = 60
+EQUAL = 1e-3
+CLOSINGS, FUSIONS = ("none", "few", "many"), ("pyramid", "flat", "overlap-linear")
+ATTENTION = torch.zeros(LENGTH, LENGTH)
+ATTENTION[:, :OVERLAP] = 1 / OVERLAP
+"""Of each frame of a window to its first ones: weights set by hand."""
+
+
+def onward(clips):
+    """What the toy finds in clips of one window each, `(clips, LENGTH, …, width)`."""
+    return moved(torch.einsum("qk,ck...->cq...", ATTENTION, moved(clips, -1)), 1)
+
+
+def moved(clips, by):
+    """Each frame by its number times `by`."""
+    return torch.stack([clips[:, frame].roll(frame * by, dims=-1) for frame in range(clips.shape[1])], dim=1)
+
+
+def layout_of(rows):
+    return row_layout(rows, FRAMES)
+
+
+class WholeToy(torch.nn.Module):
+    """As a whole UNet: `x` is `(rows, channels, 1, width)`."""
+
+    def forward(self, x):
+        return onward(x[None])[0]
+
+
+class ToyAttention(TemporalAttention):
+    """What it adds makes of frames what the toy finds in them."""
+
+    def __init__(self):
+        super().__init__(FRAMES, LENGTH)
+        unchanged(self.to_out)
+        self.to_qkv.weight.data = torch.eye(FRAMES).repeat(3, 1)
+        self.positions.zero_()
+
+    def mixed(self, qkv, scale):
+        hidden = qkv[..., :FRAMES]
+        return onward(hidden) - hidden
+
+
+class ToyLayer(TemporalTransformer):
+    """As a motion layer, whose channels are the pixels of the row."""
+
+    def __init__(self):
+        super().__init__(FRAMES, LENGTH)
+        unchanged(self.proj_in)
+        unchanged(self.proj_out)
+        self.attentions, self.attention_norms = (
+            torch.nn.ModuleList([ToyAttention()]),
+            torch.nn.ModuleList([torch.nn.Identity()]),
+        )
+        for parameter in self.feed_forward.parameters():
+            torch.nn.init.zeros_(parameter)
+
+    def _norm_of_clips(self, clips):
+        return torch.ones(clips.shape[:3]), torch.zeros(clips.shape[:3])
+
+
+def unchanged(projection):
+    torch.nn.init.eye_(projection.weight)
+    torch.nn.init.zeros_(projection.bias)
+
+
+def blending_whole_frames(windows, x, step):
+    model = WholeToy()
+    with WholeFrames(windows, lambda: step, layout_of).around(model):
+        return model(x)
+
+
+def sharing_attention(windows, x, step):
+    pixels_last = ToyLayer().residual(x.permute(0, 3, 1, 2), layout_of(FRAMES), cut=windows.at(step))
+    return pixels_last.permute(0, 2, 3, 1).detach()
+
+
+def noise(seed):
+    """For each frame, a wave along the row, `(frames, 3, 1, width)`: smooth, so that a pixel further is little change."""
+    place = torch.arange(FRAMES) * 2 * math.pi / FRAMES
+    waves = torch.stack([place.cos(), place.sin()])
+    return (torch.randn(FRAMES, 3, 2, generator=torch.Generator().manual_seed(seed)) @ waves)[:, :, None]
+
+
+def sampled(windows, in_windows, seed):
+    """What comes of noise if each step leaves what all windows find."""
+    x = noise(seed)
+    for step in range(STEPS):
+        x = in_windows(windows, x, step)
+    return x
+
+
+def changes(x):
+    """What the seam meter shows: from frame to frame, and from the last to the first; in usual changes."""
+    steps, closing = changes_of([frame.permute(1, 2, 0).numpy() for frame in x])
+    return np.array(steps) / np.median(steps), closing / np.median(steps)
+
+
+@pytest.mark.parametrize("in_windows", [blending_whole_frames, sharing_attention])
+@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("closing", CLOSINGS)
+@pytest.mark.parametrize("uniform", [True, False], ids=["uniform", "static"])
+def test_windows_that_are_blended_leave_no_seam(uniform, closing, fusion, in_windows):
+    windows = Windows(FRAMES, LENGTH, OVERLAP, 1, uniform, closing, fusion)
+    for seed in range(3):
+        steps, last_to_first = changes(sampled(windows, in_windows, seed))
+        assert steps == pytest.approx(np.ones(FRAMES - 1), abs=EQUAL) and last_to_first == pytest.approx(1, abs=EQUAL)
+
+
+class Overwritten(Windows):
+    """Where windows overlap, a frame is that of the last of them."""
+
+    def at(self, step):
+        cut = super().at(step)
+        last = {frame: place for place, frame in enumerate(cut.frames.flatten().tolist())}
+        weights = torch.zeros(cut.frames.numel())
+        weights[list(last.values())] = 1
+        return Cut(cut.frames, weights.view_as(cut.weights))
+
+
+@pytest.mark.parametrize("in_windows", [blending_whole_frames, sharing_attention])
+@pytest.mark.parametrize("closing", CLOSINGS)
+def test_windows_that_are_overwritten_jump_where_they_begin(closing, in_windows):
+    # those that shift begin in the midst of others from step to step, and so come to agree where they close a loop
+    windows = Overwritten(FRAMES, LENGTH, OVERLAP, uniform=False, closing=closing)
+    at_borders = np.isin(np.arange(1, FRAMES), windows.borders())
+    for seed in range(3):
+        steps, _ = changes(sampled(windows, in_windows, seed))
+        assert at_borders.sum() == 2 and steps[at_borders].min() > 4 * steps[~at_borders].max()

@@ -1,0 +1,417 @@
+"""Does the suite see faults? Each mutation breaks the extension in one way; the named tests must then fail.
+
+    .venv/bin/python tests/planted_faults.py [PART_OF_A_NAME]
+
+They run on a copy of the tree, on the embedded host. A mutation that no test sees makes this exit with 1.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Mutation:
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+    """Where it must be seen: a file below `tests`, or a test in it."""
+
+
+MUTATIONS = (
+    Mutation(
+        "motion layers stay attached",
+        "motion_module/attach.py",
+        "return block.register_forward_hook(animate).remove",
+        "block.register_forward_hook(animate)\n    return lambda: None",
+        "contract/test_cleanliness.py",
+    ),
+    Mutation(
+        "noise schedule stays lent",
+        "animatediff/job/animated_model.py",
+        "        model.alphas_cumprod, model.alphas_cumprod_original = own",
+        "        pass",
+        "contract/test_cleanliness.py",
+    ),
+    Mutation(
+        "v1's norms stay over frames",
+        "motion_module/attach.py",
+        "undo.callback(_norm_over_frames(norm, motion, layout_of))",
+        "_norm_over_frames(norm, motion, layout_of)",
+        "contract/test_cleanliness.py",
+    ),
+    Mutation(
+        "v1's norms are per frame",
+        "motion_module/attach.py",
+        'if family.unet_norms == "over frames":',
+        "if False:",
+        "method/test_attach.py",
+    ),
+    Mutation(
+        "the beta's motion norms are per frame",
+        "motion_module/network.py",
+        "        if self.norm_over_frames:",
+        "        if False:",
+        "method/test_families.py",
+    ),
+    Mutation(
+        "passes of wide layers take more memory",
+        "motion_module/network.py",
+        "CUDA_NUMBERS // (channels * frames)",
+        "CUDA_NUMBERS // (320 * frames)",
+        "method/test_clip_memory.py",
+    ),
+    Mutation(
+        "frames that wait do so on the card",
+        "motion_module/layer_offload.py",
+        'torch.device("cpu")',
+        "device",
+        "method/test_clip_memory.py",
+    ),
+    Mutation(
+        "a travel leaves SDXL's pooled vector alone",
+        "animatediff/job/prompt_travel.py",
+        "    mixed[:, of_text] = between(rows[:, of_text], travel.sources(), how)\n",
+        "",
+        "host/test_travel_of_rows.py",
+    ),
+    Mutation(
+        "frames reversed on the way in",
+        "motion_module/row_layout.py",
+        "return x.reshape(-1, self.frames, *x.shape[1:])",
+        "return x.reshape(-1, self.frames, *x.shape[1:]).flip(1)",
+        "method/test_row_layout.py",
+    ),
+    Mutation(
+        "two clips in every UNet call",
+        "motion_module/row_layout.py",
+        "return x.reshape(-1, self.frames, *x.shape[1:])",
+        "return x.reshape(2, -1, *x.shape[1:])",
+        "contract/test_prompts.py",
+    ),
+    Mutation(
+        "parts joined by AND taken for frames",
+        "motion_module/row_layout.py",
+        "    if parts == 1 or rows == frames:",
+        "    if True:",
+        "contract/test_prompts.py",
+    ),
+    Mutation(
+        "no positions",
+        "motion_module/network.py",
+        "return self.positions[:frames].to(dtype)",
+        "return torch.zeros_like(self.positions[:frames]).to(dtype)",
+        "method/test_network.py",
+    ),
+    Mutation(
+        "img2img noised by the checkpoint's schedule",
+        "animatediff/job/animated_model.py",
+        "        with self._lent_sampling():\n            yield",
+        "        yield",
+        "contract/test_generate.py",
+    ),
+    Mutation(
+        "a refiner loaded into the changed model",
+        "animatediff/job/animated_model.py",
+        "            with self.suspended():\n                return reload",
+        "            if True:\n                return reload",
+        "contract/test_generate.py",
+    ),
+    Mutation(
+        "all videos of one seed",
+        "animatediff/job/job.py",
+        "row = iteration * self.params.video_length",
+        "row = 0",
+        "contract/test_generate.py",
+    ),
+    Mutation(
+        "nothing in the infotext",
+        "animatediff/job/job.py",
+        "        p.extra_generation_params[infotext.KEY] = infotext.write(self.params, module_files.short_hash(path))\n",
+        "",
+        "contract/test_api.py",
+    ),
+    Mutation(
+        "a refused request makes a picture",
+        "animatediff/job/job.py",
+        "    take(p, Refusal(p, AnimateDiffError(text, status_code)))",
+        "    pass",
+        "contract/test_refusals.py",
+    ),
+    Mutation(
+        "copies of p take part in the job",
+        "animatediff/job/job.py",
+        "return job if isinstance(job, Job) and job.p is p else None",
+        "return job if isinstance(job, Job) else None",
+        "contract/test_cleanliness.py",
+    ),
+    Mutation(
+        "settings for AND stay changed",
+        "animatediff/job/animated_model.py",
+        "                options[key] = before[key]\n",
+        "                pass\n",
+        "contract/test_prompts.py",
+    ),
+    Mutation(
+        "rounding of a GIF's delays not carried",
+        "animatediff/video/pillow.py",
+        "ends = [round(frame * 1000 / fps / unit) for frame in range(frames + 1)]",
+        "ends = [frame * round(1000 / fps / unit) for frame in range(frames + 1)]",
+        "host/test_video.py",
+    ),
+    Mutation(
+        "half a file stays on a full disk",
+        "animatediff/output/results.py",
+        "            file.unlink(missing_ok=True)",
+        "            pass",
+        "contract/test_refusals.py",
+    ),
+    Mutation(
+        "taken names are not noticed",
+        "animatediff/output/paths.py",
+        "claim.touch(exist_ok=False)",
+        "claim.touch()",
+        "contract/test_refusals.py",
+    ),
+    Mutation(
+        "links lead to any file",
+        "animatediff/output/signed_links.py",
+        "if not hmac.compare_digest(key.encode(), _signature(file).encode()):",
+        "if not key:",
+        "contract/test_api.py",
+    ),
+    Mutation(
+        "the preview decodes the whole clip",
+        "animatediff/job/live_preview.py",
+        "stride = max(2, -(-len(latents) // MOST_FRAMES))",
+        "stride = 1",
+        "contract/test_progress.py",
+    ),
+    Mutation(
+        "a still's infotext leaves the panel on",
+        "animatediff/request/infotext.py",
+        'return False if field.name == "enable" else None',
+        "return None",
+        "host/test_params.py",
+    ),
+    Mutation(
+        "motion scale has no effect",
+        "motion_module/network.py",
+        "key = key * scale",
+        "key = key * 1.0",
+        "method/test_motion.py",
+    ),
+    Mutation(
+        "rules for single blocks are ignored",
+        "motion_module/motion_strength.py",
+        "for rule in self.rules:",
+        "for rule in ():",
+        "method/test_motion.py",
+    ),
+    Mutation(
+        "v1's norms stay over frames where the module is off",
+        "motion_module/attach.py",
+        "        if not motion.active:\n            return of_frame(x)\n",
+        "",
+        "contract/test_controls.py",
+    ),
+    Mutation(
+        "PIA's mask behind the picture",
+        "motion_module/pia.py",
+        "torch.cat([mask, latents], dim=1)",
+        "torch.cat([latents, mask], dim=1)",
+        "method/test_families.py",
+    ),
+    Mutation(
+        "diffusers' two attentions mistaken for each other",
+        "motion_module/key_layouts.py",
+        '("attention_blocks.0.", "attn1."),\n    ("attention_blocks.1.", "attn2."),',
+        '("attention_blocks.0.", "attn2."),\n    ("attention_blocks.1.", "attn1."),',
+        "method/test_convert.py",
+    ),
+    Mutation(
+        "alpha of a LoRA is ignored",
+        "motion_module/lora.py",
+        'float(file.read(keys["alpha"])) / rank if "alpha" in keys else',
+        '1.0 if "alpha" in keys else',
+        "method/test_lora.py",
+    ),
+    Mutation(
+        "a motion LoRA stays merged",
+        "motion_module/weight_patches.py",
+        "    finally:\n        setattr(owner, name, own)",
+        "    finally:\n        pass",
+        "method/test_lora.py",
+    ),
+    Mutation(
+        "an assumed family is not in the infotext",
+        "animatediff/request/plan.py",
+        "family = AS_FOUND if sure else self.family.key",
+        "family = AS_FOUND",
+        "contract/test_sampling.py::test_a_family_can_be_corrected_and_is_in_the_infotext",
+    ),
+    Mutation(
+        "training: the base learns too",
+        "motion_module/training/loop.py",
+        "optimizer = torch.optim.AdamW(learning,",
+        "learning += self.model.unet.requires_grad_(True).parameters()\n        optimizer = torch.optim.AdamW(learning,",
+        "method/training/test_learning.py",
+    ),
+    Mutation(
+        "training: no caption is left out",
+        "motion_module/training/loop.py",
+        "draw) < config.caption_dropout",
+        "draw) < 0",
+        "method/training/test_learning.py",
+    ),
+    Mutation(
+        "training: another timestep for each frame",
+        "motion_module/training/loop.py",
+        "left = self.alphas[batch.times].view(-1, 1, 1, 1, 1)",
+        "times = (batch.times[:, None] + torch.arange(self.config.frames)) % 1000\n"
+        "        left = self.alphas[times].view(*times.shape, 1, 1, 1)",
+        "method/training/test_learning.py",
+    ),
+    Mutation(
+        "training: what is gone on from has another order",
+        "motion_module/training/loop.py",
+        "chosen = [self.examples[place] for place in self.order.at(index)]",
+        "self._seen = getattr(self, '_seen', -1) + 1\n"
+        "        chosen = [self.examples[place] for place in self.order.at(self._seen)]",
+        "method/training/test_going_on.py",
+    ),
+    Mutation(
+        "training: the last weights are written, not their mean",
+        "motion_module/training/loop.py",
+        "        mean = self.averaged.module.state_dict()\n",
+        "        mean = self.animated.learning.state_dict()\n",
+        "method/training",
+    ),
+    Mutation(
+        "training: a full disk takes the state with it",
+        "motion_module/training/cache.py",
+        "        yield part\n",
+        "        file.unlink(missing_ok=True)\n        yield part\n",
+        "method/training/test_faults.py",
+    ),
+    Mutation(
+        "training: a loss that is no number goes on",
+        "motion_module/training/loop.py",
+        "        if not math.isfinite(mean):",
+        "        if False:",
+        "method/training/test_faults.py",
+    ),
+    Mutation(
+        "the small world: trainings see what is kept from them",
+        "demo/world/scenes.py",
+        "return [scene for scene in scenes(motions) if not scene.held_out]",
+        "return scenes(motions)",
+        "method/test_small_world.py",
+    ),
+    Mutation(
+        "cut off: what another model hauto counts",
+        "motion_module/unet_cache.py",
+        "if kept is None or not _alike(kept, found):",
+        "if kept is None:",
+        "method/test_unet_cache.py",
+    ),
+    Mutation(
+        "cut off: pictures of img2img begin with other noise each time",
+        "animatediff/job/job.py",
+        "if p is self.p and self._takes_long else nullcontext()",
+        "if False else nullcontext()",
+        "contract/test_resuming.py::test_img2img_goes_on_after_an_error",
+    ),
+    Mutation(
+        "img2img: a picture stays what it is only in the first step",
+        "motion_module/init_frames.py",
+        "return (progress + 1e-6 >= 1 - shares) & (shares > 0)",
+        "return (progress > 0) | (shares == 1)",
+        "method/test_init_frames.py",
+    ),
+    Mutation(
+        "img2img: a video ends with its first picture",
+        "animatediff/job/init_frames.py",
+        "init_frames.between(self._first, self._last, frames)",
+        "init_frames.between(self._first, self._first, frames)",
+        "contract/test_first_and_last_frame.py::test_a_video_ends_with_the_last_frame",
+    ),
+    Mutation(
+        "the first frame of a window counts as that of the clip",
+        "motion_module/self_attention.py",
+        "if layout.shown is None else self._first_of_windows(attention, clips, layout.shown)",
+        "if True else clips[:, 0]",
+        "method/test_first_frame_attention.py",
+    ),
+    Mutation(
+        "layers have all rows at once",
+        "motion_module/layer_offload.py",
+        "for first in range(0, len(x), rows):\n            part = slice(first, first + rows)",
+        "for first in (0,):\n            part = slice(None)",
+        "method/test_layer_offload.py",
+    ),
+    Mutation(
+        "a source may lie anywhere",
+        "animatediff/request/source_video.py",
+        "if not any(path.is_relative_to(folder) for folder in _folders()):",
+        "if False:",
+        "contract/test_source.py",
+    ),
+)
+
+
+def main(wanted: str = "") -> int:
+    mutations = [mutation for mutation in MUTATIONS if wanted in mutation.name]
+    if not mutations:
+        sys.exit(f"There is no mutation {wanted!r}.")
+    for tests in sorted({mutation.tests for mutation in mutations}):
+        if failed := failure_of(tests):
+            sys.exit(f"Without any fault {tests} fails already: {failed}")
+    unseen = [mutation.name for mutation in mutations if not is_seen(mutation)]
+    return bool(unseen)
+
+
+def tree() -> list[str]:
+    """The project's files, also those that are not committed yet."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    return [name for name in names if (ROOT / name).is_file()]
+
+
+def is_seen(mutation: Mutation) -> bool:
+    """Whether a test fails on a copy of the tree that has the fault."""
+    failed = failure_of(mutation.tests, mutation)
+    print(f"{'seen' if failed else 'NOT SEEN'}: {mutation.name} {failed[:160]}", flush=True)
+    return bool(failed)
+
+
+def failure_of(tests: str, mutation: Mutation | None = None) -> str:
+    """The first test that fails on a copy of the tree, mutated or not; empty where none does."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / ROOT.name
+        for name in tree():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, copy / name)
+        if mutation:
+            file = copy / mutation.file
+            text = file.read_text()
+            assert text.count(mutation.old) == 1, f"{mutation.name}: the code to change is not in {mutation.file} once"
+            file.write_text(text.replace(mutation.old, mutation.new))
+        options = ["-x", "-q", "--no-header", "-p", "no:cacheprovider"]
+        command = [sys.executable, "-m", "pytest", *options, f"tests/{tests}"]
+        run = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False)
+    assert run.returncode in (0, 1), run.stdout + run.stderr
+    return next((line for line in run.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))), "")
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

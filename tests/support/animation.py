@@ -1,0 +1,63 @@
+"""Requests for animations, and what came back."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import requests
+from PIL import Image
+
+from support.pictures import pictures_of
+from support.server import Server
+
+LAYERS = {"v1": 20, "v2": 21, "v3": 20}
+LONG = " ".join(["word"] * 90)
+"""More tokens than one chunk of the text encoder holds."""
+
+
+def animate(family: str = "v3", **args: Any) -> dict[str, Any]:
+    """The part of a request that asks for an animation, whose frames come back one by one unless `format` says otherwise."""
+    values = {"enable": True, "model": f"mm_tiny_{family}.safetensors", "format": ["Frame"], "video_length": 8, **args}
+    return {"alwayson_scripts": {"AnimateDiff": {"args": [values]}}}
+
+
+def frames_of(answer: requests.Response) -> np.ndarray:
+    """All pictures of the answer, `(frames, height, width, 3)`."""
+    return np.stack(pictures_of(answer))
+
+
+def files_of(answer: requests.Response) -> list[Image.Image]:
+    assert answer.ok, f"HTTP {answer.status_code}: {answer.text[:2000]}"
+    return [Image.open(io.BytesIO(base64.b64decode(text))) for text in answer.json()["images"]]
+
+
+def info_of(answer: requests.Response) -> dict[str, Any]:
+    return json.loads(answer.json()["info"])
+
+
+def difference(first: np.ndarray, second: np.ndarray) -> int:
+    """The largest difference of a level, of 0 to 255."""
+    assert first.shape == second.shape
+    return int(np.abs(first.astype(np.int16) - second.astype(np.int16)).max())
+
+
+@contextmanager
+def recording(server: Server) -> Iterator[dict[str, Any]]:
+    """What the probe records while open; filled in at the end."""
+    record: dict[str, Any] = {}
+    server.post("/probe/v1/record", {"on": True})
+    try:
+        yield record
+    finally:
+        server.post("/probe/v1/record", {"on": False})
+        record.update(server.get("/probe/v1/record").json())
+
+
+def unet_calls(run: dict[str, Any]) -> list[dict[str, Any]]:
+    return [call for step in run["denoiser_calls"] for call in step["unet_calls"]]

@@ -1,0 +1,177 @@
+"""The authors' UNet in place of the WebUI's: what a clip has to look like, made with nothing of the extension.
+
+While it is armed, a plain request for a batch of pictures is sampled as a clip of so many frames, on the authors' schedule.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from modules import sd_models, shared
+from safetensors.torch import load_file, save_file
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+from support import authors_unet as authors
+from support import published_layouts
+
+BETAS = {
+    "straight": torch.linspace(0.00085, 0.012, 1000, dtype=torch.float64),
+    "sdxl": torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2,
+    "sdxl to 0.020": torch.linspace(0.00085**0.5, 0.020**0.5, 1000, dtype=torch.float64) ** 2,
+}
+"""`linear` of the authors' inference.yaml, the schedule of SDXL, and `scaled_linear` to 0.020 of their branch for it."""
+
+
+def network_of(module: str, loras: dict[str, float], mask: list[float] | None, **facts: Any) -> authors.AuthorsUNet:
+    """The authors', with the weights of the loaded checkpoint. `facts`: keywords of `AuthorsUNet`."""
+    unet = {key: value.float() for key, value in shared.sd_model.model.diffusion_model.state_dict().items()}
+    motion = published_layouts.with_tables({key: value.float() for key, value in load_file(module).items()})
+    for file, strength in loras.items():
+        for key, change in load_file(file).items():
+            weights = motion if key in motion else unet
+            weights[key] = weights[key] + strength * change.reshape(weights[key].shape)
+    if mask is not None:
+        kernel = motion["conv_in.weight"][:, 4:]
+        unet["input_blocks.0.0.weight"] = torch.cat([unet["input_blocks.0.0.weight"], kernel], dim=1)
+    return authors.AuthorsUNet(unet, motion, **facts)
+
+
+def told(vector: torch.Tensor, sizes: list[int]) -> torch.Tensor:
+    """SDXL's vector with other numbers behind what the text says: each as cosines and sines of rising wavelengths."""
+    width = shared.sd_model.conditioner.embedders[-1].outdim
+    rates = torch.exp(-math.log(10_000) * torch.arange(width // 2, dtype=torch.float64) / (width // 2))
+    angles = torch.tensor(sizes, dtype=torch.float64)[:, None] * rates
+    behind = torch.cat([angles.cos(), angles.sin()], dim=1).flatten().float()
+    return torch.cat([vector[:, : -len(behind)], behind.expand(len(vector), -1)], dim=1)
+
+
+class Reference:
+    def __init__(self) -> None:
+        self._undo: Any = None
+        self._latents: torch.Tensor | None = None
+
+    def arm(
+        self,
+        module: str,
+        frames: int,
+        mask: list[float] | None,
+        loras: dict[str, float],
+        betas: str,
+        sizes: list[int] | None,
+        **facts: Any,
+    ) -> None:
+        """`module`: a file in the authors' layout. `mask`: of each frame, where it starts from a picture.
+
+        `loras`: files with a full matrix for each weight that they change, by the checkpoint's or the module's key. `sizes`:
+        six numbers that SDXL is told in place of its own.
+        """
+        self.disarm()
+        model = shared.sd_model
+        network = network_of(module, loras, mask, **facts)
+
+        def forward(
+            x: torch.Tensor, timesteps: torch.Tensor, context: torch.Tensor, y: torch.Tensor | None = None, **_: Any
+        ) -> torch.Tensor:
+            clips = x.unflatten(0, (-1, frames)).transpose(1, 2)
+            if y is not None:
+                y = (told(y, sizes) if sizes else y).unflatten(0, (-1, frames))
+            if mask is not None:
+                likeness = torch.tensor(mask)[None, None, :, None, None].expand(len(clips), 1, *clips.shape[2:])
+                picture = self._latents[:1, :, None].expand(len(clips), -1, *clips.shape[2:])
+                clips = torch.cat([clips, likeness, picture], dim=1)
+            out = network(clips, float(timesteps[0]), context.unflatten(0, (-1, frames)), y)
+            return out.transpose(1, 2).flatten(0, 1)
+
+        own = model.alphas_cumprod_original, model.alphas_cumprod
+        model.alphas_cumprod_original = torch.cumprod(1 - BETAS[betas], 0).float()
+        sd_models.apply_alpha_schedule_override(model)
+        model.model.diffusion_model.forward = forward
+
+        def undo() -> None:
+            model.alphas_cumprod_original, model.alphas_cumprod = own
+            del model.model.diffusion_model.forward
+
+        self._undo = undo
+
+    def disarm(self) -> None:
+        if self._undo is not None:
+            self._undo()
+            self._undo = None
+
+    def about_to_sample(self, p: Any) -> None:
+        """Remembers the latents of the picture that img2img started from last."""
+        if (latents := getattr(p, "init_latent", None)) is not None:
+            self._latents = latents
+
+
+@torch.no_grad()
+def differences(module: str, own_file: str, frames: int, **facts: Any) -> dict[str, float]:
+    """How far the extension's UNet is off the authors' at most, one call for each way in which rows may come.
+
+    `own_file`: the module as the extension is to read it.
+    """
+    of = {name: sys.modules[f"motion_module.{name}"] for name in ("attach", "checkpoint", "frames", "motion")}
+    unet, network = shared.sd_model.model.diffusion_model, network_of(module, {}, None, **facts)
+    description, layers = of["checkpoint"].load(Path(own_file))
+    torch.manual_seed(0)
+    text_width = unet.input_blocks[4][1].transformer_blocks[0].attn2.to_k.in_features
+    noise, text = torch.randn(3, frames, 4, 8, 8), torch.randn(3, frames, 7, text_width)
+    vectors = torch.randn(3, frames, unet.label_emb[0][0].in_features)
+    expected = network(noise.transpose(1, 2), 500, text, vectors).transpose(1, 2)
+    together = [(clip, frame) for clip in range(3) for frame in range(frames)]
+    by_frame = [(part, frame) for frame in range(frames) for part in range(2)]
+    negative = [(2, frame) for frame in range(frames)]
+    ways = {
+        "one clip": (1, [together[:frames]]),
+        "three clips": (1, [together]),
+        "a call for each": (1, [together[:frames], together[frames : 2 * frames]]),
+        "joined by AND": (2, [by_frame + negative]),
+        "joined by AND, negative apart": (2, [by_frame, negative]),
+    }
+    found = {}
+    for way, (parts, calls) in ways.items():
+        layout_of = partial(of["frames"].row_layout, frames=frames, parts=parts)
+        with of["attach"].attached(unet, of["motion"].Motion(layers), description.require_motion_module(), layout_of):
+            for order in calls:
+                clip, frame = (torch.tensor(numbers) for numbers in zip(*order))
+                times = torch.full((len(order),), 500)
+                out = unet(noise[clip, frame], timesteps=times, context=text[clip, frame], y=vectors[clip, frame])
+                off = float((out - expected[clip, frame]).abs().max())
+                found[way] = max(off, found.get(way, 0.0))
+    return {**found, "spread": float(expected.std())}
+
+
+class EffectiveWeights:
+    """What the matrices of motion layers and of one attention are while a clip is sampled, written to a file."""
+
+    def __init__(self) -> None:
+        self._file: str | None = None
+
+    def arm(self, file: str) -> None:
+        self._file = file
+
+    def about_to_sample(self) -> None:
+        if self._file is not None:
+            self.write(self._file)
+            self._file = None
+
+    def write(self, file: str) -> None:
+        """The motion module by our names, and the image UNet's `attn1.to_q` of its first transformer as it acts on vectors."""
+        gc.collect()  # modules of earlier requests may wait for it
+        (module,) = _modules_in_memory()
+        tensors = {key: value.detach().clone() for key, value in module.state_dict().items()}
+        query = shared.sd_model.model.diffusion_model.input_blocks[1][1].transformer_blocks[0].attn1.to_q
+        with torch.no_grad():
+            tensors["attn1.to_q"] = query(torch.eye(query.in_features)).T.contiguous()
+        save_file(tensors, file)
+
+
+def _modules_in_memory() -> list[Any]:
+    kind = sys.modules["motion_module.network"].MotionModule
+    return [thing for thing in gc.get_objects() if type(thing) is kind]
