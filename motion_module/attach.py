@@ -13,8 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .errors import UserError
 from .families import Family
 from .motion import Motion
+from .patching import patched
 from .pia import Picture
 from .row_layout import RowLayout
 
@@ -22,7 +24,7 @@ LayoutOf = Callable[[int], RowLayout]
 """From the number of rows in a UNet call to which row is which frame."""
 
 
-class UnsuitableUNet(ValueError):
+class UnsuitableUNet(UserError):
     """A motion module does not fit a UNet. The text is for the user."""
 
 
@@ -42,7 +44,7 @@ def attached(
             undo.callback(_follow(blocks[place], place, motion, layout_of))
         if family.unet_norms == "over frames":
             for norm in _unet_norms(unet):
-                undo.callback(_norm_over_frames(norm, motion, layout_of))
+                undo.enter_context(_norm_over_frames(norm, motion, layout_of))
         if picture is not None:
             undo.callback(_show(unet, picture, motion, layout_of))
         yield
@@ -130,8 +132,9 @@ def _unet_norms(unet: Any) -> Iterator[nn.GroupNorm]:
     yield unet.out[0]
 
 
-def _norm_over_frames(norm: Any, motion: Motion, layout_of: LayoutOf) -> Callable[[], None]:
-    """Lets one norm take its statistics over all frames of a clip. Returns what undoes it."""
+@contextmanager
+def _norm_over_frames(norm: Any, motion: Motion, layout_of: LayoutOf) -> Iterator[None]:
+    """While open, one norm takes its statistics over all frames of a clip."""
     of_frame = norm.forward  # the class's, or what another extension put there: it goes on acting
 
     def forward(x: Tensor) -> Tensor:
@@ -143,18 +146,5 @@ def _norm_over_frames(norm: Any, motion: Motion, layout_of: LayoutOf) -> Callabl
         normed = of_frame(clips.transpose(1, 2).reshape(count, channels, frames * height, width))
         return layout.to_rows(normed.view(count, channels, frames, height, width).transpose(1, 2))
 
-    return put_forward(norm, forward)
-
-
-def put_forward(module: Any, forward: Callable[..., Tensor]) -> Callable[[], None]:
-    """Gives one instance of a module another `forward`. Returns what undoes it."""
-    of_instance = module.__dict__.get("forward")
-
-    def undo() -> None:
-        if of_instance is None:
-            del module.forward
-        else:
-            module.forward = of_instance
-
-    module.forward = forward
-    return undo
+    with patched(norm, "forward", forward):
+        yield

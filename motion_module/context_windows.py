@@ -15,11 +15,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from .errors import UserError
+
 Closing = Literal["none", "few", "many"]
 Fusion = Literal["pyramid", "flat", "overlap-linear"]
 
 
-class WindowsError(ValueError):
+class WindowsError(UserError):
     """Windows that cannot be. The text is for the user."""
 
 

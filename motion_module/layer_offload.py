@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .attach import put_forward
+from .patching import patched
 
 
 @contextmanager
@@ -26,8 +26,8 @@ def in_parts(unet: Any, rows: int, device: torch.device | None = None) -> Iterat
     blocks = [*unet.input_blocks, unet.middle_block, *unet.output_blocks]
     with ExitStack() as undo:
         for layer in (layer for block in blocks for layer in block):
-            undo.callback(put_forward(layer, _in_parts(layer, rows, device, waiting)))
-        undo.callback(put_forward(unet.out, _in_parts(unet.out, rows, device, device)))
+            undo.enter_context(patched(layer, "forward", _in_parts(layer, rows, device, waiting)))
+        undo.enter_context(patched(unet.out, "forward", _in_parts(unet.out, rows, device, device)))
         yield
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from .errors import UserError
 
-class ControlsError(ValueError):
+
+class ControlsError(UserError):
     """Rules cannot be read. The text is for the user."""
 
 

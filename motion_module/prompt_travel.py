@@ -20,6 +20,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from .errors import UserError
+
 Interpolation = Literal["slerp", "lerp"]
 NEARLY_ALIKE = 0.9995
 """The cosine of two conditions from which on the arc between them is taken for a line."""
@@ -28,7 +30,7 @@ _KEYFRAME = re.compile(rf"\s*(?P<first>{_PLACE})\s*(?:-\s*(?P<last>{_PLACE})\s*)
 """Digits right behind the colon are a ratio or a time of day: 16:9, 12:30."""
 
 
-class TravelError(ValueError):
+class TravelError(UserError):
     """A prompt's keyframes cannot be followed. The text is for the user. `lines`: those of the prompt that it is about."""
 
     def __init__(self, text: str, *lines: str) -> None:

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .errors import UserError
 
-class RowLayoutError(ValueError):
+
+class RowLayoutError(UserError):
     """The rows that reached the UNet cannot be told apart into whole clips."""
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .attach import LayoutOf, blocks_by_place, put_forward
+from .attach import LayoutOf, blocks_by_place
+from .patching import patched
 
 Chosen = Callable[[nn.Module, Tensor], Tensor]
 """From an attention and the tokens of a call, `(rows, positions, channels)`, to as many rows of any number of positions: those
@@ -26,7 +27,8 @@ def looking_at(unet: nn.Module, chosen: Chosen, strength: float = 1.0) -> Iterat
     with ExitStack() as undo:
         for block in blocks_by_place(unet).values() if strength else ():
             for transformer in getattr(block, "transformer_blocks", ()):
-                undo.callback(put_forward(transformer.attn1, _looking(transformer.attn1, chosen, strength)))
+                attention = transformer.attn1
+                undo.enter_context(patched(attention, "forward", _looking(attention, chosen, strength)))
         yield
 
 

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
 
-from .attach import put_forward
+from .patching import patched
 
 log = logging.getLogger("AnimateDiff")
 SUFFIX = ".safetensors"
@@ -55,11 +55,8 @@ class KeptCalls:
         def forward(*given: Any, **named: Any) -> Tensor:
             return self._answer(whole, *given, **named)
 
-        undo = put_forward(model, forward)
-        try:
+        with patched(model, "forward", forward):
             yield
-        finally:
-            undo()
 
     def _answer(self, whole: Callable[..., Tensor], x: Tensor, *others: Any, **named: Any) -> Tensor:
         name = _digest([x, others, named, self._acting()])

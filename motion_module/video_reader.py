@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 
+from .errors import UserError
+
 VIDEO_SUFFIXES = (".mp4", ".mov", ".webm", ".mkv", ".avi", ".m4v", ".gif")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
@@ -23,7 +25,7 @@ class MissingPart(RuntimeError):
     """Something that is needed is not installed. The text is for the user."""
 
 
-class UnreadableVideo(ValueError):
+class UnreadableVideo(UserError):
     """A video cannot be used. The text is for the user."""
 
 

@@ -22,11 +22,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from .errors import UserError
+
 DIFFUSERS_WEIGHTS = "diffusion_pytorch_model"
 SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError):
     """A weight file cannot be used. The text is for the user: which file, what is wrong, what to do."""
 
 

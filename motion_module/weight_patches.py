@@ -18,19 +18,8 @@ from torch import Tensor, nn
 from .key_layouts import BLOCK
 from .lora import Lora, LowRank, Target
 from .network import MotionModule, TemporalTransformer, sinusoidal_positions
+from .patching import patched
 from .weight_files import CheckpointError
-
-
-@contextmanager
-def lent(owner: nn.Module, name: str, tensor: Tensor) -> Iterator[None]:
-    """Another parameter or buffer. The owner may move meanwhile; its own one does not, and has to be moved after it."""
-    own = getattr(owner, name)
-    setattr(owner, name, tensor)
-    try:
-        yield
-    finally:
-        setattr(owner, name, own)
-
 
 # --- motion LoRAs ---
 
@@ -51,7 +40,7 @@ def merged(module: MotionModule, loras: Iterable[tuple[Lora, float]]) -> Iterato
             weight = linear.weight.detach().to(torch.float32, copy=True)
             for rows, change in parts:
                 weight[rows] += change.to(weight.device)
-            undo.enter_context(lent(linear, "weight", nn.Parameter(weight, requires_grad=False)))
+            undo.enter_context(patched(linear, "weight", nn.Parameter(weight, requires_grad=False)))
         yield
 
 
@@ -189,7 +178,7 @@ def positions(module: MotionModule, how: Positions, frames: int, trained_on: int
             for attention in layer.attentions:  # type: ignore[union-attr]
                 table = changed_table(attention.positions, how, frames, trained_on)
                 if table is not attention.positions:
-                    undo.enter_context(lent(attention, "positions", table))
+                    undo.enter_context(patched(attention, "positions", table))
         yield
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .attach import put_forward
 from .context_windows import Windows
+from .patching import patched
 from .row_layout import RowLayout
 from .vram import Room
 
@@ -46,11 +46,8 @@ class WholeFrames:
         def forward(x: Tensor, *others: Any, **named: Any) -> Tensor:
             return self._blended(whole, x, others, named)
 
-        undo = put_forward(model, forward)
-        try:
+        with patched(model, "forward", forward):
             yield
-        finally:
-            undo()
 
     def _blended(self, whole: Callable[..., Tensor], x: Tensor, others: tuple[Any, ...], named: dict[str, Any]) -> Tensor:
         rows = len(x)

@@ -38,15 +38,15 @@ MUTATIONS = (
     Mutation(
         "noise schedule stays lent",
         "animatediff/job/animated_model.py",
-        "        model.alphas_cumprod, model.alphas_cumprod_original = own",
-        "        pass",
+        'with patched(model, "alphas_cumprod", model.alphas_cumprod), patched(model, "alphas_cumprod_original", lent):\n',
+        "model.alphas_cumprod_original = lent\n    if True:\n",
         "contract/test_cleanliness.py",
     ),
     Mutation(
         "v1's norms stay over frames",
         "motion_module/attach.py",
-        "undo.callback(_norm_over_frames(norm, motion, layout_of))",
-        "_norm_over_frames(norm, motion, layout_of)",
+        '    with patched(norm, "forward", forward):\n        yield',
+        "    norm.forward = forward\n    yield",
         "contract/test_cleanliness.py",
     ),
     Mutation(
@@ -156,9 +156,9 @@ MUTATIONS = (
     ),
     Mutation(
         "settings for AND stay changed",
-        "animatediff/job/animated_model.py",
-        "                options[key] = before[key]\n",
-        "                pass\n",
+        "animatediff/job/job.py",
+        "self._options.enter_context(patched_items(shared.opts.data, wanted))",
+        "shared.opts.data.update(wanted)",
         "contract/test_prompts.py",
     ),
     Mutation(
@@ -248,8 +248,8 @@ MUTATIONS = (
     Mutation(
         "a motion LoRA stays merged",
         "motion_module/weight_patches.py",
-        "    finally:\n        setattr(owner, name, own)",
-        "    finally:\n        pass",
+        'undo.enter_context(patched(linear, "weight", nn.Parameter(weight, requires_grad=False)))',
+        "linear.weight = nn.Parameter(weight, requires_grad=False)",
         "method/test_lora.py",
     ),
     Mutation(

@@ -13,11 +13,11 @@ from motion_module.checkpoint import Description
 from motion_module.families import Advice, Family
 from motion_module.weight_files import CheckpointError
 
+from ..errors import RequestError
 from ..page.webui_controls import Page
 from ..request import module_files
 from ..request.params import AS_FOUND
 from ..request.plan import Plan, chosen_family
-from ..request.reading import RequestError
 from . import samplers
 
 DISTILLED = re.compile(r"(?i:lightning|turbo|hyper[-_ ]?sd)|(?<![A-Za-z])(?i:lcm)(?![a-z])|(?<=[a-z])LCM(?![a-z])")

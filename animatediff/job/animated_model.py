@@ -9,28 +9,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
-from unittest import mock
 
 import torch
-from fastapi import HTTPException
 from modules import devices, sd_models, sd_unet, shared
 
-from motion_module.attach import UnsuitableUNet, attached, blocks_by_place, require_fit
+from motion_module.attach import attached, blocks_by_place, require_fit
 from motion_module.context_windows import Cut
 from motion_module.layer_offload import in_parts
 from motion_module.lora import Lora
 from motion_module.motion import Motion, Second
 from motion_module.noise_schedule import NoiseSchedule
+from motion_module.patching import patched
 from motion_module.pia import Picture, likeness
-from motion_module.prompt_travel import TravelError
 from motion_module.row_layout import RowLayout, RowLayoutError, row_layout
 from motion_module.self_attention import Anchor, looking_at
 from motion_module.unet_cache import KeptCalls
 from motion_module.vram import Room
-from motion_module.weight_files import CheckpointError
 from motion_module.weight_patches import added_to_unet, merged, positions, require_image_fit, require_motion_fit
 from motion_module.windowed_unet import WholeFrames
 
+from ..errors import AnimateDiffError, reported_to_user
 from ..request import module_files
 from ..request.plan import Plan
 from .checkpoints import kind_of, kind_of_file
@@ -42,29 +40,6 @@ CONDITIONS = 2
 """What a frame is usually sampled under: its prompt and its negative prompt."""
 ON_MODEL = "_animatediff_scope"
 """The attribute under which an open scope can be found on the checkpoint it animates."""
-
-
-class AnimateDiffError(HTTPException):
-    """Ends a generation with a sentence for the user.
-
-    The API answers with its status and the sentence in `detail`; `str` is the sentence too, since that is what the page and
-    the log show.
-    """
-
-    def __init__(self, text: str, status_code: int = 422) -> None:
-        super().__init__(status_code=status_code, detail=text)
-
-    def __str__(self) -> str:
-        return self.detail
-
-
-@contextmanager
-def speaking_errors() -> Iterator[None]:
-    """Lets errors of the method that have a sentence for the user reach the page, the log and the API with it."""
-    try:
-        yield
-    except (CheckpointError, RowLayoutError, TravelError, UnsuitableUNet) as error:
-        raise AnimateDiffError(str(error)) from error
 
 
 def custom_unet_is_chosen() -> bool:
@@ -106,7 +81,7 @@ class ModelScope:
         """For `p.init`: refuses checkpoints that cannot be animated, and lends the schedule, since img2img builds its sampler
         there, and freezes its sigmas with it.
         """
-        with speaking_errors():
+        with reported_to_user():
             self._require_usable_model(custom_unet_is_chosen())
             if (self._p.refiner_switch_at or 0) < 1:  # else the WebUI never changes to it
                 self._require_usable_later("refiner", self._p.refiner_checkpoint_info)
@@ -129,7 +104,7 @@ class ModelScope:
             with self.suspended():
                 return reload(*args, **kwargs)
 
-        with speaking_errors(), mock.patch.object(sd_models, "reload_model_weights", reload_unanimated):
+        with reported_to_user(), patched(sd_models, "reload_model_weights", reload_unanimated):
             self._enter()
             try:
                 yield
@@ -180,7 +155,7 @@ class ModelScope:
                 stack.enter_context(self.calls.around(model.model))  # around all windows of a call
             stack.enter_context(attached(unet, motion, self.family, layout_of, self._picture()))
             stack.enter_context(looking_at(unet, Anchor(layout_of), self._plan.first_frame_attention))
-            stack.enter_context(attribute(model, ON_MODEL, self))
+            stack.enter_context(patched(model, ON_MODEL, self))
             self._undo = stack.pop_all()
 
     def _motion(self) -> Motion:
@@ -288,46 +263,15 @@ def options_for_parts(parts: int) -> dict[str, bool]:
 
 
 @contextmanager
-def option_values(values: dict[str, bool]) -> Iterator[None]:
-    """Settings of the WebUI with other values for a while, without callbacks; all others may change meanwhile."""
-    options = shared.opts.data
-    before = {key: options[key] for key in values if key in options}
-    options.update(values)
-    try:
-        yield
-    finally:
-        for key in values:
-            if key in before:
-                options[key] = before[key]
-            else:
-                options.pop(key, None)
-
-
-@contextmanager
 def lent_schedule(model: Any, schedule: NoiseSchedule, p: Any) -> Iterator[None]:
     """Gives a checkpoint another noise schedule; the WebUI's own settings (zero terminal SNR, downcast) act on top of it.
 
     What is lent is a new tensor, because a reload of weights copies into whatever tensor it finds.
     """
-    own = model.alphas_cumprod, model.alphas_cumprod_original
-    model.alphas_cumprod_original = schedule.alphas_cumprod().to(own[0].device)
-    try:
+    lent = schedule.alphas_cumprod().to(model.alphas_cumprod.device)
+    with patched(model, "alphas_cumprod", model.alphas_cumprod), patched(model, "alphas_cumprod_original", lent):
         sd_models.apply_alpha_schedule_override(model, p)
         yield
-    finally:
-        model.alphas_cumprod, model.alphas_cumprod_original = own
-
-
-@contextmanager
-def attribute(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """Like `setattr` on an instance, past `torch.nn.Module`'s own, and undone."""
-    before = {name: vars(owner)[name]} if name in vars(owner) else {}
-    object.__setattr__(owner, name, value)
-    try:
-        yield
-    finally:
-        object.__delattr__(owner, name)
-        vars(owner).update(before)
 
 
 @contextmanager
@@ -344,5 +288,5 @@ def starting_from_noise(p: Any) -> Iterator[None]:
     def sample(p: Any, _latents: Any, noise: Any, *conditions: Any, **settings: Any) -> Any:
         return sampler.sample(p, noise, *conditions, **settings)
 
-    with attribute(sampler, "sample_img2img", sample):
+    with patched(sampler, "sample_img2img", sample):
         yield

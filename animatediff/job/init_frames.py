@@ -11,11 +11,10 @@ from modules import shared
 from torch import Tensor
 
 from motion_module import init_frames
-from motion_module.attach import put_forward
 from motion_module.initial_noise import noise_behind
+from motion_module.patching import patched
 
 from ..request.params import MIX, Params
-from .animated_model import attribute
 
 BY_ROW = ("init_latent", "image_conditioning", "overlay_images", "color_corrections")
 """What the WebUI's `init` makes of each picture, on `p`."""
@@ -102,12 +101,8 @@ class GivenFrames:
             found = sample(*arguments, **named)
             return torch.where(is_picture, latents.to(found), found)
 
-        undo = put_forward(denoiser, forward)
-        try:
-            with attribute(sampler, "sample_img2img", sample_img2img):
-                yield
-        finally:
-            undo()
+        with patched(denoiser, "forward", forward), patched(sampler, "sample_img2img", sample_img2img):
+            yield
 
 
 def noise_in(x: Tensor, latents: Tensor, timesteps: Tensor) -> Tensor:

@@ -10,7 +10,6 @@ import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from typing import Any
-from unittest import mock
 
 import numpy as np
 from modules import errors, sd_models, shared
@@ -19,26 +18,18 @@ from PIL import Image
 
 from motion_module.evaluation import changes_of
 from motion_module.initial_noise import seeds_of
+from motion_module.patching import patched, patched_items
 from motion_module.row_layout import RowLayoutError
 from motion_module.unet_cache import KeptCalls
 from motion_module.weight_files import CheckpointError
 
 from .. import settings
+from ..errors import AnimateDiffError, RequestError, reported_to_user
 from ..output.results import Results, Video
 from ..request import infotext, module_files
 from ..request.params import MIX, Params
-from ..request.reading import RequestError
 from . import advice, init_frames, live_preview, loras, prompt_travel, resume_store, run_history
-from .animated_model import (
-    ON_MODEL,
-    AnimateDiffError,
-    ModelScope,
-    attribute,
-    option_values,
-    options_for_parts,
-    prompt_parts,
-    speaking_errors,
-)
+from .animated_model import ON_MODEL, ModelScope, options_for_parts, prompt_parts
 from .free_init import Rounds
 from .init_frames import GivenFrames
 from .processing_hooks import ON_P, Bystander, Refusal, release, take
@@ -109,7 +100,7 @@ def _infotext(p: Any) -> str:
     later = {"Hires schedule type": getattr(p, "hr_scheduler", None)} if getattr(p, "enable_hr", False) else {}
     if p.refiner_checkpoint_info is not None:
         later |= {"Refiner": p.refiner_checkpoint_info.short_title, "Refiner switch at": p.refiner_switch_at}
-    with mock.patch.dict(p.extra_generation_params, later):
+    with patched_items(p.extra_generation_params, later):
         return Processed(p, []).infotext(p, 0)
 
 
@@ -201,7 +192,7 @@ class Job:
         yield
         if p is not self.p:
             return
-        with self._finished_on_error(p), speaking_errors():
+        with self._finished_on_error(p), reported_to_user():
             self._travels = prompt_travel.follow(p, self.params.video_length, closed=self.params.prompts_loop)
             if not p.disable_extra_networks:
                 self._warn_once(advice.missing_lora(self.scope.family, loras.names_in(p.extra_network_data)))
@@ -351,14 +342,14 @@ class Job:
         self._options.close()
         with suppress(RowLayoutError):  # the scope will say it, where it can end the job
             wanted = options_for_parts(prompt_parts(conditions))
-            self._options.enter_context(option_values(wanted))
+            self._options.enter_context(patched_items(shared.opts.data, wanted))
         if self._given is not None and self._holds():
             held = self._given.holding(self.p.sampler, self.p.init_latent, self.scope.progress)
             self._options.enter_context(held)
         if self._in_rounds():
             sampler, model = self.p.sampler, shared.sd_model
             rounds = Rounds(self.params, self._begin_round, _was_interrupted, lambda: model.alphas_cumprod[-1])
-            self._options.enter_context(attribute(sampler, "sample", rounds.of(sampler.sample)))
+            self._options.enter_context(patched(sampler, "sample", rounds.of(sampler.sample)))
 
     def _begin_round(self, number: int) -> None:
         self._round = number

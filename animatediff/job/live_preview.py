@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from unittest import mock
 
 from modules import sd_samplers, sd_samplers_common, shared
 from PIL import Image
+
+from motion_module.patching import patched
 
 from ..output.animated_image import Preview
 
@@ -27,7 +28,7 @@ def moving_preview(fps: float) -> Iterator[None]:
         frames = [sd_samplers_common.single_sample_to_image(frame, approximation) for frame in latents[::stride]]
         return Preview.of(frames, round(1000 * stride / fps))
 
-    with mock.patch.object(sd_samplers, "samples_to_image_grid", preview):
+    with patched(sd_samplers, "samples_to_image_grid", preview):
         try:
             yield
             if shared.opts.live_previews_enable and shared.opts.show_progress_every_n_steps == -1:

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-from .animated_model import AnimateDiffError, ModelScope
+from ..errors import AnimateDiffError
+from .animated_model import ModelScope
 
 ON_P = "_animatediff"
 """The attribute of a `p` with its role."""

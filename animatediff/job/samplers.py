@@ -6,11 +6,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from motion_module.patching import patched
 
 TRAILING = "Trailing"
 
@@ -25,7 +26,7 @@ def original_steps(steps: int) -> Iterator[None]:
     if lcm is None or not steps:
         yield
         return
-    with mock.patch.object(lcm, "LCMCompVisDenoiser", _denoiser(lcm.LCMCompVisDenoiser, steps)):
+    with patched(lcm, "LCMCompVisDenoiser", _denoiser(lcm.LCMCompVisDenoiser, steps)):
         yield
 
 

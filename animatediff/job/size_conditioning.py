@@ -10,7 +10,7 @@ import torch
 from modules import shared
 from torch import Tensor
 
-from motion_module.attach import put_forward
+from motion_module.patching import patched
 
 Size = tuple[int, int]
 
@@ -41,8 +41,5 @@ def telling_sizes(model: Any, original: Size, target: Size, active: Callable[[],
         found: Tensor = whole(x, timesteps, conditions, **named)
         return found
 
-    undo = put_forward(model.model, forward)
-    try:
+    with patched(model.model, "forward", forward):
         yield
-    finally:
-        undo()

@@ -12,11 +12,12 @@ from modules.paths_internal import models_path
 
 from motion_module.video_reader import MissingPart
 
+from ..errors import RequestError
 from ..output import paths
 from ..page import xyz
 from ..request.params import RIFE, Params, without_img2img
 from ..request.plan import Plan, make_plan
-from ..request.reading import RequestError, read_arguments
+from ..request.reading import read_arguments
 from ..request.source_video import Source, read
 from ..video.formats import is_picture
 from ..video.rife import model_in

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from modules import images
 
-from ..request.reading import RequestError
+from ..errors import RequestError
 
 
 def of_today(outpath: str) -> Path:

@@ -16,9 +16,9 @@ from typing import Any
 from modules import images, shared
 from PIL import Image
 
-from ..job.animated_model import AnimateDiffError
+from ..errors import AnimateDiffError, RequestError
 from ..request.params import Params
-from ..request.reading import RequestError, read_arguments
+from ..request.reading import read_arguments
 
 log = logging.getLogger("AnimateDiff")
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")

@@ -8,9 +8,10 @@ import gradio as gr
 
 from motion_module.weight_files import CheckpointError
 
+from ..errors import RequestError
 from ..job import advice, estimate, run_history
 from ..request.plan import context_windows, windows_within
-from ..request.reading import RequestError, read_mapping
+from ..request.reading import read_mapping
 from .webui_controls import Page
 
 GIGABYTE = 1e9

@@ -17,10 +17,10 @@ from modules.ui_components import InputAccordion
 from motion_module.video_reader import VIDEO_SUFFIXES
 from motion_module.weight_files import CheckpointError
 
+from ..errors import RequestError
 from ..job import advice
 from ..request import infotext, module_files
 from ..request.params import DEFAULT_MODULE, FORMATS, ONLY_IMG2IMG, PANEL_FIELDS, option_of
-from ..request.reading import RequestError
 from ..video.formats import format_problems
 from . import expected_time, presets, resume_button, timeline_page
 from .webui_controls import Page

@@ -15,9 +15,10 @@ from modules import extra_networks, script_callbacks, shared
 from motion_module.prompt_travel import TravelError, read_travel
 from motion_module.weight_files import CheckpointError
 
+from ..errors import RequestError
 from ..job import advice
 from ..request.plan import context_windows
-from ..request.reading import RequestError, read_mapping
+from ..request.reading import read_mapping
 from . import timeline
 from .webui_controls import Page
 

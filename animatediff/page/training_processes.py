@@ -21,6 +21,8 @@ import psutil
 import yaml
 from modules import paths
 
+from motion_module.errors import UserError
+
 from ..request import module_files
 
 CONFIG, OUTPUT = "config.yaml", "output.txt"
@@ -39,7 +41,7 @@ APART = (
 """So that a training does not end with the WebUI, or with a Ctrl-C that is meant for it."""
 
 
-class TrainingError(ValueError):
+class TrainingError(UserError):
     """A training cannot be started or gone on with. The text is for the user."""
 
 

@@ -16,8 +16,8 @@ from motion_module.lora import Lora, load_lora
 from motion_module.network import MotionModule
 from motion_module.weight_files import SUFFIXES, CheckpointError, weights_of
 
+from ..errors import RequestError
 from .params import NO_MODULE
-from .reading import RequestError
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = "v3_sd15_mm.ckpt, or mm_sdxl_v10_beta.ckpt for SDXL (guoyww/animatediff, Hugging Face)"

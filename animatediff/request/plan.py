@@ -13,9 +13,9 @@ from motion_module.families import FAMILIES, Family
 from motion_module.motion_strength import Controls, Strength, parse_rules
 from motion_module.weight_patches import Positions
 
+from ..errors import RequestError
 from . import module_files
 from .params import AS_FOUND, NO_MODULE, Params
-from .reading import RequestError
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 
 from motion_module.motion_strength import ControlsError, parse_rules
 
+from ..errors import RequestError
 from ..video.formats import format_problems
 from .old_names import renamed
 from .params import API_FORMATS, FIELDS, OWN_FPS, PANEL_FIELDS, Params, option_of
@@ -20,10 +21,6 @@ MOST_GIF_FPS = 50
 """Browsers take a delay of less than two hundredths of a second for a mistake, and show the GIF slowly."""
 IGNORED_KEYS = ("is_i2i_batch", "video_default", "prompt_scheduler", "reverse", "use_main_seed")
 """Keys that the established extension took for its own use, or once took: accepted, without meaning."""
-
-
-class RequestError(ValueError):
-    """A request cannot be met. The text is for the user: what, with which value, and how to mend it."""
 
 
 def read_arguments(arguments: Iterable[Any], changes: Mapping[str, Any]) -> tuple[Params, list[str]]:

@@ -15,11 +15,12 @@ from PIL import Image
 
 from motion_module.video_reader import VIDEO_SUFFIXES, MissingPart, UnreadableVideo, Video
 
+from ..errors import RequestError
 from ..video import ffmpeg
 from ..video.clip import Sound
 from ..video.formats import is_picture
 from .params import MOST_FRAMES, Params
-from .reading import RequestError, with_fps
+from .reading import with_fps
 
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 """What a URL and ffmpeg's protocols begin with. A single letter is a drive of Windows."""

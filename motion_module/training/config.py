@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args, get_type_hints
 import yaml
 
 from ..checkpoint import describe
+from ..errors import UserError
 from ..noise_schedule import ANIMATEDIFF, STABLE_DIFFUSION, NoiseSchedule
 from ..weight_files import CheckpointError
 
@@ -19,7 +20,7 @@ SIZE_STEP = 64
 """Sides of clips are multiples of this: four levels of the UNet below eight pixels a latent."""
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError):
     """A training cannot be as it is described. The text is for the user."""
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import UserError
 from ..video_reader import PICTURE_SUFFIXES, VIDEO_SUFFIXES, Picture, UnreadableVideo, Video, resized
 from .config import SIZE_STEP, Config
 
@@ -23,7 +24,7 @@ LEAST_CUT, CUT_FACTOR = 25.0, 5.0
 """A step between frames is reported as a cut if it is this large, and so many times as large as the median step of its clip."""
 
 
-class DataError(ValueError):
+class DataError(UserError):
     """There is nothing to learn from, or no telling what. The text is for the user."""
 
 

@@ -8,9 +8,10 @@ from hypothesis import find, given
 from hypothesis import strategies as st
 
 from animatediff import __version__ as VERSION
+from animatediff.errors import RequestError
 from animatediff.request import infotext
 from animatediff.request.params import FIELDS, FORMATS, KEPT_FIELDS, NO_MODULE, PANEL_FIELDS, Params
-from animatediff.request.reading import MOST_GIF_FPS, RequestError, read_arguments, read_mapping, with_fps
+from animatediff.request.reading import MOST_GIF_FPS, read_arguments, read_mapping, with_fps
 from animatediff.request.schema import as_markdown, schema
 from animatediff.video.formats import format_problems
 from motion_module.families import FAMILIES

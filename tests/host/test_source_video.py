@@ -9,14 +9,14 @@ import pytest
 from PIL import Image
 
 from animatediff.request.params import Params
-from animatediff.video import ffmpeg, pictures
+from animatediff.video import ffmpeg, gif
 from animatediff.video.clip import Clip, Quality
 
 ROOT = Path(__file__).resolve().parents[2]
 COUNT = 423
 BARS = 9
 """Binary digits of a number below 512."""
-ENCODERS = {"a.mp4": ffmpeg.encode_mp4, "a.webm": ffmpeg.encode_webm, "a.gif": pictures.encode_gif}
+ENCODERS = {"a.mp4": ffmpeg.encode_mp4, "a.webm": ffmpeg.encode_webm, "a.gif": gif.encode_gif}
 
 
 @pytest.fixture(scope="module")
