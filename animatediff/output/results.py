@@ -151,9 +151,9 @@ class Results:
     def _write_frames(self, video: Video, folder: Path) -> None:
         shared.state.textinfo = "AnimateDiff: saving frames"
         for index, (frame, text) in enumerate(zip(video.frames, video.infotexts)):
-            path = paths / f"{index:05}.png"
+            path = folder / f"{index:05}.png"
             try:
-                paths.mkdir(exist_ok=True)
+                folder.mkdir(exist_ok=True)
                 with _whole_or_not_at_all(path):
                     images.save_image_with_geninfo(frame, text, str(path))
             except OSError as error:
