@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from demo.clip import write_if_changed
 from motion_module.training.image_model import STABLE_DIFFUSION_1
 
 
@@ -46,4 +47,4 @@ def description(text_folder: Path, unet: dict[str, Any], autoencoder: dict[str, 
 
 def write_description(checkpoint: Path, params: dict[str, Any]) -> None:
     model = {"target": "ldm.models.diffusion.ddpm.LatentDiffusion", "params": params}
-    checkpoint.with_suffix(".yaml").write_text(json.dumps({"model": model}, indent=2))
+    write_if_changed(checkpoint.with_suffix(".yaml"), json.dumps({"model": model}, indent=2))
