@@ -65,19 +65,22 @@ def start_host(weights: Path, request: pytest.FixtureRequest, tmp_path_factory: 
 
 
 @pytest.fixture(scope="session")
-def host(start_host: StartHost) -> Server:
-    """One host for the session, with this repository as an extension, the probe, and the checkpoint tiny-a."""
-    return start_host(extensions=[REPOSITORY, PROBE], run_installers=True)
+def source_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder from which `host` may read source videos; requests cannot change that setting."""
+    return tmp_path_factory.mktemp("videos")
 
 
 @pytest.fixture(scope="session")
-def plain_host(start_host: StartHost) -> StartHost:
-    """Starts a host that has never seen this extension, only the probe."""
+def host(start_host: StartHost, source_folder: Path) -> Server:
+    """One host for the session, with this repository as an extension, the probe, and the checkpoint tiny-a."""
+    options = {"animatediff_source_folders": f"/nowhere/at all\n{source_folder}\n"}
+    return start_host(extensions=[REPOSITORY, PROBE], options=options, run_installers=True)
 
-    def start(**settings: Any) -> Server:
-        return start_host(extensions=[PROBE], **settings)
 
-    return start
+@pytest.fixture(scope="session")
+def plain_host(start_host: StartHost) -> Server:
+    """One host for the session that has never seen this extension, only the probe."""
+    return start_host(extensions=[PROBE])
 
 
 @pytest.fixture(scope="module")

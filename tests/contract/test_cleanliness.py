@@ -27,10 +27,7 @@ def stills(server):
 @pytest.fixture(scope="module")
 def untouched(plain_host):
     """Plain pictures of a host without the extension."""
-    server = plain_host()
-    pictures = stills(server)
-    server.stop()
-    return pictures
+    return stills(plain_host)
 
 
 @pytest.fixture

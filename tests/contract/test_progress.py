@@ -17,11 +17,8 @@ from support.animation import animate
 @pytest.fixture
 def previews(host):
     """Previews without a download, at every step."""
-    changes = {"show_progress_type": "Approx cheap", "show_progress_every_n_steps": 1}
-    before = host.get("/sdapi/v1/options").json()
-    host.post("/sdapi/v1/options", changes)
-    yield
-    host.post("/sdapi/v1/options", {key: before[key] for key in changes if key in before})
+    with host.settings(show_progress_type="Approx cheap", show_progress_every_n_steps=1):
+        yield
 
 
 def watched(host, **request):

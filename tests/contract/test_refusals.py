@@ -31,10 +31,9 @@ def bad_files(weights, tmp_path_factory, host):
     save_file({**good, key: torch.zeros(3, 5)}, folder / "misshapen.safetensors")
     save_file({key: value for key, value in good.items() if "blocks.3." not in key}, folder / "sdxl.safetensors")
     torch.save({"state_dict": good, "callback": Evil(str(folder / "it ran"))}, folder / "evil.ckpt")
-    host.post("/sdapi/v1/options", {"animatediff_model_path": str(folder)})
-    yield folder
+    with host.settings(animatediff_model_path=str(folder)):
+        yield folder
     assert not (folder / "it ran").exists()
-    host.post("/sdapi/v1/options", {"animatediff_model_path": str(weights / "motion")})
 
 
 class Evil:

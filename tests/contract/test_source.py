@@ -16,7 +16,6 @@ from PIL import Image
 
 from support.animation import animate, files_of, frames_of, info_of, recording
 from support.pictures import encode, gradient, mean_difference
-from support.server import PROBE, REPOSITORY
 
 FAINT = {"denoising_strength": 0.01, "init_images": []}
 """At next to no strength each frame must be what its own picture becomes in the checkpoint's VAE."""
@@ -30,9 +29,9 @@ def picture_of(index):
 
 
 @pytest.fixture(scope="module")
-def videos(tmp_path_factory):
+def videos(source_folder, tmp_path_factory):
     """The folder that the settings allow: frames, the same without loss as a video with sound, and what cannot be used."""
-    folder = tmp_path_factory.mktemp("videos")
+    folder = source_folder
     (folder / "frames").mkdir()
     for index in range(FRAMES):
         Image.fromarray(picture_of(index)).save(folder / "frames" / f"{index}.png")
@@ -55,12 +54,6 @@ def videos(tmp_path_factory):
 
 def run_ffmpeg(*arguments):
     subprocess.run([get_ffmpeg_exe(), "-loglevel", "error", *arguments], check=True)
-
-
-@pytest.fixture(scope="module")
-def host(start_host, videos):
-    folders = f"/nowhere/at all\n{videos}\n"
-    return start_host(extensions=[REPOSITORY, PROBE], options={"animatediff_source_folders": folders})
 
 
 @pytest.fixture(scope="module")
