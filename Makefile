@@ -4,7 +4,7 @@ WEBUI_DIR ?= $(HOME)/stable-diffusion-webui
 WEBUI_PYTHON := $(WEBUI_DIR)/venv/bin/python
 
 # One process per core, each with whole files: the tests of a file share hosts and trainings.
-IN_PARALLEL := -n logical --dist loadfile
+IN_PARALLEL := -n logical --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-webui paper bench bench-windows bench-answer lint environment
 

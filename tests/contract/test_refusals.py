@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from support.animation import animate, files_of, frames_of, info_of, recording
+from support.animation import FRAMES, animate, files_of, frames_of, info_of, recording
 from support.server import PROBE, REPOSITORY
 
 
@@ -225,12 +225,12 @@ def test_pictures_that_do_not_match_the_frames_are_refused(host):
 
     pictures = [encode(gradient(shift=shift)) for shift in (0, 9, 18)]
     answer = host.img2img(**animate(), init_images=pictures, denoising_strength=0.5)
-    assert answer.status_code == 422 and "3 pictures for 8 frames" in answer.json()["detail"]
+    assert answer.status_code == 422 and f"3 pictures for {FRAMES} frames" in answer.json()["detail"]
 
 
 def test_after_a_refusal_the_same_request_mended_works(host):
     assert host.txt2img(**animate(fps=-1)).status_code == 422
-    assert len(frames_of(host.txt2img(**animate(), steps=1))) == 8
+    assert len(frames_of(host.txt2img(**animate(), steps=1))) == FRAMES
 
 
 def test_a_format_that_fails_costs_the_others_nothing(host):
