@@ -109,6 +109,14 @@ def test_inpainting_with_one_mask_keeps_what_is_outside(host, whole_picture):
     assert mean_difference(frames[0][20:44, 20:44], frames[5][20:44, 20:44]) > 2
 
 
+@pytest.mark.parametrize(("args", "images"), [({}, 1), ({"last_frame": IMG2IMG["init_images"][0]}, 2)])
+@pytest.mark.parametrize("mode", ["blend with noise", "strength ramp"])
+def test_the_vae_encodes_each_given_image_once(host, mode, args, images):
+    with recording(host) as record:
+        frames = frames_of(host.img2img(**animate(image_mode=mode, **args), **IMG2IMG, steps=2))
+    assert record["vae_encoder_rows"] == images and len(frames) == 8
+
+
 def test_one_picture_for_each_frame(host):
     """At next to no strength each frame must be what its own picture becomes in the checkpoint's VAE."""
     pictures = [encode(gradient(shift=8 * index)) for index in range(8)]

@@ -35,6 +35,18 @@ def test_each_window_is_a_call_of_its_own_in_each_step(host, sampler):
     assert len(rows) % 2 == 0 and set(rows) == {16}
 
 
+def test_interrupt_is_noticed_between_two_windows(host):
+    request = {**animate(video_length=20, batch_size=8, context_schedule="static"), "steps": 3, "sampler_name": "Euler"}
+    with recording(host) as record:
+        host.txt2img(**request)
+    of_a_step = len(unet_calls(record["sampler_runs"][0])) // 3
+    assert of_a_step > 1
+    host.post("/probe/v1/interrupt-at", {"step": 2})
+    with recording(host) as record:
+        assert host.txt2img(**request).ok
+    assert len(unet_calls(record["sampler_runs"][0])) == of_a_step
+
+
 def test_where_windows_share_all_but_attention_there_is_one_call_in_each_step(host):
     usual = {"video_length": 16, "batch_size": 8, "overlap": 0, **EVEN}
     request = {"sampler_name": "DDIM", "steps": 3}

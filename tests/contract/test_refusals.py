@@ -7,11 +7,13 @@ import os
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from support.animation import animate, files_of, frames_of, info_of, recording
+from support.pictures import pictures_of
 from support.server import PROBE, REPOSITORY
 
 
@@ -62,7 +64,7 @@ def assert_refused(host, words, request, **more):
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"model": "gone.safetensors"}, ["gone.safetensors", "not there", "mm_sd15_v1.safetensors"]),
+        ({"model": "gone.safetensors"}, ["gone.safetensors", "is missing", "mm_sd15_v1.safetensors"]),
         ({"model": ""}, ["No motion module is chosen", "mm_sd15_v1.safetensors"]),
         ({"model": "../motion/mm_tiny_v3.safetensors"}, ["outside"]),
         ({"model": "/etc/passwd"}, ["outside"]),
@@ -241,6 +243,15 @@ def test_a_format_that_fails_costs_the_others_nothing(host):
     assert gif.format == "GIF" and gif.n_frames == 3
     (warning,) = info_of(answer)["extra_generation_params"]["AnimateDiff warnings"]
     assert "MP4" in warning and "no-such-preset" in warning
+
+
+def test_a_failure_before_the_first_step_leaves_no_half_made_job(host):
+    still = pictures_of(host.txt2img())
+    host.post("/probe/v1/late-fault", {"at": "start"})
+    answer = host.txt2img(**animate())
+    assert answer.status_code == 500 and "the console has the details" in answer.json()["detail"]
+    assert np.array_equal(pictures_of(host.txt2img()), still)
+    assert frames_of(host.txt2img(**animate())).shape[0] == 8
 
 
 @pytest.mark.parametrize("failing", ["encode", "gif", "png"])

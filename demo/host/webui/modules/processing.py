@@ -185,7 +185,7 @@ class StableDiffusionProcessingImg2Img(StableDiffusionProcessing):
         if len(pictures) > self.batch_size:
             raise ValueError(f"img2img was given {len(pictures)} pictures for {self.batch_size} rows.")
         if len(pictures) == 1:
-            self.init_latent = encode_pictures(pictures).repeat(self.batch_size, 1, 1, 1)
+            self.init_latent = encode_pictures(pictures * self.batch_size)  # once for each row, as the WebUI does
         else:
             self.batch_size = len(pictures)
             self.init_latent = encode_pictures(pictures)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
+from ldm.modules.diffusionmodules import model as ldm_autoencoder
 from ldm.modules.diffusionmodules import openaimodel as ldm_unet
 from modules import scripts, sd_hijack_clip, sd_samplers_cfg_denoiser, sd_samplers_common, shared
 
@@ -42,6 +43,8 @@ class SamplerRun:
 
     sampler: str
     function: str
+    checkpoint: str
+    """The one that it begins on."""
     is_hr_pass: bool | None
     steps: int
     sigmas: tuple[float, float] | None
@@ -64,6 +67,7 @@ class Record:
     stray_unet_calls: list[UNetCall] = field(default_factory=list)
     """UNet calls that no denoiser asked for."""
     text_encoder_forwards: int = 0
+    vae_encoder_rows: int = 0
     before_process_calls: int = 0
 
 
@@ -86,6 +90,7 @@ def new_run(sampler: Any, steps: int) -> SamplerRun:
     alphas, sigmas = getattr(sampler.model_wrap_cfg, "alphas", None), getattr(sampler.model_wrap, "sigmas", None)
     return SamplerRun(
         sampler=type(sampler).__name__,
+        checkpoint=shared.sd_model.sd_checkpoint_info.name,
         function=getattr(sampler.func, "__name__", str(sampler.func)),
         is_hr_pass=getattr(sampler.p, "is_hr_pass", None),
         steps=steps,
@@ -118,6 +123,7 @@ class Recorder:
         text_encoder = sd_hijack_clip.FrozenCLIPEmbedderWithCustomWordsBase
         self._patches.wrap(text_encoder, "forward", self._counting("text_encoder_forwards"))
         self._patches.wrap(scripts.ScriptRunner, "before_process", self._counting("before_process_calls"))
+        self._patches.wrap(ldm_autoencoder.Encoder, "forward", self._counting_rows)
 
     def disarm(self) -> None:
         """Stops recording; the record stays readable."""
@@ -168,6 +174,13 @@ class Recorder:
             return forward(unet, x, timesteps, context, *args, **kwargs)
 
         return recorded
+
+    def _counting_rows(self, forward: Any) -> Any:
+        def counted(encoder: Any, x: torch.Tensor) -> Any:
+            self._record.vae_encoder_rows += len(x)
+            return forward(encoder, x)
+
+        return counted
 
     def _counting(self, counter: str) -> Any:
         def wrapper(method: Any) -> Any:

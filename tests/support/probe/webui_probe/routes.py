@@ -49,7 +49,7 @@ class FaultBody(BaseModel):
 
 
 class LateFaultBody(BaseModel):
-    at: Literal["encode", "gif", "png"]
+    at: Literal["start", "encode", "gif", "png"]
 
 
 class BreakBody(BaseModel):

@@ -15,12 +15,13 @@ from webui_probe.patching import Patches
 
 
 class LateFault:
-    """Lets something fail that comes after the last frame, once."""
+    """Makes something outside the sampling fail, once."""
 
     def arm(self, at: str) -> None:
-        """`encode`: making the GIF; `gif`: writing it; `png`: writing the second frame."""
+        """`start`: making `p` a job; `encode`: making the GIF; `gif`: writing it; `png`: writing the second frame."""
         gif = sys.modules["animatediff.video.gif"]
         fail_at = {
+            "start": (sys.modules["animatediff.request.infotext"], "write", 1),
             "encode": (gif, "shared_palette", 1),
             "gif": (Path, "write_bytes", 1),
             "png": (images, "save_image_with_geninfo", 2),
