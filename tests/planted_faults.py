@@ -178,8 +178,8 @@ MUTATIONS = (
     Mutation(
         "taken names are not noticed",
         "animatediff/output/paths.py",
-        "claim.touch(exist_ok=False)",
-        "claim.touch()",
+        "lock_file.touch(exist_ok=False)",
+        "lock_file.touch()",
         "contract/test_refusals.py",
     ),
     Mutation(

@@ -366,7 +366,16 @@ class Job:
         sound = self._asked.source.sound_for(self.params) if self._asked.source else None
         writes_frames, is_api = self._writes_frames(), self.p.is_api
         rife = self._asked.rife
-        results = Results(self.params, settings.quality(), outpath, writes_frames, is_api, self.warnings, sound, rife)
+        results = Results(
+            params=self.params,
+            quality=settings.quality(),
+            outpath=outpath,
+            writes_frames=writes_frames,
+            is_api=is_api,
+            warnings=self.warnings,
+            sound=sound,
+            rife=rife,
+        )
         try:
             results.deliver(processed, self._videos(processed), self._others(processed))
         except Exception as error:
@@ -377,8 +386,8 @@ class Job:
         for warning in self.warnings:
             log.warning(warning)
             processed.comments += warning + "\n"
-        for film in results.films:
-            processed.comments += f"AnimateDiff saved {film}\n"
+        for file in results.player_files:
+            processed.comments += f"AnimateDiff saved {file}\n"
         if self._unfinished is not None:
             self._unfinished.delete()
         shared.state.textinfo = None  # whoever asks between two generations would still hear of this one

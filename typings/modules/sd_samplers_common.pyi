@@ -1,0 +1,4 @@
+import torch
+from PIL import Image
+
+def single_sample_to_image(sample: torch.Tensor, approximation: int | None = None) -> Image.Image: ...
