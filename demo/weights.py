@@ -27,8 +27,8 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from demo.clip import text_config, write_text_folder
-from demo.description import description, write_description
+from demo.checkpoint_config import config_params, write_config
+from demo.clip_text_encoder import text_config, write_text_folder
 from motion_module.training.image_model import STABLE_DIFFUSION_1
 
 RECIPE = "1"
@@ -316,7 +316,7 @@ def write_checkpoint(cache: Path, name: str, size: Size, seed: int) -> None:
     text_folder = write_text_folder(cache / "text" / size.name, text_params(size))
     path = cache / "checkpoints" / name
     write_tensors(path, lambda: checkpoint(size, seed))
-    write_description(path, description(text_folder, unet_params(size), vae_params()))
+    write_config(path, config_params(text_folder, unet_params(size), vae_params()))
 
 
 def write_motion_modules(cache: Path) -> None:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from demo.environment import ROOT
 from demo.paper import report
-from demo.paper.experiments import EXPERIMENTS, LESSON
-from demo.paper.judging import OtherVerdicts, Verdicts
+from demo.paper.experiments import EXPERIMENTS, LORA_MOTION
+from demo.paper.judging import MismatchedVerdicts, Verdicts
 from demo.world.scenes import Scene
 from motion_module.training.config import ConfigError
 
@@ -37,12 +37,12 @@ def main() -> None:
         print(f"{name}: {(EXPERIMENTS[name].__doc__ or '').strip()}", flush=True)
         try:
             write(name, RUNS, DOCS)
-        except (OtherVerdicts, ConfigError) as error:
+        except (MismatchedVerdicts, ConfigError) as error:
             sys.exit(str(error))
 
 
 def write(name: str, runs: Path, docs: Path) -> None:
-    """Does one experiment, and writes its table and its contact sheet. Raises OtherVerdicts."""
+    """Does one experiment, and writes its table and its contact sheet. Raises MismatchedVerdicts."""
     rows = EXPERIMENTS[name](runs)
     files = [Verdicts(VERDICTS / f"{row.file}.jsonl", row.made_with) for row in rows]
     known = sum(map(len, files))
@@ -54,7 +54,7 @@ def write(name: str, runs: Path, docs: Path) -> None:
     print(text, flush=True)
     picture = docs / f"{name}.png"
     if not picture.exists() or sum(map(len, files)) > known:
-        report.contact_sheet(rows, replace(SHOWN, motion=LESSON) if name == "lessons" else SHOWN, SEED, picture)
+        report.contact_sheet(rows, replace(SHOWN, motion=LORA_MOTION) if name == "lessons" else SHOWN, SEED, picture)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from demo.paper.makers import (
 )
 from demo.world import motion, render
 from demo.world.model import CHECKPOINTS, DEVICE, LORAS, MOTION_MODULE
-from demo.world.scenes import LESSONS, Scene, held_out_scenes
+from demo.world.scenes import LORA_MOTIONS, Scene, held_out_scenes
 from demo.world.styles import AS_LORA, personalised
 from demo.world.thresholds import BASE_PROMPTS, STYLE_PROMPTS
 from motion_module.noise_schedule import ANIMATEDIFF, STABLE_DIFFUSION, NoiseSchedule
@@ -44,7 +44,7 @@ FEW = 40
 ABLATION: motion.Recipe = {**motion.MODULE, "batch": 8, "validation": {}}
 """How the modules of an ablation are trained: all alike, and less than the one that is given away."""
 DIRECTIONS = dict.fromkeys(("moving left", "moving right", "moving up", "moving down"), 1.0)
-ABLATION_COURSES = (motion.Course(150, 1.0, DIRECTIONS), motion.Course(450, 0.4, DIRECTIONS))
+ABLATION_PHASES = (motion.Phase(150, 1.0, DIRECTIONS), motion.Phase(450, 0.4, DIRECTIONS))
 """They learn, and are judged on, shapes that move somewhere: that is soonest learned."""
 SCHEDULES = {
     "transformer": ("Stable Diffusion's", STABLE_DIFFUSION),
@@ -54,8 +54,8 @@ SCHEDULES = {
 """By the file of their verdicts. The first is what all of this world is trained with, and so serves other comparisons too."""
 ADAPTER = LORAS / "adapter.safetensors"
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
-LESSON, LESSON_CLIPS = LESSONS[0], (1, 5, 20, motion.LESSON_CLIPS)
-GIVEN = LORAS / f"{LESSON}.safetensors"
+LORA_MOTION, LORA_CLIPS = LORA_MOTIONS[0], (1, 5, 20, motion.LORA_CLIPS)
+GIVEN = LORAS / f"{LORA_MOTION}.safetensors"
 OURS, OURS_SHARED = "ours", "ours, shared noise"
 """The motion module's clips among those that are compared, by the noise that they begin with."""
 
@@ -158,24 +158,24 @@ def models(runs: Path) -> list[Row]:
 def _of_module(runs: Path, name: str, file: str, recipe: motion.Recipe, *, watermark: bool = False) -> Row:
     """A module that is trained for the comparison, on the base. `watermark`: whether the clips that it learns from have one."""
     maker = lambda: WithMotion(_trained(runs, file, recipe, watermark=watermark).config.output)  # noqa: E731
-    made = made_with(*weights_of("plain"), _bare(recipe, ABLATION_COURSES), f"watermark: {watermark}")
+    made = made_with(*weights_of("plain"), _bare(recipe, ABLATION_PHASES), f"watermark: {watermark}")
     return _row(runs, name, file, made, maker, _moving())
 
 
 def _trained(
     runs: Path, name: str, recipe: motion.Recipe, subject: motion.Subject | None = None, *, watermark: bool = False
 ) -> motion.MotionTraining:
-    return motion.trained(runs, name, recipe, ABLATION_COURSES, motion.clips(runs, watermark=watermark), subject)
+    return motion.trained(runs, name, recipe, ABLATION_PHASES, motion.clips(runs, watermark=watermark), subject)
 
 
 def _moving() -> list[Scene]:
     return [scene for scene in held_out_scenes(4 * FEW, SEED) if scene.motion in DIRECTIONS][:FEW]
 
 
-def _bare(recipe: motion.Recipe, courses: tuple[motion.Course, ...]) -> motion.Recipe:
-    """Without the paths of this machine, as what is in their files counts apart; with its courses, and what no recipe says."""
+def _bare(recipe: motion.Recipe, phases: tuple[motion.Phase, ...]) -> motion.Recipe:
+    """Without the paths of this machine, as what is in their files counts apart; with its phases, and what no recipe says."""
     named = {key: Path(value).name if key in ("domain_adapter", "motion_module") else value for key, value in recipe.items()}
-    return {**named, "objective": motion.OBJECTIVE, "courses": [asdict(course) for course in courses]}
+    return {**named, "objective": motion.OBJECTIVE, "courses": [asdict(phase) for phase in phases]}
 
 
 def _row(runs: Path, name: str, file: str, made: str, maker: Callable[[], Maker], scenes: list[Scene] | None = None) -> Row:
@@ -202,7 +202,7 @@ def convolution(runs: Path) -> list[Row]:
         schedule = training.config.noise_schedule
         return lambda model, caption, seed: animated(model, module, schedule, caption, noise_of(seed, render.FRAMES))
 
-    made = made_with(*weights_of("plain"), _bare(ABLATION, ABLATION_COURSES), "convolution")
+    made = made_with(*weights_of("plain"), _bare(ABLATION, ABLATION_PHASES), "convolution")
     return [
         _of_module(runs, "temporal transformer", "transformer", ABLATION),
         _row(runs, "temporal convolution", "convolution", made, maker, _moving()),
@@ -218,7 +218,7 @@ def adapter(runs: Path) -> list[Row]:
 
     rows = []
     for strength in STRENGTHS:
-        made = made_with(*weights_of("plain"), ADAPTER, _bare(recipe, ABLATION_COURSES), str(strength))
+        made = made_with(*weights_of("plain"), ADAPTER, _bare(recipe, ABLATION_PHASES), str(strength))
         name, file = f"trained with it, used at {strength:g}", f"adapter-{strength:g}"
         rows.append(_row(runs, name, file, made, partial(maker, strength), _moving()))
     return [*rows, _of_module(runs, "trained without it", "no-adapter", ABLATION, watermark=True)]
@@ -226,15 +226,15 @@ def adapter(runs: Path) -> list[Row]:
 
 def lessons(runs: Path) -> list[Row]:
     """(e) Motion LoRAs of one motion, from several numbers of clips."""
-    asked = [replace(scene, motion=LESSON) for scene in held_out_scenes(3 * FEW, SEED)]
+    asked = [replace(scene, motion=LORA_MOTION) for scene in held_out_scenes(3 * FEW, SEED)]
     scenes = [scene for scene in asked if scene.held_out][:FEW]
     weights = [*weights_of("plain"), MOTION_MODULE]
-    rows = [_row(runs, "no LoRA", f"{LESSON}-0", made_with(*weights), lambda: WithMotion(MOTION_MODULE), scenes)]
-    for count in LESSON_CLIPS:
-        given = [GIVEN] if count == motion.LESSON_CLIPS else []
-        made = made_with(*weights, _bare(motion.LESSON, motion.LESSON_COURSES), str(count), *given)
+    rows = [_row(runs, "no LoRA", f"{LORA_MOTION}-0", made_with(*weights), lambda: WithMotion(MOTION_MODULE), scenes)]
+    for count in LORA_CLIPS:
+        given = [GIVEN] if count == motion.LORA_CLIPS else []
+        made = made_with(*weights, _bare(motion.MOTION_LORA, motion.MOTION_LORA_PHASES), str(count), *given)
         name = f"{count} clip{'s' if count > 1 else ''}"
-        rows.append(_row(runs, name, f"{LESSON}-{count}", made, partial(_with_lesson, runs, count), scenes))
+        rows.append(_row(runs, name, f"{LORA_MOTION}-{count}", made, partial(_with_lesson, runs, count), scenes))
     return rows
 
 
@@ -244,10 +244,10 @@ def _with_lesson(runs: Path, count: int) -> Maker:
 
 def _learned(runs: Path, count: int) -> Path:
     """The file of a motion LoRA from so many clips. One of them is given away, and so there already."""
-    if count == motion.LESSON_CLIPS:
+    if count == motion.LORA_CLIPS:
         return GIVEN
-    data = motion.clips_of(runs, LESSON, count)
-    return motion.trained(runs, f"{LESSON}-{count}", motion.LESSON, motion.LESSON_COURSES, data).config.output
+    data = motion.clips_of(runs, LORA_MOTION, count)
+    return motion.trained(runs, f"{LORA_MOTION}-{count}", motion.MOTION_LORA, motion.MOTION_LORA_PHASES, data).config.output
 
 
 EXPERIMENTS: dict[str, Callable[[Path], list[Row]]] = {

@@ -21,7 +21,7 @@ SURE = 1.96
 """Standard deviations to either side that hold 95 % of a normal distribution."""
 
 
-class OtherVerdicts(ValueError):
+class MismatchedVerdicts(ValueError):
     """A file of verdicts is of other clips than those that are asked for. The text is for the user."""
 
 
@@ -51,18 +51,20 @@ class Verdicts:
     """Verdicts in a file, a line each, below one that says what the clips were made with."""
 
     def __init__(self, file: Path, made_with: str) -> None:
-        """Raises OtherVerdicts where the file is of clips that were made with something else."""
+        """Raises MismatchedVerdicts where the file is of clips that were made with something else."""
         self._file = file
         lines = _whole_lines(file)
         if lines and json.loads(lines[0])["made_with"] != made_with:
-            raise OtherVerdicts(f"{file} is of other weights, or of another recipe. Delete it, and its clips are made anew.")
+            raise MismatchedVerdicts(
+                f"{file} is of other weights, or of another recipe. Delete it, and its clips are made anew."
+            )
         self._known = [_read(line) for line in lines[1:]]
         self._made_with = made_with
 
     def of(self, scenes: list[Scene], make: Callable[[Scene, int], Clip]) -> list[Verdict]:
-        """Clip `i` is made of scene `i` with seed `i`, unless it was before. Raises OtherVerdicts."""
+        """Clip `i` is made of scene `i` with seed `i`, unless it was before. Raises MismatchedVerdicts."""
         if [verdict.scene for verdict in self._known[: len(scenes)]] != scenes[: len(self._known)]:
-            raise OtherVerdicts(f"{self._file} is of other prompts. Delete it, and its clips are made anew.")
+            raise MismatchedVerdicts(f"{self._file} is of other prompts. Delete it, and its clips are made anew.")
         for index in range(len(self._known), len(scenes)):
             self._add(verdict(scenes[index], make(scenes[index], index)))
             print(f"{self._file.stem}: {index + 1} of {len(scenes)}", end="\r", flush=True)
@@ -95,7 +97,7 @@ def _read(line: str) -> Verdict:
 
 
 @dataclass(frozen=True)
-class Part:
+class Proportion:
     """How many of how many, with the Wilson interval of 95 %."""
 
     hits: float
@@ -118,20 +120,20 @@ class Part:
         return f"{100 * self.value:.0f} % ({100 * low:.0f}–{100 * high:.0f})"
 
 
-def agreeing(judged: list[Verdict], *words: str) -> Part:
+def agreeing(judged: list[Verdict], *words: str) -> Proportion:
     """The clips that show these words of their captions."""
-    return part(verdict.agrees(*words) for verdict in judged)
+    return proportion(verdict.agrees(*words) for verdict in judged)
 
 
-def agreeing_by_chance(judged: list[Verdict], *words: str) -> Part:
+def agreeing_by_chance(judged: list[Verdict], *words: str) -> Proportion:
     """The same clips with their captions shuffled: the mean over every clip under the caption of every other one."""
     hits = sum(_agrees(one.reading, other.scene, words) for one in judged for other in judged if other is not one)
-    return Part(hits / (len(judged) - 1), len(judged))
+    return Proportion(hits / (len(judged) - 1), len(judged))
 
 
-def part(hits: Iterable[bool]) -> Part:
+def proportion(hits: Iterable[bool]) -> Proportion:
     found = list(hits)
-    return Part(sum(found), len(found))
+    return Proportion(sum(found), len(found))
 
 
 @dataclass(frozen=True)

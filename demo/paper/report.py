@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from demo.paper.experiments import Row
-from demo.paper.judging import Part, Verdict, agreeing, agreeing_by_chance, mean, part
+from demo.paper.judging import Proportion, Verdict, agreeing, agreeing_by_chance, mean, proportion
 from demo.paper.makers import Clip
 from demo.world import thresholds
 from demo.world.scenes import Scene
@@ -31,14 +31,14 @@ def table(rows: list[tuple[Row, list[Verdict]]]) -> str:
     return "\n".join(lines)
 
 
-def _line(name: str, style: str, judged: list[Verdict], agreement: Callable[..., Part]) -> str:
+def _line(name: str, style: str, judged: list[Verdict], agreement: Callable[..., Proportion]) -> str:
     parts = [agreement(judged, *words) for words in (("colour", "shape"), ("background",), ("motion",))]
-    parts += [_in_style(judged, style), part(verdict.reading.watermark for verdict in judged)]
+    parts += [_in_style(judged, style), proportion(verdict.reading.watermark for verdict in judged)]
     return "| " + " | ".join([name, str(len(judged)), *map(str, parts), str(mean(v.flicker for v in judged))]) + " |"
 
 
-def _in_style(judged: list[Verdict], style: str) -> Part:
-    return part(verdict.reading.style == style for verdict in judged)
+def _in_style(judged: list[Verdict], style: str) -> Proportion:
+    return proportion(verdict.reading.style == style for verdict in judged)
 
 
 def claims(rows: list[tuple[Row, list[Verdict]]]) -> str:
@@ -68,11 +68,11 @@ def _claims_of(row: Row, ours: list[Verdict], zero: list[Verdict]) -> list[str]:
     ]
 
 
-def _at_least(what: str, found: Part, asked: float) -> str:
+def _at_least(what: str, found: Proportion, asked: float) -> str:
     return f"| {what} | {found} | at least {100 * asked:.0f} % | {_reached(found.value >= asked)} |"
 
 
-def _at_most(what: str, found: Part, asked: float) -> str:
+def _at_most(what: str, found: Proportion, asked: float) -> str:
     return f"| {what} | {found} | at most {100 * asked:.0f} % | {_reached(found.value <= asked)} |"
 
 

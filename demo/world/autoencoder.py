@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from demo.world import render
-from demo.world.learn import Recipe, learned
 from demo.world.model import DEVICE, new_model
-from demo.world.scenes import LESSONS, MOTIONS, training_scenes
+from demo.world.scenes import LORA_MOTIONS, MOTIONS, training_scenes
+from demo.world.training_loop import Recipe, learned
 
 SEED = 1
 STEPS, FINISHING = 1100, 600
@@ -31,7 +31,7 @@ DIVERGENCE = 3e-4
 
 def stills(draw: np.random.Generator, count: int) -> Tensor:
     """Random stills `(count, 3, height, width)` of -1 to 1, of every style, a quarter with the watermark of the videos."""
-    every = training_scenes(MOTIONS + LESSONS)
+    every = training_scenes(MOTIONS + LORA_MOTIONS)
     pictures = [
         render.still(
             every[draw.integers(len(every))],

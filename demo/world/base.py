@@ -25,10 +25,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from demo.world.learn import Recipe, learned
 from demo.world.model import DEVICE, made_by, new_model, write_checkpoint
 from demo.world.scenes import held_out_scenes
 from demo.world.stills import Stills, made, noise_loss, sheet, velocity_loss
+from demo.world.training_loop import Recipe, learned
 from motion_module.training.image_model import ImageModel
 
 SEED = 2
@@ -40,7 +40,7 @@ PLACE_WORDS, SPREAD = ("left", "right", "up", "down"), 0.067
 
 
 @dataclass(frozen=True)
-class Course:
+class Phase:
     """A part of what follows the first one.
 
     `moving`: what part of the stills is of shapes that move somewhere. `average`: how much of the mean of the weights is kept
@@ -57,14 +57,14 @@ class Course:
 
 AS_THEY_COME = 4 / 11
 """The part of all motions that lead somewhere."""
-COURSES = (
-    Course(300, 1.0, 2e-3, 0.9, lowest=900),
-    Course(700, 0.6, 1.5e-3, 0.995),
-    Course(1_000, AS_THEY_COME, 1e-3, 0.995),
+PHASES = (
+    Phase(300, 1.0, 2e-3, 0.9, lowest=900),
+    Phase(700, 0.6, 1.5e-3, 0.995),
+    Phase(1_000, AS_THEY_COME, 1e-3, 0.995),
 )
 TOGETHER = (
-    Course(3_000, AS_THEY_COME, RATE, 0.995),
-    Course(400, AS_THEY_COME, 8e-4, 0.995, batch=256),
+    Phase(3_000, AS_THEY_COME, RATE, 0.995),
+    Phase(400, AS_THEY_COME, 8e-4, 0.995, batch=256),
 )
 """The third part."""
 TURNED_STEPS, TURNED_RATE, SPINNING = 1_700, 6e-4, 0.45
@@ -103,8 +103,8 @@ def places(model: ImageModel, stills: Stills, folder: Path) -> ImageModel:
         vectors[model.text_encoder.tokens([word])[0, 1]] = SPREAD * torch.randn(vectors.shape[1]).to(DEVICE)
     for name, weight in model.named_parameters():
         weight.requires_grad_(name.startswith("cond_stage_model") or "transformer_blocks" in name)
-    for number, course in enumerate(COURSES):
-        model = _taught(model, course, stills, number, folder)
+    for number, phase in enumerate(PHASES):
+        model = _taught(model, phase, stills, number, folder)
     return model
 
 
@@ -112,8 +112,8 @@ def together(model: ImageModel, stills: Stills, folder: Path) -> ImageModel:
     """The third part: what things look like, where they are. Returns the mean of the weights."""
     model.requires_grad_(True)
     model.autoencoder.requires_grad_(False)
-    for number, course in enumerate(TOGETHER, start=len(COURSES)):
-        model = _taught(model, course, stills, number, folder)
+    for number, phase in enumerate(TOGETHER, start=len(PHASES)):
+        model = _taught(model, phase, stills, number, folder)
     return model
 
 
@@ -132,16 +132,16 @@ def turned(model: ImageModel, stills: Stills, folder: Path) -> ImageModel:
     return learned(model, loss, recipe, folder / "base-turned-state.pt")
 
 
-def _taught(model: ImageModel, course: Course, stills: Stills, number: int, folder: Path) -> ImageModel:
+def _taught(model: ImageModel, phase: Phase, stills: Stills, number: int, folder: Path) -> ImageModel:
     moving = [index for index, scene in enumerate(stills.scenes) if scene.motion.startswith("moving")]
     others = [index for index, scene in enumerate(stills.scenes) if not scene.motion.startswith("moving")]
-    among = moving + others[: round(len(moving) * (1 / course.moving - 1))]
+    among = moving + others[: round(len(moving) * (1 / phase.moving - 1))]
 
     def loss(step: int) -> Tensor:
         draw, noise = np.random.default_rng([SEED, number, step]), torch.Generator().manual_seed(10**5 * (number + 1) + step)
-        return velocity_loss(model, *stills.batch(course.batch, draw, noise, among), noise, course.lowest)
+        return velocity_loss(model, *stills.batch(phase.batch, draw, noise, among), noise, phase.lowest)
 
-    recipe = Recipe(course.steps, _falling(course.rate, course.steps), course.average)
+    recipe = Recipe(phase.steps, _falling(phase.rate, phase.steps), phase.average)
     return learned(model, loss, recipe, folder / f"base-places-{number}-state.pt")
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from demo.clip import text_config, write_text_folder
-from demo.description import description, write_description
+from demo.checkpoint_config import config_params, write_config
+from demo.clip_text_encoder import text_config, write_text_folder
 from motion_module.training.cache import replacing
 from motion_module.training.image_model import ImageModel, named_weights
 
@@ -34,7 +34,7 @@ def text_folder(cache: Path) -> Path:
 
 def new_model(cache: Path) -> ImageModel:
     """An untrained one."""
-    return ImageModel(description(text_folder(cache), UNET, AUTOENCODER)).to(DEVICE)
+    return ImageModel(config_params(text_folder(cache), UNET, AUTOENCODER)).to(DEVICE)
 
 
 def write_checkpoint(model: ImageModel, path: Path, header: dict[str, str]) -> None:
@@ -51,7 +51,7 @@ def made_by(command: str, seed: int) -> dict[str, str]:
 def checkpoint_in(folder: Path, name: str = "base") -> Path:
     """A copy of a committed checkpoint, with a description beside it: that names a folder, another one on each machine."""
     path = _copied(CHECKPOINTS / f"{name}.safetensors", folder)
-    write_description(path, description(text_folder(folder), UNET, AUTOENCODER))
+    write_config(path, config_params(text_folder(folder), UNET, AUTOENCODER))
     return path
 
 

@@ -25,16 +25,16 @@ from torch import Tensor, nn
 
 from demo.world import render
 from demo.world.clips import write_clips
-from demo.world.learn import stages_of, towards_noise
 from demo.world.model import MOTION_MODULE, checkpoint_in
-from demo.world.scenes import LESSONS, MOTIONS
+from demo.world.scenes import LORA_MOTIONS, MOTIONS
+from demo.world.training_loop import stages_of, towards_noise
 from motion_module.training.cache import Example
 from motion_module.training.config import Config, config_of
 from motion_module.training.loop import Batch, Training
 from motion_module.training.subjects import Animated
 
 SEED = 4
-CLIPS, LESSON_CLIPS = 6_000, 50
+CLIPS, LORA_CLIPS = 6_000, 50
 PROMPTS = (
     "a red circle moving left on a blue background",
     "a large yellow star spinning on a green background",
@@ -58,7 +58,7 @@ and a module repairs that before it learns anything that moves."""
 
 
 @dataclass(frozen=True)
-class Course:
+class Phase:
     """A part of a training. `hidden`: how many of its clips are hidden in their noise. `shares`: how often a motion comes, next
     to others; "" stands for clips whose captions name none.
     """
@@ -85,7 +85,7 @@ ADAPTER: Recipe = {
     "ema": 0.98,
     "rank": 16,
 }
-ADAPTER_COURSES = (Course(700),)
+ADAPTER_PHASES = (Phase(700),)
 MODULE: Recipe = {
     **SHARED,
     "train": "motion module",
@@ -96,13 +96,13 @@ MODULE: Recipe = {
     "save_every": 50,
     "validation": {"prompts": list(PROMPTS), "every": 450, "steps": 20, "cfg": 5.0},
 }
-MODULE_COURSES = (
-    Course(100, hidden=1.0, shares={"bouncing": 1.0}),
-    Course(100, hidden=1.0, shares={"bouncing": 1.0, "standing still": 1.0}),
-    Course(150, hidden=1.0),
-    Course(1_000, hidden=0.4),
+MODULE_PHASES = (
+    Phase(100, hidden=1.0, shares={"bouncing": 1.0}),
+    Phase(100, hidden=1.0, shares={"bouncing": 1.0, "standing still": 1.0}),
+    Phase(150, hidden=1.0),
+    Phase(1_000, hidden=0.4),
 )
-LESSON: Recipe = {
+MOTION_LORA: Recipe = {
     **SHARED,
     "train": "motion lora",
     "batch": 4,
@@ -111,30 +111,30 @@ LESSON: Recipe = {
     "rank": 8,
     "motion_module": str(MOTION_MODULE),
 }
-LESSON_COURSES = (Course(300, hidden=0.4),)
+MOTION_LORA_PHASES = (Phase(300, hidden=0.4),)
 
 
 class ByMotion:
-    """In which order clips come: each motion as often as the course says. Like `Order`, known for each step."""
+    """In which order clips come: each motion as often as the phase says. Like `Order`, known for each step."""
 
-    def __init__(self, examples: list[Example], batch: int, seed: int, courses: tuple[Course, ...]) -> None:
+    def __init__(self, examples: list[Example], batch: int, seed: int, phases: tuple[Phase, ...]) -> None:
         self._of_motion: dict[str, list[int]] = defaultdict(list)
         for index, example in enumerate(examples):
             self._of_motion[next((motion for motion in MOTIONS if motion in example.caption), "")].append(index)
-        self._batch, self._seed, self._courses = batch, seed, courses
+        self._batch, self._seed, self._phases = batch, seed, phases
 
     def at(self, index: int) -> list[int]:
         """The examples of batch `index`, counted from the start of the training."""
         draw = np.random.default_rng([self._seed, index])
-        shares = {motion: share for motion, share in course_at(self._courses, index).shares.items() if self._of_motion[motion]}
+        shares = {motion: share for motion, share in phase_at(self._phases, index).shares.items() if self._of_motion[motion]}
         parts = np.array(list(shares.values()))
         motions = draw.choice(list(shares), size=self._batch, p=parts / parts.sum())
         return [int(draw.choice(self._of_motion[motion])) for motion in motions]
 
 
-def course_at(courses: tuple[Course, ...], step: int) -> Course:
-    """The course that a step, counted from the start of the training, is in."""
-    return next(course for course, end in zip(courses, accumulate(course.steps for course in courses)) if step < end)
+def phase_at(phases: tuple[Phase, ...], step: int) -> Phase:
+    """The phase that a step, counted from the start of the training, is in."""
+    return next(phase for phase, end in zip(phases, accumulate(phase.steps for phase in phases)) if step < end)
 
 
 class MotionTraining(Training):
@@ -148,15 +148,15 @@ class MotionTraining(Training):
     with noise alone. Without the clips that are hidden, a module follows the traces and takes no notice of the caption.
     """
 
-    def __init__(self, config: Config, courses: tuple[Course, ...], subject: Subject | None = None) -> None:
+    def __init__(self, config: Config, phases: tuple[Phase, ...], subject: Subject | None = None) -> None:
         super().__init__(config, subject)
-        self.courses = courses
-        self.order = ByMotion(self.examples, config.batch, config.seed, courses)
+        self.phases = phases
+        self.order = ByMotion(self.examples, config.batch, config.seed, phases)
 
     def batch(self, index: int) -> Batch:
         batch, steps = super().batch(index), self.config.noise_schedule.steps
         draw = torch.Generator().manual_seed(index)
-        hidden = torch.rand(batch.times.shape, generator=draw).to(batch.times.device) < course_at(self.courses, index).hidden
+        hidden = torch.rand(batch.times.shape, generator=draw).to(batch.times.device) < phase_at(self.phases, index).hidden
         lowest = HIDDEN_FROM * steps * hidden
         times = (lowest + (steps - lowest) * towards_noise(batch.times / steps)).long()
         return _hidden(replace(batch, times=times), hidden, self.alphas)
@@ -180,7 +180,7 @@ def clips(runs: Path, *, watermark: bool = False) -> Path:
     return write_clips(runs / ("clips-marked" if watermark else "clips"), MOTIONS, CLIPS, SEED, watermark=watermark)
 
 
-def clips_of(runs: Path, lesson: str, count: int = LESSON_CLIPS) -> Path:
+def clips_of(runs: Path, lesson: str, count: int = LORA_CLIPS) -> Path:
     """Some clips of one motion, without a watermark."""
     return write_clips(runs / f"clips-{lesson}-{count}", (lesson,), count, SEED, watermark=False)
 
@@ -189,12 +189,12 @@ def trained(
     runs: Path,
     name: str,
     recipe: Recipe,
-    courses: tuple[Course, ...],
+    phases: tuple[Phase, ...],
     data: Path,
     subject: Subject | None = None,
 ) -> MotionTraining:
     """A training that is done, now or before. Its file is `name` in `runs`. Raises SystemExit where it was interrupted."""
-    folder = runs / f"{name}-{_digest(recipe, courses)}-training"
+    folder = runs / f"{name}-{_digest(recipe, phases)}-training"
     _share_cache(folder, runs / f"cache-{data.name}")
     options = {
         **recipe,
@@ -202,17 +202,17 @@ def trained(
         "data": str(data),
         "output": str(runs / f"{name}.safetensors"),
         "folder": str(folder),
-        "steps": sum(course.steps for course in courses),
+        "steps": sum(phase.steps for phase in phases),
     }
-    training = MotionTraining(config_of(options, runs), courses, subject)
+    training = MotionTraining(config_of(options, runs), phases, subject)
     if not training.run():
         raise SystemExit(f"Stopped at step {training.step}. The same command goes on from there.")
     return training
 
 
-def _digest(recipe: Recipe, courses: tuple[Course, ...]) -> str:
-    """So that no training goes on from the state of another recipe: a training itself knows nothing of courses."""
-    facts = [OBJECTIVE, recipe, [asdict(course) for course in courses]]
+def _digest(recipe: Recipe, phases: tuple[Phase, ...]) -> str:
+    """So that no training goes on from the state of another recipe: a training itself knows nothing of phases."""
+    facts = [OBJECTIVE, recipe, [asdict(phase) for phase in phases]]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
 
 
@@ -225,11 +225,11 @@ def _share_cache(folder: Path, cache: Path) -> None:
 
 
 STAGES: dict[str, Callable[[Path], Training]] = {
-    "adapter": lambda runs: trained(runs, "adapter", ADAPTER, ADAPTER_COURSES, clips(runs, watermark=True)),
-    "module": lambda runs: trained(runs, "motion", MODULE, MODULE_COURSES, clips(runs)),
+    "adapter": lambda runs: trained(runs, "adapter", ADAPTER, ADAPTER_PHASES, clips(runs, watermark=True)),
+    "module": lambda runs: trained(runs, "motion", MODULE, MODULE_PHASES, clips(runs)),
     **{
-        lesson: lambda runs, lesson=lesson: trained(runs, lesson, LESSON, LESSON_COURSES, clips_of(runs, lesson))
-        for lesson in LESSONS
+        lesson: lambda runs, lesson=lesson: trained(runs, lesson, MOTION_LORA, MOTION_LORA_PHASES, clips_of(runs, lesson))
+        for lesson in LORA_MOTIONS
     },
 }
 

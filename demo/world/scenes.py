@@ -34,7 +34,7 @@ MOTIONS = (
     "bouncing",
     "standing still",
 )
-LESSONS = ("circling", "swinging")
+LORA_MOTIONS = ("circling", "swinging")
 """Motions that the motion module never sees and no caption names: motion LoRAs learn them."""
 
 HELD_OUT: tuple[tuple[str, str, str, str], ...] = (

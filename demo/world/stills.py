@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from demo.world import render
-from demo.world.learn import towards_noise
 from demo.world.model import DEVICE
-from demo.world.scenes import LESSONS, MOTIONS, Scene, training_scenes
+from demo.world.scenes import LORA_MOTIONS, MOTIONS, Scene, training_scenes
+from demo.world.training_loop import towards_noise
 from motion_module.noise_schedule import STABLE_DIFFUSION
 from motion_module.training.cache import fingerprint, replacing
 from motion_module.training.image_model import ImageModel
@@ -35,7 +35,7 @@ class Stills:
     def __init__(self, model: ImageModel, folder: Path, count: int, seed: int, style: str = "plain") -> None:
         """`folder`: where the latents are kept, or will be, under another name for each autoencoder."""
         draw = np.random.default_rng(seed)
-        every = training_scenes(MOTIONS + LESSONS)
+        every = training_scenes(MOTIONS + LORA_MOTIONS)
         takes = [(every[draw.integers(len(every))], int(draw.integers(2**31))) for _ in range(count)]
         self.scenes = [scene for scene, _ in takes]
         cache = folder / f"stills-{style}-{count}-{seed}-{fingerprint(model.autoencoder)[:8]}.pt"

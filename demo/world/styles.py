@@ -19,10 +19,10 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from demo.world.learn import Recipe, learned, stages_of
 from demo.world.model import DEVICE, LORAS, checkpoint_in, made_by, write_checkpoint
 from demo.world.scenes import held_out_scenes
 from demo.world.stills import Stills, made, noise_loss, sheet, velocity_loss
+from demo.world.training_loop import Recipe, learned, stages_of
 from motion_module.attach import blocks_by_place
 from motion_module.key_layouts import BLOCK
 from motion_module.lora import kohya_name

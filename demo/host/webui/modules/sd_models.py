@@ -141,11 +141,11 @@ def _text_encoder(config: dict[str, Any]) -> tuple[Any, Any]:
     """Untrained text encoder and tokenizer: Stable Diffusion 1's, unless the description names a folder with another one."""
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-    from demo import clip
+    from demo import clip_text_encoder
 
     folder = config.get("cond_stage_config", {}).get("params", {}).get("version", "")
     if not Path(folder, "config.json").is_file():
-        folder = str(clip.write_text_folder(Path(data_path, "clip"), clip.STABLE_DIFFUSION_1))
+        folder = str(clip_text_encoder.write_text_folder(Path(data_path, "clip"), clip_text_encoder.STABLE_DIFFUSION_1))
     return CLIPTextModel(CLIPTextConfig.from_pretrained(folder)), CLIPTokenizer.from_pretrained(folder)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from motion_module.training.image_model import STABLE_DIFFUSION_1
 
 
-def description(text_folder: Path, unet: dict[str, Any], autoencoder: dict[str, Any]) -> dict[str, Any]:
+def config_params(text_folder: Path, unet: dict[str, Any], autoencoder: dict[str, Any]) -> dict[str, Any]:
     """The `params` of a model whose UNet and autoencoder differ from the published ones in these arguments.
 
     `text_folder`: configuration and tokenizer of its text encoder. JSON is YAML too, so no YAML library is needed.
@@ -44,6 +44,6 @@ def description(text_folder: Path, unet: dict[str, Any], autoencoder: dict[str, 
     }
 
 
-def write_description(checkpoint: Path, params: dict[str, Any]) -> None:
+def write_config(checkpoint: Path, params: dict[str, Any]) -> None:
     model = {"target": "ldm.models.diffusion.ddpm.LatentDiffusion", "params": params}
     checkpoint.with_suffix(".yaml").write_text(json.dumps({"model": model}, indent=2))
