@@ -55,7 +55,7 @@ SCHEDULES = {
 its verdicts."""
 ADAPTER = LORAS / "adapter.safetensors"
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
-LORA_MOTION, LORA_CLIPS = LORA_MOTIONS[0], (1, 5, 20, motion.LORA_CLIPS)
+LORA_MOTION, LORA_CLIP_COUNTS = LORA_MOTIONS[0], (1, 5, 20, motion.LORA_CLIPS)
 COMMITTED_LORA = LORAS / f"{LORA_MOTION}.safetensors"
 OURS, OURS_SHARED = "ours", "ours, shared noise"
 """The methods that use our motion module, by their initial noise: one for each frame, or one for all."""
@@ -235,7 +235,7 @@ def motion_loras(runs: Path) -> list[Row]:
     scenes = [scene for scene in every if scene.held_out][:FEW]
     weights = [*weights_of("plain"), MOTION_MODULE]
     rows = [_row(runs, "no LoRA", f"{LORA_MOTION}-0", made_with(*weights), lambda: WithMotion(MOTION_MODULE), scenes)]
-    for count in LORA_CLIPS:
+    for count in LORA_CLIP_COUNTS:
         committed = [COMMITTED_LORA] if count == motion.LORA_CLIPS else []
         made = made_with(*weights, _bare(motion.MOTION_LORA, motion.MOTION_LORA_PHASES), str(count), *committed)
         name = f"{count} clip{'s' if count > 1 else ''}"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from demo.world import render
@@ -68,9 +69,10 @@ def _caption(scene: Scene, draw: np.random.Generator) -> str:
 
 
 @torch.no_grad()
-def _moments(model: ImageModel, pictures: object, count: int) -> Tensor:
-    moments, chunk = [], []
-    for index, picture in enumerate(pictures):  # type: ignore[arg-type,var-annotated]
+def _moments(model: ImageModel, pictures: Iterable[NDArray[np.uint8]], count: int) -> Tensor:
+    moments: list[Tensor] = []
+    chunk: list[NDArray[np.uint8]] = []
+    for index, picture in enumerate(pictures):
         chunk.append(picture)
         if len(chunk) == ENCODED_AT_ONCE or index == count - 1:
             batch = torch.from_numpy(np.stack(chunk)).permute(0, 3, 1, 2).float() / 127.5 - 1

@@ -155,9 +155,9 @@ def test_a_disk_that_fills_up_loses_only_the_files_without_space(host, small_dis
     request = {**animate(video_length=8, format=["PNG", "GIF", "APNG", "MP4"]), "steps": 1, "save_images": True}
     saving_to(tmp_path / "large")
     *frames, gif, apng, mp4 = files_in(host.txt2img(**request))
-    room = {file: -(-file.stat().st_size // 4096) * 4096 for file in (*frames, gif, apng, mp4)}
-    assert room[mp4] < room[apng] // 2
-    disk = small_disk(sum(room[file] for file in (*frames, gif)) + room[apng] // 2)
+    on_disk = {file: -(-file.stat().st_size // 4096) * 4096 for file in (*frames, gif, apng, mp4)}
+    assert on_disk[mp4] < on_disk[apng] // 2
+    disk = small_disk(sum(on_disk[file] for file in (*frames, gif)) + on_disk[apng] // 2)
     saving_to(disk)
     answer = host.txt2img(**request)
     (warning,) = info_of(answer)["extra_generation_params"]["AnimateDiff warnings"]
