@@ -11,7 +11,7 @@ from support.server import REPOSITORY
 
 TAKE_NAMES = """
 from pathlib import Path
-from animatediff.folder import new_stem
+from animatediff.output.paths import new_stem
 for _ in range(40):
     with new_stem(Path("videos"), "1") as stem:
         with stem.with_suffix(".gif").open("x"):
@@ -19,7 +19,7 @@ for _ in range(40):
 """
 SAVE_PRESETS = """
 from concurrent.futures import ThreadPoolExecutor
-from animatediff import presets
+from animatediff.page import presets
 def save(number):
     presets.save(f"preset {number}", "m.ckpt", number, 8, ["GIF"], 0)
 list(ThreadPoolExecutor(8).map(save, range(60)))
@@ -55,4 +55,4 @@ def test_an_unreadable_file_of_presets_is_not_overwritten(tmp_path):
 def test_a_byte_order_mark_is_accepted(tmp_path):
     (tmp_path / "animatediff").mkdir()
     (tmp_path / "animatediff" / "presets.json").write_text('\ufeff{"mine": {"fps": 12}}', encoding="utf-8")
-    assert start("from animatediff import presets; assert presets.load('mine')[2] == 12", tmp_path).communicate()[1] == ""
+    assert start("from animatediff.page import presets; assert presets.load('mine')[2] == 12", tmp_path).communicate()[1] == ""

@@ -123,7 +123,7 @@ def test_claims_say_what_was_reached_and_what_was_not():
 def test_claims_are_made_apart_for_each_noise():
     scenes = held_out_scenes(60, seed=2)
     still, good = [seen(scene, motion="none", flicker=9) for scene in scenes], [seen(scene) for scene in scenes]
-    rows = [*of_models(good, still, still), (Row("constant", "constant", "", render.clip, [], method=OURS_SHARED), still)]
+    rows = [*of_models(good, still, still), (Row("shared", "shared", "", render.clip, [], method=OURS_SHARED), still)]
     lines = [line for line in report.claims(rows).splitlines() if ": motion |" in line and "frame by frame" not in line]
     assert [line.split(" | ")[0] for line in lines] == ["| plain, ours: motion", "| shared: motion"]
     assert ["not reached" in line for line in lines] == [False, True]
