@@ -38,5 +38,5 @@ def test_a_higher_frame_rate_than_a_gif_allows_is_refused(host):
 def test_rife_is_refused_with_a_message_if_it_is_not_installed(host):
     answer = host.txt2img(**animate(format=["MP4"], interp="RIFE"))
     assert answer.status_code == 422
-    assert answer.json()["detail"].startswith("RIFE is not installed: `pip install ")
-    assert answer.json()["detail"].endswith("Or set Frames in between (interp) to “optical flow”.")
+    assert answer.json()["detail"].startswith("RIFE is not installed. Run `pip install ")
+    assert answer.json()["detail"].endswith("Or set Frame interpolation (interp) to “optical flow”.")
