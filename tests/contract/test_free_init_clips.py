@@ -1,4 +1,4 @@
-"""FreeInit: a clip that is made several times."""
+"""FreeInit: a clip that is sampled several times."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def runs_of(host, **request):
     return frames, [len(run["denoiser_calls"]) for run in record["sampler_runs"]]
 
 
-def test_one_round_is_no_freeinit(host):
+def test_one_iteration_equals_freeinit_off(host):
     once = frames_of(host.txt2img(**animate(freeinit_enable=True, freeinit_iters=1)))
     assert np.array_equal(once, frames_of(host.txt2img(**animate())))
 
 
 @pytest.mark.parametrize("sampler", ["Euler a", "DDIM", "DPM++ 2M"])
-def test_each_round_samples_the_clip_again(host, sampler):
+def test_each_iteration_samples_the_clip_again(host, sampler):
     request = {"sampler_name": sampler, "steps": 6}
     frames, steps = runs_of(host, **animate(**FREEINIT), **request)
     once, of_one = runs_of(host, **animate(), **request)
@@ -33,20 +33,20 @@ def test_each_round_samples_the_clip_again(host, sampler):
     assert np.array_equal(frames, frames_of(host.txt2img(**animate(**FREEINIT), **request)))
 
 
-def test_rounds_before_the_last_may_be_short(host):
+def test_iterations_before_the_last_may_have_fewer_steps(host):
     _, steps = runs_of(
         host, **animate(freeinit_enable=True, freeinit_iters=3, freeinit_fast=True), sampler_name="Euler", steps=6
     )
     assert steps == [2, 4, 6]
 
 
-def test_a_filter_that_keeps_nothing_begins_with_new_noise(host):
-    """So the first round leaves no trace in the second."""
+def test_a_filter_that_passes_nothing_gives_new_noise(host):
+    """So the first iteration leaves no trace in the second."""
     none, other = (frames_of(host.txt2img(**animate(**FREEINIT, freeinit_ds=ds))) for ds in (0.0, 0.25))
     assert mean_difference(none, other) > 1
 
 
-def test_hires_is_one_pass_behind_all_rounds(host):
+def test_the_hires_pass_runs_once_after_all_iterations(host):
     hires = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "denoising_strength": 0.7}
     with recording(host) as record:
         frames = frames_of(host.txt2img(**animate(**FREEINIT), **hires, steps=4))
@@ -63,7 +63,7 @@ def test_every_round_begins_on_the_base_model_where_a_refiner_follows(host):
     assert not np.array_equal(refined, frames_of(host.txt2img(**request)))
 
 
-def test_several_videos_go_through_all_rounds(host):
+def test_each_of_several_videos_runs_all_iterations(host):
     _, steps = runs_of(host, **animate(**FREEINIT, video_length=4), n_iter=2, steps=3, sampler_name="DDIM")
     assert steps == [3] * 4
 
