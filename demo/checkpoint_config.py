@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from demo.clip_text_encoder import write_if_changed
 from motion_module.training.image_model import STABLE_DIFFUSION_1
 
 
@@ -47,4 +48,4 @@ def config_params(text_folder: Path, unet: dict[str, Any], autoencoder: dict[str
 def write_config(checkpoint: Path, params: dict[str, Any]) -> None:
     """Writes the file as JSON, which is valid YAML, so that no YAML library is needed."""
     model = {"target": "ldm.models.diffusion.ddpm.LatentDiffusion", "params": params}
-    checkpoint.with_suffix(".yaml").write_text(json.dumps({"model": model}, indent=2))
+    write_if_changed(checkpoint.with_suffix(".yaml"), json.dumps({"model": model}, indent=2))

@@ -63,5 +63,11 @@ def write_text_folder(folder: Path, config: dict[str, Any]) -> Path:
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
-        (folder / name).write_text(text, encoding="utf-8")
+        write_if_changed(folder / name, text)
     return folder
+
+
+def write_if_changed(file: Path, text: str) -> None:
+    """Writes a file, unless it holds this text already: another process may be reading it."""
+    if not file.exists() or file.read_text(encoding="utf-8") != text:
+        file.write_text(text, encoding="utf-8")

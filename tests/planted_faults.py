@@ -1,16 +1,18 @@
 """Does the suite see faults? Each mutation breaks the extension in one way; the named tests must then fail.
 
-    .venv/bin/python tests/planted_faults.py [PART_OF_A_NAME]
+    .venv/bin/python tests/planted_faults.py [-j JOBS] [--list] [PART_OF_A_NAME]
 
 They run on a copy of the tree, on the embedded host. A mutation that no test sees makes this exit with 1.
 """
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -369,15 +371,29 @@ MUTATIONS = (
 )
 
 
-def main(wanted: str = "") -> int:
-    mutations = [mutation for mutation in MUTATIONS if wanted in mutation.name]
+def main() -> int:
+    options = read_options()
+    mutations = [mutation for mutation in MUTATIONS if options.name in mutation.name]
     if not mutations:
-        sys.exit(f"There is no mutation {wanted!r}.")
-    for tests in sorted({mutation.tests for mutation in mutations}):
-        if failed := failure_of(tests):
-            sys.exit(f"Without any fault {tests} fails already: {failed}")
-    unseen = [mutation.name for mutation in mutations if not is_seen(mutation)]
-    return bool(unseen)
+        sys.exit(f"There is no mutation {options.name!r}.")
+    if options.list:
+        print(*(f"{mutation.name} | {mutation.file} | {mutation.tests}" for mutation in mutations), sep="\n")
+        return 0
+    with ThreadPoolExecutor(options.jobs) as pool:
+        tests = sorted({mutation.tests for mutation in mutations})
+        if failures := list(filter(None, pool.map(failure_of, tests))):
+            sys.exit("Without any fault these fail already:\n" + "\n".join(failures))
+        return not all(list(pool.map(is_seen, mutations)))
+
+
+def read_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "name", nargs="?", default="", metavar="PART_OF_A_NAME", help="only the faults whose names have this part"
+    )
+    parser.add_argument("-j", "--jobs", type=int, default=1, help="how many faults are tried at once")
+    parser.add_argument("--list", action="store_true", help="name the faults and their tests, and run nothing")
+    return parser.parse_args()
 
 
 def tree() -> list[str]:
@@ -414,4 +430,4 @@ def failure_of(tests: str, mutation: Mutation | None = None) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from support.animation import animate, frames_of, recording
+from support.animation import FRAMES, animate, frames_of, recording
 from support.pictures import decode, encode, gradient, mean_difference, pictures_of
 
 LOOPBACK = {"script_name": "loopback", "script_args": [3, 0.5, "Linear", "None"]}
@@ -27,10 +27,7 @@ def stills(server):
 @pytest.fixture(scope="module")
 def untouched(plain_host):
     """The same plain images from a host without the extension."""
-    server = plain_host()
-    pictures = stills(server)
-    server.stop()
-    return pictures
+    return stills(plain_host)
 
 
 @pytest.fixture
@@ -74,7 +71,7 @@ class TestNothingIsLeft:
     @pytest.mark.parametrize("how", ["interrupt", "skip"])
     def test_after_interrupt_and_skip(self, host, how):
         host.post("/probe/v1/interrupt-at", {"step": 2, "how": how})
-        assert len(frames_of(host.txt2img(**animate("v1")))) == 8
+        assert len(frames_of(host.txt2img(**animate("v1")))) == FRAMES
 
     def test_after_a_refusal(self, host):
         assert host.txt2img(**animate(fps=-1)).status_code == 422
@@ -143,10 +140,10 @@ def test_loopback_makes_one_video_after_another(host):
     with recording(host) as record:
         answer = host.img2img(**animate(format=["GIF"]), **LOOPBACK, **start)
     videos = [np.stack(decode(text)) for text in answer.json()["images"][-3:]]  # before them comes Loopback's own grid
-    assert [len(video) for video in videos] == [8, 8, 8]
+    assert [len(video) for video in videos] == [FRAMES] * 3
     assert not np.array_equal(videos[0], videos[1]) and not np.array_equal(videos[1], videos[2])
     assert len(record["sampler_runs"]) == 3
-    assert {call["rows"] for run in record["sampler_runs"] for call in run["denoiser_calls"]} == {8}
+    assert {call["rows"] for run in record["sampler_runs"] for call in run["denoiser_calls"]} == {FRAMES}
 
 
 @pytest.mark.webui_only("the embedded host has no scripts that are chosen by name")

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from support.animation import animate, difference, frames_of
+from support.animation import animate, difference, frames_of, made_once
 from support.pictures import mean_difference
 
 FRAMES, STEPS = 4, 4
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def frames(host):
+    make = made_once(host.txt2img)
+
     def run(family="v3", **args):
-        return frames_of(host.txt2img(**animate(family, video_length=FRAMES, **args), steps=STEPS, negative_prompt="bad"))
+        return make(**animate(family, video_length=FRAMES, **args), steps=STEPS, negative_prompt="bad")
 
     return run
 

@@ -21,7 +21,7 @@ def clips(request, tmp_path_factory):
     if request.config.getoption("--host") == "webui":
         pytest.skip("the demo is another host, and is tested with it")
     out = tmp_path_factory.mktemp("demo") / "clip.gif"
-    command = [sys.executable, "-m", "demo.run", "--out", str(out)]
+    command = [sys.executable, "-m", "demo.run", "--steps", "6", "--out", str(out)]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return {style.name or "plain": Image.open(of_style(out, style)) for style in STYLES}, done.stdout

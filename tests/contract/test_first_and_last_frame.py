@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from support.animation import animate, difference, frames_of, info_of
+from support.animation import animate, difference, frames_of, info_of, made_once
 from support.pictures import encode, gradient, mean_difference
 
 PICTURE, OTHER = gradient(), 255 - gradient()
@@ -15,9 +15,19 @@ SMALL = encode(np.ascontiguousarray(OTHER[::2, ::2]))
 EIGHT = [encode(gradient(shift=shift)) for shift in range(8)]
 
 
+def asked(args, **request):
+    return {**animate(**{"video_length": 8, **args}), "init_images": [encode(PICTURE)], "steps": 8, **request}
+
+
 def video(host, args, **request):
-    answer = host.img2img(**animate(**args), **{"init_images": [encode(PICTURE)], "steps": 8, **request})
+    answer = host.img2img(**asked(args, **request))
     return frames_of(answer), answer
+
+
+@pytest.fixture(scope="module")
+def from_picture(host):
+    make = made_once(host.img2img)
+    return lambda args, **request: make(**asked(args, **request))
 
 
 def test_a_frame_starts_at_the_step_of_its_strength(host):
@@ -39,11 +49,11 @@ ONLY_THERE = pytest.mark.webui_only("the embedded host has no such sampler")
 @pytest.mark.parametrize(
     "sampler", [*SAMPLERS, *(pytest.param(name, marks=ONLY_THERE) for name in ("UniPC", "PLMS", "DDIM CFG++", "DPM++ SDE"))]
 )
-def test_the_first_frame_is_the_picture_with_any_sampler(host, sampler):
+def test_the_first_frame_is_the_picture_with_any_sampler(from_picture, sampler):
     """As the checkpoint's VAE decodes it: equal with all samplers, and close to the picture after one step of low strength."""
-    faint, _ = video(host, {**STRENGTHS, **STILL, "ramp_length": 0.0}, denoising_strength=0.01, sampler_name="Euler")
-    with_euler, _ = video(host, STRENGTHS, denoising_strength=0.9, sampler_name="Euler")
-    frames, _ = video(host, STRENGTHS, denoising_strength=0.9, sampler_name=sampler)
+    faint = from_picture({**STRENGTHS, **STILL, "ramp_length": 0.0}, denoising_strength=0.01, sampler_name="Euler")
+    with_euler = from_picture(STRENGTHS, denoising_strength=0.9, sampler_name="Euler")
+    frames = from_picture(STRENGTHS, denoising_strength=0.9, sampler_name=sampler)
     assert difference(frames[0], with_euler[0]) <= 1 and mean_difference(frames[0], faint[0]) < 4
     assert mean_difference(frames[7], frames[0]) > 10
 
@@ -133,6 +143,6 @@ def test_the_area_outside_a_mask_is_not_affected(host, mode):
     ],
 )
 def test_impossible_requests_are_refused_with_a_message(host, call, args, pictures, words):
-    answer = getattr(host, call)(**animate(**args), **pictures)
+    answer = getattr(host, call)(**animate(**{"video_length": 8, **args}), **pictures)
     assert answer.status_code == 422
     assert all(word in answer.json()["detail"] for word in words), answer.json()["detail"]

@@ -7,10 +7,15 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from support.animation import animate, difference, files_of, frames_of, info_of, recording, unet_calls
+from support.animation import animate, difference, files_of, frames_of, info_of, made_once, recording, unet_calls
 from support.pictures import encode, gradient, mean_difference
 
 EVEN = {"closed_loop": "N", "context_schedule": "static", "fuse_method": "flat"}
+
+
+@pytest.fixture(scope="module")
+def from_text(host):
+    return made_once(host.txt2img)
 
 
 def rows_of(host, method, **request):
@@ -91,19 +96,19 @@ def test_a_video_may_be_longer_than_the_modules_positional_encoding(host):
 
 
 @pytest.mark.parametrize("setting", ["closed_loop", "context_schedule", "fuse_method", "stride", "overlap", "context_mode"])
-def test_every_window_setting_changes_the_video(host, setting):
-    usual = {"video_length": 24, "batch_size": 8, "overlap": 2, **EVEN}
+def test_every_window_setting_changes_the_video(from_text, setting):
+    usual = {"video_length": 12, "batch_size": 4, "overlap": 1, **EVEN}
     other = {
-        "closed_loop": "A", "context_schedule": "uniform", "fuse_method": "pyramid", "stride": 2, "overlap": 4,
+        "closed_loop": "A", "context_schedule": "uniform", "fuse_method": "pyramid", "stride": 2, "overlap": 2,
         "context_mode": "motion attention",
     }[setting]  # fmt: skip
     request = {"steps": 3, "sampler_name": "DDIM"}
-    plain = frames_of(host.txt2img(**animate(**usual), **request))
-    assert difference(plain, frames_of(host.txt2img(**animate(**{**usual, setting: other}), **request))) > 1
+    plain = from_text(**animate(**usual), **request)
+    assert difference(plain, from_text(**animate(**{**usual, setting: other}), **request)) > 1
 
 
 def test_windows_work_with_img2img_hires_and_prompt_parts_and_several_videos(host):
-    windows = animate(video_length=10, batch_size=6, overlap=2)
+    windows = {**animate(video_length=10, batch_size=6, overlap=2), "steps": 2}
     frames, (rows,) = rows_of(host, host.img2img, **windows, init_images=[encode(gradient())], denoising_strength=0.5)
     assert len(frames) == 10 and set(rows) == {12}
     hires = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "denoising_strength": 0.7}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from support.animation import LONG, animate, difference, frames_of, recording, unet_calls
+from support.animation import FRAMES, LONG, animate, difference, frames_of, recording, unet_calls
 from support.pictures import mean_difference
 
 
@@ -13,7 +13,7 @@ def options(**values):
 
 
 def test_a_negative_prompt_longer_than_the_prompt(host):
-    assert len(frames_of(host.txt2img(**animate(), prompt=" ".join(["cat"] * 20), negative_prompt=LONG))) == 8
+    assert len(frames_of(host.txt2img(**animate(), prompt=" ".join(["cat"] * 20), negative_prompt=LONG))) == FRAMES
 
 
 @pytest.mark.parametrize("family", ["v1", "v3"])
@@ -67,9 +67,9 @@ def test_steps_without_the_negative_prompt_are_skipped_as_without_the_extension(
     with recording(host) as animated:
         frames_of(host.txt2img(**animate(), **request, **options(**setting)))
     with recording(host) as still:
-        assert host.txt2img(**request, batch_size=8, **options(**setting, return_grid=False)).ok
+        assert host.txt2img(**request, batch_size=FRAMES, **options(**setting, return_grid=False)).ok
     rows = [[call["rows"] for call in unet_calls(record["sampler_runs"][0])] for record in (animated, still)]
-    assert 8 in rows[0] and 16 in rows[0]
+    assert FRAMES in rows[0] and 2 * FRAMES in rows[0]
     if "skip_early_cond" in setting:  # NGMS depends on sigma, and the sigmas differ
         assert rows[0] == rows[1]
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from support.animation import animate, files_of, frames_of, info_of, recording
+from support.animation import FRAMES, animate, files_of, frames_of, info_of, recording
 from support.pictures import pictures_of
 from support.server import PROBE, REPOSITORY
 
@@ -33,10 +33,9 @@ def bad_files(weights, tmp_path_factory, host):
     save_file({**good, key: torch.zeros(3, 5)}, folder / "misshapen.safetensors")
     save_file({key: value for key, value in good.items() if "blocks.3." not in key}, folder / "sdxl.safetensors")
     torch.save({"state_dict": good, "callback": Evil(str(folder / "it ran"))}, folder / "evil.ckpt")
-    host.post("/sdapi/v1/options", {"animatediff_model_path": str(folder)})
-    yield folder
+    with host.settings(animatediff_model_path=str(folder)):
+        yield folder
     assert not (folder / "it ran").exists()
-    host.post("/sdapi/v1/options", {"animatediff_model_path": str(weights / "motion")})
 
 
 class Evil:
@@ -228,12 +227,12 @@ def test_pictures_that_do_not_match_the_frames_are_refused(host):
 
     pictures = [encode(gradient(shift=shift)) for shift in (0, 9, 18)]
     answer = host.img2img(**animate(), init_images=pictures, denoising_strength=0.5)
-    assert answer.status_code == 422 and "3 pictures for 8 frames" in answer.json()["detail"]
+    assert answer.status_code == 422 and f"3 pictures for {FRAMES} frames" in answer.json()["detail"]
 
 
 def test_a_corrected_request_works_after_a_refusal(host):
     assert host.txt2img(**animate(fps=-1)).status_code == 422
-    assert len(frames_of(host.txt2img(**animate(), steps=1))) == 8
+    assert len(frames_of(host.txt2img(**animate(), steps=1))) == FRAMES
 
 
 def test_if_one_format_fails_the_others_are_still_made(host):
@@ -251,7 +250,7 @@ def test_a_failure_before_the_first_step_leaves_no_half_made_job(host):
     answer = host.txt2img(**animate())
     assert answer.status_code == 500 and "the console has the details" in answer.json()["detail"]
     assert np.array_equal(pictures_of(host.txt2img()), still)
-    assert frames_of(host.txt2img(**animate())).shape[0] == 8
+    assert len(frames_of(host.txt2img(**animate()))) == FRAMES
 
 
 @pytest.mark.parametrize("failing", ["encode", "gif", "png"])

@@ -21,9 +21,18 @@ HIRES = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Lanczos", "denoisin
 WENT_ON = "AnimateDiff went on after"
 
 
-@pytest.fixture
-def data_dir(tmp_path):
-    return tmp_path / "data"
+@pytest.fixture(scope="module")
+def host_on_a_folder(start_host, tmp_path_factory):
+    """Returns the host that runs on a folder of its own. Starts one at first, and whenever the last was killed."""
+    folder, hosts = tmp_path_factory.mktemp("data"), []
+
+    def running():
+        if not hosts or not hosts[-1].is_running:
+            hosts.append(start_host(data_dir=folder, extensions=[REPOSITORY, PROBE]))
+        return hosts[-1]
+
+    yield running
+    hosts[-1].stop()
 
 
 def kill_in_step(host, step, ask, **request):
@@ -64,14 +73,14 @@ SDE = pytest.param("DPM++ 2M SDE", marks=pytest.mark.webui_only("the embedded ho
 
 
 @pytest.mark.parametrize("sampler", ["Euler a", "DPM++ 2M", SDE])
-def test_a_killed_video_resumes_with_the_same_frames(start_host, data_dir, sampler):
+def test_a_killed_video_resumes_with_the_same_frames(host_on_a_folder, sampler):
     request = {**LONG, "sampler_name": sampler}
-    first = start_host(data_dir=data_dir, extensions=[REPOSITORY, PROBE])
+    first = host_on_a_folder()
     whole, expected, (calls,) = resumed(first, first.txt2img, **request)
     assert videos(first) == [] and WENT_ON not in info_of(whole)["extra_generation_params"]
     kill_in_step(first, 6, first.txt2img, **request)
 
-    second = start_host(data_dir=data_dir, extensions=[REPOSITORY, PROBE])
+    second = host_on_a_folder()
     (left,) = videos(second)
     done = int(re.fullmatch(rf"step (\d+) of {STEPS}", left["done"])[1])
     assert done >= 5 and left["tab"] == "txt2img" and left["infotext"].startswith("[a cat:a dog:6], AND red\n")
@@ -82,23 +91,21 @@ def test_a_killed_video_resumes_with_the_same_frames(start_host, data_dir, sampl
     assert info_of(answer)["extra_generation_params"][WENT_ON] == f"step {done} of {STEPS}"
     assert videos(second) == []
     assert info_of(answer)["infotexts"] == info_of(whole)["infotexts"]
-    second.stop()
 
 
-def test_the_hires_pass_resumes(start_host, data_dir):
+def test_the_hires_pass_resumes(host_on_a_folder):
     """Its latents come from an encoder that draws noise, which must be the same in both processes."""
     request = {**LONG, **HIRES, "steps": 2}
-    first = start_host(data_dir=data_dir, extensions=[REPOSITORY, PROBE])
+    first = host_on_a_folder()
     _, expected, (of_first, of_hires) = resumed(first, first.txt2img, **request)
     kill_in_step(first, 4, first.txt2img, **request)
 
-    second = start_host(data_dir=data_dir, extensions=[REPOSITORY, PROBE])
+    second = host_on_a_folder()
     assert videos(second)[0]["done"].endswith("of 10, hires pass")
     answer, frames, calls = resumed(second, second.txt2img, **request)
     assert np.array_equal(frames, expected)
     assert calls[0] == of_first // 2 and calls[1] < of_hires
     assert "hires pass" in info_of(answer)["extra_generation_params"][WENT_ON]
-    second.stop()
 
 
 @pytest.fixture

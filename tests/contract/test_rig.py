@@ -13,8 +13,8 @@ from support.server import Server
 
 
 @pytest.fixture(scope="module")
-def server(plain_host: Any) -> Server:
-    return plain_host()
+def server(plain_host: Server) -> Server:
+    return plain_host
 
 
 def state(server: Server) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from animatediff.job.samplers import trailing
 from support.animation import animate, frames_of, info_of, recording, unet_calls
 from support.pictures import encode, gradient
 from support.published_layouts import FAMILIES, module_weights
-from support.server import PROBE, REPOSITORY
 
 FRAMES = 4
 AUTHORS = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "linear"}
@@ -24,14 +23,14 @@ in_the_webui = pytest.mark.webui_only("the embedded host has neither the LCM sam
 
 
 @pytest.fixture(scope="module")
-def server(start_host, tmp_path_factory):
+def server(host, tmp_path_factory):
+    """The host, with a motion module of each family to choose from."""
     folder = tmp_path_factory.mktemp("modules")
     for family, facts in FAMILIES.items():
         torch.manual_seed(0)
         save_file(module_weights(family), folder / f"{family}.{facts.name}.safetensors")
-    server = start_host(extensions=[REPOSITORY, PROBE], options={"animatediff_model_path": str(folder)})
-    yield server
-    server.stop()
+    with host.settings(animatediff_model_path=str(folder)):
+        yield host
 
 
 def request_of(family, **request):

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from support import sdxl_weights
 from support.animation import LONG, recording, unet_calls
 from support.pictures import mean_difference, pictures_of
-from support.server import Server
+from support.server import PROBE, Server
 
 pytestmark = pytest.mark.webui_only("the embedded host has no SDXL")
 
@@ -29,14 +29,14 @@ PARTS = {
 
 
 @pytest.fixture(scope="module")
-def server(plain_host: Any, xl_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(start_host: Any, xl_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     loras = tmp_path_factory.mktemp("parts")
     for index, beginnings in enumerate(PARTS.values()):
         part = {key: tensor for key, tensor in LORA.items() if key.startswith(tuple(beginnings))}
         save_file(part, loras / f"part-{index}.safetensors")
     options = {"sd_model_checkpoint": "tiny-xl-a.safetensors"}
     options["show_progress_type"] = "Approx cheap"  # for another method, the WebUI would download a network
-    server = plain_host(options=options, extra_args=["--lora-dir", str(loras)])
+    server = start_host(extensions=[PROBE], options=options, extra_args=["--lora-dir", str(loras)])
     yield server
     server.stop()
 

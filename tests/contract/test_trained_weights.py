@@ -20,7 +20,7 @@ def world(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("world")
     checkpoint, motion, _ = world_in(folder)
     options = {"sd_model_checkpoint": checkpoint.name, "animatediff_model_path": str(motion.parent)}
-    small = {"width": 128, "height": 128, "steps": 10, "cfg_scale": CFG_SCALE, "sampler_name": "DDIM"}
+    small = {"width": 128, "height": 128, "steps": 6, "cfg_scale": CFG_SCALE, "sampler_name": "DDIM"}
     kind = HOSTS[request.config.getoption("--host")]
     with kind(tmp_path_factory.mktemp("host"), [REPOSITORY], weights=folder, options=options) as host:
 
@@ -54,7 +54,7 @@ def turns(track, least=TRAVEL / 3):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_prompt_travel_from_left_to_right_changes_direction_once(world, way):
-    frames, _ = world(f"0-11: {LEFT}\n23: {RIGHT}", 48, closed_loop="N", context_mode=way)
+    frames, _ = world(f"0-11: {LEFT}\n23: {RIGHT}", 36, closed_loop="N", context_mode=way)
     reading = read(frames)
     assert (reading.shape, reading.colour, reading.background) == ("circle", "red", "blue")
     track = places(frames)

@@ -70,12 +70,12 @@ def test_linear_and_spherical_interpolation_differ_only_between_keyframes(host):
 
 def test_a_keyframe_outside_the_video_is_refused_before_any_step(host):
     with recording(host) as record:
-        answer = host.txt2img(**animate(), prompt="0: a cat\n8: a dog")
+        answer = host.txt2img(**animate(video_length=8), prompt="0: a cat\n8: a dog")
     assert answer.status_code == 422 and "“8: a dog”" in answer.json()["detail"] and "0 to 7" in answer.json()["detail"]
     assert record["sampler_runs"] == [] and record["text_encoder_forwards"] == 0
     assert host.txt2img().ok
 
 
 def test_the_infotext_has_the_prompt_as_typed(host):
-    info = info_of(host.txt2img(**animate(), prompt=TRAVEL, steps=1))
+    info = info_of(host.txt2img(**animate(video_length=8), prompt=TRAVEL, steps=1))
     assert info["prompt"] == TRAVEL and info["infotexts"][0].startswith(TRAVEL)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +16,8 @@ from PIL import Image
 from support.pictures import pictures_of
 from support.server import Server
 
+FRAMES = 4
+"""How many frames a clip has unless a test asks for another number."""
 LAYERS = {"v1": 20, "v2": 21, "v3": 20}
 LONG = " ".join(["word"] * 90)
 """A prompt of more tokens than one chunk of the text encoder."""
@@ -23,13 +25,26 @@ LONG = " ".join(["word"] * 90)
 
 def animate(family: str = "v3", **args: Any) -> dict[str, Any]:
     """Returns the part of a request that asks for an animation. By default, the answer has its frames as single images."""
-    values = {"enable": True, "model": f"mm_tiny_{family}.safetensors", "format": ["Frame"], "video_length": 8, **args}
+    values = {"enable": True, "model": f"mm_tiny_{family}.safetensors", "format": ["Frame"], "video_length": FRAMES, **args}
     return {"alwayson_scripts": {"AnimateDiff": {"args": [values]}}}
 
 
 def frames_of(answer: requests.Response) -> np.ndarray:
     """Returns all images of an answer, `(frames, height, width, 3)`."""
     return np.stack(pictures_of(answer))
+
+
+def made_once(method: Callable[..., requests.Response]) -> Callable[..., np.ndarray]:
+    """Like `frames_of(method(**request))`, but an equal request is answered with the frames that it made before."""
+    made: dict[str, np.ndarray] = {}
+
+    def frames(**request: Any) -> np.ndarray:
+        key = json.dumps(request, sort_keys=True)
+        if key not in made:
+            made[key] = frames_of(method(**request))
+        return made[key]
+
+    return frames
 
 
 def files_of(answer: requests.Response) -> list[Image.Image]:

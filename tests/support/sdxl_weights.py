@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from demo.clip_text_encoder import write_text_folder
+from demo.clip_text_encoder import write_if_changed, write_text_folder
 from demo.weights import (
     CHECKPOINT_GAINS,
     TEXT_LAYERS,
@@ -214,6 +214,6 @@ def make_weights(cache: Path) -> None:
             path.unlink(missing_ok=True)
     for path, (kind, seed) in files.items():
         write_tensors(path, lambda kind=kind, seed=seed: checkpoint(kind, seed))
-        path.with_suffix(".yaml").write_text(json.dumps(description(kind, text_folder), indent=2))
+        write_if_changed(path.with_suffix(".yaml"), json.dumps(description(kind, text_folder), indent=2))
     write_tensors(lora_file, lambda: lora(34))
     stamp.write_text(RECIPE)
