@@ -17,7 +17,7 @@ from motion_module.weight_files import CheckpointError
 
 from ..errors import RequestError
 from ..job import advice
-from ..request.plan import context_windows
+from ..request.plan import windows_for
 from ..request.reading import read_mapping
 from . import timeline
 from .webui_controls import Page
@@ -74,7 +74,7 @@ def _text(panel: Sequence[Any], prompt: str) -> str:
         params, _ = read_mapping(dict(zip(PANEL, panel)))
         if not params.enable or (params.source and not params.video_length):
             return ""  # nobody has counted its frames yet
-        frames = context_windows(params, advice.trained_frames(params.model)).frames
+        frames = windows_for(params, advice.trained_frames(params.model)).frames
         travel = read_travel(prompt, frames, closed=params.prompts_loop)
     except TravelError as error:
         return timeline.of_fault(error)

@@ -66,6 +66,7 @@ WINDOWS, TRAVEL, NOISE, FREEINIT = "Context windows", "Prompt travel", "Noise", 
 PLAYBACK = "Playback"
 AS_FOUND = "auto"
 MIX = "blend with noise"
+IN_ATTENTION = "motion attention"
 _OF_MASKS = "Masks of the frames"
 
 
@@ -174,7 +175,7 @@ class Params:
         label="What windows share",
         group=WINDOWS,
         elem_id="window-mode",
-        choices=("whole UNet", "motion attention"),
+        choices=("whole UNet", IN_ATTENTION),
         help="whole UNet: each window is made by itself, with the memory of one. motion attention: all frames are made "
         "at once, and only motion is made in windows, with the memory of all.",
     )
