@@ -180,8 +180,8 @@ MUTATIONS = (
     Mutation(
         "taken names are not noticed",
         "animatediff/output/paths.py",
-        "claim.touch(exist_ok=False)",
-        "claim.touch()",
+        "lock_file.touch(exist_ok=False)",
+        "lock_file.touch()",
         "contract/test_refusals.py",
     ),
     Mutation(
@@ -259,7 +259,7 @@ MUTATIONS = (
         "animatediff/request/plan.py",
         "family=AS_FOUND if is_certain else family.key",
         "family=AS_FOUND",
-        "contract/test_sampling.py::test_a_family_can_be_corrected_and_is_in_the_infotext",
+        "contract/test_sampling.py::test_a_family_can_be_overridden_and_is_in_the_infotext",
     ),
     Mutation(
         "training: the base learns too",
@@ -331,7 +331,7 @@ MUTATIONS = (
         "animatediff/job/resuming.py",
         "if self._takes_long else nullcontext()",
         "if False else nullcontext()",
-        "contract/test_resuming.py::test_img2img_goes_on_after_an_error",
+        "contract/test_resuming.py::test_img2img_resumes_after_an_error",
     ),
     Mutation(
         "img2img: a picture stays what it is only in the first step",

@@ -261,8 +261,8 @@ class Job:
         for warning in self.warnings:
             log.warning(warning)
             processed.comments += warning + "\n"
-        for film in results.films:
-            processed.comments += f"AnimateDiff saved {film}\n"
+        for file in results.player_files:
+            processed.comments += f"AnimateDiff saved {file}\n"
         self.resuming.finish()
         shared.state.textinfo = None  # otherwise it would stay beside the progress bar of the next generation
 
@@ -344,7 +344,16 @@ class Job:
         source, rife = self.plan.inputs.source, self.plan.inputs.rife
         sound = source.sound_for(self.params) if source else None
         writes_frames, is_api = self._writes_frames(), self.p.is_api
-        return Results(self.params, settings.quality(), outpath, writes_frames, is_api, self.warnings, sound, rife)
+        return Results(
+            params=self.params,
+            quality=settings.quality(),
+            outpath=outpath,
+            writes_frames=writes_frames,
+            is_api=is_api,
+            warnings=self.warnings,
+            sound=sound,
+            rife=rife,
+        )
 
     def _videos(self, processed: Any) -> list[Video]:
         """One video for each iteration; the WebUI's infotexts and seeds run through the frames of all."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from demo.clip import write_if_changed, write_text_folder
+from demo.clip_text_encoder import write_if_changed, write_text_folder
 from demo.weights import (
     CHECKPOINT_GAINS,
     TEXT_LAYERS,

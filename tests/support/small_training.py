@@ -16,7 +16,7 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from demo.clip import text_config, write_text_folder
+from demo.clip_text_encoder import text_config, write_text_folder
 from motion_module.training.config import Config, config_of
 from motion_module.training.image_model import STABLE_DIFFUSION_1, ImageModel, named_weights
 
