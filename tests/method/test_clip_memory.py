@@ -18,9 +18,9 @@ COUNTED = [
     (64, 256, WAITING),
     (128, 256, WAITING),
     (64, 256, SHARED),
-    (64, 256, "whole UNet"),
+    (32, 256, "whole UNet"),
     (16, 256, "no windows"),
-    (64, 512, WAITING),
+    (32, 512, WAITING),
 ]
 
 
@@ -43,9 +43,9 @@ def test_frames_that_wait_in_ram_leave_the_card_to_those_that_do_not(most_alive)
 
 
 def test_windows_over_whole_frames_take_what_one_takes(most_alive):
-    assert most_alive[64, 256, "whole UNet"][0] < 1.1 * most_alive[16, 256, "no windows"][0]
+    assert most_alive[32, 256, "whole UNet"][0] < 1.1 * most_alive[16, 256, "no windows"][0]
 
 
 def test_a_pass_takes_no_more_where_layers_are_wide(most_alive):
-    """64 frames of 512×512 have a quarter of the positions at the level of 640 channels, and would be done in one pass."""
-    assert most_alive[64, 512, WAITING][0] < 1.7
+    """32 frames of 512×512 have a quarter of the positions at the level of 640 channels, and would be done in one pass."""
+    assert most_alive[32, 512, WAITING][0] < 1.7
