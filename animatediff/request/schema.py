@@ -1,4 +1,7 @@
-"""The table of parameters for programs, as a JSON schema, and for people, as `docs/parameters.md`."""
+"""The table of parameters as a JSON schema and as the Markdown table of `docs/parameters.md`.
+
+`python -m animatediff.request.schema` prints the Markdown table.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from .params import FIELDS, option_of
 
 
 def schema() -> dict[str, Any]:
-    """A JSON schema of the API's dictionary."""
+    """Returns a JSON schema of the API's dictionary."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "AnimateDiff",
@@ -32,13 +35,15 @@ def _schema_of(field: dataclasses.Field[Any]) -> dict[str, Any]:
         facts["maximum"] = option.maximum
     if option.choices:
         facts["enum"] = list(option.choices)
-    if option.later:
+    if option.needs:
+        facts["description"] += f" Has an effect only if {option.needs.text}."
+    if option.unavailable:
         facts["description"] += " Not available yet: only the default is accepted."
     return facts
 
 
 def as_markdown() -> str:
-    """The table for `docs/parameters.md`."""
+    """Returns the table of `docs/parameters.md`."""
     rows = ["| key | type | default | in the panel | meaning |", "|---|---|---|---|---|"]
     for field in FIELDS:
         facts, option = _schema_of(field), option_of(field)
@@ -46,7 +51,8 @@ def as_markdown() -> str:
         shown = f"`{default}`" if default != "" else "empty"
         kind = "list" if field.name == "format" else str(field.type)
         allowed = f" One of {', '.join(option.choices)}." if option.choices else ""
-        rows.append(f"| `{field.name}` | {kind} | {shown} | {option.label} | {facts['description']}{allowed} |")
+        in_panel = " › ".join(filter(None, (option.group.title if option.group else "", option.label)))
+        rows.append(f"| `{field.name}` | {kind} | {shown} | {in_panel} | {facts['description']}{allowed} |")
     return "\n".join(rows) + "\n"
 
 

@@ -37,7 +37,6 @@ def test_a_timeline_follows_the_panel(page):
     timeline = start_typing(page, "0: asleep\n3: awake")
     segments = timeline.locator(".ad-timeline > span")
     expect(segments).to_have_text(["0: asleep", "3: awake"])
-    page.locator("#txt2img-ad-context-windows .label-wrap").click()
     choose(page, "txt2img-ad-closed-loop", "R+P")
     expect(segments).to_have_text(["0: asleep", "3: awake", "↻"])
     set_number(page, "txt2img-ad-video-length", 3)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from animatediff import __version__ as VERSION
 from animatediff.errors import RequestError
 from animatediff.request import infotext
-from animatediff.request.params import FIELDS, FORMATS, KEPT_FIELDS, NO_MODULE, PANEL_FIELDS, Params
+from animatediff.request.params import FIELDS, FORMATS, NO_MODULE, PANEL_FIELDS, SAVED_FIELDS, Params
 from animatediff.request.reading import MOST_GIF_FPS, read_arguments, read_mapping, with_fps
 from animatediff.request.schema import as_markdown, schema
 from animatediff.video.formats import format_problems
@@ -32,8 +32,9 @@ def test_what_asks_for_nothing_is_off(arguments):
 
 
 def test_panel_values_come_in_the_order_of_the_table():
-    params, warnings = read_arguments((True, "m.ckpt", 12, 10, ["GIF"], 3), {})
-    assert (params.model, params.video_length, params.fps, params.format, params.loop_number) == ("m.ckpt", 12, 10, ("GIF",), 3)
+    params, warnings = read_arguments((True, "m.ckpt", 12, 10, "A", ["GIF"], 8), {})
+    assert (params.model, params.video_length, params.fps, params.closed_loop) == ("m.ckpt", 12, 10, "A")
+    assert (params.format, params.batch_size) == (("GIF",), 8)
     assert warnings == []
     assert PANEL_FIELDS[0].name == "enable"
 
@@ -88,7 +89,7 @@ def test_unknown_keys_are_warned_about():
         ({"closed_loop": "Z"}, ("closed_loop", "R-P")),
         ({"interp": "FILM"}, ("interp", "FILM", "optical flow")),
         ({"interp": "optical flow", "interp_x": 7}, ("interp_x", "56", "6 or less")),
-        ({"freeinit_iters": 11}, ("Rounds", "at most 10")),
+        ({"freeinit_iters": 11}, ("FreeInit iterations", "at most 10")),
         ({"freeinit_filter": "low"}, ("freeinit_filter", "butterworth")),
         ({"last_frame": "abcd"}, ("last_frame", "base64")),
         ({"latent_power": 0}, ("latent_power", "0.1")),
@@ -122,7 +123,7 @@ def test_whole_numbers_may_come_as_json_has_them(value):
 def test_the_schema_and_the_docs_come_from_the_table():
     assert list(schema()["properties"]) == [field.name for field in FIELDS]
     assert schema()["properties"]["fps"] == {
-        "description": "Frames shown in a second. 0: as the source video shows them, else 8.",
+        "description": "Frames per second. 0: the speed of the source video, or 8 without one.",
         "default": 0, "type": "number", "minimum": 0,
     }  # fmt: skip
     assert as_markdown() in DOCS.read_text(encoding="utf-8"), "run `python -m animatediff.request.schema` and put it there"
@@ -191,7 +192,7 @@ SAMPLE_PANEL = find(PANELS, lambda _: True)
 
 def test_every_parameter_of_the_panel_is_in_the_round_trip():
     sample = {"enable", *SAMPLE_PANEL}
-    assert {field.name for field in KEPT_FIELDS} == sample, "add the new one to PANELS"
+    assert {field.name for field in SAVED_FIELDS} == sample, "add the new one to PANELS"
 
 
 @given(PANELS)
@@ -244,7 +245,7 @@ def test_what_nobody_writes_is_pasted_as_the_default():
 
 
 def test_the_infotext_of_a_still_turns_the_panel_off_and_leaves_the_rest():
-    assert pasted(None) == {field.name: False if field.name == "enable" else None for field in KEPT_FIELDS}
+    assert pasted(None) == {field.name: False if field.name == "enable" else None for field in SAVED_FIELDS}
 
 
 OLD_REST = "loop_number: 1, closed_loop: R-P, batch_size: 4, stride: 1, overlap: 1, interp: Off, interp_x: 10"
@@ -261,7 +262,7 @@ def test_infotexts_of_the_established_extension_can_be_pasted(version, end):
     model = {"v1.13.1": "mm_sd15_v2.safetensors", "v2.0.1": "mm_sd15_v3.safetensors"}[version]
     said = {"enable": True, "model": model, "video_length": 4, "fps": 12, "format": ["GIF", "PNG"], "loop_number": 1}
     said |= {"interp": "Off", "interp_x": 10, "closed_loop": "R-P", "batch_size": 4, "stride": 1, "overlap": 1}
-    defaults = {field.name: field.default for field in KEPT_FIELDS}
+    defaults = {field.name: field.default for field in SAVED_FIELDS}
     assert pasted(OLD[version] + end) == {**defaults, **said}
 
 
