@@ -19,15 +19,22 @@ class WholeFrames:
     """What makes one call of a UNet into calls of windows.
 
     `step`: of the running sampler. `layout_of`: of the rows of a whole call. `room`: for how many windows at once; None: one.
+    `before_window`: called before each window; it may raise to end the sampling, such as when the user interrupts.
     """
 
     def __init__(
-        self, windows: Windows, step: Callable[[], int], layout_of: Callable[[int], RowLayout], room: Room | None = None
+        self,
+        windows: Windows,
+        step: Callable[[], int],
+        layout_of: Callable[[int], RowLayout],
+        room: Room | None = None,
+        before_window: Callable[[], None] = lambda: None,
     ) -> None:
         self._windows = windows
         self._step = step
         self._whole = layout_of
         self._room = room or Room(torch.device("cpu"))
+        self._before_window = before_window
         self._within: RowLayout | None = None
 
     def layout_of(self, rows: int) -> RowLayout:
@@ -56,6 +63,7 @@ class WholeFrames:
         blended: Tensor | None = None
         size, first = (places[:, cut.frames[0]].numel(), *x.shape[1:]), 0
         while first < len(cut.frames):
+            self._before_window()
             at_once = slice(first, first + self._room.windows(size))
             frames, weights = cut.frames[at_once], cut.weights[at_once]
             chosen = places[:, frames].transpose(0, 1).flatten()  # of all clips of the first window, then of the next

@@ -38,8 +38,8 @@ MUTATIONS = (
     Mutation(
         "noise schedule stays lent",
         "animatediff/job/animated_model.py",
-        'with patched(model, "alphas_cumprod", model.alphas_cumprod), patched(model, "alphas_cumprod_original", lent):\n',
-        "model.alphas_cumprod_original = lent\n    if True:\n",
+        'with patched(model, "alphas_cumprod", model.alphas_cumprod), patched(model, "alphas_cumprod_original", own):\n',
+        "model.alphas_cumprod_original = own\n    if True:\n",
         "contract/test_cleanliness.py",
     ),
     Mutation(
@@ -115,7 +115,7 @@ MUTATIONS = (
     Mutation(
         "img2img noised by the checkpoint's schedule",
         "animatediff/job/animated_model.py",
-        "        with self._lent_sampling():\n            yield",
+        "        with self._schedule():\n            yield",
         "        yield",
         "contract/test_generate.py",
     ),
@@ -136,7 +136,7 @@ MUTATIONS = (
     Mutation(
         "nothing in the infotext",
         "animatediff/job/job.py",
-        "        p.extra_generation_params[infotext.KEY] = infotext.write(self.params, module_files.short_hash(path))\n",
+        "        p.extra_generation_params[infotext.KEY] = infotext.write(self.params, module_hash)\n",
         "",
         "contract/test_api.py",
     ),
@@ -149,15 +149,15 @@ MUTATIONS = (
     ),
     Mutation(
         "copies of p take part in the job",
-        "animatediff/job/job.py",
-        "return job if isinstance(job, Job) and job.p is p else None",
-        "return job if isinstance(job, Job) else None",
+        "animatediff/job/processing_hooks.py",
+        "return role if role.p is p else role.for_copies()",
+        "return role",
         "contract/test_cleanliness.py",
     ),
     Mutation(
         "settings for AND stay changed",
         "animatediff/job/job.py",
-        "self._options.enter_context(patched_items(shared.opts.data, wanted))",
+        "self._during_pass.enter_context(patched_items(shared.opts.data, wanted))",
         "shared.opts.data.update(wanted)",
         "contract/test_prompts.py",
     ),
@@ -255,8 +255,8 @@ MUTATIONS = (
     Mutation(
         "an assumed family is not in the infotext",
         "animatediff/request/plan.py",
-        "family = AS_FOUND if sure else self.family.key",
-        "family = AS_FOUND",
+        "family=AS_FOUND if is_certain else family.key",
+        "family=AS_FOUND",
         "contract/test_sampling.py::test_a_family_can_be_corrected_and_is_in_the_infotext",
     ),
     Mutation(
@@ -318,7 +318,7 @@ MUTATIONS = (
         "method/test_small_world.py",
     ),
     Mutation(
-        "cut off: what another model hauto counts",
+        "cut off: what another model has found counts",
         "motion_module/unet_cache.py",
         "if kept is None or not _alike(kept, found):",
         "if kept is None:",
@@ -326,8 +326,8 @@ MUTATIONS = (
     ),
     Mutation(
         "cut off: pictures of img2img begin with other noise each time",
-        "animatediff/job/job.py",
-        "if p is self.p and self._takes_long else nullcontext()",
+        "animatediff/job/resuming.py",
+        "if self._takes_long else nullcontext()",
         "if False else nullcontext()",
         "contract/test_resuming.py::test_img2img_goes_on_after_an_error",
     ),

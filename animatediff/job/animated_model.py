@@ -1,7 +1,7 @@
-"""The loaded checkpoint, made to animate for a while: motion layers attached, noise schedule lent.
+"""The loaded checkpoint while it animates: motion layers are attached, and its noise schedule is the motion module's.
 
-Everything is undone on the way out, and also for the moment in which the WebUI swaps checkpoints in the middle of a job
-(refiner, hires checkpoint) or another extension generates something of its own.
+All of it is undone on the way out, and also while the WebUI swaps checkpoints in the middle of a job (refiner, hires
+checkpoint) or another extension generates something of its own.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
-from modules import devices, sd_models, sd_unet, shared
+from modules import devices, sd_models, sd_samplers_common, sd_unet, shared
 
 from motion_module.attach import attached, blocks_by_place, require_fit
 from motion_module.context_windows import Cut
@@ -34,12 +34,12 @@ from ..request.plan import Plan
 from .checkpoints import kind_of, kind_of_file
 from .loras import Loras
 from .samplers import original_steps
-from .size_conditioning import telling_sizes
+from .size_conditioning import fixed_sizes
 
 CONDITIONS = 2
-"""What a frame is usually sampled under: its prompt and its negative prompt."""
-ON_MODEL = "_animatediff_scope"
-"""The attribute under which an open scope can be found on the checkpoint it animates."""
+"""The usual number of conditions of a frame: its prompt and its negative prompt."""
+ON_MODEL = "_animatediff_model"
+"""The attribute of a checkpoint that holds the `AnimatedModel` that animates it now."""
 
 
 def custom_unet_is_chosen() -> bool:
@@ -47,57 +47,56 @@ def custom_unet_is_chosen() -> bool:
     return sd_unet.current_unet is not None or sd_unet.get_unet_option() is not None
 
 
-class ModelScope:
-    """What one job does to the checkpoint, for as long as it samples."""
+class AnimatedModel:
+    """What one job changes in the checkpoint, for as long as it samples."""
 
     def __init__(self, p: Any, plan: Plan) -> None:
         self._p = p
         self._plan = plan
-        self.family = plan.family
-        self.windows = plan.windows
-        self.windows_within = plan.windows_within
-        self.calls: KeptCalls | None = None
-        """Keeps what the UNet finds, where that is wanted."""
+        self._family = plan.family
+        self._windows = plan.windows
+        self.cache: KeptCalls | None = None
+        """Keeps what the UNet returns, where that is wanted."""
         self._loras: Loras = ()
         self._expected: list[Lora] = []
         self._undo: ExitStack | None = None
 
     def expect_loras(self, *passes: Loras) -> None:
-        """The LoRAs of each pass, of which the first is next. Whether they fit is seen before anything is sampled."""
+        """Sets the LoRAs of each pass; those of the first are used next. All are checked before anything is sampled."""
         self._loras, self._expected = passes[0], [lora for loras in passes for lora, _ in loras]
 
     def loras_in_use(self) -> list[tuple[str, float]]:
-        """Those of this pass that are ours."""
+        """Our LoRAs of this pass, by file and strength."""
         return [(str(lora.path), strength) for lora, strength in self._loras]
 
     def use_loras(self, loras: Loras) -> None:
-        """Changes to the LoRAs of another pass."""
+        """Changes to the LoRAs of the next pass."""
         if {(lora.path, strength) for lora, strength in loras} != {(lora.path, strength) for lora, strength in self._loras}:
             with self.suspended():
                 self._loras = loras
 
     @contextmanager
     def during_init(self) -> Iterator[None]:
-        """For `p.init`: refuses checkpoints that cannot be animated, and lends the schedule, since img2img builds its sampler
-        there, and freezes its sigmas with it.
+        """For `p.init`: refuses checkpoints that cannot be animated, and sets the noise schedule, since img2img builds its
+        sampler in `init`, with sigmas that stay.
         """
         with reported_to_user():
             self._require_usable_model(custom_unet_is_chosen())
             if (self._p.refiner_switch_at or 0) < 1:  # else the WebUI never changes to it
                 self._require_usable_later("refiner", self._p.refiner_checkpoint_info)
-        with self._lent_sampling():
+        with self._schedule():
             yield
         self._require_usable_later("hires checkpoint", getattr(self._p, "hr_checkpoint_info", None))
 
     @contextmanager
-    def _lent_sampling(self) -> Iterator[None]:
-        """What samplers are built from."""
-        with lent_schedule(shared.sd_model, self.family.schedule, self._p), original_steps(self.family.original_steps):
+    def _schedule(self) -> Iterator[None]:
+        """While open, samplers are built for the noise schedule and the timesteps of the motion module."""
+        with noise_schedule(shared.sd_model, self._family.schedule, self._p), original_steps(self._family.original_steps):
             yield
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """For `p.sample`: attached and lent, except while a checkpoint is being swapped."""
+        """For `p.sample`: the checkpoint animates, except while another one is being loaded."""
         reload = sd_models.reload_model_weights
 
         def reload_unanimated(*args: Any, **kwargs: Any) -> Any:
@@ -113,7 +112,7 @@ class ModelScope:
 
     @contextmanager
     def suspended(self) -> Iterator[None]:
-        """The checkpoint as it is without us. Does nothing where the scope is not open."""
+        """While open, the checkpoint is as it is without AnimateDiff. Does nothing unless it animates now."""
         was_open = self._undo is not None
         self._leave()
         try:
@@ -132,62 +131,67 @@ class ModelScope:
             for module in motion.modules:
                 require_motion_fit(module, lora)
         with ExitStack() as stack:
-            for module, (_, family) in zip(motion.modules, self._plan.modules):
+            for module, (_, family) in zip(motion.modules, self._plan.module_files):
                 module.to(dtype=devices.dtype_unet)  # before a LoRA is merged, so that rounding does not depend on earlier jobs
                 if not shared.opts.data.get("animatediff_keep_on_gpu", False):
                     stack.callback(module.to, "cpu")  # layers move to the checkpoint's device by themselves, when they are used
                 stack.enter_context(merged(module, self._loras))
-                stack.enter_context(positions(module, self._plan.positional_encoding, self.windows.at_once, family.frames))
+                stack.enter_context(
+                    positions(module, self._plan.params.positional_encoding, self._windows.at_once, family.frames)
+                )
             stack.enter_context(added_to_unet(blocks_by_place(unet), self._loras))
-            stack.enter_context(self._lent_sampling())
-            if self.family.told_sizes is not None:
-                stack.enter_context(telling_sizes(model, *self.family.told_sizes, lambda: motion.active))
-            if self.family.takes_picture:
+            stack.enter_context(self._schedule())
+            if self._family.told_sizes is not None:
+                stack.enter_context(fixed_sizes(model, *self._family.told_sizes, lambda: motion.active))
+            if self._family.takes_picture:
                 stack.enter_context(starting_from_noise(self._p))
             layout_of = self._layout_of
-            if self.windows.needed and not self.windows_within:
-                whole = WholeFrames(self.windows, self._step, layout_of, Room(devices.device))
+            if self._windows.needed and not self._plan.windows_in_attention:
+                whole = WholeFrames(self._windows, self._step, layout_of, Room(devices.device), _stop_if_interrupted)
                 stack.enter_context(whole.around(model.model))
                 layout_of = whole.layout_of
             if self._in_parts:
-                stack.enter_context(in_parts(unet, CONDITIONS * self.windows.length, self._working_device()))
-            if self.calls is not None:
-                stack.enter_context(self.calls.around(model.model))  # around all windows of a call
-            stack.enter_context(attached(unet, motion, self.family, layout_of, self._picture()))
-            stack.enter_context(looking_at(unet, Anchor(layout_of), self._plan.first_frame_attention))
+                stack.enter_context(in_parts(unet, CONDITIONS * self._windows.length, self._working_device()))
+            if self.cache is not None:
+                stack.enter_context(self.cache.around(model.model))  # around all windows of a call
+            stack.enter_context(attached(unet, motion, self._family, layout_of, self._picture()))
+            stack.enter_context(looking_at(unet, Anchor(layout_of), self._plan.params.first_frame_attention))
             stack.enter_context(patched(model, ON_MODEL, self))
             self._undo = stack.pop_all()
 
     def _motion(self) -> Motion:
         second = self._plan.second
-        module, *others = module_files.read(self._plan.modules)
+        module, *others = module_files.read(self._plan.module_files)
         return Motion(
             module,
             self._plan.controls,
             self.progress,
-            Second(others[0], second.how, second.share) if second else None,
-            self._cut if self.windows.needed and self.windows_within else None,
+            Second(others[0], second.how, second.weight) if second else None,
+            self._cut if self._windows.needed and self._plan.windows_in_attention else None,
             self._working_device(),
         )
 
     @property
     def _in_parts(self) -> bool:
-        """Whether layers of the image model go through a long clip part by part."""
-        apart = self.family.unet_norms != "over frames" and not self._plan.first_frame_attention
-        return self.windows.needed and self.windows_within and apart
+        """Whether layers of the image model work on a long clip in chunks."""
+        apart = self._family.unet_norms != "over frames" and not self._plan.params.first_frame_attention
+        return self._windows.needed and self._plan.windows_in_attention and apart
 
     def _working_device(self) -> torch.device | None:
-        return devices.device if self._in_parts and self._plan.offload else None
+        return devices.device if self._in_parts and self._plan.params.offload else None
 
     def _step(self) -> int:
-        """Of the running sampler, from 0. Some take two for one of the WebUI's."""
+        """The running sampler's step, from 0. Some samplers take two for one of the WebUI's."""
         return self._p.sampler.model_wrap_cfg.step  # type: ignore[no-any-return]
 
     def _cut(self) -> Cut:
-        return self.windows.at(self._step())
+        return self._windows.at(self._step())
 
     def progress(self) -> float:
-        """Of 0 to 1. DDIM and its kin announce one step more than they take, in img2img two."""
+        """The fraction of the sampler's steps that is done, between 0 and 1.
+
+        Samplers by timesteps, such as DDIM, announce one step more than they take, in img2img two.
+        """
         sampler = self._p.sampler
         guidance, steps = sampler.model_wrap_cfg, sampler.model_wrap_cfg.total_steps
         if hasattr(sampler, "get_timesteps"):
@@ -195,14 +199,14 @@ class ModelScope:
         return guidance.step / max(steps, 1)
 
     def _picture(self) -> Picture | None:
-        """What a PIA module starts from: the first picture of img2img."""
-        if not self.family.takes_picture:
+        """The image that a PIA module starts from: the first one of img2img."""
+        if not self._family.takes_picture:
             return None
-        return Picture(self._p.init_latent[:1], likeness(self._plan.curve, self._plan.frames))
+        return Picture(self._p.init_latent[:1], likeness(self._plan.params.pia_motion, self._plan.frames))
 
     def _require_usable_model(self, custom_unet: bool) -> None:
         """Raises AnimateDiffError or UnsuitableUNet unless the checkpoint that is loaded now can be animated."""
-        model, family = shared.sd_model, self.family
+        model, family = shared.sd_model, self._family
         if model is None:
             raise AnimateDiffError(f"No checkpoint is loaded. Choose an {family.base} checkpoint.")
         self._require_kind("checkpoint", model.sd_checkpoint_info.title, kind_of(model))
@@ -214,15 +218,15 @@ class ModelScope:
             require_fit(model.model.diffusion_model, description.channels or {})
 
     def _require_usable_later(self, role: str, info: Any) -> None:
-        """Of a checkpoint that takes over in the middle: said before anything is sampled, where its file tells."""
+        """Checks a checkpoint that takes over later, before anything is sampled; its file may not tell what it is."""
         if info is not None and (found := kind_of_file(info.filename)):
             self._require_kind(role, info.title, found)
 
     def _require_kind(self, role: str, title: str, found: str) -> None:
         """Raises AnimateDiffError where a checkpoint is not of the kind that the motion module is made for."""
-        if found == (made_for := self.family.base):
+        if found == (made_for := self._family.base):
             return
-        module = self._plan.description.path.name
+        module = self._plan.module.path.name
         raise AnimateDiffError(
             f"The {role} {title} is {found}, but the motion module {module} is made for {made_for}. "
             f"Choose an {made_for} checkpoint{'' if role == 'checkpoint' else ' for it, or none'}."
@@ -241,6 +245,12 @@ class ModelScope:
         return row_layout(rows, frames, prompt_parts(conditions))
 
 
+def _stop_if_interrupted() -> None:
+    """Ends sampling as the WebUI does between steps: a step of a long clip is a UNet call for each of its windows."""
+    if shared.state.interrupted or shared.state.skipped:
+        raise sd_samplers_common.InterruptedException
+
+
 def prompt_parts(conditions: Any) -> int:
     """How many parts joined by AND the prompt of every frame has. Raises RowLayoutError where frames differ."""
     counts = {len(parts) for parts in conditions.batch}
@@ -252,7 +262,7 @@ def prompt_parts(conditions: Any) -> int:
 
 
 def options_for_parts(parts: int) -> dict[str, bool]:
-    """Settings under which the WebUI does not cut clips into different UNet calls.
+    """Returns the settings with which the WebUI does not split a clip over several UNet calls.
 
     Prompts joined by AND come frame by frame, all parts of each, and calls are cut by row count. With cond and uncond in one
     batch two parts always stay whole; more than two also need the negative prompt to be as long as the prompt.
@@ -263,13 +273,13 @@ def options_for_parts(parts: int) -> dict[str, bool]:
 
 
 @contextmanager
-def lent_schedule(model: Any, schedule: NoiseSchedule, p: Any) -> Iterator[None]:
-    """Gives a checkpoint another noise schedule; the WebUI's own settings (zero terminal SNR, downcast) act on top of it.
+def noise_schedule(model: Any, schedule: NoiseSchedule, p: Any) -> Iterator[None]:
+    """While open, a checkpoint has another noise schedule; the WebUI's settings (zero terminal SNR, downcast) act on top of it.
 
-    What is lent is a new tensor, because a reload of weights copies into whatever tensor it finds.
+    It is a new tensor each time, because a reload of weights copies into whatever tensor it finds.
     """
-    lent = schedule.alphas_cumprod().to(model.alphas_cumprod.device)
-    with patched(model, "alphas_cumprod", model.alphas_cumprod), patched(model, "alphas_cumprod_original", lent):
+    own = schedule.alphas_cumprod().to(model.alphas_cumprod.device)
+    with patched(model, "alphas_cumprod", model.alphas_cumprod), patched(model, "alphas_cumprod_original", own):
         sd_models.apply_alpha_schedule_override(model, p)
         yield
 

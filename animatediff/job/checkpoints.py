@@ -1,4 +1,4 @@
-"""What kind of Stable Diffusion a checkpoint is, in words: the loaded one, and files that a job will load later."""
+"""Tells which kind of Stable Diffusion a checkpoint is: the loaded one, and files that a job will load later."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from motion_module.weight_files import CheckpointError, open_weights
 
 SDXL_BLOCKS = 9
-"""On the way down in its UNet."""
+"""The number of input blocks of its UNet."""
 REFINER = "the SDXL refiner"
 KINDS = {
     "model.diffusion_model.x_embedder.": "Stable Diffusion 3",
@@ -17,11 +17,11 @@ KINDS = {
     "cond_stage_model.model.": "Stable Diffusion 2",
     "cond_stage_model.transformer.": "SD 1.5",
 }
-"""By what keys begin with; a file of the first kind may have keys of the others too."""
+"""The kind by the prefix of a key. Earlier ones come first: a file may have keys of later kinds too."""
 
 
 def kind_of(model: Any) -> str:
-    """Of a loaded checkpoint. SDXL's refiner is SDXL to the WebUI, but its UNet has a level more."""
+    """Returns the kind of a loaded checkpoint. The WebUI takes SDXL's refiner for SDXL, but its UNet has one more level."""
     if getattr(model, "is_sdxl", False) and len(model.model.diffusion_model.input_blocks) > SDXL_BLOCKS:
         return REFINER
     flags = {"is_sdxl": "SDXL", "is_sd2": "Stable Diffusion 2", "is_sd3": "Stable Diffusion 3", "is_sd1": "SD 1.5"}
@@ -29,7 +29,7 @@ def kind_of(model: Any) -> str:
 
 
 def kind_of_file(path: str) -> str | None:
-    """Without reading weights; None where that does not tell."""
+    """Returns the kind of a checkpoint file without reading its weights; None if its keys do not tell."""
     try:
         keys = open_weights(Path(path)).entries
     except CheckpointError:

@@ -1,4 +1,4 @@
-"""How long a clip will take, and how much of the GPU's memory, from what earlier ones took on this machine."""
+"""Estimates the time and GPU memory of a clip from earlier ones on this machine."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Size:
-    """What is asked for. `steps`: those that will be taken. `videos`: how many there are.
+    """The size of a job. `steps`: those that are really taken. `videos`: their number.
 
-    `frames`: of one video that go through the UNet in a step, more than it has where windows overlap. `at_once`: of these
-    together; 0 for all.
+    `frames`: frames of one video that go through the UNet in a step; more than the video has if windows overlap. `at_once`:
+    how many of these go together; 0 for all.
     """
 
     frames: int
@@ -24,7 +24,7 @@ class Size:
 
     @property
     def pixels(self) -> int:
-        """Of all that goes through the UNet in a step."""
+        """The number of pixels that go through the UNet in a step."""
         return self.frames * self.width * self.height
 
     @property
@@ -34,19 +34,21 @@ class Size:
 
 @dataclass(frozen=True)
 class Run:
-    """One that was finished. `base`: the kind of its checkpoint. `memory`: the most bytes in use on the GPU, 0 where there is
-    none, or it says nothing.
+    """A finished job. `base`: the kind of its checkpoint. `parameters`: the number of its UNet's parameters.
+
+    `memory`: the most bytes in use on the GPU; 0 where there is none, or it does not tell.
     """
 
     device: str
     base: str
+    parameters: int
     size: Size
     seconds: float
     memory: int = 0
 
 
 def seconds(runs: Sequence[Run], wanted: Size) -> float | None:
-    """From the run whose clip is nearest in size, the last one of those: time goes with pixels, steps and videos."""
+    """Scales the newest run of the nearest size: time is proportional to pixels, steps and videos."""
     nearest = min(reversed(runs), key=lambda run: abs(math.log(run.size.pixels / wanted.pixels)), default=None)
     if nearest is None:
         return None
@@ -55,9 +57,9 @@ def seconds(runs: Sequence[Run], wanted: Size) -> float | None:
 
 
 def memory(runs: Sequence[Run], wanted: Size) -> float | None:
-    """A straight line through all runs: the models, which are always there, and a share for each pixel at once.
+    """Fits a straight line through all runs: a constant for the models, and an amount for each pixel at once.
 
-    None without runs of two sizes or more, from which alone a line can be told.
+    Returns None unless there are runs of two sizes, which a line needs.
     """
     measured = [run for run in runs if run.memory]
     if len({run.size.pixels_at_once for run in measured}) < 2:
@@ -70,7 +72,7 @@ def memory(runs: Sequence[Run], wanted: Size) -> float | None:
 
 
 def spoken(seconds: float) -> str:
-    """A duration as people say it, not more exactly than it can be known."""
+    """Returns a duration in words, no more exact than the estimate."""
     if seconds < 60:
         return f"{max(seconds, 1):.0f} s"
     if seconds < 3600:

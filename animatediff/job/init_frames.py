@@ -1,4 +1,4 @@
-"""A first and a last picture for the frames of img2img."""
+"""Clips of img2img that start from one image, and may end with another."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from motion_module.patching import patched
 from ..request.params import MIX, Params
 
 BY_ROW = ("init_latent", "image_conditioning", "overlay_images", "color_corrections")
-"""What the WebUI's `init` makes of each picture, on `p`."""
+"""The attributes of `p` in which the WebUI's `init` puts one row for each image."""
 
 
 def give(p: Any, params: Params) -> list[str]:
-    """Gives img2img the picture that frames start from, once, and behind it the one that they end with. Returns warnings.
+    """Gives img2img the first image once, followed by the last frame if there is one. Returns warnings.
 
-    Given as often as there were rows before, as the batch tab does, it would set the number of rows again.
+    The batch tab repeats the image for each row, which would set the number of rows again.
     """
     p.init_images = p.init_images[:1]
     if (last := params.last_frame) is None:
@@ -35,30 +35,38 @@ def give(p: Any, params: Params) -> list[str]:
     return [f"AnimateDiff: The last frame {sizes}, as it does the first one."]
 
 
-def spread(p: Any, frames: int) -> None:
-    """After the WebUI's `init` of a first and a last picture: frames before the last one have what the first picture has."""
+@contextmanager
+def encoded_once(p: Any, frames: int) -> Iterator[None]:
+    """Around the WebUI's `init`: it encodes each given image once, and afterwards every frame has its row of the result.
+
+    The WebUI would encode a single image once for each row, all at the same time. Frames before the last one get the rows of
+    the first image.
+    """
+    images = len(p.init_images)
+    p.batch_size = images
+    yield
     p.batch_size = frames
+    order = [0] * frames if images == 1 else [0] * (frames - 1) + [1]
     for name in BY_ROW:
         rows = getattr(p, name, None)
-        if rows is not None and len(rows) == 2:
-            order = [0] * (frames - 1) + [1]
+        if rows is not None and len(rows) == images:
             setattr(p, name, rows[order] if isinstance(rows, Tensor) else [rows[index] for index in order])
 
 
-class GivenFrames:
-    """One or two pictures, as the WebUI has encoded them, and the way from them that a request asks for."""
+class InitFrames:
+    """What the frames of a clip start from: one or two encoded images, and how frames depart from them."""
 
     def __init__(self, params: Params, latents: Tensor) -> None:
-        """`latents`: `(frames, 4, height, width)`, the last row that of the last picture, all others that of the first."""
+        """`latents`: `(frames, 4, height, width)`; the last row is that of the last image, if one is given."""
         self._params = params
         self._encoded = latents
         self._first, self._last = latents[:1], latents[-1:] if params.last_frame else latents[:1]
         self._frames = len(latents)
 
     def latents(self, seeds: list[int], kept: Tensor | None = None) -> Tensor:
-        """What the frames of a video start from, before the sampler adds noise: `(frames, 4, height, width)`.
+        """Returns what the frames of a video start from, before the sampler adds noise: `(frames, 4, height, width)`.
 
-        `kept`: of inpainting, 1 where the picture is to stay, `(4, height, width)`.
+        `kept`: the inpainting mask `(4, height, width)`, 1 where the image stays.
         """
         found = self._on_their_way(seeds)
         return found if kept is None else torch.lerp(found, self._encoded.to(found), kept.to(found))
@@ -77,9 +85,9 @@ class GivenFrames:
 
     @contextmanager
     def holding(self, sampler: Any, latents: Tensor, progress: Callable[[], float]) -> Iterator[None]:
-        """While open, a frame whose turn has not come is found to be what it starts from, whatever the UNet makes of it.
+        """While open, a frame is held at what it starts from until its own denoising strength begins.
 
-        One that is to be the picture itself is that in the end: samplers by timesteps leave a little noise in it.
+        A frame with a strength of 0 ends as the image itself: samplers by timesteps would leave a little noise in it.
         """
         params = self._params
         ends = {"last": params.last_frame is not None, "closed": params.loops}
@@ -106,10 +114,10 @@ class GivenFrames:
 
 
 def noise_in(x: Tensor, latents: Tensor, timesteps: Tensor) -> Tensor:
-    """What makes `x` of these latents at timesteps `(frames,)`; samplers by timesteps are told this noise, not the latents.
+    """Returns the noise that turns these latents into `x` at timesteps `(frames,)`: samplers by timesteps predict noise.
 
-    UniPC goes by timesteps between whole ones, where the logarithm of what is left of a picture lies on a line (arXiv
-    2206.00927, appendix D.4).
+    UniPC uses timesteps between whole ones, where the logarithm of the signal that is left lies on a line (arXiv 2206.00927,
+    appendix D.4).
     """
     logarithms = shared.sd_model.alphas_cumprod.to(x).log()
     times = timesteps.to(x).clamp(0, len(logarithms) - 1)

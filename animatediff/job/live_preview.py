@@ -1,4 +1,4 @@
-"""The WebUI's live preview of a clip: a few of its frames, moving, in place of a grid of them all."""
+"""The WebUI's live preview of a clip: a few of its frames as an animation, instead of a grid of all frames."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ MOST_FRAMES = 8
 
 @contextmanager
 def moving_preview(fps: float) -> Iterator[None]:
-    """For as long as a clip is sampled.
+    """While open, the live preview is an animation.
 
-    Where the WebUI is set to show but one picture of the batch, it shows one frame, as it would without us.
+    If the WebUI is set to show one image of the batch only, it shows one frame, as it would without us.
     """
 
     def preview(latents: Any, approximation: int | None = None) -> Image.Image:
@@ -34,18 +34,18 @@ def moving_preview(fps: float) -> Iterator[None]:
             if shared.opts.live_previews_enable and shared.opts.show_progress_every_n_steps == -1:
                 shared.state.do_set_current_image()  # the setting for one preview at the end of each batch
         finally:
-            shared.state.current_latent = None  # whoever asks later would decode the whole clip
+            shared.state.current_latent = None  # a later preview would decode the whole clip
 
 
 def tell_step(guidance: Any, number: int = 0, rounds: int = 1) -> None:
-    """`on_cfg_denoiser` of a clip: where it is, beside the progress bar."""
+    """Shows the step beside the progress bar."""
     shared.state.textinfo = f"AnimateDiff: {step(guidance, number, rounds)}"
 
 
 def step(guidance: Any, number: int = 0, rounds: int = 1) -> str:
-    """Words for the step that is sampled, and for the round where there are several.
+    """Returns words for the current step, and for the round if there are several.
 
-    Calls of the sampler's `guidance` are counted: the WebUI's own counter says twice that it is in the first step.
+    It counts the calls of the sampler's `guidance`: the WebUI's own counter reports the first step twice.
     """
     steps, calls = shared.state.sampling_steps, 2 if guidance.sampler.config.options.get("second_order") else 1
     text = f"step {min(guidance.step // calls + 1, steps)} of {steps}"

@@ -1,7 +1,7 @@
-"""Motion LoRAs and domain adapters, asked for as any LoRA is: `<lora:v2_lora_ZoomIn:0.8>`.
+"""Motion LoRAs and domain adapters, written in the prompt like any LoRA: `<lora:v2_lora_ZoomIn:0.8>`.
 
-The WebUI's own loader would look for their keys in the checkpoint and find none. So the ones that are ours are taken out of the
-parsed prompt before it sees them, found by its own list of files, and applied while the motion module is.
+The WebUI's loader would look for their keys in the checkpoint and find none. So they are taken out of the parsed prompt before
+the loader sees it. Their files come from the WebUI's own list, and they act for as long as the motion module does.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ Loras = tuple[tuple[Lora, float], ...]
 def take_from(parsed: dict[str, list[Any]] | None) -> tuple[Loras, dict[str, str]]:
     """Takes our LoRAs out of a parsed prompt. Returns them, and their short hashes by name.
 
-    What a file holds for the checkpoint beside that stays for the WebUI's own loader. Raises CheckpointError for a broken file.
+    A file that also has weights for the checkpoint stays in the prompt, for the WebUI's loader. Raises CheckpointError for a
+    broken file.
     """
     ours: list[tuple[Lora, float]] = []
     hashes: dict[str, str] = {}
@@ -47,13 +48,13 @@ def take_from(parsed: dict[str, list[Any]] | None) -> tuple[Loras, dict[str, str
 
 
 def names_in(parsed: dict[str, list[Any]] | None) -> list[str]:
-    """The names of all LoRAs in a parsed prompt."""
+    """Returns the names of all LoRAs in a parsed prompt."""
     entries = [entry for kind in ("lora", "lyco") for entry in (parsed or {}).get(kind, ())]
     return [str(entry.positional[0]) for entry in entries if entry.positional]
 
 
 def left_out(loras: Loras) -> list[str]:
-    """Warnings about parts of files that nobody applies."""
+    """Returns warnings about weights that neither we nor the WebUI apply."""
     return [
         f"AnimateDiff: {len(lora.left_out)} of the weights in {lora.path.name} are not applied: they belong neither to motion "
         f"layers nor to the attention of the image model ({lora.left_out[0]}, …)."
@@ -63,7 +64,7 @@ def left_out(loras: Loras) -> list[str]:
 
 
 def write_hashes(p: Any, hashes: dict[str, str]) -> None:
-    """`after_extra_networks_activate`: as the WebUI's loader does for its own, so that a renamed file is found again."""
+    """Adds the hashes to the infotext as the WebUI's loader does for its LoRAs, so that a renamed file is found again."""
     known = {name.replace(":", "").replace(",", ""): digest for name, digest in hashes.items() if digest}
     if known and shared.opts.data.get("lora_add_hashes_to_infotext", True):
         p.lora_hashes = {**getattr(p, "lora_hashes", {}), **known}
@@ -71,7 +72,7 @@ def write_hashes(p: Any, hashes: dict[str, str]) -> None:
 
 
 def _on_disk(name: str) -> Any:
-    """The WebUI's entry for a LoRA of that name or alias; None where it has none, or no loader for LoRAs at all."""
+    """Returns the WebUI's entry for a LoRA of that name or alias; None if there is none, or no loader for LoRAs at all."""
     networks = sys.modules.get("networks")
     if networks is None:
         return None
@@ -82,12 +83,12 @@ def _on_disk(name: str) -> Any:
         return networks.available_network_aliases.get(name)
 
     if known() is None:
-        networks.update_available_networks_by_names([name])  # it may have been put there since the WebUI started
+        networks.update_available_networks_by_names([name])  # the file may be newer than the list
     return known()
 
 
 def _keys_of_ours(on_disk: Any) -> list[bool] | None:
-    """Of each key of a file whether it is ours; None where none is, which is true of files that we cannot read as well."""
+    """Returns for each key of a file whether it is ours; None if none is, or if the file cannot be read."""
     if on_disk is None:
         return None
     try:
@@ -98,7 +99,7 @@ def _keys_of_ours(on_disk: Any) -> list[bool] | None:
 
 
 def _strength(entry: Any) -> float:
-    """As the WebUI's loader reads it: `<lora:name:text encoder:unet>`, where one number counts for both."""
+    """Returns the strength, read like the WebUI does: `<lora:name:text encoder:unet>`, where one number counts for both."""
     try:
         numbers = [float(number) for number in entry.positional[1:3]]
         text = float(entry.named.get("te", numbers[0] if numbers else 1.0))

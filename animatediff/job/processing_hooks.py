@@ -1,106 +1,151 @@
-"""What a `p` can be while AnimateDiff has to do with it, beside a generation of the WebUI's: its class says so for as long.
+"""Hooks into the steps of one generation, by the class of its `p`.
 
-A method knows whose it is where an attribute would not: `copy(p)`, which the WebUI and other extensions make freely, would
-carry a wrapped `sample` that still acts on the original.
+For as long as AnimateDiff has to do with a `p`, its class is a subclass with hooks in its methods, and `p` carries a role: what
+these hooks do. An attribute such as a wrapped `p.sample` would not do: the WebUI and other extensions copy `p` freely, and the
+copy's attribute would still act on the original. A method knows which `p` it is called on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 from ..errors import AnimateDiffError
-from .animated_model import ModelScope
+from .animated_model import AnimatedModel
 
-ON_P = "_animatediff"
-"""The attribute of a `p` with its role."""
+ROLE = "_animatediff"
+"""The attribute of a `p` that holds its role."""
 
 
-class Animated:
-    """Mixed into the class of a `p`: its role hears of every step. That of a copy knows whose it is."""
+class Role(Protocol):
+    """What happens around the steps of one generation. `p`: the generation whose role it is."""
+
+    p: Any
+
+    def during_init(self) -> AbstractContextManager[None]:
+        """Around `p.init`, the first step whose exceptions end a generation."""
+        ...
+
+    def during_parse(self) -> AbstractContextManager[None]:
+        """Around the parsing of prompts, once for each batch."""
+        ...
+
+    def during_sample(self) -> AbstractContextManager[None]:
+        """Around `p.sample`, with all of its passes."""
+        ...
+
+    def after_conditions(self) -> None:
+        """After prompts have been encoded."""
+
+    def before_hires(self) -> None:
+        """Before the second pass of hires fix."""
+
+    def for_copies(self) -> Role:
+        """The role of copies of `p`, which carry this one without knowing it."""
+        ...
+
+
+class _Hooked:
+    """Mixed into the class of a `p`."""
 
     def init(self, *args: Any, **kwargs: Any) -> Any:
-        with vars(self)[ON_P].during_init(self):
-            return super().init(*args, **kwargs)  # type: ignore[misc]
+        with _role_of(self).during_init():
+            return super().init(*args, **kwargs)  # type: ignore[misc]  # the WebUI's class is the other base
 
     def parse_extra_network_prompts(self) -> Any:
-        with vars(self)[ON_P].during_parse(self):
+        with _role_of(self).during_parse():
             return super().parse_extra_network_prompts()  # type: ignore[misc]
 
     def setup_conds(self) -> Any:
         super().setup_conds()  # type: ignore[misc]
-        vars(self)[ON_P].after_conditions(self)
+        _role_of(self).after_conditions()
 
     def calculate_hr_conds(self) -> Any:
         super().calculate_hr_conds()  # type: ignore[misc]
-        vars(self)[ON_P].after_conditions(self)
+        _role_of(self).after_conditions()
 
     def sample(self, *args: Any, **kwargs: Any) -> Any:
-        with vars(self)[ON_P].during_sample(self):
+        with _role_of(self).during_sample():
             return super().sample(*args, **kwargs)  # type: ignore[misc]
 
     def sample_hr_pass(self, *args: Any, **kwargs: Any) -> Any:
-        vars(self)[ON_P].before_hires(self)
+        _role_of(self).before_hires()
         return super().sample_hr_pass(*args, **kwargs)  # type: ignore[misc]
 
 
-def take(p: Any, role: Any) -> None:
-    """Gives `p` a role: an object with the methods of `Refusal`."""
-    p.__class__ = _animated(type(p))
-    setattr(p, ON_P, role)
+def take(p: Any, role: Role) -> None:
+    """Gives `p` a role."""
+    p.__class__ = _hooked(type(p))
+    setattr(p, ROLE, role)
 
 
 def release(p: Any) -> None:
-    """Takes every role off `p`: its own, and those that it has from being a copy."""
-    vars(p).pop(ON_P, None)
-    if isinstance(p, Animated):
+    """Takes the role off `p`, whether its own or one that it carries as a copy."""
+    vars(p).pop(ROLE, None)
+    if isinstance(p, _Hooked):
         p.__class__ = type(p).__bases__[1]
 
 
+def carried_role(p: Any) -> Role | None:
+    """The role in the attributes of `p`: its own, or that of the generation that it is a copy of."""
+    role: Role | None = vars(p).get(ROLE)
+    return role
+
+
+def _role_of(p: Any) -> Role:
+    role: Role = vars(p)[ROLE]
+    return role if role.p is p else role.for_copies()
+
+
 @cache
-def _animated(kind: type) -> type:
-    """The subclass of a processing class that carries jobs."""
-    return type(kind.__name__, (Animated, kind), {"__module__": kind.__module__})
+def _hooked(kind: type) -> type:
+    """The subclass of one of the WebUI's processing classes."""
+    return type(kind.__name__, (_Hooked, kind), {"__module__": kind.__module__})
 
 
 class Refusal:
     """Ends a generation in its `init`: before anything is encoded, and where the WebUI lets exceptions through."""
 
     def __init__(self, p: Any, error: AnimateDiffError) -> None:
-        self._p = p
+        self.p = p
         self._error = error
 
     @contextmanager
-    def during_init(self, p: Any) -> Iterator[None]:
-        if p is self._p:
-            release(p)
-            raise self._error
+    def during_init(self) -> Iterator[None]:
+        release(self.p)
+        raise self._error
         yield
 
     during_parse = during_sample = during_init
 
-    def before_hires(self, _p: Any) -> None:
-        """Nothing that `sample` has not seen to."""
+    def after_conditions(self) -> None:
+        """Nothing: `init` has ended the generation."""
 
-    after_conditions = before_hires
+    before_hires = after_conditions
+
+    def for_copies(self) -> Role:
+        return Bystander(self.p, None)
 
 
 class Bystander:
-    """Keeps a job's hands off a generation that someone starts in its middle."""
+    """A generation that someone starts in the middle of a job: the job lets go of the model while it runs."""
 
-    def __init__(self, scope: ModelScope) -> None:
-        self._scope = scope
+    def __init__(self, p: Any, animated: AnimatedModel | None) -> None:
+        """`animated`: the model of the running job; None if there is nothing to let go of."""
+        self.p = p
+        self._animated = animated
 
-    @contextmanager
-    def during_init(self, _p: Any) -> Iterator[None]:
-        with self._scope.suspended():
-            yield
+    def during_init(self) -> AbstractContextManager[None]:
+        return self._animated.suspended() if self._animated else nullcontext()
 
     during_parse = during_sample = during_init
 
-    def before_hires(self, _p: Any) -> None:
-        """Nothing that `sample` has not seen to."""
+    def after_conditions(self) -> None:
+        """Nothing: only the model is shared with the job."""
 
-    after_conditions = before_hires
+    before_hires = after_conditions
+
+    def for_copies(self) -> Role:
+        return self

@@ -1,7 +1,7 @@
 """Prompt travel in the WebUI.
 
-The WebUI encodes a prompt for every row, and a row is a frame: so each is given the prompt of its keyframe. What lies between
-two keyframes is mixed in every step from the rows that are at them; so prompt editing, `AND` and emphasis go on acting.
+The WebUI encodes one prompt for every row, and a row is a frame: so each frame gets the prompt of its keyframe. In every step,
+frames between two keyframes get a mixture of the rows at these keyframes. So prompt editing, `AND` and emphasis keep working.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from torch import Tensor
 from motion_module.prompt_travel import Interpolation, Travel, between, read_travel
 
 PASSES = (("prompts", "negative_prompts"), ("hr_prompts", "hr_negative_prompts"))
-"""The attributes of `p` with the prompts of each row: those of the video, and those of its hires pass."""
+"""The attributes of `p` with the prompts of each row, for the first pass and the hires pass."""
 Travels = dict[str, Travel]
-"""By attribute."""
+"""The travel of each of these attributes that has keyframes."""
 
 
 def follow(p: Any, frames: int, *, closed: bool) -> Travels:
-    """Gives each row the prompt of its keyframe, where the one prompt of a video has keyframes. Raises TravelError.
+    """Gives each row the prompt of its keyframe, if the prompt of the video has keyframes. Raises TravelError.
 
-    This comes after the WebUI has taken the LoRAs out of the prompt, wherever in it they stood.
+    By then the WebUI has taken the LoRAs out of the prompt, wherever they stood in it.
     """
     travels = {}
     for name in (name for names in PASSES for name in names):
@@ -34,7 +34,7 @@ def follow(p: Any, frames: int, *, closed: bool) -> Travels:
 
 
 def mix(travels: Travels, params: Any, parts: int, how: Interpolation, *, hires: bool) -> None:
-    """`on_cfg_denoiser`: what every frame is conditioned on in this step. `parts`: of each prompt, joined by AND.
+    """Mixes the conditions of frames between keyframes for one step. `parts`: the number of parts joined by AND in each prompt.
 
     `params` has `text_cond`, `(frames · parts, tokens, width)`, and `text_uncond`, `(frames, tokens, width)`; for SDXL,
     dictionaries of these and of vectors `(…, width)`.
@@ -55,7 +55,7 @@ def _mixed(conditions: Any, travel: Travel, parts: int, how: Interpolation) -> A
 
 
 def _between(rows: Tensor, travel: Travel, how: Interpolation) -> Tensor:
-    """Of one part. In SDXL's vector, behind what the text says, are sizes, which an arc would stretch: they stay."""
+    """Mixes one part. The sizes in SDXL's vector, after the text's values, stay: an arc would stretch them."""
     if rows.ndim > 2:
         return between(rows, travel.sources(), how)
     of_text = (rows != rows[:1]).any(dim=0)
@@ -65,9 +65,9 @@ def _between(rows: Tensor, travel: Travel, how: Interpolation) -> Tensor:
 
 
 def one_prompt_for_each_video(p: Any, frames: int) -> None:
-    """Where a script drew another prompt for each row, such as one with wildcards, the first one counts for its video.
+    """Gives all frames of a video the prompt of its first one, if a script such as wildcards drew another for each row.
 
-    Whoever gives a list of prompts wants one for each frame.
+    A script that sets a list of prompts wants one for each frame, so such a list stays.
     """
     for name in ("prompt", "negative_prompt"):
         if isinstance(getattr(p, name), list):
@@ -78,9 +78,9 @@ def one_prompt_for_each_video(p: Any, frames: int) -> None:
 
 
 def of_one_length(conditions: Any) -> Any:
-    """Negative prompts as the WebUI keeps them, a schedule for each row, as long as the longest: the last token is repeated.
+    """Pads negative prompts to the length of the longest by repeating their last token; each row has a schedule of them.
 
-    Of prompts it does so itself; of negative ones it takes for granted that they are of one length.
+    The WebUI does this for prompts, but assumes that negative prompts are equally long.
     """
     lengths = {len(_tokens(entry.cond)) for schedule in conditions for entry in schedule}
     if len(lengths) == 1:
@@ -95,5 +95,5 @@ def _stretched(entry: Any, length: int) -> Any:
 
 
 def _tokens(condition: Any) -> Tensor:
-    """Of one prompt, `(tokens, width)`."""
+    """Returns the token embeddings of one prompt, `(tokens, width)`."""
     return condition["crossattn"] if isinstance(condition, dict) else condition  # type: ignore[no-any-return]

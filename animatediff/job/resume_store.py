@@ -1,6 +1,6 @@
-"""Long videos that are not finished: a folder for each, with what the UNet hauto of it so far.
+"""The folders of unfinished long videos: each holds what the UNet has returned so far.
 
-It is deleted when the answer is there. What a kill, an error or a lack of memory leaves is found again by the same request.
+A folder is deleted when its video is finished. After a crash, an error or a lack of memory, the same request finds it again.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from motion_module.unet_cache import SUFFIX, KeptCalls
 
 DESCRIPTION = "video.json"
 MOST = 3
-"""They are large: of two rows a frame and step, 64 KB at 512×512, and in single precision twice that."""
+"""The most folders. They are large: 64 KB for each frame and step at 512×512 in half precision, twice that in single."""
 
 
 @dataclass(frozen=True)
 class Unfinished:
-    """The unfinished video in a folder, whose name is its key."""
+    """An unfinished video. The name of its folder is its key."""
 
     folder: Path
 
     def description(self) -> dict[str, Any]:
-        """Raises OSError or ValueError where there is none."""
+        """Returns what the API and the page show of it. Raises OSError or ValueError where that cannot be read."""
         facts = json.loads((self.folder / DESCRIPTION).read_text(encoding="utf-8"))
         calls = sorted(self.folder.glob(f"*{SUFFIX}"), key=_time)
         return {
@@ -51,10 +51,10 @@ class Unfinished:
 
 
 def begin(tab: str, infotext: str, what: Sequence[Any]) -> Unfinished:
-    """The folder for a video, which may have been begun before. The oldest others are deleted. Raises OSError.
+    """Opens the folder of a video, which may exist from an earlier try. Deletes the oldest others. Raises OSError.
 
-    `what` sets it apart from others. It need not be all that decides over its frames, since calls are named for that; and an
-    infotext would not do, since the page and the API write 7 and 7.0, or the same schedule under two names.
+    `what` identifies the video. It need not contain all that decides its frames, since the cached calls are named by that. An
+    infotext would not do: the page and the API write 7 and 7.0, or one schedule under two names.
     """
     key = hashlib.sha256(json.dumps([tab, *what]).encode()).hexdigest()[:32]
     begun = Unfinished(folder() / key)
@@ -63,14 +63,14 @@ def begin(tab: str, infotext: str, what: Sequence[Any]) -> Unfinished:
     part.write_text(json.dumps({"tab": tab, "infotext": infotext}), encoding="utf-8")
     part.replace(begun.folder / DESCRIPTION)
     newest = _all()[:MOST]
-    for other in folder().iterdir():  # also what a kill has left without a description
+    for other in folder().iterdir():  # also one that a crash has left without a description
         if Unfinished(other) not in newest:
             Unfinished(other).delete()
     return begun
 
 
 def digest(pictures: Iterable[Image.Image]) -> str:
-    """Of what is to be seen in them, whatever files they come from."""
+    """Returns a digest of the pixels of images, whatever files they come from."""
     whole = hashlib.sha256()
     for picture in pictures:
         whole.update(f"{picture.mode}{picture.size}".encode())
@@ -79,24 +79,24 @@ def digest(pictures: Iterable[Image.Image]) -> str:
 
 
 def descriptions() -> list[dict[str, Any]]:
-    """Of all unfinished videos, the one that was begun or gone on with last first."""
+    """Describes all unfinished videos, the one that was worked on last first."""
     found = []
     for unfinished in _all():
         try:
             found.append(unfinished.description())
-        except (OSError, ValueError):  # it has just been finished, or a kill has hit its first moment
+        except (OSError, ValueError):  # it has just been finished, or a crash came at its first moment
             continue
     return found
 
 
 def keyed(key: str) -> Unfinished | None:
-    """The unfinished video of a key, if there is one."""
+    """Returns the unfinished video with this key, if there is one."""
     unfinished = Unfinished(folder() / key)
     return unfinished if re.fullmatch("[0-9a-f]{32}", key) and unfinished.folder.is_dir() else None
 
 
 def warnings(calls: KeptCalls) -> list[str]:
-    """What has gone wrong with them, for whoever asked for the video."""
+    """Returns warnings for the user about a cache that was outdated, or could not be written."""
     found = []
     if calls.outdated:
         found.append(
@@ -110,14 +110,14 @@ def warnings(calls: KeptCalls) -> list[str]:
 
 
 def folder() -> Path:
-    """Beside the WebUI's own temporary files, which it leaves over a restart."""
+    """Returns the folder of all, beside the WebUI's temporary files, which survive a restart."""
     return Path(data_path) / "tmp" / "animatediff-unfinished"
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """torch's own generator, seeded for a while. The WebUI never does, and draws from it the noise of the VAE's encoder: of the
-    pictures of img2img, and between the passes of hires fix.
+    """While open, torch's global generator is seeded. The WebUI never seeds it, and draws the VAE encoder's noise from it: for
+    the images of img2img, and between the passes of hires fix.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(int(seed))
@@ -137,7 +137,7 @@ def _where(call: Path) -> str | None:
 
 
 def _time(file: Path) -> float:
-    """When it was written, in seconds since 1970; 0 where it has just been deleted."""
+    """Returns when it was written, in seconds since 1970; 0 if it has just been deleted."""
     try:
         return file.stat().st_mtime
     except OSError:

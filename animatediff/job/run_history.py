@@ -1,4 +1,4 @@
-"""What clips took on this machine, remembered for estimates."""
+"""The times that earlier clips took on this machine, stored for estimates."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import time
 from typing import Any
 
 import torch
-from modules import devices, shared
+from modules import devices, sd_models, shared
 
 from motion_module.context_windows import Windows
 from motion_module.vram import memory_of
 
 from .. import json_store
+from ..request.params import IN_ATTENTION, Params
+from ..request.plan import Plan
 from .estimate import Run, Size
 
 log = logging.getLogger("AnimateDiff")
@@ -22,7 +24,7 @@ MOST_RUNS = 50
 
 
 class Stopwatch:
-    """Runs from the beginning of a job to its answer."""
+    """Measures a job from its beginning to its answer."""
 
     def __init__(self) -> None:
         self._began = time.perf_counter()
@@ -31,46 +33,54 @@ class Stopwatch:
             torch.cuda.reset_peak_memory_stats(devices.device)
 
     def lap(self) -> None:
-        """One of the videos has been sampled: whether in full, the WebUI knows until the next begins."""
+        """Notes whether the video that was just sampled was cut short; the WebUI knows that only until the next one begins."""
         state = shared.state
         self._cut_short |= bool(state.interrupted or state.skipped or state.stopping_generation)
 
-    def record(self, p: Any, base: str, windows: Windows, within: bool) -> None:
-        """Remembers the job, if others can be judged by it: one that took all its steps, at one size, with one checkpoint."""
+    def record(self, p: Any, plan: Plan) -> None:
+        """Remembers a job that others can be estimated by: one that took all its steps, at one size, with one checkpoint."""
         if self._cut_short or getattr(p, "enable_hr", False) or p.refiner_checkpoint:
             return
         steps = steps_taken(p.steps, p.denoising_strength if hasattr(p, "init_images") else None)
-        size = size_of(windows, within, p.width, p.height, steps, p.n_iter)
-        memory = 0 if windows.needed else _peak_memory()  # windows take as much as there is
-        run = Run(device_name(), base, size, time.perf_counter() - self._began, memory)
+        size = size_of(plan.windows, plan.params, width=p.width, height=p.height, steps=steps, videos=p.n_iter)
+        memory = 0 if plan.windows.needed else _peak_memory()  # windows take as much as there is
+        seconds = time.perf_counter() - self._began
+        run = Run(device_name(), plan.family.base, unet_parameters(), size, seconds, memory)
         try:
             json_store.update(FILE, lambda before: [*_readable(before), dataclasses.asdict(run)][-MOST_RUNS:])
         except (OSError, ValueError) as error:
-            log.warning("This run could not be remembered for estimates: %s", error)
+            log.warning("This run could not be stored for estimates: %s", error)
 
 
 def runs(base: str) -> list[Run]:
-    """Those on the device in use with checkpoints of a kind, the last one last."""
+    """Returns the runs on the current device with checkpoints of the same kind and size as the loaded one, newest last."""
     try:
         facts = _readable(json_store.read(FILE))
     except (OSError, ValueError):
         return []
-    alike = [run for run in facts if (run["device"], run["base"]) == (device_name(), base)]
+    this = device_name(), base, unet_parameters()
+    alike = [run for run in facts if (run["device"], run["base"], run["parameters"]) == this]
     return [Run(**{**run, "size": Size(**run["size"])}) for run in alike]
 
 
-def size_of(windows: Windows, within: bool, width: int, height: int, steps: int, videos: int) -> Size:
-    """What will go through the UNet; how many windows there are is much the same in all steps."""
-    if within:
+def size_of(windows: Windows, params: Params, *, width: int, height: int, steps: int, videos: int) -> Size:
+    """Returns what will go through the UNet. The number of windows is much the same in all steps."""
+    if params.context_mode == IN_ATTENTION:
         return Size(windows.frames, width, height, steps, videos)
     return Size(windows.at(0).frames.numel(), width, height, steps, videos, windows.at_once)
 
 
 def steps_taken(steps: int, strength: float | None) -> int:
-    """img2img takes as many of its steps as its strength says, unless a setting has it take all."""
+    """Returns the steps that are really taken: img2img takes a fraction of them, its strength, unless a setting says all."""
     if strength is None or shared.opts.data.get("img2img_fix_steps", False):
         return steps
     return min(steps, int(min(strength, 0.999) * steps) + 1)
+
+
+def unet_parameters() -> int:
+    """Returns the number of parameters of the loaded checkpoint's UNet; 0 if none is loaded. Time goes with it."""
+    model = sd_models.model_data.sd_model
+    return sum(parameter.numel() for parameter in model.model.diffusion_model.parameters()) if model else 0
 
 
 def device_name() -> str:
@@ -78,12 +88,12 @@ def device_name() -> str:
 
 
 def device_memory() -> int | None:
-    """Bytes of the GPU; None where there is none whose memory can be asked for."""
+    """Returns the bytes of the GPU's memory; None if there is no CUDA device."""
     return memory_of(devices.device)[1] if devices.device.type == "cuda" else None
 
 
 def _readable(runs: Any) -> list[dict[str, Any]]:
-    """What was remembered, unless by a version that remembers other things."""
+    """Returns the stored runs without those of versions that stored other fields."""
     names = {field.name for field in dataclasses.fields(Run)}
     return [run for run in runs or [] if set(run) == names]
 

@@ -1,4 +1,4 @@
-"""What the WebUI's samplers lack for some families: AnimateLCM's timesteps, and trailing ones for AnimateDiff-Lightning."""
+"""Timesteps that the WebUI's samplers lack: AnimateLCM's, and trailing ones for AnimateDiff-Lightning."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ TRAILING = "Trailing"
 
 @contextmanager
 def original_steps(steps: int) -> Iterator[None]:
-    """While open, the WebUI's LCM sampler is made for a model that was distilled on `steps` timesteps; its own number is 50.
+    """While open, the WebUI's LCM sampler is for a model that was distilled on `steps` timesteps instead of 50.
 
-    0 leaves it as it is.
+    0 leaves the sampler as it is.
     """
     lcm = sys.modules.get("modules.sd_samplers_lcm")
     if lcm is None or not steps:
@@ -38,7 +38,7 @@ def _denoiser(webuis: Any, original: int) -> type:
             super(webuis, self).__init__(model, distilled_on, quantize=None)
 
         def get_sigmas(self, n: int | None = None) -> Tensor:
-            """The authors' choice of `n` timesteps: equal strides from the noisiest on, rounded down.
+            """Returns the sigmas of the authors' `n` timesteps: equal strides from the noisiest on, rounded down.
 
             Reference: G-U-N/AnimateLCM `scheduler/lcm_scheduler.py`, `set_timesteps`.
             """
@@ -50,13 +50,13 @@ def _denoiser(webuis: Any, original: int) -> type:
 
 
 def trailing(n: int, sigma_min: float, sigma_max: float, inner_model: Any, device: Any) -> Tensor:
-    """A schedule of `n` steps that begins at the very last timestep (arXiv 2305.08891, section 3.3, table 2)."""
+    """Returns a schedule of `n` steps that begins at the last timestep (arXiv 2305.08891, section 3.3, table 2)."""
     timesteps = np.round(np.arange(n, 0, -1) * len(inner_model.sigmas) / n).astype(int) - 1
     return torch.cat([inner_model.sigmas[timesteps.tolist()].cpu(), torch.zeros(1)]).to(device)
 
 
 def add_schedule_type() -> None:
-    """Puts “Trailing” among the WebUI's schedule types, once."""
+    """Adds “Trailing” to the WebUI's schedule types, once."""
     if (schedulers := _schedulers()) is not None and TRAILING not in schedulers.schedulers_map:
         kind = schedulers.Scheduler(TRAILING.lower(), TRAILING, trailing, need_inner_model=True)
         schedulers.schedulers.append(kind)
@@ -71,7 +71,7 @@ def remove_schedule_type() -> None:
 
 
 def label(name: str | None) -> str:
-    """A schedule type as the page calls it: programs may use its short name, or leave it out."""
+    """Returns the page's name of a schedule type: programs may use its short name, or leave it out."""
     known = (schedulers := _schedulers()) and schedulers.schedulers_map.get(name)
     return known.label if known else name or "Automatic"
 

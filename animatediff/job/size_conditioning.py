@@ -1,4 +1,4 @@
-"""What the UNet of SDXL is told of a picture's size (arXiv 2307.01952, section 2.2)."""
+"""SDXL's size conditioning: the image sizes that its UNet gets beside the prompt (arXiv 2307.01952, section 2.2)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Size = tuple[int, int]
 
 
 @contextmanager
-def telling_sizes(model: Any, original: Size, target: Size, active: Callable[[], bool]) -> Iterator[None]:
-    """While open, and `active`, the UNet of an SDXL checkpoint is told these sizes, whatever the size of the picture.
+def fixed_sizes(model: Any, original: Size, target: Size, active: Callable[[], bool]) -> Iterator[None]:
+    """While open, and `active`, the UNet of an SDXL checkpoint is conditioned on these sizes, whatever the image's size.
 
-    They are put into calls of the UNet, not into the conditions of a prompt, since the WebUI keeps those for later pictures.
+    They go into calls of the UNet rather than into the prompt's conditions, which the WebUI caches for later images.
     """
     values = {
         "original_size_as_tuple": original,
@@ -29,15 +29,15 @@ def telling_sizes(model: Any, original: Size, target: Size, active: Callable[[],
     embedders = [embedder for embedder in model.conditioner.embedders if embedder.input_key in values]
     whole = model.model.forward
 
-    def told(vector: Tensor) -> Tensor:
-        """The text's part of `(rows, width)`, with other sizes behind it."""
+    def with_sizes(vector: Tensor) -> Tensor:
+        """Returns the vector `(rows, width)` with its sizes, which come after the text's values, replaced."""
         sizes = [embedder(torch.tensor([values[embedder.input_key]], device=vector.device)) for embedder in embedders]
-        behind = torch.cat(sizes, dim=1).to(vector).expand(len(vector), -1)
-        return torch.cat([vector[:, : -behind.shape[1]], behind], dim=1)
+        new = torch.cat(sizes, dim=1).to(vector).expand(len(vector), -1)
+        return torch.cat([vector[:, : -new.shape[1]], new], dim=1)
 
     def forward(x: Tensor, timesteps: Tensor, conditions: dict[str, Any], **named: Any) -> Tensor:
         if active():
-            conditions = {**conditions, "vector": told(conditions["vector"])}
+            conditions = {**conditions, "vector": with_sizes(conditions["vector"])}
         found: Tensor = whole(x, timesteps, conditions, **named)
         return found
 

@@ -10,7 +10,7 @@ from motion_module.weight_files import CheckpointError
 
 from ..errors import RequestError
 from ..job import estimate, run_history
-from ..request.plan import context_windows, windows_within
+from ..request.plan import windows_for
 from ..request.reading import read_mapping
 from .chosen_module import base_of, trained_frames
 from .webui_controls import Page
@@ -34,9 +34,9 @@ def add_to_panel(page: Page, length: list[gr.components.Component], shown: gr.HT
             params, _ = read_mapping({"enable": True, **dict(zip(LENGTH, panel))})
             if params.source and not params.video_length:
                 return ""  # the number of frames of the source is unknown
-            windows, base = context_windows(params, trained_frames(params.model)), base_of(params.model)
+            windows, base = windows_for(params, trained_frames(params.model)), base_of(params.model)
             taken = run_history.steps_taken(int(steps), own if is_img2img else None)
-            size = run_history.size_of(windows, windows_within(params), int(width), int(height), taken, int(videos))
+            size = run_history.size_of(windows, params, width=int(width), height=int(height), steps=taken, videos=int(videos))
         except (RequestError, CheckpointError, TypeError, ValueError):
             return ""  # Generate will report what is wrong
         return text(size, base, before_hires=own is True)

@@ -16,7 +16,7 @@ from motion_module.prompt_travel import TravelError, read_travel
 from motion_module.weight_files import CheckpointError
 
 from ..errors import RequestError
-from ..request.plan import context_windows
+from ..request.plan import windows_for
 from ..request.reading import read_mapping
 from . import timeline
 from .chosen_module import trained_frames
@@ -74,7 +74,7 @@ def _text(panel: Sequence[Any], prompt: str) -> str:
         params, _ = read_mapping(dict(zip(PANEL, panel)))
         if not params.enable or (params.source and not params.video_length):
             return ""  # the number of frames of the source is unknown
-        frames = context_windows(params, trained_frames(params.model)).frames
+        frames = windows_for(params, trained_frames(params.model)).frames
         travel = read_travel(prompt, frames, closed=params.prompts_loop)
     except TravelError as error:
         return timeline.fault(error)

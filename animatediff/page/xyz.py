@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from modules import scripts
 
 from ..request import module_files
 from ..request.params import SAVED_FIELDS, option_of
-
-ON_P = "_animatediff_axes"
+from ..request.reading import XYZ_VALUES, xyz_values
 
 
 def add_axes() -> None:
@@ -21,11 +20,6 @@ def add_axes() -> None:
         for field in SAVED_FIELDS:
             if (label := f"[AnimateDiff] {_label(field)}") not in known:  # the options outlive a reload of the page
                 grid.axis_options.append(grid.AxisOption(label, _kind(field), _apply(field), choices=_choices(field)))
-
-
-def values_on(p: Any) -> Mapping[str, Any]:
-    """Returns the values that the plot sets for this cell, which override the panel and the request."""
-    return vars(p).get(ON_P, {})
 
 
 def _label(field: dataclasses.Field[Any]) -> str:
@@ -44,7 +38,7 @@ def _apply(field: dataclasses.Field[Any]) -> Callable[[Any, Any, Any], None]:
             value = value == "True"
         elif field.name == "format":
             value = value.split()
-        setattr(p, ON_P, {**values_on(p), field.name: value})
+        setattr(p, XYZ_VALUES, {**xyz_values(p), field.name: value})
 
     return apply
 

@@ -1,7 +1,7 @@
-"""The AnimateDiff entry of a picture's infotext, written and read.
+"""Writes and reads the AnimateDiff entry of an image's infotext.
 
-`AnimateDiff: "model: mm.safetensors, video_length: 16, …"`, the form of the established extension, with what differs from the
-default, and always the motion module, its hash, the number of frames and our version.
+It has the form of sd-webui-animatediff: `AnimateDiff: "model: mm.safetensors, video_length: 16, …"`. It lists the parameters
+that differ from their defaults, and always the motion module, its hash, the number of frames and our version.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from .params import FORMATS, SAVED_FIELDS, Params, option_of
 
 KEY = "AnimateDiff"
 NOT_WRITTEN = ("video_delivery", "last_frame")
-"""How it is handed over, and what no text holds."""
+"""How the answer is delivered, and an image, which no text can hold."""
 
 
 def write(params: Params, module_hash: str | None) -> str:
     always = ("enable", "model", "video_length")
     entries = {
-        field.name: _as_text(_said_of(field, params))
+        field.name: _as_text(_written_value(field, params))
         for field in dataclasses.fields(params)
         if field.name in always or (field.name not in NOT_WRITTEN and getattr(params, field.name) != field.default)
     }
@@ -35,16 +35,16 @@ def write(params: Params, module_hash: str | None) -> str:
     return ", ".join(f"{name}: {value}" for name, value in entries.items())
 
 
-def _said_of(field: dataclasses.Field[Any], params: Params) -> Any:
-    """Of a file that is not kept, its name: where it lies is nobody else's business."""
+def _written_value(field: dataclasses.Field[Any], params: Params) -> Any:
+    """Returns the value. Of an input file it returns only the name: where the file lies is private."""
     value = getattr(params, field.name)
     return value if option_of(field).is_saved else Path(value).name
 
 
 def value_for(field: dataclasses.Field[Any], results: Mapping[str, Any]) -> Any:
-    """What a pasted infotext, parsed to `results`, puts into one control of the panel; None leaves it as it is.
+    """Returns what a pasted infotext, parsed to `results`, sets in one control of the panel; None leaves it as it is.
 
-    A still's infotext turns the panel off. What an animation's leaves out, or has in a form that nobody writes, is the default.
+    A still image's infotext turns AnimateDiff off. In an animation's, what is missing or malformed gets the default.
     """
     entries = _entries(results)
     if entries is None:
@@ -57,14 +57,14 @@ def value_for(field: dataclasses.Field[Any], results: Mapping[str, Any]) -> Any:
 
 
 READERS: dict[str, Callable[[Mapping[str, Any]], Any]] = {field.name: partial(value_for, field) for field in SAVED_FIELDS}
-"""`value_for` by parameter; the same objects in both tabs: the WebUI compares them when it sends from one to the other."""
+"""`value_for` by parameter. Both tabs share these objects: the WebUI compares them when it sends settings between tabs."""
 
 
 def expand_pasted(_infotext: str, results: dict[str, Any]) -> None:
-    """Adds one `AnimateDiff …` per control, as text, for programs that read the WebUI's png-info."""
+    """Adds one `AnimateDiff …` entry per control, as text, for programs that read the WebUI's PNG info."""
     for name, read in READERS.items():
         if (value := read(results)) is not None:
-            results[f"{KEY} {name}"] = _spoken(value)
+            results[f"{KEY} {name}"] = _plain(value)
 
 
 def _entries(results: Mapping[str, Any]) -> dict[str, str] | None:
@@ -84,12 +84,12 @@ _READ: dict[str, Callable[[str], Any]] = {
 
 
 def _as_text(value: Any) -> str:
-    """A comma would end the entry, so it is written as in a URL."""
-    return _spoken(value).replace("%", "%25").replace(",", "%2C")
+    """Returns the text with commas escaped as in a URL, since a comma ends an entry."""
+    return _plain(value).replace("%", "%25").replace(",", "%2C")
 
 
-def _spoken(value: Any) -> str:
-    """A number without a fraction has none, whatever its type."""
+def _plain(value: Any) -> str:
+    """Returns a value as text; a whole number has no decimal point, whatever its type."""
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return " ".join(value) if isinstance(value, (list, tuple)) else str(value)

@@ -1,4 +1,4 @@
-"""The folder of motion modules: what is in it, and reading one."""
+"""The folder of motion modules: lists, finds, describes and loads the files in it."""
 
 from __future__ import annotations
 
@@ -17,42 +17,46 @@ from motion_module.network import MotionModule
 from motion_module.weight_files import SUFFIXES, CheckpointError, weights_of
 
 from ..errors import RequestError
-from .params import NO_MODULE
+from .params import DEFAULT_MODULE, NO_MODULE
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = "v3_sd15_mm.ckpt, or mm_sdxl_v10_beta.ckpt for SDXL (guoyww/animatediff, Hugging Face)"
 
 
 def folder() -> Path:
-    """Where motion modules lie: the setting, else `model/` in the extension's own folder."""
+    """Returns the folder of motion modules: that of the setting, else `model/` in the extension's folder."""
     chosen = shared.opts.data.get("animatediff_model_path")
     return Path(chosen) if chosen else ROOT / "model"
 
 
 def names() -> list[str]:
-    """Paths of all weight files below the folder, written with `/`, in the order in which people count."""
+    """Returns the paths of all weight files below the folder, with `/` as separator, in natural order."""
     root = str(folder())
     files = shared.walk_files(root, allowed_extensions=list(SUFFIXES)) if folder().is_dir() else ()
     return sorted((Path(os.path.relpath(file, root)).as_posix() for file in files), key=shared.natural_sort_key)
 
 
 def find(name: str) -> Path:
-    """The file of that name below the folder. Raises RequestError if none is chosen, it is not there, or lies outside."""
+    """Returns the file of that name below the folder. Raises RequestError if there is none, or it lies outside."""
     if name in NO_MODULE:
-        raise RequestError(f"No motion module is chosen. {_what_there_is()}")
+        raise RequestError(f"No motion module is chosen. {_available()}")
     relative = PurePosixPath(name.replace("\\", "/"))
     if relative.is_absolute() or ".." in relative.parts or Path(name).is_absolute() or Path(name).drive:
-        raise RequestError(f"The motion module {name!r} lies outside {folder()}. Name a file in that folder.")
+        raise RequestError(
+            f"The motion module {name!r} lies outside {folder()}. Name a file in that folder, by its path in it."
+        )
     path = folder() / relative
-    with suppress(CheckpointError):  # of a folder without weights it is said below that it is not there
+    with suppress(CheckpointError):  # a folder without weights is reported as missing below
         path = weights_of(path)
     if path.suffix.lower() not in SUFFIXES or not path.is_file():
-        raise RequestError(f"The motion module {name!r} is not there. {_what_there_is()}")
+        if name == DEFAULT_MODULE:  # the request may not have named one at all
+            raise RequestError(f"No motion module is chosen, and the default, {name!r}, is missing. {_available()}")
+        raise RequestError(f"The motion module {name!r} is missing. {_available()}")
     return path
 
 
 def old_folder() -> Path | None:
-    """The `model` folder of the established extension, where it holds motion modules and ours does not."""
+    """Returns the `model` folder of sd-webui-animatediff if it holds motion modules and ours does not, else None."""
     candidate = Path(extensions_dir) / "sd-webui-animatediff" / "model"
     if names() or candidate == folder() or not candidate.is_dir():
         return None
@@ -60,49 +64,49 @@ def old_folder() -> Path | None:
 
 
 def what_it_is(path: Path) -> Description:
-    """What a weight file is; surer of it once the WebUI knows the file's hash. Raises CheckpointError if it cannot be read."""
+    """Describes a weight file. If the WebUI knows its hash, a published file is recognised by it. Raises CheckpointError."""
     return _describe_once(path, *_identity(path)).with_hash(hashes.sha256_from_cache(str(path), _title(path)))
 
 
 def trained_frames(description: Description, family: Family) -> int:
-    """How many frames a motion module is at its best with."""
+    """Returns the number of frames that a motion module was trained on."""
     return min(family.frames, description.length)
 
 
 def lora(path: Path) -> Lora:
-    """The LoRA in a file. The last few are kept in memory. Raises CheckpointError where it is none of ours, or broken."""
+    """Loads a LoRA; the last few stay in memory. Raises CheckpointError for a broken file, or one for other models."""
     return _load_lora_once(path, *_identity(path))
 
 
 def read(files: tuple[tuple[Path, Family], ...]) -> tuple[MotionModule, ...]:
-    """The motion modules in some files, each as of a family. Those of the last call are kept in memory."""
+    """Loads motion modules, each as one of a family. Those of the last call stay in memory."""
     return _load_once(tuple((path, family, *_identity(path)) for path, family in files))
 
 
 def short_hash(path: Path) -> str | None:
-    """Eight digits of the file's SHA-256, which the WebUI keeps; None where hashing is switched off."""
+    """Returns eight digits of the file's SHA-256, which the WebUI caches; None where hashing is switched off."""
     digest = hashes.sha256(str(path), _title(path))
     return digest[:8] if digest else None
 
 
 def _title(path: Path) -> str:
-    """Under which the WebUI remembers the hash; the whole path, since diffusers gives all weights the same name."""
+    """Returns the key of the WebUI's cache of hashes. It has the whole path: in diffusers' layout all files have one name."""
     return f"animatediff/{path}"
 
 
-def _what_there_is() -> str:
+def _available() -> str:
     available = names()
     if not available:
-        return f"There is none in {folder()} yet. Get one for your checkpoints and put it there, such as {EXAMPLES}."
+        return f"The folder {folder()} has none yet. Download one for your checkpoints into it, such as {EXAMPLES}."
     shown = ", ".join(available[:8]) + (", …" if len(available) > 8 else "")
-    return f"In {folder()} there are: {shown}."
+    return f"Choose a motion module from {folder()}: {shown}."
 
 
 def _identity(path: Path) -> tuple[int, int]:
     try:
         facts = path.stat()
     except OSError:
-        return 0, 0  # whoever opens it will say what is wrong
+        return 0, 0  # opening it will report the fault
     return facts.st_mtime_ns, facts.st_size
 
 

@@ -1,140 +1,131 @@
-"""From a request to what it wants of the model: which motion modules, as which family, under which controls."""
+"""What a request asks of the model, worked out from its parameters and its files: no file is opened here."""
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from motion_module.checkpoint import Description
-from motion_module.context_windows import Closing, Windows
+from motion_module.context_windows import Closing, Fusion, Windows
 from motion_module.families import FAMILIES, Family
 from motion_module.motion_strength import Controls, Strength, parse_rules
-from motion_module.weight_patches import Positions
 
 from ..errors import RequestError
-from . import module_files
-from .params import AS_FOUND, NO_MODULE, Params
+from .inputs import Inputs
+from .params import AS_FOUND, IN_ATTENTION, Params, without_img2img
+
+CLOSING: dict[str, Closing] = {"N": "none", "R-P": "few", "R+P": "few", "A": "many"}
+"""How windows close the loop, by `closed_loop`."""
 
 
 @dataclass(frozen=True)
 class SecondModule:
+    """A second motion module. `weight`: a fraction between 0 and 1."""
+
     description: Description
     how: Literal["blend", "chain"]
-    share: float
+    weight: float
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What the model has to do for one job. `windows_within`: whether only attention between frames is cut. `curve`: how far a
-    picture of PIA may change, by its name. `first_frame_attention`: how much every frame looks at the first one.
-    `offload`: whether frames wait in RAM where all of them are in one call.
-    """
+    """A whole request. `params` has everything filled in that the request left open."""
 
-    description: Description
+    params: Params
+    inputs: Inputs
     family: Family
     windows: Windows
-    windows_within: bool
     controls: Controls
-    positional_encoding: Positions
     second: SecondModule | None
-    curve: str
-    first_frame_attention: float
-    offload: bool
+
+    @property
+    def module(self) -> Description:
+        return self.inputs.module
 
     @property
     def frames(self) -> int:
         return self.windows.frames
 
     @property
-    def descriptions(self) -> tuple[Description, ...]:
-        return (self.description, self.second.description) if self.second else (self.description,)
+    def windows_in_attention(self) -> bool:
+        """Whether windows cut only the motion module's attention, so that all frames go through the UNet in one call."""
+        return self.params.context_mode == IN_ATTENTION
 
     @property
-    def modules(self) -> tuple[tuple[Path, Family], ...]:
+    def starts_from_image(self) -> bool:
+        """Whether all frames start from one image of img2img."""
+        return self.inputs.source is None and len(self.inputs.init_images or ()) == 1
+
+    @property
+    def descriptions(self) -> tuple[Description, ...]:
+        return (self.module, self.second.description) if self.second else (self.module,)
+
+    @property
+    def module_files(self) -> tuple[tuple[Path, Family], ...]:
         """The file of each motion module, and the family that it acts as."""
-        others = [(self.second.description.path, self.second.description.require_motion_module())] if self.second else []
-        return ((self.description.path, self.family), *others)
-
-    def as_params(self, params: Params) -> Params:
-        """The request with what it left open filled in, so that its infotext gives the same video on another machine."""
-        sure = self.family is self.description.family and not self.description.assumed
-        length = self.windows.length if self.windows.needed else params.batch_size
-        family = AS_FOUND if sure else self.family.key
-        return dataclasses.replace(params, video_length=self.frames, batch_size=length, family=family)
+        second = [(self.second.description.path, self.second.description.require_motion_module())] if self.second else []
+        return ((self.module.path, self.family), *second)
 
 
-def make_plan(params: Params) -> Plan:
-    """Looks at the files that a request names. Raises RequestError or CheckpointError where it cannot be met."""
-    path = module_files.find(params.model)
-    module_files.short_hash(path)  # from now on the WebUI knows it, and it may tell what the file is
-    description = module_files.what_it_is(path)
-    family = chosen_family(params.family, description)
-    second = _second(params, family)
-    windows = context_windows(params, module_files.trained_frames(description, family))
-    for module in (description, second.description) if second else (description,):
-        if windows.at_once > module.length and params.positional_encoding == "as trained":
-            raise RequestError(
-                f"{windows.at_once} frames at once are asked for, but {module.path.name} knows {module.length} "
-                f"positions. Set “Frames in a window” (batch_size) to {module.length} or fewer, or “Positions” "
-                "(positional_encoding) to stretch or extend."
-            )
-    if params.offload and windows.needed and windows_within(params):
-        _require_rows_apart(params, family)
+def make_plan(params: Params, inputs: Inputs) -> Plan:
+    """Raises RequestError or CheckpointError where the parameters and the files do not go together."""
+    family = chosen_family(params.family, inputs.module)
+    params = _completed_from_images(params, inputs)
+    windows = windows_for(params, min(family.frames, inputs.module.length))
     strength = Strength(params.motion_scale, params.motion_effect)
     controls = Controls(strength, params.motion_start, params.motion_end, parse_rules(params.motion_rules))
-    facts = {
-        "positional_encoding": params.positional_encoding,
-        "second": second,
-        "curve": params.pia_motion,
-        "first_frame_attention": params.first_frame_attention,
-        "offload": params.offload,
-    }
-    return Plan(description, family, windows, windows_within(params), controls, **facts)  # type: ignore[arg-type]
+    completed = _completed_from_module(params, inputs.module, family, windows)
+    return Plan(completed, inputs, family, windows, controls, _second(completed, inputs, family))
 
 
-CLOSING: dict[str, Closing] = {"N": "none", "R-P": "few", "R+P": "few", "A": "many"}
+def _completed_from_images(params: Params, inputs: Inputs) -> Params:
+    """The request with the length and speed that its images give it."""
+    if inputs.source is not None:
+        return inputs.source.filled_in(params)
+    if inputs.init_images is None:
+        return without_img2img(params)
+    if len(inputs.init_images) > 1 and not params.video_length:
+        return dataclasses.replace(params, video_length=len(inputs.init_images))
+    return params
 
 
-def context_windows(params: Params, trained_frames: int) -> Windows:
-    """How a request's video is cut, where the motion module was trained with so many frames. Raises RequestError."""
+def _completed_from_module(params: Params, module: Description, family: Family, windows: Windows) -> Params:
+    """The request with what its motion module decides, so that its infotext makes the same video on another machine."""
+    is_certain = family is module.family and not module.assumed
+    return dataclasses.replace(
+        params,
+        video_length=windows.frames,
+        batch_size=windows.length if windows.needed else params.batch_size,
+        family=AS_FOUND if is_certain else family.key,
+    )
+
+
+def windows_for(params: Params, trained_frames: int) -> Windows:
+    """The context windows of a request, for a motion module that was trained on `trained_frames` frames.
+
+    Raises RequestError.
+    """
     length = params.batch_size or trained_frames
     if params.overlap >= length:
         raise RequestError(
-            f"Overlap (overlap) is {params.overlap}, but a window has {length} frames (batch_size). Set it to {length - 1} or "
-            "less, or to -1."
+            f"Overlap (overlap) is {params.overlap}, but the context length is {length} frames (batch_size). Set it to "
+            f"{length - 1} or less, or to -1."
         )
     return Windows(
         params.video_length or length,
         length,
-        length // 4 if params.overlap < 0 else params.overlap,
-        params.stride,
-        params.context_schedule == "uniform",
-        CLOSING[params.closed_loop],
-        params.fuse_method,  # type: ignore[arg-type]
+        overlap=length // 4 if params.overlap < 0 else params.overlap,
+        levels=params.stride,
+        uniform=params.context_schedule == "uniform",
+        closing=CLOSING[params.closed_loop],
+        fusion=cast(Fusion, params.fuse_method),
     )
 
 
-def _require_rows_apart(params: Params, family: Family) -> None:
-    """Frames can only wait in RAM where layers of the image model look at one frame at a time."""
-    hindrance = ""
-    if family.unet_norms == "over frames":
-        hindrance = f"{family.title} norms over all frames at once. Use another motion module, or switch it off."
-    elif params.first_frame_attention:
-        hindrance = (
-            "all frames attend to the first one. Set “Attend to the first frame” (first_frame_attention) to 0, or switch off."
-        )
-    if hindrance:
-        raise RequestError(f"Frames cannot wait in RAM (offload), since {hindrance}")
-
-
-def windows_within(params: Params) -> bool:
-    return params.context_mode == "motion attention"
-
-
 def chosen_family(name: str, description: Description) -> Family:
-    """The family that the file has, unless the request knows better. Raises RequestError where it cannot be of that one."""
+    """The family of a file, or the one that the request says. Raises RequestError where the file cannot be of that one."""
     found = description.require_motion_module()
     if name in ("", AS_FOUND):
         return found
@@ -147,10 +138,9 @@ def chosen_family(name: str, description: Description) -> Family:
     return chosen
 
 
-def _second(params: Params, first: Family) -> SecondModule | None:
-    if params.model_2 in NO_MODULE:
+def _second(params: Params, inputs: Inputs, first: Family) -> SecondModule | None:
+    if (description := inputs.second) is None:
         return None
-    description = module_files.what_it_is(module_files.find(params.model_2))
     family = description.require_motion_module()
     if family.base != first.base:
         raise RequestError(
@@ -161,4 +151,4 @@ def _second(params: Params, first: Family) -> SecondModule | None:
         raise RequestError(
             f"{description.path.name} is a PIA module, which can only be the first (model), not the second (model_2)."
         )
-    return SecondModule(description, params.model_2_mode, params.model_2_weight)  # type: ignore[arg-type]
+    return SecondModule(description, cast(Literal["blend", "chain"], params.model_2_mode), params.model_2_weight)

@@ -1,4 +1,4 @@
-"""Reading requests: what the panel or a program hands over, checked against the table (imports no WebUI)."""
+"""Reads a request: the values that the panel or a program sends, checked against the table of parameters (imports no WebUI)."""
 
 from __future__ import annotations
 
@@ -18,15 +18,25 @@ from .old_names import renamed
 from .params import API_FORMATS, FIELDS, OWN_FPS, PANEL_FIELDS, Params, option_of
 
 MOST_GIF_FPS = 50
-"""Browsers take a delay of less than two hundredths of a second for a mistake, and show the GIF slowly."""
+"""Browsers treat a delay of less than two hundredths of a second as an error, and play the GIF slowly."""
 IGNORED_KEYS = ("is_i2i_batch", "video_default", "prompt_scheduler", "reverse", "use_main_seed")
-"""Keys that the established extension took for its own use, or once took: accepted, without meaning."""
+"""Keys that sd-webui-animatediff has, or had, for its own use. They are accepted and have no effect."""
+
+
+XYZ_VALUES = "_animatediff_axes"
+"""The attribute of a `p` that holds what the X/Y/Z plot sets for its cell."""
+
+
+def xyz_values(p: Any) -> Mapping[str, Any]:
+    """What the X/Y/Z plot sets for this cell, in place of what the panel or the request says."""
+    values: Mapping[str, Any] = vars(p).get(XYZ_VALUES, {})
+    return values
 
 
 def read_arguments(arguments: Iterable[Any], changes: Mapping[str, Any]) -> tuple[Params, list[str]]:
-    """Reads what the WebUI hands a script: the panel's values in order, or the API's dictionary in the first place.
+    """Reads what the WebUI passes to a script: the panel's values in order, or the API's dictionary as the first argument.
 
-    `changes` count instead of what is there. Returns the parameters and warnings. Raises RequestError where that cannot be met.
+    `changes` replace what is there. Returns the parameters and warnings. Raises RequestError for values that cannot be met.
     """
     values = list(arguments)
     first = values[0] if values else None
@@ -35,9 +45,9 @@ def read_arguments(arguments: Iterable[Any], changes: Mapping[str, Any]) -> tupl
 
 
 def read_mapping(given: Mapping[str, Any]) -> tuple[Params, list[str]]:
-    """Checks a dictionary of parameters. None means the default. A dictionary without `enable` is not enabled.
+    """Checks a dictionary of parameters. None means the default. Without `enable`, AnimateDiff is off.
 
-    Raises RequestError with all that is wrong in it.
+    Returns the parameters and warnings. Raises RequestError that names every value that is wrong.
     """
     given = renamed(given)
     known = {field.name: field for field in FIELDS}
@@ -60,7 +70,7 @@ def read_mapping(given: Mapping[str, Any]) -> tuple[Params, list[str]]:
     if faults:
         raise RequestError(" ".join(faults))
     params = Params(**values)
-    _refuse_what_is_not_there_yet(params)
+    _refuse_unavailable(params)
     try:
         parse_rules(params.motion_rules)
     except ControlsError as error:
@@ -76,9 +86,9 @@ def read_mapping(given: Mapping[str, Any]) -> tuple[Params, list[str]]:
 
 
 def with_fps(params: Params, of_source: float = 0) -> Params:
-    """The request with the frames of a second that it may have left open: those of its source, where that says it, else ours.
+    """Returns the request with its FPS filled in: from the source video if it has one, else the default.
 
-    Raises RequestError where a GIF cannot show so many.
+    Raises RequestError where a GIF cannot play that fast.
     """
     params = dataclasses.replace(params, fps=params.fps or of_source or OWN_FPS)
     if "GIF" in params.format and params.fps > MOST_GIF_FPS:
@@ -117,7 +127,7 @@ def _read_value(field: dataclasses.Field[Any], value: Any) -> Any:
 
 
 def _spoken_name(field: dataclasses.Field[Any]) -> str:
-    """The key, for programs, behind the label in the panel, where there is one."""
+    """Returns the label in the panel, if there is one, with the key for programs after it."""
     label = option_of(field).label
     return f"{label} ({field.name})" if label else field.name
 
@@ -148,7 +158,7 @@ def _read_whole_number(name: str, value: Any) -> int:
 
 
 def _read_text(name: str, value: Any) -> str:
-    """An upload of the page is an object whose name is the path of its file."""
+    """Accepts a file uploaded on the page too: an object whose `name` is the path of its file."""
     value = getattr(value, "name", value)
     if isinstance(value, str):
         return value
@@ -156,7 +166,7 @@ def _read_text(name: str, value: Any) -> str:
 
 
 def _read_picture(name: str, value: Any) -> Image.Image | None:
-    """A picture as it comes from the panel, or in base64, also as a data URL; no text means none."""
+    """Reads an image from the panel, or base64 text, which may be a data URL. Empty text means no image."""
     if value == "" or isinstance(value, Image.Image):
         return value or None
     try:
@@ -185,7 +195,7 @@ def _read_formats(value: Any) -> tuple[str, ...]:
     return tuple(chosen)
 
 
-def _refuse_what_is_not_there_yet(params: Params) -> None:
+def _refuse_unavailable(params: Params) -> None:
     for field in FIELDS:
         unavailable, value = option_of(field).unavailable, getattr(params, field.name)
         if unavailable and value != field.default:

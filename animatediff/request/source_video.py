@@ -1,4 +1,4 @@
-"""The video that img2img starts from: where it may lie, which of its frames count, how fast they are, and its sound."""
+"""The source video of img2img: which folders it may lie in, which frames are used, its frame rate and its sound."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from .params import MOST_FRAMES, Params
 from .reading import with_fps
 
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
-"""What a URL and ffmpeg's protocols begin with. A single letter is a drive of Windows."""
+"""The beginning of a URL or of one of ffmpeg's protocols. A single letter is a Windows drive."""
 MP4_PARTS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
-"""One of which an MP4 or MOV begins with."""
+"""An MP4 or MOV begins with one of these."""
 RAM_TAKEN = 0.5
-"""The part of the free memory that frames may take."""
+"""The fraction of the free memory that frames may take."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """What a request takes of a video.
+    """The part of a video that a request uses.
 
-    `frames`: those that count, as large as they are in the video; each takes three bytes a pixel until the job is over, so 100
-    of 1920×1080 take 620 MB. `fps`: how many of these are shown in a second, to three decimals; 0 where the video does not say
-    it. `sound`: what is heard from the first of them on, where a format is wanted that can have it.
+    `frames`: at the video's own size. They take three bytes a pixel until the job ends: 100 of 1920×1080 take 620 MB.
+    `fps`: of these frames, to three decimals; 0 if the video does not tell. `sound`: from the first of these frames on, if a
+    format with sound is wanted.
     """
 
     name: str
@@ -45,11 +45,11 @@ class Source:
     sound: Sound | None
 
     def filled_in(self, params: Params) -> Params:
-        """The request with the length and the speed that this gives it. Raises RequestError where a GIF is too slow for it."""
+        """Returns the request with this length and frame rate. Raises RequestError where a GIF cannot play that fast."""
         return dataclasses.replace(with_fps(params, self.fps), video_length=len(self.frames))
 
     def sound_for(self, params: Params) -> Sound | None:
-        """Its sound, where the video that is made is as fast."""
+        """Returns its sound if the new video plays at the same speed, else None."""
         return self.sound if params.fps == self.fps else None
 
     def warnings(self, params: Params) -> list[str]:
@@ -60,7 +60,7 @@ class Source:
 
 
 def read(params: Params) -> Source:
-    """Reads what a request takes of its source. Raises RequestError where that cannot be had, or is interrupted."""
+    """Reads the frames that a request uses of its source. Raises RequestError where it cannot, or when interrupted."""
     path = find(params.source)
     video = Video(path)
     shared.state.textinfo = "AnimateDiff: reading the source video"
@@ -74,7 +74,7 @@ def read(params: Params) -> Source:
 
 
 def _frames(video: Video, params: Params) -> list[Image.Image]:
-    """Counted as they are decoded: what files say of their length is often wrong."""
+    """Decodes the frames and counts them while it does: the length that a file states is often wrong."""
     start, stride, wanted = params.source_start, params.source_stride, params.video_length
     memory = psutil.virtual_memory().available * RAM_TAKEN
     frames: list[Image.Image] = []
@@ -110,19 +110,19 @@ def _frames(video: Video, params: Params) -> list[Image.Image]:
 
 
 def _stopped() -> bool:
-    """Also where Interrupt waits for the picture in the making: none is yet."""
+    """Whether the user wants to stop; “interrupt after the current image” counts too, as no image has begun."""
     state = shared.state
     return bool(state.interrupted or state.skipped or state.stopping_generation)
 
 
 def find(name: str) -> Path:
-    """The video file or folder of frames of that name, without links in its path.
+    """Returns the video file or folder of frames of that name, with links resolved.
 
-    Raises RequestError unless it is there, and either in a folder of the settings or uploaded on the page.
+    Raises RequestError unless it exists and lies in a folder that the settings allow, or was uploaded on the page.
     """
     if ADDRESS.match(name):
         raise RequestError(
-            f"The source video {name!r} is an address. Download it, then upload it on the page or name its file, in a folder "
+            f"The source video {name!r} is a URL. Download it, then upload it on the page or name its file, in a folder "
             "that the settings allow."
         )
     path = _allowed(name)
@@ -143,7 +143,7 @@ def find(name: str) -> Path:
 
 
 def _begins_like_a_video(file: Path) -> bool:
-    """A text may name other files in a list, which its reader would then open, wherever they are."""
+    """Whether the content is a video's. A text could be a playlist, which makes its reader open any other file."""
     with file.open("rb") as content:
         begin = content.read(12)
     is_avi = begin.startswith(b"RIFF") and begin.endswith(b"AVI ")
@@ -151,7 +151,7 @@ def _begins_like_a_video(file: Path) -> bool:
 
 
 def _allowed(name: str) -> Path:
-    """Where a name leads, if that may be read. Of what may not, nothing is said, not even whether it is there."""
+    """Returns the resolved path if it may be read. An error does not tell whether a forbidden path exists."""
     try:
         path = Path(name).resolve()
     except (OSError, RuntimeError, ValueError) as error:
@@ -165,7 +165,7 @@ def _allowed(name: str) -> Path:
 
 
 def _folders() -> list[Path]:
-    """Those of the settings, and that in which gradio keeps what is uploaded."""
+    """Returns the folders that the settings allow, and the one for uploads on the page."""
     uploads = os.environ.get("GRADIO_TEMP_DIR") or str(Path(tempfile.gettempdir(), "gradio"))
     lines = shared.opts.data.get("animatediff_source_folders", "").splitlines()
     return [Path(line.strip()).resolve() for line in (uploads, *lines) if line.strip()]

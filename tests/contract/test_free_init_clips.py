@@ -54,6 +54,15 @@ def test_hires_is_one_pass_behind_all_rounds(host):
     assert record["sampler_runs"][1]["sigmas"][1] == pytest.approx(float(ANIMATEDIFF.sigmas()[-1]), rel=1e-5)
 
 
+def test_the_last_round_begins_on_the_base_model_again_after_a_refiner(host):
+    request = {**animate(**FREEINIT), "steps": 8, "sampler_name": "DDIM"}
+    refiner = {"refiner_checkpoint": "tiny-b.safetensors", "refiner_switch_at": 0.9}
+    refined, base = (frames_of(host.txt2img(**request, **more)) for more in (refiner, {}))
+    other = frames_of(host.txt2img(**request, override_settings={"sd_model_checkpoint": "tiny-b.safetensors"}))
+    assert not np.array_equal(refined, base)
+    assert mean_difference(refined, base) < mean_difference(refined, other) / 2
+
+
 def test_several_videos_go_through_all_rounds(host):
     _, steps = runs_of(host, **animate(**FREEINIT, video_length=4), n_iter=2, steps=3, sampler_name="DDIM")
     assert steps == [3] * 4

@@ -17,12 +17,12 @@ def test_nothing_is_known_at_first():
 
 
 def test_the_same_again_takes_as_long():
-    assert seconds([Run("cpu", "SD 1.5", SMALL, 60.0), Run("cpu", "SD 1.5", LARGE, 200.0)], SMALL) == pytest.approx(60)
-    assert seconds([Run("cpu", "SD 1.5", SMALL, 60.0), Run("cpu", "SD 1.5", LARGE, 200.0)], LARGE) == pytest.approx(200)
+    assert seconds([Run("cpu", "SD 1.5", 0, SMALL, 60.0), Run("cpu", "SD 1.5", 0, LARGE, 200.0)], SMALL) == pytest.approx(60)
+    assert seconds([Run("cpu", "SD 1.5", 0, SMALL, 60.0), Run("cpu", "SD 1.5", 0, LARGE, 200.0)], LARGE) == pytest.approx(200)
 
 
 def test_the_latest_of_equals_counts():
-    assert seconds([Run("cpu", "SD 1.5", SMALL, 60.0), Run("cpu", "SD 1.5", SMALL, 30.0)], SMALL) == pytest.approx(30)
+    assert seconds([Run("cpu", "SD 1.5", 0, SMALL, 60.0), Run("cpu", "SD 1.5", 0, SMALL, 30.0)], SMALL) == pytest.approx(30)
 
 
 @pytest.mark.parametrize(
@@ -35,19 +35,19 @@ def test_the_latest_of_equals_counts():
     ],
 )
 def test_time_goes_with_frames_pixels_steps_and_videos(wanted, times):
-    assert seconds([Run("gpu", "SD 1.5", SMALL, 60.0)], wanted) == pytest.approx(60 * times)
+    assert seconds([Run("gpu", "SD 1.5", 0, SMALL, 60.0)], wanted) == pytest.approx(60 * times)
 
 
 def test_memory_is_a_straight_line_through_what_was_measured():
     """4 GB for the models and 3 GB for 16 frames of 512 pixels."""
-    runs = [Run("gpu", "SD 1.5", size, 1.0, round(4e9 + 3e9 * size.pixels / SMALL.pixels)) for size in (SMALL, LARGE)]
+    runs = [Run("gpu", "SD 1.5", 0, size, 1.0, round(4e9 + 3e9 * size.pixels / SMALL.pixels)) for size in (SMALL, LARGE)]
     assert memory(runs, Size(32, 512, 512, 20)) == pytest.approx(10e9)
     assert memory(runs[:1], SMALL) is None, "one size says nothing of another"
-    assert memory([Run("cpu", "SD 1.5", SMALL, 1.0), Run("cpu", "SD 1.5", LARGE, 1.0)], SMALL) is None
+    assert memory([Run("cpu", "SD 1.5", 0, SMALL, 1.0), Run("cpu", "SD 1.5", 0, LARGE, 1.0)], SMALL) is None
 
 
 def test_memory_goes_with_the_frames_of_a_window():
-    runs = [Run("gpu", "SD 1.5", size, 1.0, round(4e9 + 3e9 * size.pixels / SMALL.pixels)) for size in (SMALL, LARGE)]
+    runs = [Run("gpu", "SD 1.5", 0, size, 1.0, round(4e9 + 3e9 * size.pixels / SMALL.pixels)) for size in (SMALL, LARGE)]
     assert memory(runs, Size(64, 512, 512, 20, at_once=16)) == pytest.approx(7e9)
     assert seconds(runs[:1], Size(64, 512, 512, 20, at_once=16)) == pytest.approx(4)
 
@@ -64,11 +64,18 @@ def history(tmp_path, monkeypatch):
     """Imported with the embedded host's `modules`."""
     monkeypatch.syspath_prepend(str(ROOT / "demo" / "host" / "webui"))
     module = importlib.import_module("animatediff.job.run_history")
-    runs = [asdict(Run(module.device_name(), base, SMALL, took)) for base, took in (("SD 1.5", 60.0), ("SDXL", 240.0))]
+    before = ("SD 1.5", 300, 5.0), ("SD 1.5", 860, 60.0), ("SDXL", 860, 240.0)
+    runs = [asdict(Run(module.device_name(), base, parameters, SMALL, took)) for base, parameters, took in before]
     monkeypatch.setattr(module.json_store, "read", lambda _name: [*runs, {"device": "written by an older version"}])
+    monkeypatch.setattr(module, "unet_parameters", lambda: 860)
     return module
 
 
-def test_only_checkpoints_of_the_same_kind_are_alike(history):
+def test_only_checkpoints_of_the_same_kind_and_size_are_alike(history):
     assert [run.seconds for run in history.runs("SDXL")] == [240.0]
     assert [run.seconds for run in history.runs("SD 1.5")] == [60.0]
+
+
+def test_without_a_loaded_checkpoint_nothing_is_estimated(history, monkeypatch):
+    monkeypatch.setattr(history, "unet_parameters", lambda: 0)
+    assert history.runs("SD 1.5") == []

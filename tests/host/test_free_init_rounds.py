@@ -77,6 +77,19 @@ def test_rounds_take_all_steps_or_more_each_time(fast, steps, expected):
     assert [taken for _, taken in record] == expected and begun == [0, 1, 2]
 
 
+def test_only_the_last_round_changes_to_the_refiner():
+    """Else the rounds after the first would begin on the refiner, with conditions of the base model."""
+    seen = []
+
+    def sample(p, noise, steps):
+        seen.append(p.refiner_checkpoint_info)
+        return noise
+
+    p = SimpleNamespace(steps=4, seeds=SEEDS, refiner_checkpoint_info="refiner")
+    rounds(freeinit_iters=3).of(sample)(p, torch.zeros(SHAPE))
+    assert seen == [None, None, "refiner"] and p.refiner_checkpoint_info == "refiner"
+
+
 def test_an_interrupt_ends_all_rounds_with_what_there_is():
     first, latents, record = run(rounds(freeinit_iters=5, interrupted=lambda: True))
     assert len(record) == 1
