@@ -1,6 +1,7 @@
 """As a person does it: tick AnimateDiff on the page, press Generate, and see the video move. Needs Chromium."""
 
 import base64
+import re
 import shutil
 import time
 
@@ -41,6 +42,39 @@ def test_an_mp4_is_named_below_the_gallery(page):
             .some(text => /AnimateDiff saved .*\\.mp4/.test(text))""",
         timeout=2 * MINUTES,
     )
+
+
+# --- the panel ---
+
+
+def test_controls_without_effect_are_dimmed(page):
+    overlap, factor = (page.locator(f"#txt2img-ad-{name}").first for name in ("overlap", "interp-x"))
+    for control in (overlap, factor):
+        expect(control).to_have_css("opacity", "0.4")
+    set_number(page, "txt2img-ad-video-length", 40)
+    expect(overlap).to_have_css("opacity", "1")
+    expect(factor).to_have_css("opacity", "0.4")
+
+
+@pytest.mark.webui_only("the embedded host shows no tooltips")
+def test_help_is_shown_as_a_tooltip(page):
+    expect(page.locator("#txt2img-ad-motion-scale")).to_have_attribute("title", re.compile("^Multiplies the keys"))
+    assert page.locator("#txt2img-ad-motion-scale").get_by_text("Multiplies").count() == 0
+
+
+@pytest.mark.webui_only(NO_PLAYER)
+def test_pasted_values_beyond_the_end_of_a_slider_are_used(page):
+    values = {"motion_scale": "7.125", "motion_effect": "-2", "stride": "20", "batch_size": "100", "overlap": "50"}
+    entries = ", ".join(f"{name}: {value}" for name, value in values.items())
+    given = f"enable: True, model: mm_tiny_v3.safetensors, video_length: 4, format: GIF, positions: stretch, {entries}"
+    page.locator("#txt2img_prompt textarea").first.fill(f'a cat\nSteps: 3, Seed: 5, Size: 64x64, AnimateDiff: "{given}"')
+    page.locator("#txt2img_tools #paste").click()
+    for name, value in values.items():
+        expect(page.locator(f"#txt2img-ad-{name.replace('_', '-')} input[type=number]").first).to_have_value(value)
+    generate(page)
+    gif_in_gallery(page)
+    for name, value in values.items():
+        expect(page.locator("#html_info_txt2img").first).to_contain_text(f"{name}: {value}")
 
 
 # --- settings that travel with the file ---

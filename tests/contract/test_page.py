@@ -7,7 +7,9 @@ import json
 import re
 
 import pytest
+from playwright.sync_api import expect
 
+from support.browser import MINUTES, generate, open_panel
 from support.server import PROBE, REPOSITORY
 
 
@@ -38,13 +40,20 @@ def test_another_animatediff_is_noticed_before_anything_is_imported(start_host, 
     server.stop()
 
 
-def test_an_empty_folder_says_what_to_get_and_offers_the_neighbours(start_host, neighbour, tmp_path):
+def test_an_empty_folder_says_what_to_get_and_offers_the_neighbours(start_host, browser, neighbour, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
     server = start_host(extensions=[neighbour, REPOSITORY, PROBE], options={"animatediff_model_path": str(empty)})
     page = page_of(server)
     assert f"There is no motion module in this folder:</span> <code>{empty}</code>" in page and "v3_sd15_mm.ckpt" in page
     assert "Use the motion modules of sd-webui-animatediff" in page
+    shown = browser.new_page()
+    shown.goto(server.url, wait_until="domcontentloaded", timeout=2 * MINUTES)
+    open_panel(shown)
+    shown.locator("#txt2img-ad-enable input[type=checkbox]").first.set_checked(True)
+    generate(shown)
+    expect(shown.locator("body")).to_contain_text("No motion module is chosen", timeout=MINUTES)
+    shown.close()
     server.stop()
 
 
@@ -93,5 +102,6 @@ def test_every_text_of_the_page_is_translated(host):
     assert {"Motion module", "Download", "Frames per second. 0: the speed of the source video, or 8 without one."} <= texts
     for language, letters in LANGUAGES.items():
         translated = json.loads((REPOSITORY / "localizations" / f"{language}.json").read_text(encoding="utf-8"))
-        assert not texts - set(translated), f"{language} lacks these"
+        missing = texts - set(translated)
+        assert not missing, f"{language} lacks these"
         assert not [text for text in translated.values() if not re.search(letters, text)], f"not in {language}"

@@ -1,5 +1,9 @@
 """The table of parameters, and what is made of requests."""
 
+import importlib
+import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,14 +14,16 @@ from hypothesis import strategies as st
 from animatediff import __version__ as VERSION
 from animatediff.errors import RequestError
 from animatediff.request import infotext
-from animatediff.request.params import FIELDS, FORMATS, NO_MODULE, PANEL_FIELDS, SAVED_FIELDS, Params
+from animatediff.request.params import FIELDS, FORMATS, NO_MODULE, PANEL_FIELDS, SAVED_FIELDS, Params, option_of
 from animatediff.request.reading import MOST_GIF_FPS, read_arguments, read_mapping, with_fps
 from animatediff.request.schema import as_markdown, schema
 from animatediff.video.formats import format_problems
 from motion_module.families import FAMILIES
 from motion_module.pia import CURVES
 
-DOCS = Path(__file__).parents[2] / "docs" / "parameters.md"
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs" / "parameters.md"
+EMBEDDED_HOST = ROOT / "demo" / "host" / "webui"
 
 
 def refusal(**values):
@@ -277,3 +283,81 @@ def test_axes_of_a_plot_come_before_panel_and_dictionary():
     assert read_arguments([False, "m.ckpt", 12], {"enable": True, "fps": 3})[0].fps == 3
     assert read_arguments([{"enable": True, "fps": 5}], {"fps": 3})[0].fps == 3
     assert read_arguments([{"enable": True}], {"enable": False}) == (Params(), [])
+
+
+# --- names before the renaming ---
+
+OLD_NAMES = (
+    "enable: True, model: m.ckpt, video_length: 48, window_mode: share attention, window_order: shifting, window_fusion: flat, "
+    "noise_mode: repeated window, image_mode: strength of each frame, image_reach: 0.5, anchor: 0.25, positions: stretch, "
+    "model_2: n.ckpt, mix: chain, mix_share: 0.75, family: as found"
+)
+NEW_VALUES = {
+    "enable": True, "model": "m.ckpt", "video_length": 48, "context_mode": "motion attention", "context_schedule": "uniform",
+    "fuse_method": "flat", "noise_type": "repeated context", "image_mode": "strength ramp", "ramp_length": 0.5,
+    "first_frame_attention": 0.25, "positional_encoding": "stretch", "model_2": "n.ckpt", "model_2_mode": "chain",
+    "model_2_weight": 0.75, "family": "auto",
+}  # fmt: skip
+DEFAULTS = {field.name: list(field.default) if field.name == "format" else field.default for field in SAVED_FIELDS}
+
+
+def test_infotexts_with_old_names_fill_the_panel_of_today():
+    assert pasted(OLD_NAMES) == {**DEFAULTS, **NEW_VALUES}
+
+
+def test_presets_with_old_names_fill_the_panel_of_today(monkeypatch):
+    monkeypatch.syspath_prepend(str(EMBEDDED_HOST))
+    presets = importlib.import_module("animatediff.page.presets")
+    old = dict(entry.split(": ") for entry in OLD_NAMES.split(", "))
+    preset = {**old, "video_length": 48, "image_reach": 0.5, "anchor": 0.25, "mix_share": 0.75}
+    monkeypatch.setattr(presets.json_store, "read", lambda _name: {"mine": preset})
+    loaded = dict(zip([field.name for field in presets.FIELDS], presets.load("mine")))
+    assert {"enable": True, **loaded} == {**DEFAULTS, **NEW_VALUES}
+
+
+# --- parameters without effect ---
+
+LONG = {"video_length": 48, "batch_size": 16}
+EFFECTIVE = [
+    (("overlap", "stride", "fuse_method", "context_schedule", "context_mode"), {"video_length": 16, "batch_size": 16}, LONG),
+    (("offload",), LONG, {**LONG, "context_mode": "motion attention"}),
+    (("noise_share",), {"noise_type": "constant"}, {"noise_type": "mixed"}),
+    (("interp_x",), {"interp": "Off"}, {"interp": "optical flow"}),
+    (
+        ("freeinit_fast", "freeinit_iters", "freeinit_filter", "freeinit_ds", "freeinit_dt"),
+        {"freeinit_enable": False},
+        {"freeinit_enable": True},
+    ),
+    (("model_2_mode", "model_2_weight"), {"model_2": ""}, {"model_2": "n.ckpt"}),
+    (("pia_motion",), {"family": "v3"}, {"family": "pia"}),
+    (("image_mode",), {"family": "pia"}, {"family": "v3"}),
+    (("source_start", "source_stride"), {}, {"video_path": "/frames"}),
+    (
+        ("latent_power", "latent_scale", "latent_power_last", "latent_scale_last"),
+        {"image_mode": "strength ramp"},
+        {"image_mode": "blend with noise"},
+    ),
+    (("ramp_length",), {"image_mode": "strength ramp", "video_source": "a.mp4"}, {"image_mode": "strength ramp"}),
+]
+"""Names, a request in which these parameters have no effect, and one in which they have one."""
+
+
+@pytest.mark.parametrize(("names", "without", "with_effect"), EFFECTIVE, ids=[names[0] for names, *_ in EFFECTIVE])
+def test_the_table_says_when_a_parameter_has_an_effect(names, without, with_effect):
+    for field in FIELDS:
+        if field.name in names:
+            needs = option_of(field).needs
+            assert (needs.met_by(Params(**without)), needs.met_by(Params(**with_effect))) == (False, True)
+
+
+def test_every_condition_of_the_table_is_tested_and_in_the_docs():
+    conditional = {field.name for field in FIELDS if option_of(field).needs}
+    assert conditional == {name for names, *_ in EFFECTIVE for name in names}
+    assert "Has an effect only if noise_type is “mixed”." in schema()["properties"]["noise_share"]["description"]
+
+
+@pytest.mark.parametrize("module", ["animatediff.settings", "animatediff.job.advice"])
+def test_a_generation_reads_settings_and_advice_without_gradio(module):
+    code = f"import sys, {module}; sys.exit('gradio' in sys.modules)"
+    folders = os.pathsep.join(str(folder) for folder in (ROOT, EMBEDDED_HOST))
+    assert subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": folders}, check=False).returncode == 0
