@@ -77,7 +77,7 @@ else:
             return list(controls.values())
 
         def after_component(self, component, **kwargs):
-            self._page(self.is_img2img).see(component, kwargs.get("elem_id"))
+            self._page(self.is_img2img).register(component, kwargs.get("elem_id"))
 
         def _page(self, is_img2img):
             """One for each page; parts of it are made before `ui` is called, and after."""

@@ -46,7 +46,7 @@ def add_to_panel(page: Page, length: list[gr.components.Component], shown: gr.HT
         for control in inputs:
             control.change(expected, inputs, [shown], show_progress=False, queue=False)
 
-    page.when_there("forecast", ["width", "height", "steps", "batch_count", own_name], connect)
+    page.when_made("forecast", ["width", "height", "steps", "batch_count", own_name], connect)
 
 
 def text(size: estimate.Size, base: str, before_hires: bool) -> str:

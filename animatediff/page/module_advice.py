@@ -41,7 +41,7 @@ def add_to_panel(page: Page, controls: dict[str, Any], shown: gr.HTML, button: g
         outputs = [*webuis, controls["motion_scale"]]
         button.click(settings, [*module, *size], outputs, show_progress=False, queue=False)
 
-    page.when_there("advice", CONTROLS, connect)
+    page.when_made("advice", CONTROLS, connect)
 
 
 def _text(model: str | None, family: str, *settings: Any) -> str:

@@ -48,7 +48,7 @@ def follow_typing(page: Page, panel: list[gr.components.Component]) -> None:
         for control in inputs:
             control.change(None, [], [], _js=f"() => animateDiffTimeline.readSoon('{page.tab}')")
 
-    page.when_there("timeline", ["steps", "styles", *prompts, *(f"{name}-ad-timeline" for name in prompts)], connect)
+    page.when_made("timeline", ["steps", "styles", *prompts, *(f"{name}-ad-timeline" for name in prompts)], connect)
 
 
 def _timelines(*values: Any) -> list[Any]:

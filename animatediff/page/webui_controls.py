@@ -17,28 +17,28 @@ class Page:
     def __init__(self, tab: str) -> None:
         """`tab`: "txt2img" or "img2img"."""
         self.tab = tab
-        self._found: dict[str, Any] = {}
-        self._waiting: dict[str, tuple[list[str], Then]] = {}
+        self._made: dict[str, Any] = {}
+        self._pending: dict[str, tuple[list[str], Then]] = {}
         self._notified: set[str] = set()
 
-    def see(self, component: Any, elem_id: str | None) -> None:
+    def register(self, component: Any, elem_id: str | None) -> None:
         """Registers a control. The first one of an id counts, because the WebUI builds the page a second time for its API."""
-        if elem_id and elem_id not in self._found:
-            self._found[elem_id] = component
+        if elem_id and elem_id not in self._made:
+            self._made[elem_id] = component
             self._notify()
 
-    def when_there(self, who: str, names: Sequence[str], then: Then) -> None:
+    def when_made(self, who: str, names: Sequence[str], then: Then) -> None:
         """Calls `then` with the controls of these ids, once for each `who`, as soon as all of them exist.
 
         `names`: ids without the tab's prefix, if they have one.
         """
-        if who not in self._waiting:
-            self._waiting[who] = [*names], then
+        if who not in self._pending:
+            self._pending[who] = [*names], then
             self._notify()
 
     def _notify(self) -> None:
-        for who, (names, then) in self._waiting.items():
-            controls = [self._found.get(f"{self.tab}_{name}", self._found.get(name)) for name in names]
+        for who, (names, then) in self._pending.items():
+            controls = [self._made.get(f"{self.tab}_{name}", self._made.get(name)) for name in names]
             if who not in self._notified and all(control is not None for control in controls):
                 self._notified.add(who)
                 then(controls)

@@ -1,4 +1,4 @@
-"""As a person does it: tick AnimateDiff on the page, press Generate, and see the video move. Needs Chromium."""
+"""The page in Chromium, used as a person uses it: enable AnimateDiff, press Generate, and see the video move."""
 
 import base64
 import re
@@ -96,7 +96,7 @@ def test_a_file_dropped_on_png_info_makes_the_same_frames_again(page, browser, h
     )
     assert answer.ok
     gif, file = tmp_path / "clip.gif", tmp_path / f"clip.{name.lower()}"
-    for path, text in zip((gif, file), answer.json()["images"]):  # where the two are one, there is one picture
+    for path, text in zip((gif, file), answer.json()["images"]):  # if both formats are the same, there is one picture
         path.write_bytes(base64.b64decode(text))
     page.reload()
     page.locator("#txt2img-ad-enable input[type=checkbox]").first.wait_for(timeout=2 * MINUTES)
@@ -116,7 +116,7 @@ def test_a_plot_over_fps_and_frames(page):
     for axis, (name, values) in {"x": ("FPS", "4, 10"), "y": ("Number of frames", "2, 5")}.items():
         page.locator(f"#script_txt2img_xyz_plot_{axis}_type input").first.click()
         page.locator(f"li[data-value='[AnimateDiff] {name}']").dispatch_event("mousedown")
-        time.sleep(1)  # the choice empties the field for values
+        time.sleep(1)  # the choice clears the field for values
         page.locator(f"#script_txt2img_xyz_plot_{axis}_values textarea").fill(values)
     page.locator("#script_txt2img_xyz_plot_include_lone_images input").check()
     generate(page)
@@ -156,12 +156,12 @@ def test_a_preset_outlives_the_page(page):
     expect(page.locator("li[data-value='slow, “clouds”']")).to_have_count(0)
 
 
-# --- what its authors recommend ---
+# --- recommended settings ---
 
 
 @pytest.fixture
 def modules(host, tmp_path):
-    """A folder with a module that looks like AnimateDiff-Lightning, chosen in the settings."""
+    """Selects a folder with a module that looks like AnimateDiff-Lightning in the settings."""
     key, before = "animatediff_model_path", host.get("/sdapi/v1/options").json()["animatediff_model_path"]
     shutil.copy(host.weights / "motion" / "mm_tiny_v2.safetensors", tmp_path / "Lightning 4step.safetensors")
     shutil.copy(host.weights / "motion" / "mm_tiny_v3.safetensors", tmp_path / "mm_tiny_v3.safetensors")
@@ -176,7 +176,7 @@ def chosen(page, name):
 
 @pytest.mark.usefixtures("modules")
 @pytest.mark.webui_only("the embedded host's page has no schedule types")
-def test_a_module_brings_the_settings_of_its_authors(page):
+def test_a_button_sets_the_recommended_settings(page):
     advice = page.locator("#txt2img-ad-advice").first
     page.locator("#txt2img-ad-refresh").click()
     page.wait_for_timeout(1000)

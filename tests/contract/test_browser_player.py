@@ -1,4 +1,4 @@
-"""The player below the gallery, in Chromium: videos that play and step, their frames, and the plot of their changes."""
+"""The player below the gallery, in Chromium: playing, stepping, sending frames, and the plot of changes."""
 
 import base64
 import io
@@ -72,7 +72,7 @@ def test_videos_of_one_run_can_be_picked_and_their_settings_are_shown(page):
 )
 def test_a_frame_goes_to_img2img_and_inpaint(page, host, tmp_path, formats, destination):
     before = host.get("/sdapi/v1/options").json()["outdir_txt2img_samples"]
-    beside = os.path.relpath(tmp_path, host.folder)  # the WebUI's own default is a relative folder too
+    beside = os.path.relpath(tmp_path, host.folder)  # the WebUI's default is a relative folder too
     host.post("/sdapi/v1/options", {"outdir_txt2img_samples": beside})
     choose_formats(page, *formats)
     generate(page)

@@ -40,7 +40,7 @@ def test_another_animatediff_is_noticed_before_anything_is_imported(start_host, 
     server.stop()
 
 
-def test_an_empty_folder_says_what_to_get_and_offers_the_neighbours(start_host, browser, neighbour, tmp_path):
+def test_an_empty_folder_gets_a_notice_and_offers_the_folder_of_sd_webui_animatediff(start_host, browser, neighbour, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
     server = start_host(extensions=[neighbour, REPOSITORY, PROBE], options={"animatediff_model_path": str(empty)})

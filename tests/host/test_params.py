@@ -1,4 +1,4 @@
-"""The table of parameters, and what is made of requests."""
+"""The table of parameters, reading requests against it, and infotexts."""
 
 import importlib
 import os
@@ -33,7 +33,7 @@ def refusal(**values):
 
 
 @pytest.mark.parametrize("arguments", [(), (None,), (False,), ({},), ({"enable": False},), ({"enable": None, "fps": -1},)])
-def test_what_asks_for_nothing_is_off(arguments):
+def test_requests_without_enable_are_off(arguments):
     assert read_arguments(arguments, {}) == (Params(), [])
 
 
@@ -50,7 +50,7 @@ def test_a_dictionary_in_the_first_place_is_the_whole_request():
     assert (params.model, params.video_length) == ("mm_sd15_v3.safetensors", 8)
 
 
-def test_every_key_of_the_established_api_is_accepted_at_its_default():
+def test_every_key_of_sd_webui_animatediff_is_accepted_at_its_default():
     given = {
         "model": "mm_sd15_v3.safetensors", "enable": True, "video_length": 0, "fps": 8, "loop_number": 0, "closed_loop": "R-P",
         "batch_size": 16, "stride": 1, "overlap": -1, "format": ["GIF"], "interp": "Off", "interp_x": 10, "video_source": None,
@@ -106,12 +106,12 @@ def test_unknown_keys_are_warned_about():
         ({"fuse_method": "mean"}, ("fuse_method", "pyramid")),
     ],
 )
-def test_what_cannot_be_met_is_refused_in_words(values, words):
+def test_invalid_values_are_refused_with_a_reason(values, words):
     text = refusal(**values)
     assert all(word in text for word in words), text
 
 
-def test_all_faults_are_said_at_once():
+def test_all_faults_are_reported_together():
     text = refusal(fps=-1, video_length=-3)
     assert "fps" in text and "video_length" in text
 
@@ -132,14 +132,14 @@ def test_the_schema_and_the_docs_come_from_the_table():
         "description": "Frames per second. 0: the speed of the source video, or 8 without one.",
         "default": 0, "type": "number", "minimum": 0,
     }  # fmt: skip
-    assert as_markdown() in DOCS.read_text(encoding="utf-8"), "run `python -m animatediff.request.schema` and put it there"
+    assert as_markdown() in DOCS.read_text(encoding="utf-8"), "put the output of `python -m animatediff.request.schema` there"
 
 
 # --- infotext ---
 
 
 def pasted(entry):
-    """What the panel gets when a picture's infotext is pasted. `entry`: that of AnimateDiff; None for a still's."""
+    """Returns what the panel gets when an infotext is pasted. `entry`: the AnimateDiff entry; None for a still."""
     results = {"Steps": "20"} if entry is None else {"Steps": "20", "AnimateDiff": entry}
     return {name: read(results) for name, read in infotext.READERS.items()}
 
@@ -210,12 +210,12 @@ def test_any_panel_comes_back_from_its_infotext(panel):
     assert read_mapping(again) == (params, [])
 
 
-def test_infotext_says_only_what_differs_but_always_the_module_and_frames():
+def test_infotext_has_only_what_differs_and_always_the_module_and_frames():
     text = infotext.write(Params(enable=True, video_length=16, video_delivery="url"), "12345678")
     assert text == f"enable: True, model: mm_sd15_v3.safetensors, video_length: 16, mm_hash: 12345678, version: {VERSION}"
 
 
-def test_a_source_is_named_in_the_infotext_but_neither_its_folder_nor_pasted():
+def test_the_infotext_names_a_source_without_its_folder_and_it_is_not_pasted():
     params = Params(enable=True, video_length=4, fps=12.5, video_source="/home/me/secret/a, b.mp4", source_start=3)
     text = infotext.write(params, None)
     assert "video_source: a%2C b.mp4, source_start: 3," in text and "fps: 12.5," in text and "secret" not in text
@@ -223,11 +223,11 @@ def test_a_source_is_named_in_the_infotext_but_neither_its_folder_nor_pasted():
     assert again["source_start"] == 3 and "video_source" not in again and "video_path" not in again
 
 
-def test_frames_in_a_second_are_whole_numbers_where_they_are():
+def test_a_whole_number_of_fps_is_written_without_a_fraction():
     assert "fps: 12," in infotext.write(read_mapping({"enable": True, "fps": 12})[0], None)
 
 
-def test_what_is_left_open_is_8_a_second_unless_a_source_may_say_it():
+def test_fps_left_out_is_8_unless_a_source_may_give_it():
     assert read_mapping({"enable": True})[0].fps == 8
     open_still, _ = read_mapping({"enable": True, "video_source": "a.mp4"})
     assert (open_still.fps, with_fps(open_still, 12.5).fps, with_fps(open_still).fps) == (0, 12.5, 8)
@@ -235,7 +235,7 @@ def test_what_is_left_open_is_8_a_second_unless_a_source_may_say_it():
         with_fps(open_still, 60)
 
 
-def test_an_upload_of_the_page_is_its_path():
+def test_an_upload_of_the_page_is_read_as_its_path():
     position = [field.name for field in PANEL_FIELDS].index("video_source")
     values = [True, *[None] * (position - 1), SimpleNamespace(name="/tmp/gradio/1/clip.mp4", orig_name="clip.mp4")]
     assert read_arguments(values, {})[0].video_source == "/tmp/gradio/1/clip.mp4"
@@ -246,7 +246,7 @@ def test_pasting_puts_back_what_the_infotext_leaves_out():
     assert panel["fps"] == 0 and panel["format"] == ["GIF", "PNG"]
 
 
-def test_what_nobody_writes_is_pasted_as_the_default():
+def test_invalid_text_is_pasted_as_the_default():
     assert pasted("model: m.ckpt, fps: many, format: BMP GIF")["fps"] == 0
 
 
@@ -259,12 +259,12 @@ OLD = {
     "v1.13.1": f"enable: True, model: mm_sd15_v2.safetensors, video_length: 4, fps: 12, {OLD_REST}",
     "v2.0.1": f"model: mm_sd15_v3.safetensors, video_length: 4, fps: 12, {OLD_REST}, freeinit_enable: False",
 }
-"""What the established extension wrote in a live WebUI, asked for 4 frames at 12 a second, once; v2 without `enable`."""
+"""Infotexts that sd-webui-animatediff wrote in a live WebUI for 4 frames at 12 FPS, played once; v2 writes no `enable`."""
 
 
 @pytest.mark.parametrize("end", ["", ", mm_hash: 69ed0f5f", ", mm_hash: 69ed0f5f, version: v2.0.1-a"])
 @pytest.mark.parametrize("version", OLD)
-def test_infotexts_of_the_established_extension_can_be_pasted(version, end):
+def test_infotexts_of_sd_webui_animatediff_can_be_pasted(version, end):
     model = {"v1.13.1": "mm_sd15_v2.safetensors", "v2.0.1": "mm_sd15_v3.safetensors"}[version]
     said = {"enable": True, "model": model, "video_length": 4, "fps": 12, "format": ["GIF", "PNG"], "loop_number": 1}
     said |= {"interp": "Off", "interp_x": 10, "closed_loop": "R-P", "batch_size": 4, "stride": 1, "overlap": 1}
@@ -272,14 +272,14 @@ def test_infotexts_of_the_established_extension_can_be_pasted(version, end):
     assert pasted(OLD[version] + end) == {**defaults, **said}
 
 
-def test_programs_find_one_entry_for_each_control():
+def test_png_info_has_one_entry_for_each_control():
     results = {"AnimateDiff": OLD["v1.13.1"]}
     infotext.expand_pasted("", results)
     assert results["AnimateDiff enable"] == "True" and results["AnimateDiff fps"] == "12"
     assert results["AnimateDiff format"] == "GIF PNG"
 
 
-def test_axes_of_a_plot_come_before_panel_and_dictionary():
+def test_axes_of_a_plot_override_panel_and_dictionary():
     assert read_arguments([False, "m.ckpt", 12], {"enable": True, "fps": 3})[0].fps == 3
     assert read_arguments([{"enable": True, "fps": 5}], {"fps": 3})[0].fps == 3
     assert read_arguments([{"enable": True}], {"enable": False}) == (Params(), [])
