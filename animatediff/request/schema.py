@@ -48,8 +48,8 @@ def as_markdown() -> str:
     for field in FIELDS:
         facts, option = _schema_of(field), option_of(field)
         default = ", ".join(field.default) if isinstance(field.default, tuple) else field.default
-        shown = f"`{default}`" if default != "" else "empty"
-        kind = "list" if field.name == "format" else str(field.type)
+        shown = "empty" if default in ("", None) else f"`{default}`"
+        kind = "list" if field.name == "format" else facts["type"]
         allowed = f" One of {', '.join(option.choices)}." if option.choices else ""
         in_panel = " › ".join(filter(None, (option.group.title if option.group else "", option.label)))
         rows.append(f"| `{field.name}` | {kind} | {shown} | {in_panel} | {facts['description']}{allowed} |")
