@@ -56,11 +56,11 @@ def group(fields: Iterable[Field], elem_id: ElemId) -> Controls:
 
 
 def _section(fields: Iterable[Field], elem_id: ElemId) -> Controls:
-    """Returns controls in rows of two; large ones have a row of their own."""
+    """Returns controls in rows of two, or one of three; large ones have a row of their own."""
     controls: Controls = {}
     for is_large, members in itertools.groupby(fields, _is_large):
-        width = 1 if is_large else 2
         members = list(members)
+        width = 1 if is_large else 3 if len(members) == 3 else 2
         for first in range(0, len(members), width):
             with gr.Row(elem_classes="ad-row"):
                 controls |= {field.name: control(field, elem_id) for field in members[first : first + width]}
