@@ -25,16 +25,6 @@ UPLOAD_HEIGHT = 160
 """Pixels."""
 
 
-class ModuleDropdown(gr.Dropdown):
-    """A choice of motion modules. An empty choice is empty text, because None would stand for the API's default."""
-
-    def preprocess(self, x: Any) -> str:
-        return super().preprocess(x) or ""
-
-    def get_block_name(self) -> str:
-        return "dropdown"
-
-
 def control(field: Field, elem_id: ElemId) -> gr.components.Component:
     """Returns the control of a parameter, with its help as a tooltip."""
     option = option_of(field)
@@ -98,7 +88,7 @@ def _control(field: Field, option: Option, facts: dict[str, Any], elem_id: ElemI
 
 def _modules(facts: dict[str, Any], names: Callable[[], list[str]], value: str, refresh: str) -> gr.Dropdown:
     """Returns a choice of motion modules, and puts a button beside it that looks for new ones."""
-    dropdown = ModuleDropdown(names(), value=value, **facts)
+    dropdown = gr.Dropdown(names(), value=value, **facts)
     create_refresh_button(dropdown, lambda: None, lambda: {"choices": names()}, refresh)
     return dropdown
 
