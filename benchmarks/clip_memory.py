@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from motion_module.attach import attached, widths_by_place
-from motion_module.context_windows import Windows
+from motion_module.context_windows import Cut, Windows
 from motion_module.families import V3
 from motion_module.layer_offload import in_parts
 from motion_module.motion import Motion
@@ -55,6 +55,7 @@ def most_alive(frames: int, side: int, way: Way) -> tuple[float, float]:
     """
     windows = Windows(frames, frames if way == "no windows" else WINDOW, 0 if way == "no windows" else OVERLAP)
     cut, rows, latent = windows.at(0), CONDITIONS * frames, side // 8
+    by_frame = cut.by_frame
     with torch.device("meta"):
         unet: Any = new_unet(STABLE_DIFFUSION_1["unet_config"]["params"])
         module = MotionModule(widths_by_place(unet), V3.positions)
@@ -65,6 +66,7 @@ def most_alive(frames: int, side: int, way: Way) -> tuple[float, float]:
         cut = replace(cut, frames=shapes.from_tensor(cut.frames), weights=shapes.from_tensor(cut.weights))
         stack.enter_context(mock.patch.object(CrossAttention, "forward", fused))
         stack.enter_context(mock.patch.object(F, "scaled_dot_product_attention", _only_its_result))
+        stack.enter_context(mock.patch.object(Cut, "by_frame", tuple(map(shapes.from_tensor, by_frame))))
         stack.enter_context(mock.patch.object(Windows, "at", lambda _windows, _step: cut))
         stack.enter_context(torch.no_grad())
         alive = stack.enter_context(Alive())

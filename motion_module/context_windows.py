@@ -9,7 +9,7 @@ overlap their results are weighed and added.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Literal
 
 import torch
@@ -35,6 +35,31 @@ class Cut:
 
     frames: Tensor
     weights: Tensor
+
+    def blended(self, results: Tensor) -> Tensor:
+        """Adds up what all windows give for each frame: `(rows, windows, length, …)` to `(rows, frames, …)`.
+
+        The windows of a frame are always added in the same order, so that the same request gives the same bits. CUDA fixes no
+        order for `index_add_`.
+        """
+        flat = results.flatten(1, 2)
+        places, weights = (part.to(results.device) for part in self.by_frame)
+        total = flat.new_zeros(len(flat), places.shape[1], *flat.shape[2:])
+        for place, weight in zip(places, weights.to(results.dtype)):
+            total += flat.index_select(1, place).mul_(weight.view(-1, *[1] * (flat.ndim - 2)))
+        return total
+
+    @cached_property
+    def by_frame(self) -> tuple[Tensor, Tensor]:
+        """Where each frame is in the flattened windows, and its weight there: both `(most windows of a frame, frames)`.
+
+        A frame that is in fewer windows than others repeats its last one with a weight of 0.
+        """
+        frames = self.frames.flatten()
+        counts = frames.bincount()
+        nth = torch.arange(int(counts.max()))[:, None]
+        places = frames.argsort(stable=True)[counts.cumsum(0) - counts + torch.minimum(nth, counts - 1)]
+        return places, self.weights.flatten()[places] * (nth < counts)
 
 
 @dataclass(frozen=True)
@@ -121,7 +146,7 @@ def _cut(windows: Windows, step: int) -> Cut:
     along = torch.arange(windows.length)
     frames = torch.stack([(start + distance * along) % windows.frames for start, distance in starts])
     weights = torch.stack([_weights(windows, *windows.ramps(start, distance)) for start, distance in starts])
-    total = torch.zeros(windows.frames).index_add(0, frames.flatten(), weights.flatten())
+    total = Cut(frames, weights).blended(torch.ones(1, *frames.shape))[0]
     first = next(index for index, window in enumerate(frames.tolist()) if 0 in window)
     order = [first, *range(first), *range(first + 1, len(frames))]
     return Cut(frames[order], (weights / total[frames])[order])

@@ -170,14 +170,13 @@ class TemporalTransformer(nn.Module):
         What is linear is done once for each frame and not for each window that it is in: the first projection, as that of a sum
         with positions is the sum of both projections, and the last one, as that of a blend is the blend of the projections.
         """
-        frames, weights = cut.frames.to(hidden.device), cut.weights.to(hidden)
+        frames = cut.frames.to(hidden.device)
 
         def in_windows(of_frames: Tensor) -> Tensor:
             return of_frames[:, frames].flatten(0, 1)  # (positions × windows, length, …)
 
         def blended(of_windows: Tensor) -> Tensor:  # (positions, frames, channels)
-            weighted = of_windows.unflatten(0, (-1, len(frames))) * weights[..., None]
-            return weighted.new_zeros(hidden.shape).index_add_(1, frames.flatten(), weighted.flatten(1, 2))
+            return cut.blended(of_windows.unflatten(0, (-1, len(frames))))
 
         length = frames.shape[1]
         attentions, norms = cast(list[TemporalAttention], [*self.attentions]), [*self.attention_norms]

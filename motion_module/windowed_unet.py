@@ -53,22 +53,18 @@ class WholeFrames:
         rows = len(x)
         cut = self._windows.at(self._step())
         places = self._whole(rows).to_clips(torch.arange(rows))  # (clips, frames): the row of each frame
-        blended: Tensor | None = None
+        results: list[Tensor] = []
         size, first = (places[:, cut.frames[0]].numel(), *x.shape[1:]), 0
         while first < len(cut.frames):
             at_once = slice(first, first + self._room.windows(size))
-            frames, weights = cut.frames[at_once], cut.weights[at_once]
+            frames = cut.frames[at_once]
             chosen = places[:, frames].transpose(0, 1).flatten()  # of all clips of the first window, then of the next
             given, more = _rows((x, *others), chosen, rows), _rows(named, chosen, rows)
             with self._room.measuring(size):
-                found = self._of_windows(frames, len(places), whole, *given, **more)
-            shares = weights.repeat_interleave(len(places), dim=0).flatten().to(x.device)
-            if blended is None:
-                blended = torch.zeros(rows, *found.shape[1:], device=x.device)
-            blended.index_add_(0, chosen.to(x.device), found.float() * shares.view(-1, 1, 1, 1))
+                results.append(self._of_windows(frames, len(places), whole, *given, **more))
             first = at_once.stop
-        assert blended is not None
-        return blended.to(found.dtype)
+        found = torch.cat(results).unflatten(0, (len(cut.frames), len(places), -1)).transpose(0, 1)
+        return self._whole(rows).to_rows(cut.blended(found.float())).to(found.dtype)
 
     def _of_windows(self, frames: Tensor, clips: int, whole: Callable[..., Tensor], *given: Any, **named: Any) -> Tensor:
         shown = frames.repeat_interleave(clips, dim=0)

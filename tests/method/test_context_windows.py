@@ -6,8 +6,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from motion_module.context_windows import Windows, WindowsError, van_der_corput
+from motion_module.network import TemporalTransformer
 from motion_module.row_layout import row_layout
 from motion_module.vram import Room
 from motion_module.windowed_unet import WholeFrames
@@ -121,6 +123,35 @@ def test_weights_are_those_of_their_fusion():
     long = Windows(10, 6, 2, uniform=False, fusion="overlap-linear").at(0).weights
     assert long[0].tolist() == pytest.approx([1, 1, 1, 1, 2 / 3, 1 / 3])
     assert Windows(10, 6, 2, uniform=False).at(0).weights[0].tolist() == pytest.approx([1, 1, 1, 1, 2 / 3, 1 / 3])
+
+
+class FixedOrder(TorchDispatchMode):
+    """Fails on operators that add on a GPU in whatever order its threads come."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        assert not name.startswith(("index_add", "index_reduce", "scatter", "embedding_bag")), name
+        assert not name.startswith("index_put") or not (args[3:] or (kwargs or {}).get("accumulate")), name
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float16])
+@pytest.mark.parametrize("closing", CLOSINGS)
+def test_windows_are_added_one_after_another(closing, kind):
+    """As `index_add_` does on a CPU, to the bit."""
+    cut = Windows(30, 8, 3, levels=2, closing=closing).at(5)
+    results = torch.randn(2, *cut.frames.shape, 3, 5, generator=torch.Generator().manual_seed(0)).to(kind)
+    weighted = results * cut.weights.to(kind)[..., None, None]
+    expected = torch.zeros(2, 30, 3, 5, dtype=kind).index_add_(1, cut.frames.flatten(), weighted.flatten(1, 2))
+    assert torch.equal(cut.blended(results), expected)
+
+
+def test_nothing_that_windows_pass_through_adds_in_a_random_order():
+    windows, rows = Windows(30, 8, 3, levels=2, closing="many"), torch.randn(60, 32, 2, 2)
+    layout = row_layout(60, 30)
+    with torch.no_grad(), FixedOrder():
+        in_windows(Mean(), windows, lambda rows: row_layout(rows, 30), rows=60)
+        TemporalTransformer(32, 8).residual(rows, layout, cut=windows.at(1))
 
 
 @pytest.mark.parametrize("overlap", [-1, 4, 5])
