@@ -84,9 +84,21 @@ class Motion:
         layer = module.layers[place]
         assert isinstance(layer, TemporalTransformer)
         device = self._device or x.device
-        if any(tensor.device != device or tensor.dtype != x.dtype for tensor in chain(layer.parameters(), layer.buffers())):
+        weights = chain(layer.parameters(), layer.buffers())
+        if any(weight.dtype != x.dtype or not same_device(weight.device, device) for weight in weights):
             layer.to(device, x.dtype)
         return layer.residual(x, layout, scale, self.cut() if self.cut else None)
+
+
+def same_device(one: torch.device, other: torch.device) -> bool:
+    """Whether both name one device. A device without an index, such as `cuda`, is the current one of its type: `cuda:0`."""
+    return one.type == other.type and _index(one) == _index(other)
+
+
+def _index(device: torch.device) -> int:
+    if device.index is None and device.type == "cuda":
+        return torch.cuda.current_device()
+    return device.index or 0
 
 
 def _times(factor: float, x: Tensor) -> Tensor:

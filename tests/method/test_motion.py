@@ -6,8 +6,9 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from motion_module.checkpoint import load
-from motion_module.motion import Motion, Second
+from motion_module.motion import Motion, Second, same_device
 from motion_module.motion_strength import Controls, ControlsError, Rule, Strength, parse_rules
+from motion_module.network import TemporalTransformer
 from motion_module.pia import Picture, likeness
 from motion_module.row_layout import row_layout
 from motion_module.weight_patches import changed_table, positions
@@ -132,6 +133,38 @@ def test_a_second_module_may_lack_the_middle_block(modules):
     with torch.no_grad():
         alone = Motion(modules[0]).animate("mid_0", x, LAYOUT)
         assert close(motion.animate("mid_0", x, LAYOUT), (alone + x) / 2)
+
+
+# --- devices ---
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("cuda", "cuda:1", True),
+        ("cuda:1", "cuda", True),
+        ("cuda:1", "cuda:1", True),
+        ("cuda", "cuda:0", False),
+        ("cuda:0", "cuda:1", False),
+        ("mps", "mps:0", True),
+        ("cpu", "cpu", True),
+        ("cpu", "cuda", False),
+        ("cpu", "meta", False),
+    ],
+)
+def test_a_device_without_an_index_is_the_current_one(one, other, same, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    assert same_device(torch.device(one), torch.device(other)) is same
+
+
+def test_layers_that_are_where_they_work_are_not_moved_again(modules, x, monkeypatch):
+    """The WebUI names its device without an index, tensors name theirs with one."""
+    moved = []
+    monkeypatch.setattr(TemporalTransformer, "to", lambda *given: moved.append(given))
+    motion = Motion(modules[0], device=torch.device("cpu", 0))
+    with torch.no_grad():
+        motion.animate(PLACE, x, LAYOUT)
+    assert not moved
 
 
 # --- positions ---
