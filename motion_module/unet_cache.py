@@ -106,27 +106,33 @@ class KeptCalls:
                     kept.unlink(missing_ok=True)
 
 
-def _digest(given: Any) -> str:
+def _digest(value: Any) -> str:
+    """Returns a hash of tensors, numbers, texts, and lists, tuples and dictionaries of them. Other values have other hashes."""
     digest = hashlib.blake2b(digest_size=16)
-    for part in _parts(given):
+    for part in _parts(value):
+        digest.update(len(part).to_bytes(8, "little"))  # so that `1, 23` differs from `12, 3`
         digest.update(part)
     return digest.hexdigest()
 
 
-def _parts(given: Any) -> Iterator[Any]:
-    """Bytes of all values in lists, tuples and dictionaries, each behind what sets it apart from others of the same bytes."""
-    if isinstance(given, Tensor):
-        content = given.detach().cpu().contiguous()
-        yield f"{content.dtype}{tuple(content.shape)}".encode()
-        yield content.flatten().view(torch.uint8).numpy()
-    elif isinstance(given, dict):
-        yield from _parts([[name, given[name]] for name in sorted(given)])
-    elif isinstance(given, list | tuple):
-        yield f"[{len(given)}".encode()
-        for value in given:
-            yield from _parts(value)
+def _parts(value: Any) -> Iterator[Any]:
+    """Yields the bytes that a value consists of: its type, how many items it has, and its items or its content."""
+    if isinstance(value, Tensor):
+        tensor = value.detach().cpu().contiguous()
+        yield f"tensor {tensor.dtype} {tuple(tensor.shape)}".encode()
+        yield tensor.flatten().view(torch.uint8).numpy()
+    elif isinstance(value, dict):
+        yield f"dictionary {len(value)}".encode()
+        for key in sorted(value):
+            yield from _parts(key)
+            yield from _parts(value[key])
+    elif isinstance(value, list | tuple):
+        yield f"list {len(value)}".encode()
+        for item in value:
+            yield from _parts(item)
     else:
-        yield repr(given).encode()
+        yield str(type(value)).encode()
+        yield repr(value).encode()
 
 
 def _alike(kept: Tensor, found: Tensor) -> bool:

@@ -1,5 +1,6 @@
 """Calls of a UNet that are answered from disk: samplers of each kind, cut off and begun anew, make the same."""
 
+import copy
 from contextlib import nullcontext
 from itertools import pairwise
 
@@ -77,6 +78,30 @@ def sampled(sampler, start, model, kept=None, context=0.5):
 def cut_off(folder, start, sampler=ancestral, calls=5):
     with pytest.raises(CutOff):
         sampled(sampler, start, Model(most=calls), KeptCalls(folder, lambda: "somewhere"))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ([1, 23], [12, 3]),
+        (["ab", "c"], ["a", "bc"]),
+        ([1, "23"], ["1", 23]),
+        ([True], ["True"]),
+        ([[1], 2], [[1, 2]]),
+        ([[], []], [[[]]]),
+        ({"a": 1, "b": 2}, {"a": 12, "b": 2}),
+        ({"a": {"b": 1}}, {"a": {}, "b": 1}),
+        ({"a": 1}, [["a", 1]]),
+        (torch.zeros(2), torch.zeros(2, 1)),
+        (torch.zeros(2), torch.zeros(2, dtype=torch.int32)),
+        ([torch.zeros(1), torch.zeros(2)], [torch.zeros(2), torch.zeros(1)]),
+        ([torch.tensor([1, 2], dtype=torch.uint8), 3], [torch.tensor([1], dtype=torch.uint8), 23]),
+        (None, "None"),
+    ],
+)
+def test_different_arguments_have_different_names(one, other):
+    assert unet_cache._digest(one) != unet_cache._digest(other)
+    assert unet_cache._digest(one) == unet_cache._digest(copy.deepcopy(one))
 
 
 @pytest.mark.parametrize("sampler", [ancestral, second_order, multistep])
