@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from .checkpoint import Description, describe
-from .convert import convert
+from .convert import convert_file
 from .lora import load_lora
-from .video_reader import MissingPart
+from .video_reader import MissingDependency
 from .weight_files import CheckpointError
 
 
@@ -53,7 +53,7 @@ def _evaluate(options: argparse.Namespace) -> int:
             print(as_table(measures))
         if measures and options.plot:
             write_plot(measures, options.plot)
-    except (MissingPart, OSError, ValueError) as error:
+    except (MissingDependency, OSError, ValueError) as error:
         faults.append(str(error))
     for fault in faults:
         print(fault, file=sys.stderr)
@@ -62,7 +62,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _convert(options: argparse.Namespace) -> int:
     try:
-        print(convert(options.source, options.target, options.to))
+        print(convert_file(options.source, options.target, options.to))
     except (CheckpointError, OSError) as error:
         print(error, file=sys.stderr)
         return 1

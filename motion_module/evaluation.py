@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .optical_flow import Flow, flow_between, moved
-from .video_reader import MissingPart, Picture, UnreadableVideo, Video
+from .video_reader import Frame, MissingDependency, UnreadableVideo, Video
 
 Floats = NDArray[np.float64]
 QUARTER = 4
@@ -46,7 +46,7 @@ COLUMNS = {
 }
 
 
-def measures_of(frames: Iterable[Picture]) -> Measures:
+def measures_of(frames: Iterable[Frame]) -> Measures:
     """Measures a clip of frames `(height, width, 3)`. It holds three of them at a time, as clips may be long and large.
 
     Raises UnreadableVideo where there are fewer than three.
@@ -79,13 +79,13 @@ def measures_of(frames: Iterable[Picture]) -> Measures:
     )
 
 
-def changes_of(frames: Sequence[Picture]) -> tuple[list[float], float]:
+def changes_of(frames: Sequence[Frame]) -> tuple[list[float], float]:
     """How much frames `(height, width, 3)` change from each to the next, and from the last to the first: in mean levels."""
     steps = [_change(before, after) for before, after in pairwise(frames)]
     return steps, _change(frames[-1], frames[0])
 
 
-def _change(one: Picture, other: Picture) -> float:
+def _change(one: Frame, other: Frame) -> float:
     return float(np.abs(one.astype(np.float32) - other).mean())
 
 
@@ -109,7 +109,7 @@ def _correlation(one: Floats, other: Floats) -> float:
 
 
 def measured(paths: list[Path]) -> tuple[dict[str, Measures], list[str]]:
-    """The measures of video files and folders of frames by name, and what is wrong with others. Raises MissingPart."""
+    """The measures of video files and folders of frames by name, and what is wrong with others. Raises MissingDependency."""
     found, faults = {}, []
     for path in paths:
         try:
@@ -133,12 +133,12 @@ def as_table(measures: Mapping[str, Measures]) -> str:
 def write_plot(measures: Mapping[str, Measures], file: Path) -> None:
     """Draws flicker by frame, a line for each clip, and below it bars of the other measures.
 
-    Raises MissingPart, or ValueError where the name of the file says no format that is known.
+    Raises MissingDependency, or ValueError where the name of the file says no format that is known.
     """
     try:
         import matplotlib
     except ImportError as error:
-        raise MissingPart("A plot is drawn with matplotlib, which is not installed: `pip install matplotlib`.") from error
+        raise MissingDependency("A plot is drawn with matplotlib, which is not installed: `pip install matplotlib`.") from error
     matplotlib.use("Agg")
     from matplotlib import pyplot
 

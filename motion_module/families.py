@@ -77,18 +77,16 @@ def _distilled(steps: int) -> Advice:
 class Family:
     """One record per family.
 
-    `unet_norms`: whether the group norms of the UNet's ResBlocks and of its output take their statistics from one frame
-    or from all frames of a clip together. The authors' v1 UNet is inflated with plain `nn.GroupNorm` over five dimensions
+    `unet_norms`: whether the group norms of the UNet's ResBlocks and of its output take their statistics from one frame or from
+    all frames of a clip together. The authors' v1 UNet is inflated with plain `nn.GroupNorm` over five dimensions
     (`use_inflated_groupnorm: false` in inference-v1.yaml), so it was trained with the latter. The norms of the UNet's
-    SpatialTransformers are per frame in all families.
-    `motion_norms`: the same for the norms of the motion layers. Only AnimateDiff-XL beta takes theirs over all frames.
-    `told_sizes`: (original height, original width), (target height, target width) as SDXL's UNet is told of them, where authors
-    use the same for all clips.
-    `frames`: the length of the clips it was trained on, and so the best one.
-    `positions`: rows of the position table where a file brings none; it is a fixed sinusoid.
-    `original_steps`: the timesteps of the consistency training, among which its sampler has to choose; 0 where it is none.
-    `lora`: the LoRA that has to be in the prompt beside it.
-    `takes_picture`: whether its UNet sees a picture beside the noise.
+    SpatialTransformers are per frame in all families. `motion_norms`: the same for the norms of the motion layers. Only
+    AnimateDiff-XL beta takes theirs over all frames. `size_conditioning`: (original height, original width), (target height,
+    target width) as SDXL's UNet is told of them, where authors use the same for all clips. `frames`: the length of the clips it
+    was trained on, and so the best one. `positions`: rows of the position table where a file brings none; it is a fixed
+    sinusoid. `original_steps`: the timesteps of the consistency training, among which its sampler has to choose; 0 where it is
+    none. `lora`: the LoRA that has to be in the prompt beside it. `takes_image`: whether its UNet sees a picture beside the
+    noise.
     """
 
     key: str
@@ -101,8 +99,8 @@ class Family:
     positions: int = 32
     original_steps: int = 0
     lora: str = ""
-    takes_picture: bool = False
-    told_sizes: tuple[tuple[int, int], tuple[int, int]] | None = None
+    takes_image: bool = False
+    size_conditioning: tuple[tuple[int, int], tuple[int, int]] | None = None
     advice: Advice = Advice()
 
 
@@ -133,7 +131,7 @@ LIGHTNING = {
     steps: Family(f"lightning-{steps}", f"AnimateDiff-Lightning, {steps} step{'s' * (steps > 1)}", advice=_distilled(steps))
     for steps in (1, 2, 4, 8)
 }
-PIA = Family("pia", "PIA", unet_norms="over frames", takes_picture=True, advice=Advice(denoising=1.0))
+PIA = Family("pia", "PIA", unet_norms="over frames", takes_image=True, advice=Advice(denoising=1.0))
 
 XL_BETA = Family(
     "xl-beta",
@@ -151,7 +149,10 @@ HOTSHOT = Family(
     unet_norms="over frames",
     frames=8,
     positions=24,
-    told_sizes=((1920, 1080), (512, 512)),  # inference.py's own, and those of the validation in fine_tune.py; in this order
+    size_conditioning=(
+        (1920, 1080),
+        (512, 512),
+    ),  # inference.py's own, and those of the validation in fine_tune.py; in this order
     advice=Advice(sampler="Euler a", steps=30, cfg=5.0, side=512),
 )
 

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .video_reader import Picture, opencv
+from .video_reader import Frame, opencv
 
 Flow = NDArray[np.float32]
 """From each pixel to where it is in another frame, in pixels: `(height, width, 2)`, right and down."""
 
 
-def flow_between(one: Picture, other: Picture) -> Flow:
-    """Where each pixel of one frame is in the other: dense inverse search (arXiv 1603.03590). Raises MissingPart."""
+def flow_between(one: Frame, other: Frame) -> Flow:
+    """Where each pixel of one frame is in the other: dense inverse search (arXiv 1603.03590). Raises MissingDependency."""
     cv2 = opencv()
     grey = [cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY) for frame in (one, other)]
     flow: Flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(*grey, None)

@@ -15,13 +15,13 @@ from PIL import Image, ImageSequence
 from .errors import UserError
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".webm", ".mkv", ".avi", ".m4v", ".gif")
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
-Picture = NDArray[np.uint8]
+Frame = NDArray[np.uint8]
 """`(height, width, 3)`, red first."""
 
 
-class MissingPart(RuntimeError):
+class MissingDependency(RuntimeError):
     """Something that is needed is not installed. The text is for the user."""
 
 
@@ -36,8 +36,8 @@ class Video:
     path: Path
     caption: str = ""
 
-    def __iter__(self) -> Iterator[Picture]:
-        """Its frames, in order. Raises UnreadableVideo or MissingPart."""
+    def __iter__(self) -> Iterator[Frame]:
+        """Its frames, in order. Raises UnreadableVideo or MissingDependency."""
         frames = _frames_of_pictures(_pictures(self.path)) if self._is_pictures else _frames_of_file(self.path)
         size, count = None, 0
         for count, frame in enumerate(frames, start=1):
@@ -58,7 +58,7 @@ class Video:
     def fps(self) -> float:
         """How many frames its file shows in a second, on average; 0 of a folder, and where it cannot be told.
 
-        Raises MissingPart.
+        Raises MissingDependency.
         """
         if self._is_pictures:
             return 0.0
@@ -66,12 +66,12 @@ class Video:
 
     @property
     def _is_pictures(self) -> bool:
-        return self.path.is_dir() or self.path.suffix.lower() in PICTURE_SUFFIXES
+        return self.path.is_dir() or self.path.suffix.lower() in IMAGE_SUFFIXES
 
 
 def _pictures(path: Path) -> list[Path]:
     if path.is_dir():
-        return sorted((file for file in path.iterdir() if file.suffix.lower() in PICTURE_SUFFIXES), key=_by_number)
+        return sorted((file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES), key=_by_number)
     return [path]
 
 
@@ -80,7 +80,7 @@ def _by_number(file: Path) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", file.name.lower())]
 
 
-def _frames_of_pictures(files: list[Path]) -> Iterator[Picture]:
+def _frames_of_pictures(files: list[Path]) -> Iterator[Frame]:
     cv2 = opencv()
     for file in files:
         # imread knows no other letters than those of the system's code page
@@ -90,7 +90,7 @@ def _frames_of_pictures(files: list[Path]) -> Iterator[Picture]:
         yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
 
 
-def _frames_of_file(path: Path) -> Iterator[Picture]:
+def _frames_of_file(path: Path) -> Iterator[Frame]:
     cv2 = opencv()
     capture = cv2.VideoCapture(str(path))
     try:
@@ -123,7 +123,7 @@ def _fps_of_gif(path: Path) -> float:
     return 1000 * len(milliseconds) / sum(milliseconds) if any(milliseconds) else 0.0
 
 
-def resized(picture: Picture, size: tuple[int, int]) -> Picture:
+def resized(picture: Frame, size: tuple[int, int]) -> Frame:
     """A picture at a height and width: scaled until it covers them, and cut at the middle."""
     height, width = size
     scale = max(height / picture.shape[0], width / picture.shape[1])
@@ -136,9 +136,11 @@ def resized(picture: Picture, size: tuple[int, int]) -> Picture:
 
 
 def opencv() -> Any:
-    """The package cv2. Raises MissingPart."""
+    """The package cv2. Raises MissingDependency."""
     try:
         import cv2
     except ImportError as error:
-        raise MissingPart("Videos are read with OpenCV, which is not installed: `pip install 'opencv-python<4.12'`.") from error
+        raise MissingDependency(
+            "Videos are read with OpenCV, which is not installed: `pip install 'opencv-python<4.12'`."
+        ) from error
     return cv2

@@ -108,8 +108,8 @@ MUTATIONS = (
     Mutation(
         "no positions",
         "motion_module/network.py",
-        "return self.positions[:frames].to(dtype)",
-        "return torch.zeros_like(self.positions[:frames]).to(dtype)",
+        "return self.positional_encoding[:frames].to(dtype)",
+        "return torch.zeros_like(self.positional_encoding[:frames]).to(dtype)",
         "method/test_network.py",
     ),
     Mutation(
@@ -220,7 +220,7 @@ MUTATIONS = (
     Mutation(
         "v1's norms stay over frames where the module is off",
         "motion_module/attach.py",
-        "        if not motion.active:\n            return of_frame(x)\n",
+        "        if not motion.active:\n            return per_frame(x)\n",
         "",
         "contract/test_controls.py",
     ),
@@ -318,10 +318,10 @@ MUTATIONS = (
         "method/test_small_world.py",
     ),
     Mutation(
-        "cut off: what another model hauto counts",
+        "cut off: the results of another model are used",
         "motion_module/unet_cache.py",
-        "if kept is None or not _alike(kept, found):",
-        "if kept is None:",
+        "if cached is None or not _alike(cached, result):",
+        "if cached is None:",
         "method/test_unet_cache.py",
     ),
     Mutation(
@@ -348,15 +348,15 @@ MUTATIONS = (
     Mutation(
         "the first frame of a window counts as that of the clip",
         "motion_module/self_attention.py",
-        "if layout.shown is None else self._first_of_windows(attention, clips, layout.shown)",
+        "if numbers is None else self._first_of_windows(attention, clips, numbers)",
         "if True else clips[:, 0]",
         "method/test_first_frame_attention.py",
     ),
     Mutation(
         "layers have all rows at once",
         "motion_module/layer_offload.py",
-        "for first in range(0, len(x), rows):\n            part = slice(first, first + rows)",
-        "for first in (0,):\n            part = slice(None)",
+        "for first in range(0, len(x), rows):\n            chunk = slice(first, first + rows)",
+        "for first in (0,):\n            chunk = slice(None)",
         "method/test_layer_offload.py",
     ),
     Mutation(

@@ -13,20 +13,26 @@ from typing import Any
 import torch
 from modules import devices, sd_models, sd_unet, shared
 
-from motion_module.attach import attached, blocks_by_place, require_fit
-from motion_module.context_windows import Cut
-from motion_module.layer_offload import in_parts
+from motion_module.attach import attached, blocks_by_name, require_fit
+from motion_module.context_windows import StepWindows
+from motion_module.layer_offload import in_chunks
 from motion_module.lora import Lora
-from motion_module.motion import Motion, Second
+from motion_module.motion import Motion, SecondModule
 from motion_module.noise_schedule import NoiseSchedule
 from motion_module.patching import patched
-from motion_module.pia import Picture, likeness
-from motion_module.row_layout import RowLayout, RowLayoutError, row_layout
-from motion_module.self_attention import Anchor, looking_at
-from motion_module.unet_cache import KeptCalls
-from motion_module.vram import Room
-from motion_module.weight_patches import added_to_unet, merged, positions, require_image_fit, require_motion_fit
-from motion_module.windowed_unet import WholeFrames
+from motion_module.pia import ConditionImage, similarity
+from motion_module.row_layout import RowLayout, RowLayoutError, layout_of_call
+from motion_module.self_attention import FirstFrameAttention, self_attention_over
+from motion_module.unet_cache import UNetCache
+from motion_module.vram import WindowBudget
+from motion_module.weight_patches import (
+    added_to_unet,
+    merged,
+    require_image_fit,
+    require_motion_fit,
+    resized_positional_encoding,
+)
+from motion_module.windowed_unet import WindowedUNet
 
 from ..errors import AnimateDiffError, reported_to_user
 from ..request import module_files
@@ -56,7 +62,7 @@ class ModelScope:
         self.family = plan.family
         self.windows = plan.windows
         self.windows_within = plan.windows_within
-        self.calls: KeptCalls | None = None
+        self.calls: UNetCache | None = None
         """Keeps what the UNet finds, where that is wanted."""
         self._loras: Loras = ()
         self._expected: list[Lora] = []
@@ -128,7 +134,7 @@ class ModelScope:
         model, motion = shared.sd_model, self._motion()
         unet = model.model.diffusion_model
         for lora in self._expected:
-            require_image_fit(blocks_by_place(unet), lora)
+            require_image_fit(blocks_by_name(unet), lora)
             for module in motion.modules:
                 require_motion_fit(module, lora)
         with ExitStack() as stack:
@@ -137,24 +143,25 @@ class ModelScope:
                 if not shared.opts.data.get("animatediff_keep_on_gpu", False):
                     stack.callback(module.to, "cpu")  # layers move to the checkpoint's device by themselves, when they are used
                 stack.enter_context(merged(module, self._loras))
-                stack.enter_context(positions(module, self._plan.positional_encoding, self.windows.at_once, family.frames))
-            stack.enter_context(added_to_unet(blocks_by_place(unet), self._loras))
+                frames = self.windows.attended_frames
+                stack.enter_context(resized_positional_encoding(module, self._plan.positional_encoding, frames, family.frames))
+            stack.enter_context(added_to_unet(blocks_by_name(unet), self._loras))
             stack.enter_context(self._lent_sampling())
-            if self.family.told_sizes is not None:
-                stack.enter_context(telling_sizes(model, *self.family.told_sizes, lambda: motion.active))
-            if self.family.takes_picture:
+            if self.family.size_conditioning is not None:
+                stack.enter_context(telling_sizes(model, *self.family.size_conditioning, lambda: motion.active))
+            if self.family.takes_image:
                 stack.enter_context(starting_from_noise(self._p))
             layout_of = self._layout_of
             if self.windows.needed and not self.windows_within:
-                whole = WholeFrames(self.windows, self._step, layout_of, Room(devices.device))
-                stack.enter_context(whole.around(model.model))
+                whole = WindowedUNet(self.windows, self._step, layout_of, WindowBudget(devices.device))
+                stack.enter_context(whole.applied_to(model.model))
                 layout_of = whole.layout_of
-            if self._in_parts:
-                stack.enter_context(in_parts(unet, CONDITIONS * self.windows.length, self._working_device()))
+            if self._in_chunks:
+                stack.enter_context(in_chunks(unet, CONDITIONS * self.windows.length, self._working_device()))
             if self.calls is not None:
-                stack.enter_context(self.calls.around(model.model))  # around all windows of a call
+                stack.enter_context(self.calls.applied_to(model.model))  # around all windows of a call
             stack.enter_context(attached(unet, motion, self.family, layout_of, self._picture()))
-            stack.enter_context(looking_at(unet, Anchor(layout_of), self._plan.first_frame_attention))
+            stack.enter_context(self_attention_over(unet, FirstFrameAttention(layout_of), self._plan.first_frame_attention))
             stack.enter_context(patched(model, ON_MODEL, self))
             self._undo = stack.pop_all()
 
@@ -165,25 +172,25 @@ class ModelScope:
             module,
             self._plan.controls,
             self.progress,
-            Second(others[0], second.how, second.share) if second else None,
-            self._cut if self.windows.needed and self.windows_within else None,
-            self._working_device(),
+            second=SecondModule(others[0], second.how, second.share) if second else None,
+            step_windows=self._step_windows if self.windows.needed and self.windows_within else None,
+            device=self._working_device(),
         )
 
     @property
-    def _in_parts(self) -> bool:
+    def _in_chunks(self) -> bool:
         """Whether layers of the image model go through a long clip part by part."""
         apart = self.family.unet_norms != "over frames" and not self._plan.first_frame_attention
         return self.windows.needed and self.windows_within and apart
 
     def _working_device(self) -> torch.device | None:
-        return devices.device if self._in_parts and self._plan.offload else None
+        return devices.device if self._in_chunks and self._plan.offload else None
 
     def _step(self) -> int:
         """Of the running sampler, from 0. Some take two for one of the WebUI's."""
         return self._p.sampler.model_wrap_cfg.step  # type: ignore[no-any-return]
 
-    def _cut(self) -> Cut:
+    def _step_windows(self) -> StepWindows:
         return self.windows.at(self._step())
 
     def progress(self) -> float:
@@ -194,11 +201,11 @@ class ModelScope:
             steps -= 1 if getattr(guidance, "init_latent", None) is None else 2
         return guidance.step / max(steps, 1)
 
-    def _picture(self) -> Picture | None:
+    def _picture(self) -> ConditionImage | None:
         """What a PIA module starts from: the first picture of img2img."""
-        if not self.family.takes_picture:
+        if not self.family.takes_image:
             return None
-        return Picture(self._p.init_latent[:1], likeness(self._plan.curve, self._plan.frames))
+        return ConditionImage(self._p.init_latent[:1], similarity(self._plan.curve, self._plan.frames))
 
     def _require_usable_model(self, custom_unet: bool) -> None:
         """Raises AnimateDiffError or UnsuitableUNet unless the checkpoint that is loaded now can be animated."""
@@ -238,7 +245,7 @@ class ModelScope:
         frames = self._plan.frames
         if len(conditions.batch) != frames:
             raise RowLayoutError(f"There are {len(conditions.batch)} prompts for {frames} frames. Give one for each frame.")
-        return row_layout(rows, frames, prompt_parts(conditions))
+        return layout_of_call(rows, frames, prompt_parts(conditions))
 
 
 def prompt_parts(conditions: Any) -> int:

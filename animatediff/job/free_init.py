@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from motion_module.free_init import low_pass, with_low_frequencies_of
-from motion_module.initial_noise import noise_behind
+from motion_module.initial_noise import noise_for_seeds
 
 from ..request.params import Params
 
@@ -48,7 +48,7 @@ class Rounds:
                     break
                 left = self.signal_left().to(latents)
                 again = left.sqrt() * latents + (1 - left).sqrt() * first.to(latents)
-                noise = with_low_frequencies_of(again, noise_behind(first, p.seeds, number), kept).to(first)
+                noise = with_low_frequencies_of(again, noise_for_seeds(first, p.seeds, number), kept).to(first)
             return latents
 
         return sample_in_rounds

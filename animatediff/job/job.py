@@ -20,7 +20,7 @@ from motion_module.evaluation import changes_of
 from motion_module.initial_noise import seeds_of
 from motion_module.patching import patched, patched_items
 from motion_module.row_layout import RowLayoutError
-from motion_module.unet_cache import KeptCalls
+from motion_module.unet_cache import UNetCache
 from motion_module.weight_files import CheckpointError
 
 from .. import settings
@@ -265,7 +265,7 @@ class Job:
         except OSError as error:
             self._warn_once([f"This video could not be resumed if it were cut off: {error}. Make room there."])
         else:
-            self.scope.calls = KeptCalls(self._unfinished.folder, self._where, self._what_acts)
+            self.scope.calls = UNetCache(self._unfinished.folder, self._where, self._what_acts)
 
     def _what_acts(self) -> list[Any]:
         """In the UNet, now: the file of its weights, and LoRAs, of the WebUI's and ours."""
@@ -323,7 +323,7 @@ class Job:
     def _take_given_frames(self) -> None:
         """After `init`, which has encoded them."""
         p = self.p
-        if not self._asked.from_picture or self.scope.family.takes_picture:
+        if not self._asked.from_picture or self.scope.family.takes_image:
             return
         init_frames.spread(p, self.params.video_length)
         self._given = GivenFrames(self.params, p.init_latent)
@@ -388,11 +388,11 @@ class Job:
         if (calls := self.scope.calls) is None:
             return None
         self.warnings += resume_store.warnings(calls)
-        if calls.went_on_after is not None:
-            processed.comments += f"AnimateDiff went on after {calls.went_on_after}.\n"
-            facts = {"AnimateDiff went on after": calls.went_on_after}
+        if calls.resumed_after is not None:
+            processed.comments += f"AnimateDiff went on after {calls.resumed_after}.\n"
+            facts = {"AnimateDiff went on after": calls.resumed_after}
             processed.extra_generation_params = {**processed.extra_generation_params, **facts}
-        return calls.went_on_after
+        return calls.resumed_after
 
     def _videos(self, processed: Any) -> list[Video]:
         """One video per iteration; the WebUI's infotexts and seeds run through the frames of all."""
@@ -408,7 +408,7 @@ class Job:
 
     def _seams(self, frames: list[Image.Image]) -> dict[str, Any]:
         steps, closing = changes_of([np.asarray(frame.convert("RGB")) for frame in frames])
-        borders = self.scope.windows.borders()
+        borders = self.scope.windows.boundaries()
         return {"steps": [round(step, 2) for step in steps], "closing": round(closing, 2), "borders": borders}
 
     def _others(self, processed: Any) -> list[Image.Image]:

@@ -63,7 +63,7 @@ def size_of(windows: Windows, within: bool, width: int, height: int, steps: int,
     """What will go through the UNet; how many windows there are is much the same in all steps."""
     if within:
         return Size(windows.frames, width, height, steps, videos)
-    return Size(windows.at(0).frames.numel(), width, height, steps, videos, windows.at_once)
+    return Size(windows.at(0).frames.numel(), width, height, steps, videos, windows.attended_frames)
 
 
 def steps_taken(steps: int, strength: float | None) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 from modules import shared
 from modules.paths_internal import models_path
 
-from motion_module.video_reader import MissingPart
+from motion_module.video_reader import MissingDependency
 
 from ..errors import RequestError
 from ..output import paths
@@ -63,7 +63,7 @@ def asked_of(p: Any, arguments: tuple[Any, ...]) -> Asked | None:
         raise RequestError(
             f"img2img was given {len(pictures)} pictures for {plan.frames} frames. Give it one picture, or one for each frame."
         )
-    if plan.family.takes_picture and not pictures:
+    if plan.family.takes_image and not pictures:
         raise RequestError(f"{plan.family.title} animates a picture: use it in img2img.")
     _require_place_for_last_frame(p, params, plan, pictures)
     _require_layers_that_go_along(p, plan)
@@ -100,7 +100,7 @@ def _require_place_for_last_frame(p: Any, params: Params, plan: Plan, pictures: 
     hindrance = ""
     if not hasattr(p, "init_images"):
         hindrance = "is for img2img, where it goes with a first one"
-    elif plan.family.takes_picture:
+    elif plan.family.takes_image:
         hindrance = f"cannot be had with {plan.family.title}, which animates one picture"
     elif len(pictures) != 1:
         hindrance = f"needs one first picture, but {len(pictures)} are given"
@@ -159,7 +159,7 @@ def _rife_for(params: Params) -> Path | None:
         return None
     try:
         return model_in(Path(models_path) / RIFE)
-    except MissingPart as error:
+    except MissingDependency as error:
         raise RequestError(f"{error} Or set Frames in between (interp) to “optical flow”.") from error
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Literal
 
 from motion_module.checkpoint import Description
-from motion_module.context_windows import Closing, Windows
+from motion_module.context_windows import ClosedLoop, ContextWindows
 from motion_module.families import FAMILIES, Family
-from motion_module.motion_strength import Controls, Strength, parse_rules
-from motion_module.weight_patches import Positions
+from motion_module.motion_strength import LayerStrength, MotionStrength, parse_rules
+from motion_module.weight_patches import PositionalEncodingMode
 
 from ..errors import RequestError
 from . import module_files
@@ -34,10 +34,10 @@ class Plan:
 
     description: Description
     family: Family
-    windows: Windows
+    windows: ContextWindows
     windows_within: bool
-    controls: Controls
-    positional_encoding: Positions
+    controls: MotionStrength
+    positional_encoding: PositionalEncodingMode
     second: SecondModule | None
     curve: str
     first_frame_attention: float
@@ -74,16 +74,16 @@ def make_plan(params: Params) -> Plan:
     second = _second(params, family)
     windows = context_windows(params, module_files.trained_frames(description, family))
     for module in (description, second.description) if second else (description,):
-        if windows.at_once > module.length and params.positional_encoding == "as trained":
+        if windows.attended_frames > module.length and params.positional_encoding == "as trained":
             raise RequestError(
-                f"{windows.at_once} frames at once are asked for, but {module.path.name} knows {module.length} "
+                f"{windows.attended_frames} frames at once are asked for, but {module.path.name} knows {module.length} "
                 f"positions. Set “Frames in a window” (batch_size) to {module.length} or fewer, or “Positions” "
                 "(positional_encoding) to stretch or extend."
             )
     if params.offload and windows.needed and windows_within(params):
         _require_rows_apart(params, family)
-    strength = Strength(params.motion_scale, params.motion_effect)
-    controls = Controls(strength, params.motion_start, params.motion_end, parse_rules(params.motion_rules))
+    strength = LayerStrength(params.motion_scale, params.motion_effect)
+    controls = MotionStrength(strength, params.motion_start, params.motion_end, parse_rules(params.motion_rules))
     facts = {
         "positional_encoding": params.positional_encoding,
         "second": second,
@@ -94,10 +94,10 @@ def make_plan(params: Params) -> Plan:
     return Plan(description, family, windows, windows_within(params), controls, **facts)  # type: ignore[arg-type]
 
 
-CLOSING: dict[str, Closing] = {"N": "none", "R-P": "few", "R+P": "few", "A": "many"}
+CLOSING: dict[str, ClosedLoop] = {"N": "none", "R-P": "few", "R+P": "few", "A": "many"}
 
 
-def context_windows(params: Params, trained_frames: int) -> Windows:
+def context_windows(params: Params, trained_frames: int) -> ContextWindows:
     """How a request's video is cut, where the motion module was trained with so many frames. Raises RequestError."""
     length = params.batch_size or trained_frames
     if params.overlap >= length:
@@ -105,14 +105,14 @@ def context_windows(params: Params, trained_frames: int) -> Windows:
             f"Overlap (overlap) is {params.overlap}, but a window has {length} frames (batch_size). Set it to {length - 1} or "
             "less, or to -1."
         )
-    return Windows(
+    return ContextWindows(
         params.video_length or length,
         length,
         length // 4 if params.overlap < 0 else params.overlap,
-        params.stride,
-        params.context_schedule == "uniform",
-        CLOSING[params.closed_loop],
-        params.fuse_method,  # type: ignore[arg-type]
+        stride=params.stride,
+        uniform=params.context_schedule == "uniform",
+        closed_loop=CLOSING[params.closed_loop],
+        fuse_method=params.fuse_method,  # type: ignore[arg-type]
     )
 
 
@@ -157,7 +157,7 @@ def _second(params: Params, first: Family) -> SecondModule | None:
             f"The second motion module {description.path.name} (model_2) is made for {family.base}, the first for {first.base}."
             " Choose two for the same kind of checkpoint."
         )
-    if family.takes_picture:
+    if family.takes_image:
         raise RequestError(
             f"{description.path.name} is a PIA module, which can only be the first (model), not the second (model_2)."
         )

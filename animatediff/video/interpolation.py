@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from motion_module.optical_flow import Flow, flow_between, moved
-from motion_module.video_reader import Picture
+from motion_module.video_reader import Frame
 
 from .rife import Rife
 
@@ -22,7 +22,7 @@ def interpolated(
 ) -> list[Image.Image]:
     """The frames, and `times - 1` new ones from each to the next; where the clip is `closed`, also from the last to the first.
 
-    Across a cut there are none: the frame before it stays, and then the one behind it. Raises MissingPart without OpenCV.
+    Across a cut there are none: the frame before it stays, and then the one behind it. Raises MissingDependency without OpenCV.
     """
     made = [frames[0]]
     for before, after in pairwise([*frames, frames[0]] if closed else frames):
@@ -31,7 +31,7 @@ def interpolated(
     return made[:-1] if closed else made
 
 
-def _between(before: Picture, after: Picture, times: int, rife: Rife | None) -> list[Picture]:
+def _between(before: Frame, after: Frame, times: int, rife: Rife | None) -> list[Frame]:
     there = flow_between(before, after)
     shares = [number / times for number in range(1, times)]
     if _is_cut(before, after, there):
@@ -42,7 +42,7 @@ def _between(before: Picture, after: Picture, times: int, rife: Rife | None) -> 
     return [_at(share, before, after, there, back) for share in shares]
 
 
-def _at(share: float, before: Picture, after: Picture, there: Flow, back: Flow) -> Picture:
+def _at(share: float, before: Frame, after: Frame, there: Flow, back: Flow) -> Frame:
     """The frame at a part of the way. The flows from it to both are those of Super SloMo (arXiv 1712.00080, equation 4)."""
     to_before = -(1 - share) * share * there + share**2 * back
     to_after = (1 - share) ** 2 * there - share * (1 - share) * back
@@ -50,7 +50,7 @@ def _at(share: float, before: Picture, after: Picture, there: Flow, back: Flow) 
     return mixed.round().clip(0, 255).astype(np.uint8)
 
 
-def _is_cut(before: Picture, after: Picture, there: Flow) -> bool:
+def _is_cut(before: Frame, after: Frame, there: Flow) -> bool:
     unexplained = float(np.abs(moved(after, there) - before).mean())
     change = float(np.abs(after.astype(np.float32) - before).mean())
     return unexplained > CUT_LEVELS and unexplained > CUT_PART * change

@@ -13,15 +13,25 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from ..attach import UnsuitableUNet
-from ..video_reader import MissingPart
+from ..video_reader import MissingDependency
 from ..weight_files import CheckpointError
 from .config import ConfigError, read_config
 from .data import DataError
 from .log import write_status
-from .loop import STOP, AskedToEnd, Diverged, Training
+from .loop import STOP, Diverged, StopRequested, Training
 from .state import NotSaved
 
-FAULTS = (ConfigError, DataError, MissingPart, CheckpointError, UnsuitableUNet, Diverged, NotSaved, OSError, SafetensorError)
+FAULTS = (
+    ConfigError,
+    DataError,
+    MissingDependency,
+    CheckpointError,
+    UnsuitableUNet,
+    Diverged,
+    NotSaved,
+    OSError,
+    SafetensorError,
+)
 """What ends a training with a text for the user."""
 PID = "pid"
 """The file that says which process trains."""
@@ -44,7 +54,7 @@ def train(file: Path) -> int:
     try:
         with _alone(config.folder):
             Training(config).run()
-    except AskedToEnd:
+    except StopRequested:
         print(f"It was asked to end by {STOP!r} in {config.folder}, before it learned. Start it again to go on.")
         return 0
     except torch.cuda.OutOfMemoryError:

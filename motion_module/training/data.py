@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UserError
-from ..video_reader import PICTURE_SUFFIXES, VIDEO_SUFFIXES, Picture, UnreadableVideo, Video, resized
+from ..video_reader import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Frame, UnreadableVideo, Video, resized
 from .config import SIZE_STEP, Config
 
 LEAST_MOTION = 0.5
@@ -108,10 +108,10 @@ def _sources(folder: Path, *, pictures: bool) -> Iterator[Path]:
     for path in sorted(folder.iterdir()):
         if path.is_dir():
             kinds = {file.suffix.lower() for file in path.iterdir()}
-            holds_frames = bool(kinds & set(PICTURE_SUFFIXES)) and not kinds & set(VIDEO_SUFFIXES)
+            holds_frames = bool(kinds & set(IMAGE_SUFFIXES)) and not kinds & set(VIDEO_SUFFIXES)
             one = holds_frames and (not pictures or path.with_name(f"{path.name}.txt").exists())
             yield from [path] if one else _sources(path, pictures=pictures)
-        elif path.suffix.lower() in VIDEO_SUFFIXES or (pictures and path.suffix.lower() in PICTURE_SUFFIXES):
+        elif path.suffix.lower() in VIDEO_SUFFIXES or (pictures and path.suffix.lower() in IMAGE_SUFFIXES):
             yield path
 
 
@@ -173,7 +173,7 @@ def _file_of_row(folder: Path, row: dict[str, Any]) -> Path | None:
 def clips_of(video: Video, config: Config) -> Iterator[Clip]:
     """One clip after another, none over another. Raises UnreadableVideo, also where the video is too short for one."""
     start, count = 0, 0
-    frames: list[Picture] = []
+    frames: list[Frame] = []
     apart = config.stride if config.frames == 1 else config.span
     size: tuple[int, int] | None = None
     for index, frame in enumerate(video):
@@ -193,7 +193,7 @@ def clips_of(video: Video, config: Config) -> Iterator[Clip]:
         )
 
 
-def shape_for(picture: Picture, size: int) -> tuple[int, int]:
+def shape_for(picture: Frame, size: int) -> tuple[int, int]:
     """Height and width of the bucket for a picture: of those with about `size`² pixels, the nearest in shape."""
     aspect = np.log(picture.shape[1] / picture.shape[0])
     widths = range(SIZE_STEP, 2 * size + 1, SIZE_STEP)

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 import yaml
 from torch import Tensor, nn
 
-from ..video_reader import MissingPart
+from ..video_reader import MissingDependency
 from ..weight_files import CheckpointError, open_weights
 
 PUBLISHED_TEXT_ENCODER = "openai/clip-vit-large-patch14"
@@ -72,7 +72,7 @@ class ImageModel(nn.Module):
     """UNet, autoencoder and text encoder. The names of its weights are those of published checkpoints."""
 
     def __init__(self, description: Mapping[str, Any]) -> None:
-        """`description`: the `params` of a published description. Raises MissingPart."""
+        """`description`: the `params` of a published description. Raises MissingDependency."""
         super().__init__()
         first_stage = description["first_stage_config"]["params"]
         self.model = nn.Module()
@@ -126,7 +126,7 @@ class TextEncoder(nn.Module):
     """CLIP's text encoder, last layer, with its final norm: what Stable Diffusion 1 was trained with."""
 
     def __init__(self, version: str) -> None:
-        """`version`: a folder, or a name that transformers has in its cache. Raises MissingPart."""
+        """`version`: a folder, or a name that transformers has in its cache. Raises MissingDependency."""
         super().__init__()
         from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -134,7 +134,7 @@ class TextEncoder(nn.Module):
             self.transformer = CLIPTextModel(CLIPTextConfig.from_pretrained(version, local_files_only=True))
             self.tokenizer = CLIPTokenizer.from_pretrained(version, local_files_only=True)
         except OSError as error:
-            raise MissingPart(
+            raise MissingDependency(
                 f"The tokenizer of the text encoder, {version!r}, is not on this machine. Start the WebUI once with this "
                 "checkpoint: it brings it along."
             ) from error
@@ -154,7 +154,7 @@ class TextEncoder(nn.Module):
 
 
 def load_image_model(path: Path) -> ImageModel:
-    """The model of a checkpoint file, frozen. Raises CheckpointError or MissingPart."""
+    """The model of a checkpoint file, frozen. Raises CheckpointError or MissingDependency."""
     beside = path.with_suffix(".yaml")
     file = open_weights(path)
     try:
@@ -180,7 +180,7 @@ def load_image_model(path: Path) -> ImageModel:
 
 
 def new_unet(shape: Mapping[str, Any]) -> nn.Module:
-    """An untrained one. `shape`: the `params` of `unet_config`. Raises MissingPart."""
+    """An untrained one. `shape`: the `params` of `unet_config`. Raises MissingDependency."""
     _require_ldm()
     from ldm.modules.diffusionmodules.openaimodel import UNetModel
 
@@ -192,9 +192,9 @@ def new_unet(shape: Mapping[str, Any]) -> nn.Module:
 
 
 def _require_ldm() -> None:
-    """Raises MissingPart where LDM's classes are not installed."""
+    """Raises MissingDependency where LDM's classes are not installed."""
     if importlib.util.find_spec("ldm") is None:
-        raise MissingPart(
+        raise MissingDependency(
             "The classes of the image model (package ldm) are not installed. Put the WebUI's folder "
             "repositories/stable-diffusion-stability-ai into PYTHONPATH, or use the Python of `python -m demo`."
         )

@@ -55,7 +55,7 @@ class Diverged(RuntimeError):
     """The loss is not a number any more. The text is for the user."""
 
 
-class AskedToEnd(Exception):
+class StopRequested(Exception):
     """The training was asked to pause or to stop before it had begun to learn."""
 
 
@@ -75,8 +75,8 @@ class Training:
     def __init__(self, config: Config, subject: Callable[[nn.Module, Config], Animated] | None = None) -> None:
         """Loads and caches what is needed, and goes on from the state in `config.folder` where there is one.
 
-        `subject`: what is trained in place of the one that the configuration names. Raises ConfigError, DataError, MissingPart,
-        CheckpointError or UnsuitableUNet, each with a text for the user.
+        `subject`: what is trained in place of the one that the configuration names. Raises ConfigError, DataError,
+        MissingDependency, CheckpointError or UnsuitableUNet, each with a text for the user.
         """
         self.config = config
         self.accelerator = Accelerator(
@@ -116,24 +116,27 @@ class Training:
         """What there is to learn. One process encodes; the others wait for it, and find all of it there."""
         config, report = self.config, Report()
         examples: list[Example] = []
-        with self.accelerator.main_process_first(), suppress(AskedToEnd):  # to be raised where no other process waits for this
+        with (
+            self.accelerator.main_process_first(),
+            suppress(StopRequested),
+        ):  # to be raised where no other process waits for this
             examples, report = learned_examples(config, self.model, self._encoding)
             self.embeddings = Embeddings(config.folder / "cache", self.model)
             captions = {"", *config.validation.prompts, *(example.caption for example in examples)}
             self.embeddings.add(self._encoding(sorted(captions), "Encoding captions"))
         if self._any(self._asked_to_end() != ""):
             self.log.status("Paused" if self._take_request() == "pause" else "Stopped")
-            raise AskedToEnd
+            raise StopRequested
         self.log.report(report, config)
         self.model.text_encoder.to("cpu")
         self.model.autoencoder.to("cpu")
         return examples
 
     def _encoding(self, things: list[T], what: str = "Encoding videos") -> Iterator[T]:
-        """Passes things on, and shows how many are done. Raises AskedToEnd."""
+        """Passes things on, and shows how many are done. Raises StopRequested."""
         for thing in self.log.watched(things, what):
             if self._asked_to_end():
-                raise AskedToEnd
+                raise StopRequested
             yield thing
 
     def _asked_to_end(self) -> str:

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..key_layouts import BLOCK
+from ..key_layouts import TRANSFORMER_BLOCK
 from ..lora import Lora, LowRank, Target, key_of
 from ..network import MotionModule
 from ..weight_patches import image_parts, motion_parts
@@ -31,14 +31,14 @@ Matrix = tuple[Target, tuple[int, int]]
 def motion_matrices(module: MotionModule) -> list[Matrix]:
     """What a motion LoRA for `module` changes."""
     return [
-        (Target("motion", place, f"{BLOCK}attention_blocks.{index}.{matrix}"), (width, width))
+        (Target("motion", place, f"{TRANSFORMER_BLOCK}attention_blocks.{index}.{matrix}"), (width, width))
         for place, width in module.channels.items()
         for index in (0, 1)
         for matrix in MATRICES
     ]
 
 
-ATTENTIONS = tuple(f"{BLOCK}{attention}.{matrix}" for attention in ("attn1", "attn2") for matrix in MATRICES)
+ATTENTIONS = tuple(f"{TRANSFORMER_BLOCK}{attention}.{matrix}" for attention in ("attn1", "attn2") for matrix in MATRICES)
 
 
 def image_matrices(transformers: Mapping[str, nn.Module], names: tuple[str, ...] = ATTENTIONS) -> list[Matrix]:

@@ -7,10 +7,10 @@ from contextlib import contextmanager, nullcontext
 
 from torch import Tensor, nn
 
-from ..attach import attached, blocks_by_place, require_fit, widths_by_place
+from ..attach import attached, blocks_by_name, channels_by_block, require_fit
 from ..checkpoint import load, published
 from ..families import V3, Family
-from ..key_layouts import expected_places
+from ..key_layouts import expected_blocks
 from ..lora import load_lora
 from ..motion import Motion
 from ..network import MotionModule
@@ -86,7 +86,7 @@ class MotionModuleSubject(Animated):
 
     @contextmanager
     def attached(self) -> Iterator[None]:
-        blocks = blocks_by_place(self.unet)
+        blocks = blocks_by_name(self.unet)
         adapted = added_to_unet(blocks, [(self._adapter, 1.0)]) if self._adapter else nullcontext()
         with adapted, super().attached():
             yield
@@ -130,12 +130,12 @@ class DomainAdapterSubject(Animated):
 
     def __init__(self, unet: nn.Module, config: Config) -> None:
         super().__init__(unet, None, V3, config.frames)
-        self.learning = LowRankLayers(image_matrices(blocks_by_place(unet)), config.rank)
+        self.learning = LowRankLayers(image_matrices(blocks_by_name(unet)), config.rank)
 
     @contextmanager
     def attached(self) -> Iterator[None]:
         assert isinstance(self.learning, LowRankLayers)
-        with self.learning.added_to_unet(blocks_by_place(self.unet)):
+        with self.learning.added_to_unet(blocks_by_name(self.unet)):
             yield
 
     def published(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -145,8 +145,8 @@ class DomainAdapterSubject(Animated):
 
 def new_motion_module(unet: nn.Module, frames: int) -> MotionModule:
     """One in the layout of the authors' v3, for clips of up to `frames` frames, or 32."""
-    widths = widths_by_place(unet)
-    channels = {place: widths[place] for place in expected_places(4, mid=False)}
+    widths = channels_by_block(unet)
+    channels = {place: widths[place] for place in expected_blocks(4, mid=False)}
     return MotionModule(channels, max(LEAST_POSITIONS, frames))
 
 
@@ -155,7 +155,7 @@ def _loaded(config: Config, unet: nn.Module) -> tuple[Family, MotionModule]:
     assert config.motion_module is not None
     description, module = load(config.motion_module)
     family = description.require_motion_module()
-    if family.takes_picture or family.original_steps or family.advice.samplers:
+    if family.takes_image or family.original_steps or family.advice.samplers:
         raise ConfigError(f"motion_module: {config.motion_module.name} is {family.title}, which is not trained in this way.")
     if config.frames > module.length:
         raise ConfigError(f"frames: {config.motion_module.name} can tell {module.length} frames apart, not {config.frames}.")

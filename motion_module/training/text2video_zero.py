@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..noise_schedule import STABLE_DIFFUSION
-from ..self_attention import looking_at
+from ..self_attention import self_attention_over
 from .sampling import ddim, guided, timesteps
 
 MOVED_AT, NOISED_TO = 881, 941
@@ -22,7 +22,7 @@ SHIFT = 12 / 512
 """How far a frame moves to the right and down, as a part of the frame's side: the paper's 12 pixels of 512."""
 
 
-def text2video_zero(
+def text2video_zero_clip(
     unet: nn.Module, condition: Tensor, unconditional: Tensor, noise: Tensor, frames: int, scale: float, steps: int = 50
 ) -> Tensor:
     """Latents `(frames, 4, height, width)` of a clip.
@@ -40,7 +40,7 @@ def text2video_zero(
     copies = [shifted(later, SHIFT * index) for index in range(1, frames)]
     others = [kept**0.5 * copy + (1 - kept) ** 0.5 * other for copy, other in zip(copies, noise[1:].split(1))]
     predict = guided(unet, condition.expand(frames, -1, -1), unconditional, scale)
-    with looking_at(unet, partial(_first_frames, frames=frames)):
+    with self_attention_over(unet, partial(_first_frames, frames=frames)):
         return ddim(predict, torch.cat([first, *others]), STABLE_DIFFUSION, times[noised:])
 
 

@@ -60,9 +60,9 @@ def same(first, second):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_noise_table_is_the_authors_in_every_pass(server, family):
     runs, _ = runs_of(server, server.img2img, **request_of(family), **PICTURE)
-    if not FAMILIES[family].takes_picture:
+    if not FAMILIES[family].takes_image:
         runs += runs_of(server, server.txt2img, **request_of(family), **HIRES)[0]
-    assert len(runs) == (1 if FAMILIES[family].takes_picture else 3)
+    assert len(runs) == (1 if FAMILIES[family].takes_image else 3)
     for run in runs:
         assert same(run["noise_table"], AUTHORS_SIGMAS)
     assert same(runs_of(server, server.txt2img)[0][0]["noise_table"], OWN_SIGMAS)

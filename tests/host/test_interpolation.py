@@ -10,7 +10,7 @@ from PIL import Image
 
 from animatediff.video.interpolation import interpolated
 from animatediff.video.rife import Rife, model_in
-from motion_module.video_reader import MissingPart
+from motion_module.video_reader import MissingDependency
 
 
 def ground(seed=0, size=(96, 128)):
@@ -105,8 +105,8 @@ def test_the_last_whole_model_of_version_4_is_taken_and_the_cpu_where_there_is_n
 
 def test_what_is_missing_for_rife_is_said(models, monkeypatch):
     (models / "rife-v4.6" / "flownet.bin").unlink()
-    with pytest.raises(MissingPart, match="put one, such as the folder rife-v4"):
+    with pytest.raises(MissingDependency, match="put one, such as the folder rife-v4"):
         model_in(models)
     monkeypatch.delitem(sys.modules, "rife_ncnn_vulkan_python")
-    with pytest.raises(MissingPart, match="pip install rife-ncnn-vulkan-python-tntwise"):
+    with pytest.raises(MissingDependency, match="pip install rife-ncnn-vulkan-python-tntwise"):
         model_in(models)

@@ -17,7 +17,7 @@ from motion_module.__main__ import main
 from motion_module.training import cache
 from motion_module.training.config import ConfigError
 from motion_module.training.data import DataError
-from motion_module.training.loop import AskedToEnd, Diverged, Training
+from motion_module.training.loop import Diverged, StopRequested, Training
 from motion_module.training.state import NotSaved
 from support.small_training import FRAMES, as_file, launched, small, stripes, write_frames, write_video
 
@@ -149,7 +149,7 @@ def test_a_request_to_stop_is_heard_while_videos_are_encoded(setting):
     config = setting()
     config.folder.mkdir()
     (config.folder / "stop").write_text("pause")
-    with pytest.raises(AskedToEnd):
+    with pytest.raises(StopRequested):
         Training(config)
     assert json.loads((config.folder / "status.json").read_text())["doing"] == "Paused"
     assert not (config.folder / "stop").exists()

@@ -116,7 +116,7 @@ def differences(module: str, own_file: str, frames: int, **facts: Any) -> dict[s
 
     `own_file`: the module as the extension is to read it.
     """
-    of = {name: sys.modules[f"motion_module.{name}"] for name in ("attach", "checkpoint", "frames", "motion")}
+    of = {name: sys.modules[f"motion_module.{name}"] for name in ("attach", "checkpoint", "row_layout", "motion")}
     unet, network = shared.sd_model.model.diffusion_model, network_of(module, {}, None, **facts)
     description, layers = of["checkpoint"].load(Path(own_file))
     torch.manual_seed(0)
@@ -136,7 +136,7 @@ def differences(module: str, own_file: str, frames: int, **facts: Any) -> dict[s
     }
     found = {}
     for way, (parts, calls) in ways.items():
-        layout_of = partial(of["frames"].row_layout, frames=frames, parts=parts)
+        layout_of = partial(of["row_layout"].layout_of_call, frames=frames, parts=parts)
         with of["attach"].attached(unet, of["motion"].Motion(layers), description.require_motion_module(), layout_of):
             for order in calls:
                 clip, frame = (torch.tensor(numbers) for numbers in zip(*order))
