@@ -276,17 +276,17 @@ MUTATIONS = (
     Mutation(
         "training: another timestep for each frame",
         "motion_module/training/loop.py",
-        "left = self.alphas[batch.times].view(-1, 1, 1, 1, 1)",
+        "alphas = self.alphas[batch.times].view(-1, 1, 1, 1, 1)",
         "times = (batch.times[:, None] + torch.arange(self.config.frames)) % 1000\n"
-        "        left = self.alphas[times].view(*times.shape, 1, 1, 1)",
+        "        alphas = self.alphas[times].view(*times.shape, 1, 1, 1)",
         "method/training/test_learning.py",
     ),
     Mutation(
         "training: what is gone on from has another order",
         "motion_module/training/loop.py",
-        "chosen = [self.examples[place] for place in self.order.at(index)]",
+        "chosen = [self.examples[number] for number in self.order.at(index)]",
         "self._seen = getattr(self, '_seen', -1) + 1\n"
-        "        chosen = [self.examples[place] for place in self.order.at(self._seen)]",
+        "        chosen = [self.examples[number] for number in self.order.at(self._seen)]",
         "method/training/test_going_on.py",
     ),
     Mutation(

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 from PIL import Image
 
-from motion_module.optical_flow import Flow, flow_between, moved
+from motion_module.optical_flow import Flow, flow_between, warped
 from motion_module.video_reader import Frame
 
 from .rife import Rife
@@ -46,11 +46,11 @@ def _at(share: float, before: Frame, after: Frame, there: Flow, back: Flow) -> F
     """The frame at a part of the way. The flows from it to both are those of Super SloMo (arXiv 1712.00080, equation 4)."""
     to_before = -(1 - share) * share * there + share**2 * back
     to_after = (1 - share) ** 2 * there - share * (1 - share) * back
-    mixed = (1 - share) * moved(before, to_before) + share * moved(after, to_after)
+    mixed = (1 - share) * warped(before, to_before) + share * warped(after, to_after)
     return mixed.round().clip(0, 255).astype(np.uint8)
 
 
 def _is_cut(before: Frame, after: Frame, there: Flow) -> bool:
-    unexplained = float(np.abs(moved(after, there) - before).mean())
+    unexplained = float(np.abs(warped(after, there) - before).mean())
     change = float(np.abs(after.astype(np.float32) - before).mean())
     return unexplained > CUT_LEVELS and unexplained > CUT_PART * change

@@ -83,7 +83,10 @@ def test_of_a_long_training_some_losses_are_read(trainings, training):
 def test_what_ends_a_training_is_told(training, config):
     training.start({**config, "data": "/nowhere"})
     until(lambda: not training.process(), training)
-    assert training.status() == {"doing": "Ended with an error", "error": "data: /nowhere is not there."}
+    assert training.status() == {
+        "doing": "Ended with an error",
+        "error": "data: /nowhere does not exist. Set it to a folder, or to a CSV file.",
+    }
 
 
 @pytest.mark.parametrize("name", ["", "../a", "a/b", ".a", "a\\b"])

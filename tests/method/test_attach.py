@@ -188,7 +188,9 @@ def test_another_width_is_refused_before_anything_is_touched(unet, module_of):
 
 def test_another_model_is_refused(module_of):
     facts, module, _ = module_of("v3")
-    wrong = pytest.raises(UnsuitableUNet, match=r"does not have this block\. Choose a motion module and a checkpoint of the same kind")
+    wrong = pytest.raises(
+        UnsuitableUNet, match=r"does not have this block\. Choose a motion module and a checkpoint of the same kind"
+    )
     with wrong, attached(make_unet((1, 2, 4)), Motion(module), facts, layout_of):
         pass
     wrong = pytest.raises(UnsuitableUNet, match=r"Choose a Stable Diffusion 1\.5 or SDXL checkpoint")

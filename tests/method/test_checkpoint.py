@@ -240,8 +240,9 @@ def test_missing_and_misshapen_weights_are_named(save):
     assert "up_blocks.2.motion_modules.1.temporal_transformer.proj_in.bias is missing" in problem(save(weights))
     weights = module_weights("v3")
     weights["down_blocks.1.motion_modules.0.temporal_transformer.proj_out.weight"] = torch.zeros(64, 65)
-    assert "down_blocks.1.motion_modules.0.temporal_transformer.proj_out.weight has the shape [64, 65], not [64, 64]" in problem(
-        save(weights)
+    assert (
+        "down_blocks.1.motion_modules.0.temporal_transformer.proj_out.weight has the shape [64, 65], not [64, 64]"
+        in problem(save(weights))
     )
     weights = {key: value for key, value in module_weights("v3").items() if not key.startswith("up_blocks.0.motion_modules.2")}
     assert "up_blocks.0.motion_modules.2" in problem(save(weights))

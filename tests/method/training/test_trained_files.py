@@ -52,7 +52,7 @@ def test_what_builds_on_a_module_is_trained_on_its_schedule(setting, tmp_path):
         assert (schedule.straight_in, schedule.last) == ("sqrt_betas", 0.02)
     other = {"straight_in": "betas"}
     assert setting("motion module", motion_module=module, noise_schedule=other).noise_schedule.straight_in == "betas"
-    with pytest.raises(ConfigError, match=r"module\.safetensors was trained with another one, and so must be its LoRA"):
+    with pytest.raises(ConfigError, match=r"module\.safetensors was trained with another one, and its LoRA needs the same"):
         setting("motion lora", motion_module=module, noise_schedule=other)
 
 
