@@ -20,15 +20,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from motion_module.attach import attached, widths_by_place
-from motion_module.context_windows import Windows
+from motion_module.attach import attached, channels_by_block
+from motion_module.context_windows import ContextWindows, StepWindows
 from motion_module.families import V3
-from motion_module.layer_offload import in_parts
+from motion_module.layer_offload import in_chunks
 from motion_module.motion import Motion
 from motion_module.network import MotionModule
-from motion_module.row_layout import row_layout
+from motion_module.row_layout import layout_of_call
 from motion_module.training.image_model import STABLE_DIFFUSION_1, new_unet
-from motion_module.windowed_unet import WholeFrames
+from motion_module.windowed_unet import WindowedUNet
 from support.tensor_memory import GIB, Alive, card, fused
 
 with redirect_stdout(io.StringIO()):  # LDM prints as it is imported
@@ -53,11 +53,12 @@ def most_alive(frames: int, side: int, way: Way) -> tuple[float, float]:
     """GiB on the card beside the weights, and in RAM, in one UNet call for a clip of `frames` frames, `side` pixels wide and
     high.
     """
-    windows = Windows(frames, frames if way == "no windows" else WINDOW, 0 if way == "no windows" else OVERLAP)
+    windows = ContextWindows(frames, frames if way == "no windows" else WINDOW, 0 if way == "no windows" else OVERLAP)
     cut, rows, latent = windows.at(0), CONDITIONS * frames, side // 8
+    by_frame = cut.by_frame
     with torch.device("meta"):
         unet: Any = new_unet(STABLE_DIFFUSION_1["unet_config"]["params"])
-        module = MotionModule(widths_by_place(unet), V3.positions)
+        module = MotionModule(channels_by_block(unet), V3.positions)
     unet.dtype = torch.float16
     with FakeTensorMode(allow_non_fake_inputs=True) as shapes, ExitStack() as stack:
         laid_on(unet, card())
@@ -65,19 +66,20 @@ def most_alive(frames: int, side: int, way: Way) -> tuple[float, float]:
         cut = replace(cut, frames=shapes.from_tensor(cut.frames), weights=shapes.from_tensor(cut.weights))
         stack.enter_context(mock.patch.object(CrossAttention, "forward", fused))
         stack.enter_context(mock.patch.object(F, "scaled_dot_product_attention", _only_its_result))
-        stack.enter_context(mock.patch.object(Windows, "at", lambda _windows, _step: cut))
+        stack.enter_context(mock.patch.object(StepWindows, "by_frame", tuple(map(shapes.from_tensor, by_frame))))
+        stack.enter_context(mock.patch.object(ContextWindows, "at", lambda _windows, _step: cut))
         stack.enter_context(torch.no_grad())
         alive = stack.enter_context(Alive())
         latents = torch.empty(rows, 4, latent, latent, device=card(), dtype=torch.float16)
         times, text = torch.empty(rows, device=card()), torch.empty(rows, 77, 768, device=card(), dtype=torch.float16)
-        layout_of, device = (lambda count: row_layout(count, frames)), card() if way.endswith("in RAM") else None
+        layout_of, device = (lambda count: layout_of_call(count, frames)), card() if way.endswith("in RAM") else None
         if way == "whole UNet":
-            whole = WholeFrames(windows, lambda: 0, layout_of)
-            stack.enter_context(whole.around(unet))
+            whole = WindowedUNet(windows, lambda: 0, layout_of)
+            stack.enter_context(whole.applied_to(unet))
             layout_of = whole.layout_of
         if way.startswith("motion"):
-            stack.enter_context(in_parts(unet, CONDITIONS * WINDOW, device))
-        motion = Motion(module, cut=(lambda: cut) if way.startswith("motion") else None, device=device)
+            stack.enter_context(in_chunks(unet, CONDITIONS * WINDOW, device))
+        motion = Motion(module, step_windows=(lambda: cut) if way.startswith("motion") else None, device=device)
         stack.enter_context(attached(unet, motion, V3, layout_of))
         unet(latents, times, text)
     return alive.most[card().type] / GIB, alive.most["cpu"] / GIB

@@ -20,11 +20,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from motion_module import network
-from motion_module.attach import attached, widths_by_place
+from motion_module.attach import attached, channels_by_block
 from motion_module.families import XL_BETA
 from motion_module.motion import Motion
 from motion_module.network import MotionModule
-from motion_module.row_layout import row_layout
+from motion_module.row_layout import layout_of_call
 from support.tensor_memory import GIB, Alive, fused
 
 with redirect_stdout(io.StringIO()):  # LDM prints as it is imported
@@ -74,8 +74,8 @@ def one_call(unet: nn.Module, module: MotionModule | None, frames: int, side: in
     rows = conditions * frames
     latents = torch.zeros(rows, 4, side // 8, side // 8, dtype=torch.float16)
     times, text = torch.zeros(rows), [torch.zeros(rows, 77, TEXT, dtype=torch.float16)] * max(DEPTHS)
-    on_cuda = network.positions_per_pass
-    as_there = mock.patch.object(network, "positions_per_pass", lambda _device, *others: on_cuda(torch.device("cuda"), *others))
+    on_cuda = network.pixels_per_pass
+    as_there = mock.patch.object(network, "pixels_per_pass", lambda _device, *others: on_cuda(torch.device("cuda"), *others))
     embedding = openaimodel.timestep_embedding
     halved = mock.patch.object(openaimodel, "timestep_embedding", lambda *others, **named: embedding(*others, **named).half())
     counter = FlopCounterMode(display=False, custom_mapping={FUSED: arithmetic_of_fused})
@@ -83,7 +83,7 @@ def one_call(unet: nn.Module, module: MotionModule | None, frames: int, side: in
         if module is None:
             unet(latents, times, text)
         else:
-            with attached(unet, Motion(module), XL_BETA, lambda count: row_layout(count, frames)):
+            with attached(unet, Motion(module), XL_BETA, lambda count: layout_of_call(count, frames)):
                 unet(latents, times, text)
     assert FUSED in counter.get_flop_counts()["Global"], "attention was not counted"
     return alive.most["cpu"] / GIB, counter.get_total_flops() / 1e12
@@ -94,7 +94,7 @@ def main() -> None:
     with FakeTensorMode(allow_non_fake_inputs=True):
         unet: Any = sdxl_unet()
         unet.dtype = torch.float16
-        channels = {place: width for place, width in widths_by_place(unet).items() if place != "mid_0"}
+        channels = {place: width for place, width in channels_by_block(unet).items() if place != "mid_0"}
         module = MotionModule(channels, XL_BETA.positions, norms=XL_BETA.motion_norms)
         motion_weights = sum(weight.numel() for weight in module.parameters())
         print("| weights in half precision | millions | GiB |\n|---|---|---|")

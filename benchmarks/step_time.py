@@ -35,7 +35,7 @@ from motion_module.checkpoint import describe  # noqa: E402
 from motion_module.families import V3  # noqa: E402
 from motion_module.motion import Motion  # noqa: E402
 from motion_module.network import MotionModule  # noqa: E402
-from motion_module.row_layout import row_layout  # noqa: E402
+from motion_module.row_layout import layout_of_call  # noqa: E402
 from support.server import HOSTS, Server, weights_dir  # noqa: E402
 
 SHORT, LONG = 1, 3
@@ -134,7 +134,7 @@ def counted_ratio(options: argparse.Namespace) -> float:
 
         without = count()
         # The family decides over norms alone, which are not counted.
-        with attached(unet, Motion(module), V3, lambda rows: row_layout(rows, options.frames)):
+        with attached(unet, Motion(module), V3, lambda rows: layout_of_call(rows, options.frames)):
             return count() / without
 
 

@@ -21,11 +21,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from motion_module.attach import attached
 from motion_module.checkpoint import describe
-from motion_module.context_windows import Windows
+from motion_module.context_windows import ContextWindows
 from motion_module.families import V3
 from motion_module.motion import Motion
 from motion_module.network import MotionModule
-from motion_module.row_layout import row_layout
+from motion_module.row_layout import layout_of_call
 
 WINDOW, VIDEOS = 16, 4
 OVERLAPS = (4, 12)
@@ -72,7 +72,7 @@ def counted_ratio(options: argparse.Namespace, overlap: int) -> float:
     The call is of the second step: there windows are shifted, and so one more than in the first.
     """
     description = describe(weights_dir() / "motion" / options.module)
-    windows = Windows(VIDEOS * WINDOW, WINDOW, overlap)
+    windows = ContextWindows(VIDEOS * WINDOW, WINDOW, overlap)
     with torch.device("meta"):
         unet, module = UNetModel(**unet_params(SD15)), MotionModule(description.channels or {}, description.length)
 
@@ -83,12 +83,12 @@ def counted_ratio(options: argparse.Namespace, overlap: int) -> float:
                 torch.zeros(2 * frames),
                 torch.randn(2 * frames, 77, 768),
             )
-        animating = attached(unet, motion, V3, lambda rows: row_layout(rows, frames))
+        animating = attached(unet, motion, V3, lambda rows: layout_of_call(rows, frames))
         with animating, torch.no_grad(), FlopCounterMode(display=False) as counter:
             unet(*call)
         return counter.get_total_flops()
 
-    return count(windows.frames, Motion(module, cut=lambda: windows.at(1))) / (VIDEOS * count(WINDOW, Motion(module)))
+    return count(windows.frames, Motion(module, step_windows=lambda: windows.at(1))) / (VIDEOS * count(WINDOW, Motion(module)))
 
 
 if __name__ == "__main__":

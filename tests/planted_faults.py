@@ -110,8 +110,8 @@ MUTATIONS = (
     Mutation(
         "no positions",
         "motion_module/network.py",
-        "return self.positions[:frames].to(dtype)",
-        "return torch.zeros_like(self.positions[:frames]).to(dtype)",
+        "return self.positional_encoding[:frames].to(dtype)",
+        "return torch.zeros_like(self.positional_encoding[:frames]).to(dtype)",
         "method/test_network.py",
     ),
     Mutation(
@@ -222,7 +222,7 @@ MUTATIONS = (
     Mutation(
         "v1's norms stay over frames where the module is off",
         "motion_module/attach.py",
-        "        if not motion.active:\n            return of_frame(x)\n",
+        "        if not motion.active:\n            return per_frame(x)\n",
         "",
         "contract/test_controls.py",
     ),
@@ -278,17 +278,17 @@ MUTATIONS = (
     Mutation(
         "training: another timestep for each frame",
         "motion_module/training/loop.py",
-        "left = self.alphas[batch.times].view(-1, 1, 1, 1, 1)",
+        "alphas = self.alphas[batch.times].view(-1, 1, 1, 1, 1)",
         "times = (batch.times[:, None] + torch.arange(self.config.frames)) % 1000\n"
-        "        left = self.alphas[times].view(*times.shape, 1, 1, 1)",
+        "        alphas = self.alphas[times].view(*times.shape, 1, 1, 1)",
         "method/training/test_learning.py",
     ),
     Mutation(
         "training: what is gone on from has another order",
         "motion_module/training/loop.py",
-        "chosen = [self.examples[place] for place in self.order.at(index)]",
+        "chosen = [self.examples[number] for number in self.order.at(index)]",
         "self._seen = getattr(self, '_seen', -1) + 1\n"
-        "        chosen = [self.examples[place] for place in self.order.at(self._seen)]",
+        "        chosen = [self.examples[number] for number in self.order.at(self._seen)]",
         "method/training/test_going_on.py",
     ),
     Mutation(
@@ -320,10 +320,10 @@ MUTATIONS = (
         "method/test_small_world.py",
     ),
     Mutation(
-        "cut off: what another model has found counts",
+        "cut off: the results of another model are used",
         "motion_module/unet_cache.py",
-        "if kept is None or not _alike(kept, found):",
-        "if kept is None:",
+        "if cached is None or not _alike(cached, result):",
+        "if cached is None:",
         "method/test_unet_cache.py",
     ),
     Mutation(
@@ -350,15 +350,15 @@ MUTATIONS = (
     Mutation(
         "the first frame of a window counts as that of the clip",
         "motion_module/self_attention.py",
-        "if layout.shown is None else self._first_of_windows(attention, clips, layout.shown)",
+        "if numbers is None else self._first_of_windows(attention, clips, numbers)",
         "if True else clips[:, 0]",
         "method/test_first_frame_attention.py",
     ),
     Mutation(
         "layers have all rows at once",
         "motion_module/layer_offload.py",
-        "for first in range(0, len(x), rows):\n            part = slice(first, first + rows)",
-        "for first in (0,):\n            part = slice(None)",
+        "for first in range(0, len(x), rows):\n            chunk = slice(first, first + rows)",
+        "for first in (0,):\n            chunk = slice(None)",
         "method/test_layer_offload.py",
     ),
     Mutation(

@@ -175,7 +175,7 @@ class Job:
             self._warn_once(advice.distilled(p, shared.sd_model.sd_checkpoint_info.title))
             with init_frames.encoded_once(p, self.plan.frames) if self.plan.starts_from_image else nullcontext():
                 yield
-            if self.plan.starts_from_image and not self.plan.family.takes_picture:
+            if self.plan.starts_from_image and not self.plan.family.takes_image:
                 self._init_frames = InitFrames(self.params, p.init_latent)
 
     @contextmanager
@@ -369,7 +369,7 @@ class Job:
 
     def _seams(self, frames: list[Image.Image]) -> dict[str, Any]:
         steps, closing = changes_of([np.asarray(frame.convert("RGB")) for frame in frames])
-        borders = self.plan.windows.borders()
+        borders = self.plan.windows.boundaries()
         return {"steps": [round(step, 2) for step in steps], "closing": round(closing, 2), "borders": borders}
 
     def _other_images(self, processed: Any) -> list[Image.Image]:

@@ -11,7 +11,7 @@ from modules import shared
 from modules.processing import Processed
 
 from motion_module.patching import patched_items
-from motion_module.unet_cache import KeptCalls
+from motion_module.unet_cache import UNetCache
 
 from .. import settings
 from ..request import infotext
@@ -42,7 +42,7 @@ class Resuming:
         self._rounds = rounds
         self._loras_in_use = loras_in_use
         self._stored: resume_store.Unfinished | None = None
-        self.cache: KeptCalls | None = None
+        self.cache: UNetCache | None = None
         """The UNet's results; None before `start`, and where nothing is kept."""
 
     @property
@@ -58,7 +58,7 @@ class Resuming:
             self._stored = resume_store.begin(tab, _infotext(self._p), _identity(self._p, self._plan.params))
         except OSError as error:
             return [f"This video could not be resumed if it were cut off: {error}. Make room there."]
-        self.cache = KeptCalls(self._stored.folder, self._position, self._inside_unet)
+        self.cache = UNetCache(self._stored.folder, self._position, self._inside_unet)
         return []
 
     def reproducible_noise(self, seed: int) -> AbstractContextManager[None]:
@@ -69,7 +69,7 @@ class Resuming:
         """Writes into the answer where the clip went on, if it was resumed. Returns warnings."""
         if self.cache is None:
             return []
-        if (after := self.cache.went_on_after) is not None:
+        if (after := self.cache.resumed_after) is not None:
             processed.comments += f"AnimateDiff went on after {after}.\n"
             facts = {"AnimateDiff went on after": after}
             processed.extra_generation_params = {**processed.extra_generation_params, **facts}
@@ -77,7 +77,7 @@ class Resuming:
 
     @property
     def was_resumed(self) -> bool:
-        return self.cache is not None and self.cache.went_on_after is not None
+        return self.cache is not None and self.cache.resumed_after is not None
 
     def finish(self) -> None:
         """Deletes what was kept: the clip is finished."""

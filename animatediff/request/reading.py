@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
-from motion_module.motion_strength import ControlsError, parse_rules
+from motion_module.motion_strength import MotionStrengthError, parse_rules
 
 from ..errors import RequestError
 from ..video.formats import format_problems
@@ -73,7 +73,7 @@ def read_mapping(given: Mapping[str, Any]) -> tuple[Params, list[str]]:
     _refuse_unavailable(params)
     try:
         parse_rules(params.motion_rules)
-    except ControlsError as error:
+    except MotionStrengthError as error:
         raise RequestError(f"Motion rules (motion_rules): {error}") from None
     if params.motion_start >= params.motion_end:
         raise RequestError(

@@ -13,7 +13,7 @@ import psutil
 from modules import shared
 from PIL import Image
 
-from motion_module.video_reader import VIDEO_SUFFIXES, MissingPart, UnreadableVideo, Video
+from motion_module.video_reader import VIDEO_SUFFIXES, MissingDependency, UnreadableVideo, Video
 
 from ..errors import RequestError
 from ..video import ffmpeg
@@ -66,7 +66,7 @@ def read(params: Params) -> Source:
     shared.state.textinfo = "AnimateDiff: reading the source video"
     try:
         frames, fps = _frames(video, params), video.fps()
-    except (UnreadableVideo, MissingPart, OSError) as error:
+    except (UnreadableVideo, MissingDependency, OSError) as error:
         raise RequestError(f"The source video {path.name} cannot be used: {error}.") from None
     may_sound = fps and not all(is_picture(name) for name in params.format) and ffmpeg.has_sound(path)
     sound = Sound(path, params.source_start / fps) if may_sound else None

@@ -209,7 +209,7 @@ def test_truncated_files_are_refused_before_weights_are_read(save, name, share):
         ),
         (["encoder.conv_in.weight", "decoder.conv_in.weight"], "a VAE"),
         (["control_model.input_hint_block.0.weight"], "a ControlNet"),
-        (["something.else"], "no file of a known kind"),
+        (["something.else"], "a file of an unknown kind"),
     ],
 )
 def test_other_files_are_named_for_what_they_are(save, keys, kind):
@@ -240,8 +240,9 @@ def test_missing_and_misshapen_weights_are_named(save):
     assert "up_blocks.2.motion_modules.1.temporal_transformer.proj_in.bias is missing" in problem(save(weights))
     weights = module_weights("v3")
     weights["down_blocks.1.motion_modules.0.temporal_transformer.proj_out.weight"] = torch.zeros(64, 65)
-    assert "down_blocks.1.motion_modules.0.temporal_transformer.proj_out.weight is [64, 65], not [64, 64]" in problem(
-        save(weights)
+    assert (
+        "down_blocks.1.motion_modules.0.temporal_transformer.proj_out.weight has the shape [64, 65], not [64, 64]"
+        in problem(save(weights))
     )
     weights = {key: value for key, value in module_weights("v3").items() if not key.startswith("up_blocks.0.motion_modules.2")}
     assert "up_blocks.0.motion_modules.2" in problem(save(weights))
@@ -261,4 +262,4 @@ def test_inspect_says_what_files_are(save, capsys):
     reports = json.loads(capsys.readouterr().out)
     assert [report["usable"] for report in reports] == [True, False]
     assert reports[0]["most frames"] == 32
-    assert "no file of a known kind" in reports[1]["problem"]
+    assert "a file of an unknown kind" in reports[1]["problem"]

@@ -7,10 +7,10 @@ from safetensors.torch import save_file
 
 from motion_module.attach import attached
 from motion_module.checkpoint import load
-from motion_module.convert import convert
+from motion_module.convert import convert_file
 from motion_module.motion import Motion
-from motion_module.pia import Picture, likeness
-from motion_module.row_layout import row_layout
+from motion_module.pia import ConditionImage, similarity
+from motion_module.row_layout import layout_of_call
 from support.authors_unet import AuthorsUNet
 from support.published_layouts import FAMILIES, XL_FAMILIES, in_hotshots_layout, module_weights, with_tables
 
@@ -60,10 +60,10 @@ class Case:
         self.description, self.module = load(path)
         authors = dict(unet.state_dict())
         self.picture = None
-        if self.facts.takes_picture:
+        if self.facts.takes_image:
             kernel = torch.cat([authors["input_blocks.0.0.weight"], weights["conv_in.weight"][:, 4:]], dim=1)
             authors["input_blocks.0.0.weight"] = kernel
-            self.picture = Picture(torch.randn(1, 4, SIZE, SIZE), likeness("large motion", FRAMES))
+            self.picture = ConditionImage(torch.randn(1, 4, SIZE, SIZE), similarity("large motion", FRAMES))
         norms = {"over_frames": self.facts.over_frames, "motion_over_frames": self.facts.motion_over_frames}
         head_width = HEAD_WIDTH if family in XL_FAMILIES else None
         self.authors = AuthorsUNet(authors, with_tables(weights), head_width=head_width, **norms)
@@ -76,14 +76,14 @@ class Case:
     def expected(self, x, context, timestep=500):
         x = x.transpose(1, 2)
         if self.picture is not None:
-            mask = torch.tensor(self.picture.likeness)[None, None, :, None, None].expand(len(x), 1, FRAMES, SIZE, SIZE)
+            mask = torch.tensor(self.picture.similarity)[None, None, :, None, None].expand(len(x), 1, FRAMES, SIZE, SIZE)
             latents = self.picture.latents[:, :, None].expand(len(x), 4, FRAMES, SIZE, SIZE)
             x = torch.cat([x, mask, latents], dim=1)
         return self.authors(x, timestep, context).transpose(1, 2)
 
     def ours(self, rows, context, parts=1, timestep=500):
         """One UNet call for each of the given batches of rows."""
-        layout_of = lambda count: row_layout(count, FRAMES, parts)  # noqa: E731
+        layout_of = lambda count: layout_of_call(count, FRAMES, parts)  # noqa: E731
         with attached(self.unet, Motion(self.module), self.description.family, layout_of, self.picture):
             return [self.unet(x, torch.full((len(x),), timestep), y) for x, y in zip(rows, context)]
 
@@ -135,7 +135,7 @@ def test_the_family_is_known_and_has_the_authors_record(case):
     assert (family.unet_norms == "over frames") == case.facts.over_frames
     assert (family.motion_norms == "over frames") == case.facts.motion_over_frames
     assert family.frames == case.facts.frames
-    assert family.takes_picture == case.facts.takes_picture
+    assert family.takes_image == case.facts.takes_image
     assert case.module.length == (case.facts.positions or 64)
 
 
@@ -151,7 +151,7 @@ def test_diffusers_agrees_once_its_motion_norm_is_per_frame(case, unet, tmp_path
     picture_model = diffusers.UNet2DConditionModel(**config)
     ldm = {f"model.diffusion_model.{key}": value for key, value in unet.state_dict().items()}
     picture_model.load_state_dict(convert_ldm_unet_checkpoint(ldm, {"layers_per_block": 2, **picture_model.config}))
-    convert(case.description.path, tmp_path / "adapter", "diffusers")
+    convert_file(case.description.path, tmp_path / "adapter", "diffusers")
     model = diffusers.UNetMotionModel.from_unet2d(picture_model, diffusers.MotionAdapter.from_pretrained(tmp_path / "adapter"))
     for name, layer in model.named_modules():
         if "motion_modules" in name and isinstance(layer, torch.nn.GroupNorm):

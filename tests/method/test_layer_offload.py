@@ -5,7 +5,7 @@ import torch
 from ldm.modules.attention import SpatialTransformer
 from ldm.modules.diffusionmodules.openaimodel import ResBlock
 
-from motion_module.layer_offload import in_parts
+from motion_module.layer_offload import in_chunks
 from motion_module.training.image_model import load_image_model
 from support.small_training import write_base
 
@@ -54,7 +54,7 @@ def rows_seen(unet):
 def test_no_layer_has_more_rows_and_the_result_is_the_same(unet, call, rows_seen, rows, parts, device):
     expected = call()
     rows_seen.clear()
-    with in_parts(unet, rows, device):
+    with in_chunks(unet, rows, device):
         found = call()
     assert rows_seen[: len(parts)] == parts and set(rows_seen) == set(parts)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
@@ -62,7 +62,7 @@ def test_no_layer_has_more_rows_and_the_result_is_the_same(unet, call, rows_seen
 
 def test_afterwards_all_is_as_before(unet, call, rows_seen):
     before = forwards_of(unet)
-    with in_parts(unet, 4):
+    with in_chunks(unet, 4):
         call()
         assert forwards_of(unet) != before
     rows_seen.clear()

@@ -186,7 +186,7 @@ def test_the_middle_block_is_left_out_where_the_module_has_none(tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda tensors: tensors.pop(UP), "to_q_lora.down.weight has no up matrix"),
+        (lambda tensors: tensors.pop(UP), "to_q_lora.down.weight, but no up matrix"),
         (lambda tensors: tensors.update({UP: torch.zeros(64, 5)}), "does not fit"),
         (lambda tensors: tensors.update({UP.replace("blocks.1", "blocks.7"): torch.zeros(64, 4)}), "blocks.7"),
         (lambda tensors: tensors.clear() or tensors.update({"other": torch.zeros(1)}), "neither a motion LoRA nor"),

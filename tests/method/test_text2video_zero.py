@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from motion_module.noise_schedule import STABLE_DIFFUSION
-from motion_module.self_attention import looking_at
+from motion_module.self_attention import self_attention_over
 from motion_module.training.image_model import load_image_model
 from motion_module.training.sampling import CLEAN, ddim, guided, timesteps
-from motion_module.training.text2video_zero import shifted, text2video_zero
+from motion_module.training.text2video_zero import shifted, text2video_zero_clip
 from support.small_training import write_base
 
 
@@ -29,9 +29,9 @@ def x():
 
 def test_looking_at_oneself_changes_nothing(unet, x):
     alone = found(unet, x)
-    with looking_at(unet, lambda _attention, tokens: tokens):
+    with self_attention_over(unet, lambda _attention, tokens: tokens):
         assert torch.equal(found(unet, x), alone)
-    with looking_at(unet, lambda _attention, tokens: tokens.roll(1, 0)):
+    with self_attention_over(unet, lambda _attention, tokens: tokens.roll(1, 0)):
         assert not torch.allclose(found(unet, x), alone, atol=1e-3)
     assert torch.equal(found(unet, x), alone)
 
@@ -42,7 +42,7 @@ def test_keys_and_values_are_made_of_what_is_looked_at(unet):
     own, other = torch.randn(2, 64, 32), torch.randn(2, 64, 32)
     results = []
     attention.register_forward_hook(lambda _layer, _inputs, output: results.append(output))
-    with looking_at(unet, lambda _attention, tokens: other), torch.no_grad():
+    with self_attention_over(unet, lambda _attention, tokens: other), torch.no_grad():
         attention(own)
     query, key, value = attention.to_q(own), attention.to_k(other), attention.to_v(other)
     heads = [part.unflatten(-1, (attention.heads, -1)).transpose(1, 2) for part in (query, key, value)]
@@ -57,7 +57,7 @@ def test_cross_attention_goes_on_looking_at_the_prompt(unet, x):
     hook = attention.register_forward_pre_hook(
         lambda _layer, _inputs, named: seen.append(named["context"].shape), with_kwargs=True
     )
-    with looking_at(unet, lambda _attention, tokens: tokens[:1].expand_as(tokens)):
+    with self_attention_over(unet, lambda _attention, tokens: tokens[:1].expand_as(tokens)):
         found(unet, x)
     hook.remove()
     assert seen == [(3, 77, 16)]
@@ -110,7 +110,7 @@ def test_a_clip_is_one_picture_that_moves(unet):
     draw = torch.Generator().manual_seed(3)
     condition, empty = torch.randn(1, 77, 16, generator=draw), torch.randn(1, 77, 16, generator=draw)
     noise = torch.randn(4, 4, 8, 8, generator=draw)
-    clip = text2video_zero(unet, condition, empty, noise, frames=4, scale=2.0, steps=20)
+    clip = text2video_zero_clip(unet, condition, empty, noise, frames=4, scale=2.0, steps=20)
     assert clip.shape == (4, 4, 8, 8)
     alone = torch.cat([plain(unet, condition, empty, noise[i : i + 1]) for i in range(4)])
     assert torch.allclose(clip[0], alone[0], atol=1e-4)  # the first one is made as it would be alone

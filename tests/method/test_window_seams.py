@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 import torch
 
-from motion_module.context_windows import Cut, Windows
+from motion_module.context_windows import ContextWindows, StepWindows
 from motion_module.evaluation import changes_of
 from motion_module.network import TemporalAttention, TemporalTransformer
-from motion_module.row_layout import row_layout
-from motion_module.windowed_unet import WholeFrames
+from motion_module.row_layout import layout_of_call
+from motion_module.windowed_unet import WindowedUNet
 
 FRAMES, LENGTH, OVERLAP = 32, 16, 4
 STEPS = 60
 EQUAL = 1e-3
-CLOSINGS, FUSIONS = ("none", "few", "many"), ("pyramid", "flat", "overlap-linear")
+CLOSED_LOOPS, FUSE_METHODS = ("none", "few", "many"), ("pyramid", "flat", "overlap-linear")
 ATTENTION = torch.zeros(LENGTH, LENGTH)
 ATTENTION[:, :OVERLAP] = 1 / OVERLAP
 """Of each frame of a window to its first ones: weights set by hand."""
@@ -39,7 +39,7 @@ def moved(clips, by):
 
 
 def layout_of(rows):
-    return row_layout(rows, FRAMES)
+    return layout_of_call(rows, FRAMES)
 
 
 class WholeToy(torch.nn.Module):
@@ -56,7 +56,7 @@ class ToyAttention(TemporalAttention):
         super().__init__(FRAMES, LENGTH)
         unchanged(self.to_out)
         self.to_qkv.weight.data = torch.eye(FRAMES).repeat(3, 1)
-        self.positions.zero_()
+        self.positional_encoding.zero_()
 
     def mixed(self, qkv, scale):
         hidden = qkv[..., :FRAMES]
@@ -88,12 +88,12 @@ def unchanged(projection):
 
 def blending_whole_frames(windows, x, step):
     model = WholeToy()
-    with WholeFrames(windows, lambda: step, layout_of).around(model):
+    with WindowedUNet(windows, lambda: step, layout_of).applied_to(model):
         return model(x)
 
 
 def sharing_attention(windows, x, step):
-    pixels_last = ToyLayer().residual(x.permute(0, 3, 1, 2), layout_of(FRAMES), cut=windows.at(step))
+    pixels_last = ToyLayer().residual(x.permute(0, 3, 1, 2), layout_of(FRAMES), windows=windows.at(step))
     return pixels_last.permute(0, 2, 3, 1).detach()
 
 
@@ -119,17 +119,17 @@ def changes(x):
 
 
 @pytest.mark.parametrize("in_windows", [blending_whole_frames, sharing_attention])
-@pytest.mark.parametrize("fusion", FUSIONS)
-@pytest.mark.parametrize("closing", CLOSINGS)
+@pytest.mark.parametrize("fuse_method", FUSE_METHODS)
+@pytest.mark.parametrize("closed_loop", CLOSED_LOOPS)
 @pytest.mark.parametrize("uniform", [True, False], ids=["uniform", "static"])
-def test_windows_that_are_blended_leave_no_seam(uniform, closing, fusion, in_windows):
-    windows = Windows(FRAMES, LENGTH, OVERLAP, 1, uniform, closing, fusion)
+def test_windows_that_are_blended_leave_no_seam(uniform, closed_loop, fuse_method, in_windows):
+    windows = ContextWindows(FRAMES, LENGTH, OVERLAP, uniform=uniform, closed_loop=closed_loop, fuse_method=fuse_method)
     for seed in range(3):
         steps, last_to_first = changes(sampled(windows, in_windows, seed))
         assert steps == pytest.approx(np.ones(FRAMES - 1), abs=EQUAL) and last_to_first == pytest.approx(1, abs=EQUAL)
 
 
-class Overwritten(Windows):
+class Overwritten(ContextWindows):
     """Where windows overlap, a frame is that of the last of them."""
 
     def at(self, step):
@@ -137,15 +137,15 @@ class Overwritten(Windows):
         last = {frame: place for place, frame in enumerate(cut.frames.flatten().tolist())}
         weights = torch.zeros(cut.frames.numel())
         weights[list(last.values())] = 1
-        return Cut(cut.frames, weights.view_as(cut.weights))
+        return StepWindows(cut.frames, weights.view_as(cut.weights))
 
 
 @pytest.mark.parametrize("in_windows", [blending_whole_frames, sharing_attention])
-@pytest.mark.parametrize("closing", CLOSINGS)
-def test_windows_that_are_overwritten_jump_where_they_begin(closing, in_windows):
+@pytest.mark.parametrize("closed_loop", CLOSED_LOOPS)
+def test_windows_that_are_overwritten_jump_where_they_begin(closed_loop, in_windows):
     # those that shift begin in the midst of others from step to step, and so come to agree where they close a loop
-    windows = Overwritten(FRAMES, LENGTH, OVERLAP, uniform=False, closing=closing)
-    at_borders = np.isin(np.arange(1, FRAMES), windows.borders())
+    windows = Overwritten(FRAMES, LENGTH, OVERLAP, uniform=False, closed_loop=closed_loop)
+    at_boundaries = np.isin(np.arange(1, FRAMES), windows.boundaries())
     for seed in range(3):
         steps, _ = changes(sampled(windows, in_windows, seed))
-        assert at_borders.sum() == 2 and steps[at_borders].min() > 4 * steps[~at_borders].max()
+        assert at_boundaries.sum() == 2 and steps[at_boundaries].min() > 4 * steps[~at_boundaries].max()

@@ -68,7 +68,7 @@ class Published:
     over_frames: bool = False
     motion_over_frames: bool = False
     frames: int = 16
-    takes_picture: bool = False
+    takes_image: bool = False
     name: str = "module"
 
 
@@ -85,7 +85,7 @@ FAMILIES = {
     "lightning-2": Published(32, mid=True, name="animatediff_lightning_2step_comfyui"),
     "lightning-4": Published(32, mid=True, name="animatediff_lightning_4step_comfyui"),
     "lightning-8": Published(32, mid=True, name="animatediff_lightning_8step_comfyui"),
-    "pia": Published(32, over_frames=True, takes_picture=True),
+    "pia": Published(32, over_frames=True, takes_image=True),
 }
 
 XL_WIDTHS = WIDTHS[:3]
@@ -108,7 +108,7 @@ def module_weights(family: str, widths: tuple[int, ...] | None = None) -> dict[s
         for place, width in places.items()
         for key, value in layer_weights(width, facts.positions).items()
     }
-    if facts.takes_picture:
+    if facts.takes_image:
         weights["conv_in.weight"] = torch.randn(widths[0], 9, 3, 3) / 9
         weights["conv_in.bias"] = torch.randn(widths[0])
     return weights

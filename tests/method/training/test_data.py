@@ -80,9 +80,9 @@ def test_a_wide_video_is_scaled_and_cut_at_the_middle(tmp_path):
 def test_cuts_and_clips_without_motion_are_told():
     moving = stripes(8, speed=0.5)
     cut = np.concatenate([moving[:5], 255 - stripes(3, seed=4)])
-    assert Clip(0, moving).oddity == ""
-    assert Clip(0, np.repeat(moving[:1], 8, axis=0)).oddity == "nothing moves"
-    assert Clip(0, cut).oddity == "there seems to be a cut after its frame 5"
+    assert Clip(0, moving).suspicion == ""
+    assert Clip(0, np.repeat(moving[:1], 8, axis=0)).suspicion == "nothing moves"
+    assert Clip(0, cut).suspicion == "there seems to be a cut after its frame 5"
 
 
 # --- captions ---
@@ -165,7 +165,7 @@ def test_a_table_without_its_columns_is_refused(tmp_path):
     ("content", "said"),
     [
         ("videoid,name\n1,Café\n".encode("cp1252"), "is not text in UTF-8"),
-        (b"videoid,name\n1," + 200_000 * b"a", "no table in CSV"),
+        (b"videoid,name\n1," + 200_000 * b"a", "is not a CSV file"),
     ],
 )
 def test_a_table_that_cannot_be_read_is_refused(tmp_path, content, said):
@@ -193,7 +193,7 @@ def test_an_unreadable_video_says_so(tmp_path):
 def test_an_unreadable_frame_is_named(tmp_path):
     folder = write_frames(tmp_path / "clips" / "a", stripes(4))
     (folder / "0002.png").write_bytes(b"no picture")
-    with pytest.raises(UnreadableVideo, match=r"0002\.png is no picture that can be read"):
+    with pytest.raises(UnreadableVideo, match=r"0002\.png is not an image that can be read"):
         clips(Video(folder, ""), small(tmp_path))
 
 
@@ -213,12 +213,14 @@ def test_frames_of_different_sizes_are_refused(tmp_path):
 
 def test_a_video_that_is_too_short_says_how_long_it_must_be(tmp_path):
     video = Video(write_frames(tmp_path / "clips" / "a", stripes(6)), "")
-    with pytest.raises(UnreadableVideo, match=r"it has 6 frames, but 4 frames, one of every 2, need 7\. Use a longer video"):
+    with pytest.raises(
+        UnreadableVideo, match=r"it has 6 frames, but a clip of 4 frames with stride 2 needs 7\. Use a longer video"
+    ):
         clips(video, small(tmp_path, stride=2))
 
 
 def test_nothing_to_learn_from_is_refused(tmp_path):
-    with pytest.raises(DataError, match="clips is not there"):
+    with pytest.raises(DataError, match="clips does not exist"):
         find_videos(small(tmp_path))
     (tmp_path / "clips").mkdir()
     with pytest.raises(DataError, match="there is no video with a caption"):
@@ -266,7 +268,7 @@ def test_a_file_of_options_becomes_a_configuration(tmp_path):
     ("options", "said"),
     [
         ({"train": "a cat"}, "train: 'a cat' is not motion module or motion lora or domain adapter"),
-        ({"train": None}, "train: this option is needed"),
+        ({"train": None}, "train: this option is required"),
         ({"colour": 1}, "colour: there is no such option"),
         ({"steps": "many"}, "steps: 'many' is not a whole number"),
         ({"steps": True}, "steps: True is not a whole number"),
@@ -275,18 +277,18 @@ def test_a_file_of_options_becomes_a_configuration(tmp_path):
         ({"size": 100}, "size: it must be a multiple of 64"),
         ({"ema": 1.5}, "from 0 to 1"),
         ({"learning_rate": 0}, "learning_rate: it must be more than 0"),
-        ({"output": "a.ckpt"}, r"a\.ckpt must end with \.safetensors"),
-        ({"train": "motion lora"}, "motion_module: say for which"),
+        ({"output": "a.ckpt"}, r"a\.ckpt does not end with \.safetensors"),
+        ({"train": "motion lora"}, "motion_module: this option is required for a motion LoRA"),
         ({"train": "domain adapter", "motion_module": "a.safetensors"}, "motion_module: a domain adapter is trained without"),
         (
             {"domain_adapter": "a.safetensors", "train": "motion lora", "motion_module": "b.safetensors"},
-            "domain_adapter: it acts",
+            "domain_adapter: it is only",
         ),
         ({"precision": False}, "precision: False is not full or fp16 or bf16"),
         ({"validation": {"every": 0}}, "validation: every and steps must be 1 or more"),
-        ({"noise_schedule": {"last": 1.2}}, "noise_schedule: first and last must rise"),
+        ({"noise_schedule": {"last": 1.2}}, "noise_schedule: first must be above 0"),
         ({"seed": -1}, "must be 0 or more"),
-        ({"data": "a.csv"}, "videos: with a CSV file as data"),
+        ({"data": "a.csv"}, "videos: this option is required"),
         ({"validation": {"prompt": "a"}}, "prompt: there is no such option"),
     ],
 )

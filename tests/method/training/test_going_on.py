@@ -39,14 +39,14 @@ def test_a_training_that_was_cut_off_has_the_losses_of_one_that_was_not(setting,
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"ema": 0.5}, "ema was 0.9, and is 0.5"),
-        ({"batch": 1}, "batch on all devices was 2, and is 1"),
-        ({"domain_adapter": "adapter.safetensors"}, "the domain adapter is another one"),
+        ({"ema": 0.5}, "ema was 0.9 and is now 0.5"),
+        ({"batch": 1}, "batch on all devices was 2 and is now 1"),
+        ({"domain_adapter": "adapter.safetensors"}, "the domain adapter is a different one"),
         ({"motion_module": "longer.safetensors"}, "what it trains has other weights"),
-        ({"stride": 2, "data": "long"}, "stride was 1, and is 2"),
-        ({"data": "others"}, "the data is another one"),
-        ({"base": "other.safetensors"}, "the base is another one"),
-        ({"base": "decoded_otherwise.safetensors"}, "the autoencoder is another one"),
+        ({"stride": 2, "data": "long"}, "stride was 1 and is now 2"),
+        ({"data": "others"}, "the data is a different one"),
+        ({"base": "other.safetensors"}, "the base is a different one"),
+        ({"base": "decoded_otherwise.safetensors"}, "the autoencoder is a different one"),
     ],
 )
 def test_a_state_of_another_training_is_not_gone_on_from(setting, world, tmp_path, options, said):

@@ -4,9 +4,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from motion_module.attach import attached, blocks_by_place
+from motion_module.attach import attached, blocks_by_name
 from motion_module.checkpoint import load
-from motion_module.convert import convert
+from motion_module.convert import convert_file
 from motion_module.lora import load_lora
 from motion_module.motion import Motion
 from motion_module.row_layout import RowLayout
@@ -29,7 +29,7 @@ def world(tmp_path_factory):
     Training(small(folder, train="motion lora", motion_module="motion.safetensors", output="lora.safetensors", **options)).run()
     Training(small(folder, train="domain adapter", output="adapter.safetensors", **options)).run()
     for name in ("motion", "lora", "adapter"):
-        convert(folder / f"{name}.safetensors", folder / f"{name}-diffusers", "diffusers")
+        convert_file(folder / f"{name}.safetensors", folder / f"{name}-diffusers", "diffusers")
     return folder
 
 
@@ -73,7 +73,7 @@ def here(world, lora=None):
     with (
         attached(model.unet, Motion(module.float()), description.family, lambda rows: RowLayout(FRAMES, rows)),
         merged(module, loras),
-        added_to_unet(blocks_by_place(model.unet), loras),
+        added_to_unet(blocks_by_name(model.unet), loras),
         torch.no_grad(),
     ):
         return model.unet(x, torch.full((FRAMES,), 400), context=context.expand(FRAMES, -1, -1))
@@ -94,7 +94,7 @@ def test_a_trained_lora_beside_it(world, kind):
 @pytest.mark.parametrize("kind", ["lora", "adapter"])
 def test_a_lora_there_and_back_is_the_same_to_the_bit(world, tmp_path, kind):
     back = load_file(
-        convert(world / f"{kind}-diffusers" / "pytorch_lora_weights.safetensors", tmp_path / "a.safetensors", "original")
+        convert_file(world / f"{kind}-diffusers" / "pytorch_lora_weights.safetensors", tmp_path / "a.safetensors", "original")
     )
     trained = load_file(world / f"{kind}.safetensors")
     assert back.keys() == trained.keys()

@@ -7,9 +7,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from motion_module.attach import attached, blocks_by_place
+from motion_module.attach import attached, blocks_by_name
 from motion_module.checkpoint import describe, load
-from motion_module.convert import convert
+from motion_module.convert import convert_file
 from motion_module.families import V3
 from motion_module.lora import load_lora
 from motion_module.motion import Motion
@@ -40,7 +40,7 @@ def test_a_file_is_sampled_with_the_schedule_it_was_trained_on(setting, tmp_path
     Training(setting(steps=1, noise_schedule={"straight_in": "sqrt_betas", "last": 0.02})).run()
     family = describe(tmp_path / "out.safetensors").family
     assert (family.schedule.straight_in, family.schedule.last, family.frames) == ("sqrt_betas", 0.02, FRAMES)
-    converted = convert(tmp_path / "out.safetensors", tmp_path / "adapter", "diffusers")
+    converted = convert_file(tmp_path / "out.safetensors", tmp_path / "adapter", "diffusers")
     assert describe(converted).family == family
 
 
@@ -52,7 +52,7 @@ def test_what_builds_on_a_module_is_trained_on_its_schedule(setting, tmp_path):
         assert (schedule.straight_in, schedule.last) == ("sqrt_betas", 0.02)
     other = {"straight_in": "betas"}
     assert setting("motion module", motion_module=module, noise_schedule=other).noise_schedule.straight_in == "betas"
-    with pytest.raises(ConfigError, match=r"module\.safetensors was trained with another one, and so must be its LoRA"):
+    with pytest.raises(ConfigError, match=r"module\.safetensors was trained with another one, and its LoRA needs the same"):
         setting("motion lora", motion_module=module, noise_schedule=other)
 
 
@@ -116,7 +116,7 @@ def test_a_trained_adapter_does_in_generation_what_it_did_in_training(setting, w
         trained = predicted(training.model, 2)
     model = load_image_model(world / "base.safetensors")
     without = predicted(model, 2)
-    with added_to_unet(blocks_by_place(model.unet), [(load_lora(tmp_path / "out.safetensors"), 1.0)]):
+    with added_to_unet(blocks_by_name(model.unet), [(load_lora(tmp_path / "out.safetensors"), 1.0)]):
         assert torch.allclose(predicted(model, 2), trained, atol=2e-3)
     assert (without - trained).abs().max() > 0.02
 
