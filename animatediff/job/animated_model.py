@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from modules import devices, sd_models, sd_samplers_common, sd_unet, shared
@@ -26,6 +26,7 @@ from motion_module.self_attention import FirstFrameAttention, self_attention_ove
 from motion_module.unet_cache import UNetCache
 from motion_module.vram import WindowBudget
 from motion_module.weight_patches import (
+    PositionalEncodingMode,
     added_to_unet,
     merged,
     require_image_fit,
@@ -147,7 +148,8 @@ class AnimatedModel:
     @contextmanager
     def _prepared(self, motion: Motion) -> Iterator[None]:
         """While open, the motion modules have their LoRAs and their positional encoding; afterwards they are on the CPU."""
-        how, frames = self._plan.params.positional_encoding, self._windows.attended_frames
+        how = cast(PositionalEncodingMode, self._plan.params.positional_encoding)
+        frames = self._windows.attended_frames
         with ExitStack() as stack:
             for module, (_, family) in zip(motion.modules, self._plan.module_files):
                 module.to(dtype=devices.dtype_unet)  # before a LoRA is merged, so that rounding does not depend on earlier jobs
@@ -221,7 +223,7 @@ class AnimatedModel:
 
     def _step(self) -> int:
         """The running sampler's step, from 0. Some samplers take two for one of the WebUI's."""
-        return self._p.sampler.model_wrap_cfg.step  # type: ignore[no-any-return]
+        return self._p.sampler.model_wrap_cfg.step
 
     def _step_windows(self) -> StepWindows:
         return self._windows.at(self._step())

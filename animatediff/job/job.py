@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from modules import errors, sd_models, shared
@@ -13,8 +13,9 @@ from PIL import Image
 
 from motion_module.errors import UserError
 from motion_module.evaluation import changes_of
-from motion_module.initial_noise import seeds_of
+from motion_module.initial_noise import NoiseType, seeds_of
 from motion_module.patching import patched, patched_items
+from motion_module.prompt_travel import Interpolation
 from motion_module.row_layout import RowLayoutError
 
 from .. import settings
@@ -235,7 +236,10 @@ class Job:
     def mix_prompts(self, params: Any) -> None:
         """Mixes the prompts of frames between keyframes for one step."""
         if self._travels:
-            parts, how = prompt_parts(self.p.sampler.sampler_extra_args["cond"]), self.params.prompt_interpolation
+            parts, how = (
+                prompt_parts(self.p.sampler.sampler_extra_args["cond"]),
+                cast(Interpolation, self.params.prompt_interpolation),
+            )
             prompt_travel.mix(self._travels, params, parts, how, hires=getattr(self.p, "is_hr_pass", False))
 
     def before_hires(self) -> None:
@@ -320,8 +324,8 @@ class Job:
         if params.noise_type == "per frame":
             return
         firsts = p.all_seeds[:: windows.frames]
-        advance = windows.length - windows.overlap
-        of_videos = [seeds_of(params.noise_type, int(first), windows.frames, windows.length, advance) for first in firsts]
+        kind, advance = cast(NoiseType, params.noise_type), windows.length - windows.overlap
+        of_videos = [seeds_of(kind, int(first), windows.frames, windows.length, advance) for first in firsts]
         p.all_seeds = [seed for seeds in of_videos for seed in seeds]
         if params.noise_type == "mixed":
             p.all_subseeds = [int(first) for first in firsts for _ in range(windows.frames)]

@@ -19,7 +19,14 @@ from ..request.params import Params
 from ..request.plan import Plan
 from . import live_preview, resume_store
 
-WITHOUT_EFFECT_ON_FRAMES = {"format": ("PNG",), "fps": 8.0, "loop_number": 0, "interp": "Off", "interp_x": 10, "request_id": ""}
+WITHOUT_EFFECT_ON_FRAMES: dict[str, Any] = {
+    "format": ("PNG",),
+    "fps": 8.0,
+    "loop_number": 0,
+    "interp": "Off",
+    "interp_x": 10,
+    "request_id": "",
+}
 """Parameters that change nothing in the frames themselves, each at some fixed value."""
 
 
@@ -105,7 +112,7 @@ def _infotext(p: Any) -> str:
     if p.refiner_checkpoint_info is not None:
         later |= {"Refiner": p.refiner_checkpoint_info.short_title, "Refiner switch at": p.refiner_switch_at}
     with patched_items(p.extra_generation_params, later):
-        return Processed(p, []).infotext(p, 0)  # type: ignore[no-any-return]
+        return Processed(p, []).infotext(p, 0)
 
 
 def _identity(p: Any, params: Params) -> list[Any]:
@@ -113,7 +120,7 @@ def _identity(p: Any, params: Params) -> list[Any]:
     prompts = p.all_prompts[0], p.all_negative_prompts[0], int(p.all_seeds[0])
     mask = getattr(p, "image_mask", None)
     images = resume_store.digest([*(getattr(p, "init_images", None) or []), *([] if mask is None else [mask])])
-    ours = infotext.write(dataclasses.replace(params, **WITHOUT_EFFECT_ON_FRAMES), None)  # type: ignore[arg-type]
+    ours = infotext.write(dataclasses.replace(params, **WITHOUT_EFFECT_ON_FRAMES), None)
     return [*prompts, p.width, p.height, p.steps, p.sampler_name, float(p.cfg_scale), ours, images, _hires_of(p)]
 
 

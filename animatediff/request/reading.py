@@ -178,11 +178,11 @@ def _read_picture(name: str, value: Any) -> Image.Image | None:
 
 
 def _read_formats(value: Any) -> tuple[str, ...]:
-    names = [value] if isinstance(value, str) else value
+    names: Any = [value] if isinstance(value, str) else value
     if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
         raise RequestError(f"format is {value!r}, but must be a list of {', '.join(API_FORMATS)}.")
-    known = {name.upper(): name for name in API_FORMATS}
-    chosen = dict.fromkeys(known.get(name.upper(), name) for name in names)
+    known: dict[str, str] = {name.upper(): name for name in API_FORMATS}
+    chosen = dict.fromkeys(known.get(str(name).upper(), str(name)) for name in names)
     problems = format_problems()
     choice = f"Choose from {', '.join(name for name in API_FORMATS if name not in problems)}."
     for name in chosen:
