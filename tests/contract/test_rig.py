@@ -11,6 +11,8 @@ import pytest
 from support.pictures import encode, gradient, mean_difference, pictures_of
 from support.server import Server
 
+in_the_webui = pytest.mark.webui_only("that plain images depend on their requests says nothing about the extension")
+
 
 @pytest.fixture(scope="module")
 def server(plain_host: Server) -> Server:
@@ -32,16 +34,19 @@ def recorded(server: Server, **request: Any) -> dict[str, Any]:
     return server.get("/probe/v1/record").json()
 
 
+@in_the_webui
 def test_an_image_has_contrast_and_is_not_saturated(server: Server) -> None:
     levels = picture(server)
     assert levels.std() > 10
     assert np.isin(levels, (0, 255)).mean() < 0.05
 
 
+@in_the_webui
 def test_the_same_request_gives_the_same_image(server: Server) -> None:
     assert np.array_equal(picture(server), picture(server))
 
 
+@in_the_webui
 @pytest.mark.parametrize(
     "change",
     [
@@ -60,6 +65,7 @@ def test_every_parameter_of_a_request_changes_the_image(server: Server, change: 
     assert mean_difference(picture(server), picture(server, **change)) > 3
 
 
+@in_the_webui
 def test_img2img_is_repeatable_once_the_global_generator_is_seeded(server: Server) -> None:
     def img2img() -> np.ndarray:
         server.post("/probe/v1/seed", {"seed": 0})
