@@ -1,7 +1,7 @@
-"""What windows within the attention between frames cost: `make bench-windows`.
+"""Measures the cost of context windows that are limited to motion attention: `make bench-windows`.
 
-A video of 64 frames in windows of 16 that share all but attention, against four videos of 16 frames: the time of one sampling
-step, the arithmetic in it, and the most memory. Options are those of `benchmarks/step_time.py`.
+A video of 64 frames in windows of 16 frames is compared with four videos of 16 frames: the time of one sampling step, its FLOP,
+and the peak memory. The options are those of `benchmarks/step_time.py`.
 """
 
 from __future__ import annotations
@@ -62,14 +62,14 @@ def requests_of(options: argparse.Namespace) -> dict[str, dict]:
 
     long = {"video_length": VIDEOS * WINDOW, "context_mode": "motion attention"}
     windows = {f"64 frames, overlap {overlap}": request(**long, overlap=overlap) for overlap in OVERLAPS}
-    waiting = {"64 frames, waiting": request(**long, overlap=OVERLAPS[0], offload=True)}
-    return {"16 frames": request(video_length=WINDOW), **windows, **waiting}
+    offloaded = {"64 frames, offloaded": request(**long, overlap=OVERLAPS[0], offload=True)}
+    return {"16 frames": request(video_length=WINDOW), **windows, **offloaded}
 
 
 def counted_ratio(options: argparse.Namespace, overlap: int) -> float:
-    """Multiplications in a UNet call of the long video over those of four short ones; on tensors without data.
+    """Returns the FLOP of a UNet call for the long video divided by those of four short ones, counted on meta tensors.
 
-    The call is of the second step: there windows are shifted, and so one more than in the first.
+    The call is that of the second step, which has one window more than the first, because windows are shifted.
     """
     description = describe(weights_dir() / "motion" / options.module)
     windows = ContextWindows(VIDEOS * WINDOW, WINDOW, overlap)

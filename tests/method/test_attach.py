@@ -1,4 +1,4 @@
-"""Motion layers in the real LDM UNet."""
+"""Motion layers in LDM's UNet."""
 
 import pytest
 import torch
@@ -67,7 +67,7 @@ def state_of(unet):
 
 
 @pytest.mark.parametrize("family", ["v1", "v2", "v3"])
-def test_what_is_attached_acts_and_is_gone_afterwards(unet, module_of, family):
+def test_an_attached_module_acts_and_leaves_nothing_afterwards(unet, module_of, family):
     facts, module, _ = module_of(family)
     before, keys, plain = state_of(unet), list(unet.state_dict()), run(unet, 2 * FRAMES)
     with attached(unet, Motion(module), facts, layout_of):
@@ -79,7 +79,7 @@ def test_what_is_attached_acts_and_is_gone_afterwards(unet, module_of, family):
 
 
 @pytest.mark.parametrize("family", ["v1", "v2", "v3"])
-def test_it_is_gone_after_an_exception(unet, module_of, family):
+def test_nothing_is_left_after_an_exception(unet, module_of, family):
     facts, module, _ = module_of(family)
     before = state_of(unet)
     with pytest.raises(RuntimeError, match="in the middle"), attached(unet, Motion(module), facts, layout_of):
@@ -113,7 +113,7 @@ def test_prompt_parts_frame_by_frame_are_the_same_as_one_after_another(unet, mod
 
 
 def test_layers_follow_the_blocks_of_the_authors_and_come_before_upsampling(unet, module_of):
-    """Each layer's input and output are recorded, and held against the authors' maths."""
+    """Compares input and output of each layer with the authors' maths."""
     facts, module, weights = module_of("v2")
     seen = {}
     for place, block in blocks_by_name(unet).items():
@@ -152,7 +152,7 @@ def test_v1_norms_the_resblocks_and_the_output_over_frames_and_nothing_else(unet
     assert not torch.allclose(unet.out[0](x), over_frames.transpose(1, 2).reshape(x.shape), atol=1e-2)
 
 
-def test_a_norm_that_another_extension_changed_goes_on_being_changed(unet, module_of):
+def test_a_norm_that_another_extension_replaced_stays_replaced(unet, module_of):
     facts, module, _ = module_of("v1")
     norm = unet.out[0]
     theirs = lambda x: torch.nn.GroupNorm.forward(norm, x) + 1  # noqa: E731
@@ -166,7 +166,7 @@ def test_a_norm_that_another_extension_changed_goes_on_being_changed(unet, modul
         del norm.forward
 
 
-def test_layers_move_to_the_number_format_of_the_unet(module_of):
+def test_layers_are_converted_to_the_dtype_of_the_unet(module_of):
     unet = make_unet()
     facts, module, _ = module_of("v3")
     block = blocks_by_name(unet)["down_3_0"]
@@ -177,7 +177,7 @@ def test_layers_move_to_the_number_format_of_the_unet(module_of):
     assert {weight.dtype for weight in module.layers["down_3_0"].parameters()} == {torch.float64}
 
 
-def test_another_width_is_refused_before_anything_is_touched(unet, module_of):
+def test_wrong_channels_are_refused_before_anything_is_changed(unet, module_of):
     facts, module, _ = module_of("v3", (64, 64, 128, 128))
     before = state_of(unet)
     wrong = pytest.raises(UnsuitableUNet, match="down_0_0 it has 64 channels, and the checkpoint has 32")
@@ -202,7 +202,7 @@ def test_another_model_is_refused(module_of):
 
 
 def in_one_call(unet, module, family, frames, length):
-    """Noise for two clips, each window of which passes through the UNet by itself, in calls made by hand."""
+    """Returns the noise of two clips from separate UNet calls for each window."""
     cut = ContextWindows(frames, length, length // 4).at(1)
     x, context = inputs(2 * frames)
     found = torch.zeros_like(x)
@@ -217,7 +217,7 @@ def in_one_call(unet, module, family, frames, length):
 
 
 @pytest.mark.parametrize(("family", "frames"), [("v3", 17), ("v3", 33), ("v1", 32), ("v2", 40)])
-def test_a_long_clip_is_what_its_windows_are_one_by_one_and_blended(unet, module_of, family, frames):
+def test_a_long_clip_is_the_blend_of_its_windows(unet, module_of, family, frames):
     found_family, module, _ = module_of(family)
     whole = WindowedUNet(ContextWindows(frames, 16, 4), lambda: 1, lambda rows: layout_of_call(rows, frames))
     before = state_of(unet)
@@ -228,7 +228,7 @@ def test_a_long_clip_is_what_its_windows_are_one_by_one_and_blended(unet, module
 
 
 @pytest.mark.parametrize("closed_loop", ["none", "few", "many"])
-def test_a_clip_that_fits_into_one_window_is_what_it_is_without(unet, module_of, closed_loop):
+def test_windows_do_not_change_a_clip_that_fits_into_one(unet, module_of, closed_loop):
     family, module, _ = module_of("v3")
     with attached(unet, Motion(module), family, lambda rows: layout_of_call(rows, 16)):
         without = run(unet, 32)
@@ -246,7 +246,7 @@ def test_windows_of_a_model_for_inpainting_are_blended_in_the_channels_that_it_r
         torch.testing.assert_close(model(x), torch.nn.functional.conv2d(x, model.weight, model.bias))
 
 
-def test_in_a_window_each_frame_sees_pias_picture_as_much_as_its_own_place_says(unet, module_of):
+def test_in_a_window_each_frame_has_its_own_similarity_to_the_condition_image(unet, module_of):
     family, module, _ = module_of("pia")
     picture = ConditionImage(torch.randn(1, 4, 8, 8), [1.0, 0.5, 0.25, 0.0, 0.75, 0.125])
     whole = WindowedUNet(ContextWindows(6, 4, 2, uniform=False), lambda: 0, lambda rows: layout_of_call(rows, 6))
@@ -254,7 +254,7 @@ def test_in_a_window_each_frame_sees_pias_picture_as_much_as_its_own_place_says(
     with (
         whole.applied_to(unet),
         attached(unet, Motion(module), family, whole.layout_of, picture),
-        first.register_forward_hook(lambda _module, _inputs, output: seen.append(output)),  # after ours
+        first.register_forward_hook(lambda _module, _inputs, output: seen.append(output)),  # after the one under test
     ):
         run(unet, 12)
     x, added = inputs(12)[0], picture.convolved(module.condition_kernel)

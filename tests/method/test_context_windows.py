@@ -1,4 +1,4 @@
-"""Which frames are together, and that what comes of it is blended."""
+"""The frames of context windows, and the blending of their results."""
 
 import itertools
 
@@ -41,11 +41,11 @@ def require_good(windows, step):
         assert bool((step_windows.frames.diff(dim=1) > 0).all())
 
 
-def test_steps_are_shifted_by_bits_in_reverse():
+def test_steps_are_shifted_by_reversed_bits():
     assert [van_der_corput(step) for step in range(8)] == [0, 1 / 2, 1 / 4, 3 / 4, 1 / 8, 5 / 8, 3 / 8, 7 / 8]
 
 
-def test_windows_that_stay_share_the_overlap_and_the_last_ends_with_the_clip():
+def test_static_windows_overlap_and_the_last_one_ends_with_the_clip():
     assert frames_of(ContextWindows(32, 16, 4, uniform=False), step=3) == [span(0, 15), span(12, 27), span(16, 31)]
 
 
@@ -57,7 +57,7 @@ def test_windows_are_shifted_from_step_to_step_and_reach_both_ends():
 
 @pytest.mark.parametrize(
     ("frames", "closed_loop", "step", "expected"),
-    [  # as the established extension documents them, but that one with the first frame comes first
+    [  # as sd-webui-animatediff documents them, except that a window with the first frame is first
         (32, "few", 0, [span(0, 15), span(12, 27), span(24, 31) + span(0, 7)]),
         (32, "few", 1, [span(28, 31) + span(0, 11), span(16, 31), span(8, 23)]),
         (40, "few", 0, [span(0, 15), span(12, 27), span(24, 39)]),
@@ -68,20 +68,20 @@ def test_windows_that_close_the_loop(frames, closed_loop, step, expected):
     assert frames_of(ContextWindows(frames, 16, 4, closed_loop=closed_loop), step) == expected
 
 
-def test_windows_that_stay_close_the_loop_in_every_step():
+def test_static_windows_close_the_loop_in_every_step():
     for frames in range(17, 81):
         assert any(
             window[0] > window[-1] for window in frames_of(ContextWindows(frames, 16, 4, uniform=False, closed_loop="few"))
         )
 
 
-def test_boundaries_are_where_windows_begin_if_they_stay():
+def test_boundaries_are_where_static_windows_begin():
     assert ContextWindows(32, 16, 4, uniform=False).boundaries() == [12, 16]
     assert ContextWindows(32, 16, 4, uniform=False, closed_loop="few").boundaries() == [12, 24]
     assert ContextWindows(32, 16, 4).boundaries() == ContextWindows(16, 16, 4, uniform=False).boundaries() == []
 
 
-def test_further_levels_take_frames_that_are_further_apart_as_far_as_the_clip_reaches():
+def test_a_larger_stride_adds_windows_of_more_distant_frames():
     windows = ContextWindows(32, 8, 2, stride=9, uniform=False)
     assert windows.distances() == [1, 2, 4]
     assert {window[1] - window[0] for window in frames_of(windows)} == {1, 2, 4}
@@ -105,7 +105,7 @@ def test_every_frame_is_covered_at_every_step(data):
         require_good(windows, step)
 
 
-def test_every_frame_is_covered_in_the_corners():
+def test_every_frame_is_covered_in_edge_cases():
     for frames, length in itertools.product((1, 2, 3, 15, 16, 17, 31, 32, 33, 80), (1, 2, 16, 31, 32)):
         for overlap in {0, 1, length // 2, length - 1} & set(range(length)):
             for ways in WAYS:
@@ -119,7 +119,7 @@ def test_a_clip_that_fits_is_one_window():
         assert step_windows.frames.tolist() == [span(0, 6)] and step_windows.weights.tolist() == [[1.0] * 7]
 
 
-def test_weights_are_those_of_their_fusion():
+def test_each_fuse_method_has_its_weights():
     def shares(fuse_method):
         return ContextWindows(6, 4, 2, uniform=False, fuse_method=fuse_method).at(0).weights
 
@@ -132,7 +132,7 @@ def test_weights_are_those_of_their_fusion():
 
 
 class FixedOrder(TorchDispatchMode):
-    """Fails on operators that add on a GPU in whatever order its threads come."""
+    """Fails on operators that add in a random order on a GPU."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func.overloadpacket.__name__
@@ -143,8 +143,8 @@ class FixedOrder(TorchDispatchMode):
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.float16])
 @pytest.mark.parametrize("closed_loop", CLOSED_LOOPS)
-def test_windows_are_added_one_after_another(closed_loop, kind):
-    """As `index_add_` does on a CPU, to the bit."""
+def test_windows_are_added_in_a_fixed_order(closed_loop, kind):
+    """The result has the same bits as that of `index_add_` on a CPU."""
     step_windows = ContextWindows(30, 8, 3, stride=2, closed_loop=closed_loop).at(5)
     results = torch.randn(2, *step_windows.frames.shape, 3, 5, generator=torch.Generator().manual_seed(0)).to(kind)
     weighted = results * step_windows.weights.to(kind)[..., None, None]
@@ -152,7 +152,7 @@ def test_windows_are_added_one_after_another(closed_loop, kind):
     assert torch.equal(step_windows.blended(results), expected)
 
 
-def test_nothing_that_windows_pass_through_adds_in_a_random_order():
+def test_no_operator_adds_windows_in_a_random_order():
     windows, rows = ContextWindows(30, 8, 3, stride=2, closed_loop="many"), torch.randn(60, 32, 2, 2)
     layout = layout_of_call(60, 30)
     with torch.no_grad(), FixedOrder():
@@ -161,7 +161,7 @@ def test_nothing_that_windows_pass_through_adds_in_a_random_order():
 
 
 @pytest.mark.parametrize("overlap", [-1, 4, 5])
-def test_windows_cannot_share_all_their_frames(overlap):
+def test_windows_cannot_overlap_completely(overlap):
     with pytest.raises(ContextWindowsError, match="cannot overlap by"):
         ContextWindows(8, 4, overlap)
 
@@ -170,7 +170,7 @@ def test_windows_cannot_share_all_their_frames(overlap):
 
 
 class Mean(torch.nn.Module):
-    """Gives each row the mean of its clip, with what else it was given."""
+    """A model that returns the mean of each clip, combined with its other arguments."""
 
     def __init__(self):
         super().__init__()
@@ -205,7 +205,7 @@ def in_windows(model, windows, layout_of, step=0, at_once=1, rows=None):
 
 @pytest.mark.parametrize("parts", [1, 2])
 @pytest.mark.parametrize("closed_loop", CLOSED_LOOPS)
-def test_every_window_passes_by_itself_and_what_it_finds_is_blended(closed_loop, parts):
+def test_every_window_passes_separately_and_results_are_blended(closed_loop, parts):
     frames, rows = 11, 11 * (parts + 1)
     windows = ContextWindows(frames, 4, 2, closed_loop=closed_loop)
     layout = layout_of_call(rows, frames, parts)
@@ -221,7 +221,7 @@ def test_every_window_passes_by_itself_and_what_it_finds_is_blended(closed_loop,
 
 
 @pytest.mark.parametrize("at_once", [2, 3, 99])
-def test_several_windows_at_once_give_what_one_by_one_gives(at_once):
+def test_several_windows_per_call_give_the_same_result(at_once):
     windows, layout_of = ContextWindows(40, 16, 4, stride=2, closed_loop="many"), lambda rows: layout_of_call(rows, 40)
     one, several = Mean(), Mean()
     serial = in_windows(one, windows, layout_of, rows=80)
@@ -229,7 +229,7 @@ def test_several_windows_at_once_give_what_one_by_one_gives(at_once):
     assert sum(several.calls) == sum(one.calls) and len(several.calls) == -(-len(one.calls) // at_once)
 
 
-def test_after_an_error_the_model_is_as_it_was():
+def test_after_an_error_the_model_is_unchanged():
     model = Mean()
     whole = WindowedUNet(ContextWindows(8, 4, 2), lambda: 0, lambda rows: layout_of_call(rows, 8))
     model.layout_of = lambda rows: 1 / 0

@@ -1,4 +1,4 @@
-"""From one published layout into the other and back, and diffusers as a second witness of both."""
+"""Conversion between the published layouts, checked with diffusers."""
 
 import json
 
@@ -44,7 +44,7 @@ def original(tmp_path):
 
 @pytest.mark.parametrize("family", ["v1", "v2", "v3", "long-64", "lcm", "pia", "xl-beta"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_there_and_back_is_the_same_to_the_bit(original, tmp_path, family, dtype):
+def test_conversion_and_back_gives_the_same_bits(original, tmp_path, family, dtype):
     weights, path = original(family, dtype)
     folder = tmp_path / "adapter"
     assert convert_file(path, folder, "diffusers") == folder / "diffusion_pytorch_model.safetensors"
@@ -53,7 +53,7 @@ def test_there_and_back_is_the_same_to_the_bit(original, tmp_path, family, dtype
     assert equal(load_file(back), weights)
 
 
-def test_hotshots_own_file_becomes_one_in_the_authors_keys(tmp_path):
+def test_hotshots_own_file_gets_the_authors_keys(tmp_path):
     weights = module_weights("hotshot")
     save_file(in_hotshots_layout(weights), tmp_path / "hsxl.safetensors")
     assert equal(load_file(convert_file(tmp_path / "hsxl.safetensors", tmp_path / "out.safetensors", "original")), weights)
@@ -70,7 +70,7 @@ def test_a_training_dump_becomes_a_plain_module(tmp_path):
     assert equal(load_file(convert_file(tmp_path / "dump.ckpt", tmp_path / "out.safetensors", "original")), weights)
 
 
-def test_the_first_convolution_of_pia_is_found_under_other_names(tmp_path):
+def test_the_first_convolution_of_pia_may_have_other_keys(tmp_path):
     weights = module_weights("pia")
     save_file({f"unet.{key}": value for key, value in in_diffusers_layout(weights).items()}, tmp_path / "pia.safetensors")
     assert equal(load_file(convert_file(tmp_path / "pia.safetensors", tmp_path / "out.safetensors", "original")), weights)
@@ -90,14 +90,14 @@ def test_the_folder_describes_itself_to_diffusers(original, tmp_path, family):
     assert equal(load_file(tmp_path / "adapter" / "diffusion_pytorch_model.safetensors"), in_diffusers_layout(weights))
 
 
-def test_tables_are_added_for_diffusers_where_a_file_has_none(original, tmp_path):
+def test_missing_positional_encodings_are_added_for_diffusers(original, tmp_path):
     _, path = original("lcm")
     weights = load_file(convert_file(path, tmp_path / "adapter", "diffusers"))
     table = weights["down_blocks.0.motion_modules.0.transformer_blocks.0.pos_embed.pe"]
     assert torch.allclose(table, sinusoids(64, 32), atol=1e-5)
 
 
-def test_an_adapter_without_tables_gets_those_of_its_config(original, tmp_path):
+def test_an_adapter_without_positional_encodings_gets_those_of_its_config(original, tmp_path):
     weights, _ = original("v1")
     folder = tmp_path / "adapter"
     folder.mkdir()
@@ -109,7 +109,7 @@ def test_an_adapter_without_tables_gets_those_of_its_config(original, tmp_path):
     assert torch.allclose(module.layers["down_0_0"].attentions[1].positional_encoding, sinusoids(24, 32)[0], atol=1e-5)
 
 
-def test_two_different_tables_in_one_layer_are_refused(original, tmp_path):
+def test_two_different_positional_encodings_in_one_layer_are_refused(original, tmp_path):
     weights, path = original("v3")
     weights["up_blocks.1.motion_modules.2.temporal_transformer.transformer_blocks.0.attention_blocks.1.pos_encoder.pe"][
         0, 0
@@ -161,7 +161,7 @@ def test_what_diffusers_saves_is_read(tmp_path, family):
 
 
 def test_layers_of_diffusers_compute_the_same_once_their_norm_is_per_frame(original, tmp_path):
-    """diffusers normalises over all frames, the authors of the families for SD 1.5 each frame; that is its only difference."""
+    """diffusers' norm is over all frames, and that of the families for SD 1.5 per frame. There is no other difference."""
     diffusers = pytest.importorskip("diffusers", reason=NO_DIFFUSERS)
     weights, path = original("v3")
     convert_file(path, tmp_path / "adapter", "diffusers")

@@ -1,4 +1,4 @@
-"""Each family in the real LDM UNet, against the authors' maths in five dimensions."""
+"""Each family in LDM's UNet, compared with an independent implementation in five dimensions."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ from support.published_layouts import FAMILIES, XL_FAMILIES, in_hotshots_layout,
 FRAMES, SIZE, TOKENS = 5, 8, 7
 TOLERANCE = 1e-5
 HEAD_WIDTH = 16
-"""Of the small model in the layout of SDXL."""
+"""The channels of the small model with the layers of SDXL."""
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def unet():
 
 @pytest.fixture(scope="module")
 def xl_unet():
-    """In the layout of SDXL, as far as LDM can; the live tests have deep transformers, and what is told beside the timestep."""
+    """A UNet like SDXL's, as far as LDM allows. Tests in the live WebUI have several transformers and the label embedding."""
     attention = {"attention_resolutions": [4, 2], "transformer_depth": 1, "use_linear_in_transformer": True}
     return image_model(channel_mult=[1, 2, 4], num_head_channels=HEAD_WIDTH, **attention)
 
@@ -46,7 +46,7 @@ def image_model(**layout):
 
 @pytest.fixture
 def case(unet, xl_unet, tmp_path, request):
-    """A family's file as our loader reads it, the authors' UNet with the same weights, and what goes into both."""
+    """A family's motion module, the authors' UNet with the same weights, and inputs for both."""
     return Case(xl_unet if request.param in XL_FAMILIES else unet, tmp_path, request.param)
 
 
@@ -69,7 +69,7 @@ class Case:
         self.authors = AuthorsUNet(authors, with_tables(weights), head_width=head_width, **norms)
 
     def inputs(self, clips):
-        """Noise and text of some clips, `(clips, frames, …)`; each frame has a text of its own."""
+        """Returns noise and text of clips, `(clips, frames, …)`. Each frame has its own text."""
         torch.manual_seed(2)
         return torch.randn(clips, FRAMES, 4, SIZE, SIZE), torch.randn(clips, FRAMES, TOKENS, 24)
 
@@ -82,7 +82,7 @@ class Case:
         return self.authors(x, timestep, context).transpose(1, 2)
 
     def ours(self, rows, context, parts=1, timestep=500):
-        """One UNet call for each of the given batches of rows."""
+        """Returns the results of one UNet call for each batch of rows."""
         layout_of = lambda count: layout_of_call(count, FRAMES, parts)  # noqa: E731
         with attached(self.unet, Motion(self.module), self.description.family, layout_of, self.picture):
             return [self.unet(x, torch.full((len(x),), timestep), y) for x, y in zip(rows, context)]
@@ -103,7 +103,7 @@ def test_clips_in_one_call(case, clips):
 
 
 @every_family
-def test_conditions_in_calls_of_their_own(case):
+def test_conditions_in_separate_calls(case):
     x, context = case.inputs(2)
     ours = torch.stack(case.ours(x, context))
     assert (ours - case.expected(x, context)).abs().max() < TOLERANCE
@@ -112,7 +112,7 @@ def test_conditions_in_calls_of_their_own(case):
 @every_family
 @pytest.mark.parametrize("split", [False, True])
 def test_prompt_parts_joined_by_and(case, split):
-    """Two parts, frame by frame, then the negative prompt, in the same call or its own."""
+    """Two prompt parts, frame by frame, then the negative prompt in the same call or in another."""
     x, context = case.inputs(3)
     expected = case.expected(x, context)
     order = [(part, frame) for frame in range(FRAMES) for part in range(2)]
@@ -128,7 +128,7 @@ def test_prompt_parts_joined_by_and(case, split):
 
 
 @every_family
-def test_the_family_is_known_and_has_the_authors_record(case):
+def test_the_family_is_identified_and_has_the_authors_facts(case):
     family = case.description.family
     assert case.facts is ALL[family.key]
     assert (family.base == "SDXL") == (family.key in XL_FAMILIES)

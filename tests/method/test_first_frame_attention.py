@@ -1,4 +1,4 @@
-"""The first frame, offered to the spatial self-attention of every frame."""
+"""Spatial self-attention of every frame to the first one."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ def tokens(rows, seed=0):
 
 
 def attended(attention, x, seen):
-    """Attention written out: queries of `x`, keys and values of `seen`, row by row."""
+    """Returns attention with queries from `x`, and keys and values from `seen`, row by row."""
     split = [part.unflatten(-1, (attention.heads, -1)).transpose(1, 2) for part in
              (attention.to_q(x), attention.to_k(seen), attention.to_v(seen))]  # fmt: skip
     weights = torch.softmax(split[0] @ split[1].transpose(-1, -2) / split[0].shape[-1] ** 0.5, dim=-1)
@@ -36,17 +36,17 @@ def layout_of(rows):
 
 
 @torch.no_grad()
-def test_at_one_every_frame_has_keys_and_values_of_the_first_behind_its_own(unet):
+def test_at_strength_one_every_frame_also_attends_to_the_first(unet):
     attention, x = unet.input_blocks[1][1].transformer_blocks[0].attn1, tokens(2 * FRAMES)
     first = torch.cat([x[:1].expand(FRAMES, -1, -1), x[FRAMES : FRAMES + 1].expand(FRAMES, -1, -1)])
     with self_attention_over(unet, FirstFrameAttention(layout_of)):
         found = attention(x)
     torch.testing.assert_close(found, attended(attention, x, torch.cat([x, first], dim=1)), atol=1e-5, rtol=0)
-    torch.testing.assert_close(found[:1], attended(attention, x[:1], x[:1]), atol=1e-5, rtol=0)  # it sees itself twice
+    torch.testing.assert_close(found[:1], attended(attention, x[:1], x[:1]), atol=1e-5, rtol=0)  # it attends to itself twice
 
 
 @torch.no_grad()
-def test_between_it_is_a_mean_and_at_zero_nothing(unet):
+def test_between_zero_and_one_it_is_interpolated(unet):
     attention, x = unet.input_blocks[1][1].transformer_blocks[0].attn1, tokens(FRAMES)
     plain, found = attention(x), {}
     for strength in (0.0, 0.25, 1.0):
@@ -61,8 +61,8 @@ def test_between_it_is_a_mean_and_at_zero_nothing(unet):
 @torch.no_grad()
 @pytest.mark.parametrize(("closed_loop", "step"), [("none", 0), ("none", 1), ("many", 1), ("many", 2)])
 @pytest.mark.parametrize("at_once", [1, 2, 5])
-def test_windows_hold_on_to_the_first_frame_of_the_clip(unet, closed_loop, step, at_once):
-    """Here attention is all that a window does, so each frame's result is known."""
+def test_windows_attend_to_the_first_frame_of_the_clip(unet, closed_loop, step, at_once):
+    """The model is nothing but attention, so the result for each frame is known."""
     attention, frames = unet.input_blocks[1][1].transformer_blocks[0].attn1, 10
     windows = ContextWindows(frames, FRAMES, overlap=1, closed_loop=closed_loop)
     budget = WindowBudget(torch.device("cpu"))

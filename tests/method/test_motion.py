@@ -1,4 +1,4 @@
-"""MotionStrength of a motion module, each with the number that it must give."""
+"""The settings of a motion module, with their exact effects."""
 
 import pytest
 import torch
@@ -50,8 +50,8 @@ def test_effect_zero_is_off_and_half_is_the_mean_of_on_and_off(modules, x):
     assert torch.allclose(animated(modules[0], x, MotionStrength(LayerStrength(effect=2.0))), 2 * on - x, atol=1e-5)
 
 
-def test_scale_zero_lets_each_frame_see_the_mean_of_all(modules, x):
-    """A query that meets keys of nothing finds all frames alike."""
+def test_scale_zero_attends_to_all_frames_alike(modules, x):
+    """With keys of zero, all frames have the same attention weight."""
     attention = modules[0].layers[PLACE].attentions[0]
     hidden = torch.randn(3, FRAMES, 64, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
@@ -74,7 +74,7 @@ def test_scale_zero_lets_each_frame_see_the_mean_of_all(modules, x):
         (0.2, 0.6, 0.2, True),
         (0.2, 0.6, 0.59, True),
         (0.2, 0.6, 0.6, False),
-        (0.5, 1.0, 1.0, True),  # a sampler that looks once more at the end
+        (0.5, 1.0, 1.0, True),  # some samplers call the UNet once more at the end
     ],
 )
 def test_a_module_acts_in_its_range_of_the_steps_only(modules, x, start, end, progress, on):
@@ -96,7 +96,7 @@ def test_a_module_acts_in_its_range_of_the_steps_only(modules, x, start, end, pr
         ("all: scale 2; down 0.5 - 1 : scale 0.5, effect 0.1", PLACE, 0.5, LayerStrength(0.5, 0.1)),
     ],
 )
-def test_rules_hold_at_places_and_in_ranges_of_the_steps(rules, place, progress, strength):
+def test_rules_are_for_blocks_and_ranges_of_the_steps(rules, place, progress, strength):
     assert MotionStrength(LayerStrength(1.2, 0.9), rules=parse_rules(rules)).at(place, progress) == strength
 
 
@@ -111,12 +111,12 @@ def test_a_rule_that_cannot_be_read_is_named(rule):
     assert repr(rule) in str(caught.value)
 
 
-def test_a_rule_acts_on_its_block_only(modules, x):
+def test_a_rule_acts_in_its_block_only(modules, x):
     rules = MotionStrength(rules=(Rule("up", 0.0, 1.0, None, 0.0),))
     assert torch.equal(animated(modules[0], x, rules), animated(modules[0], x))
 
 
-def test_a_blend_is_the_mean_of_both_and_a_chain_one_after_the_other(modules, x):
+def test_two_modules_are_blended_or_chained(modules, x):
     first, second = animated(modules[0], x), animated(modules[1], x)
     for share in (0.0, 0.3, 1.0):
         blended = animated(modules[0], x, second=SecondModule(modules[1], "blend", share))
@@ -157,8 +157,8 @@ def test_a_device_without_an_index_is_the_current_one(one, other, same, monkeypa
     assert same_device(torch.device(one), torch.device(other)) is same
 
 
-def test_layers_that_are_where_they_work_are_not_moved_again(modules, x, monkeypatch):
-    """The WebUI names its device without an index, tensors name theirs with one."""
+def test_layers_on_the_right_device_are_not_moved(modules, x, monkeypatch):
+    """The WebUI's device has no index; the devices of tensors have one."""
     moved = []
     monkeypatch.setattr(TemporalTransformer, "to", lambda *given: moved.append(given))
     motion = Motion(modules[0], device=torch.device("cpu", 0))
@@ -170,18 +170,18 @@ def test_layers_that_are_where_they_work_are_not_moved_again(modules, x, monkeyp
 # --- positional encodings ---
 
 
-def test_a_stretched_table_draws_out_what_was_trained(modules):
+def test_a_stretched_encoding_is_interpolated(modules):
     table = sinusoids(32, 64)[0]
     stretched = resized_table(table, "stretch", 24, trained_on=16)
     assert stretched.shape == (24, 64)
-    for frame in range(24):  # linear between the two rows that are nearest to the middle of the stretched frame
+    for frame in range(24):  # linear between the two rows nearest to the centre of the stretched frame
         at = min(max((frame + 0.5) * 16 / 24 - 0.5, 0), 15)
         low, share = int(at), at - int(at)
         assert close(stretched[frame], (1 - share) * table[low] + share * table[min(low + 1, 15)])
     assert resized_table(table, "stretch", 16, trained_on=16) is table
 
 
-def test_an_extended_table_goes_on_as_the_sinusoid_does():
+def test_an_extended_encoding_continues_the_sinusoid():
     table = sinusoids(24, 64)[0]
     extended = resized_table(table, "extend", 40, trained_on=16)
     assert torch.equal(extended[:24], table)
@@ -191,7 +191,7 @@ def test_an_extended_table_goes_on_as_the_sinusoid_does():
 
 
 @pytest.mark.parametrize("how", ["stretch", "extend"])
-def test_positions_make_more_frames_possible_and_are_back_afterwards(modules, how):
+def test_resized_encodings_allow_more_frames_and_are_restored(modules, how):
     module = modules[1]
     before = dict(module.named_buffers())
     x = torch.randn(48, 64, 3, 3)
@@ -210,7 +210,7 @@ def test_the_curves_are_the_published_ones():
     assert similarity("large motion, new style", 4) == [0.5, 0.2, 0.2, 0.2]
 
 
-def test_a_picture_is_seen_as_through_nine_channels():
+def test_a_condition_image_acts_as_in_a_convolution_of_nine_channels():
     torch.manual_seed(0)
     noise, latents, kernel, bias = torch.randn(4, 4, 6, 5), torch.randn(1, 4, 6, 5), torch.randn(8, 9, 3, 3), torch.randn(8)
     curve = similarity("small motion", 4)

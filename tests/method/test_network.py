@@ -1,4 +1,4 @@
-"""One motion layer against the authors' maths."""
+"""One motion layer, compared with the authors' maths."""
 
 from copy import deepcopy
 from itertools import product
@@ -17,7 +17,7 @@ from support.published_layouts import authors_layer, layer_weights, module_weigh
 
 @pytest.fixture
 def loaded_layer(tmp_path):
-    """A layer of a file in the published layout, as our reader loads it, and its weights by published keys."""
+    """A layer that was loaded from a published file, and its weights by published keys."""
     torch.manual_seed(0)
     weights = module_weights("v3")
     prefix = "down_blocks.1.motion_modules.0.temporal_transformer."
@@ -34,12 +34,12 @@ def test_a_layer_computes_what_the_authors_compute(loaded_layer, clips, frames):
     with torch.no_grad():
         ours = layer(rows, layout_of_call(clips * frames, frames))
     expected = authors_layer(weights, x).transpose(1, 2).reshape(rows.shape)
-    assert (expected - rows).abs().max() > 0.5  # the layer does something
+    assert (expected - rows).abs().max() > 0.5  # so that the layer has an effect
     assert torch.allclose(ours, expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(("frames", "closed_loop"), [(11, "none"), (17, "few"), (33, "many")])
-def test_in_windows_attention_looks_no_further_and_windows_are_blended(loaded_layer, frames, closed_loop):
+def test_attention_is_limited_to_windows_which_are_blended(loaded_layer, frames, closed_loop):
     layer, weights = loaded_layer
     cut = ContextWindows(frames, 8, 3, stride=2, closed_loop=closed_loop).at(1)
     x = torch.randn(2, 64, frames, 3, 4)
@@ -51,8 +51,8 @@ def test_in_windows_attention_looks_no_further_and_windows_are_blended(loaded_la
     assert torch.allclose(ours, expected, atol=1e-5, rtol=0)
 
 
-def test_one_window_of_all_frames_changes_nothing(loaded_layer):
-    """To a millionth of what is added. A clip that fits into one window is not cut at all, and is the same to the bit."""
+def test_one_window_of_all_frames_gives_the_same_result(loaded_layer):
+    """The tolerance is a millionth of the residual. A clip that fits into one window is not split at all."""
     layer, _ = loaded_layer
     x, layout = torch.randn(32, 64, 3, 4), layout_of_call(32, 16)
     with torch.no_grad():
@@ -61,12 +61,12 @@ def test_one_window_of_all_frames_changes_nothing(loaded_layer):
     assert torch.allclose(in_one_window, whole, atol=1e-6 * float(whole.abs().max()), rtol=0)
 
 
-def test_passes_change_nothing(loaded_layer, monkeypatch):
+def test_the_number_of_passes_does_not_change_the_result(loaded_layer, monkeypatch):
     layer, _ = loaded_layer
     x, layout = torch.randn(32, 64, 6, 5), layout_of_call(32, 16)
     with torch.no_grad():
         whole = layer(x, layout)
-        monkeypatch.setattr(network, "CPU_TOKENS", 48)  # three positions of sixteen frames
+        monkeypatch.setattr(network, "CPU_TOKENS", 48)  # three pixels of sixteen frames
         assert network.pixels_per_pass(x.device, 64, 16) == 3  # of sixty: twenty passes
         assert torch.allclose(layer(x, layout), whole, atol=1e-6, rtol=0)
 
@@ -83,11 +83,11 @@ def test_a_new_layer_is_the_identity():
     assert torch.equal(TemporalTransformer(32, 24)(x, layout_of_call(8, 4)), x)
 
 
-def test_positions_are_the_sinusoids_of_the_files():
+def test_positional_encodings_are_those_of_the_files():
     assert torch.allclose(sinusoidal_positions(32, 320), sinusoids(32, 320)[0], atol=1e-5)
 
 
-def test_half_precision_and_double_are_taken_from_the_input():
+def test_layers_compute_in_other_dtypes():
     torch.manual_seed(0)
     layer = TemporalTransformer(32, 24)
     torch.nn.init.normal_(layer.proj_out.weight)

@@ -1,4 +1,4 @@
-"""Which row is which frame."""
+"""The layout of the rows of a UNet call."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from motion_module.row_layout import RowLayoutError, layout_of_call
 
 
 def rows_of(frames, parts, with_negative):
-    """The rows of a guided UNet call as the WebUI stacks them, each a (condition, frame)."""
+    """Returns the rows of a UNet call with guidance in the WebUI's order: each is a (condition, frame)."""
     rows = [(part, frame) for frame in range(frames) for part in range(parts)]
     return rows + [("negative", frame) for frame in range(frames)] * with_negative
 
@@ -39,6 +39,6 @@ def test_rows_that_are_not_whole_clips_are_refused(rows, frames, parts):
         layout_of_call(rows, frames, parts)
 
 
-def test_another_number_of_rows_than_announced_is_refused():
+def test_a_wrong_number_of_rows_is_refused():
     with pytest.raises(RowLayoutError):
         layout_of_call(8, 4).to_clips(torch.zeros(4, 1))

@@ -1,10 +1,10 @@
-"""That blended windows leave no seam, and overwritten ones do: with a toy model whose right answer is constant motion.
+"""Blended windows leave no seam and overwritten ones do: tested with a toy model whose correct result is constant motion.
 
-A toy's picture moves by one pixel from frame to frame, around a row of as many pixels as the clip has frames. It knows its
-own window alone: all frames continue what the first ones of the window show. So windows that begin with other noise make
-other clips, as those of a motion module do, until they agree on what lies in their overlaps.
+The toy's image moves by one pixel from frame to frame, around a row of as many pixels as the clip has frames. It knows only its
+own window: all frames continue the first ones of the window. So windows that begin with different noise give different clips,
+as those of a motion module do, until they agree in their overlaps.
 
-Seamless is: all changes from frame to frame are equal, that from the last to the first among them, to one in a thousand.
+There is no seam if all changes from frame to frame, including that from the last to the first, are equal within a thousandth.
 """
 
 import math
@@ -25,16 +25,16 @@ EQUAL = 1e-3
 CLOSED_LOOPS, FUSE_METHODS = ("none", "few", "many"), ("pyramid", "flat", "overlap-linear")
 ATTENTION = torch.zeros(LENGTH, LENGTH)
 ATTENTION[:, :OVERLAP] = 1 / OVERLAP
-"""Of each frame of a window to its first ones: weights set by hand."""
+"""Attention weights of each frame of a window to the first frames of the window, set by hand."""
 
 
 def onward(clips):
-    """What the toy finds in clips of one window each, `(clips, LENGTH, …, width)`."""
+    """Returns the result of the toy model for clips of one window each, `(clips, LENGTH, …, width)`."""
     return moved(torch.einsum("qk,ck...->cq...", ATTENTION, moved(clips, -1)), 1)
 
 
 def moved(clips, by):
-    """Each frame by its number times `by`."""
+    """Returns each frame shifted by its number times `by`."""
     return torch.stack([clips[:, frame].roll(frame * by, dims=-1) for frame in range(clips.shape[1])], dim=1)
 
 
@@ -43,14 +43,14 @@ def layout_of(rows):
 
 
 class WholeToy(torch.nn.Module):
-    """As a whole UNet: `x` is `(rows, channels, 1, width)`."""
+    """The toy as a UNet: `x` is `(rows, channels, 1, width)`."""
 
     def forward(self, x):
         return onward(x[None])[0]
 
 
 class ToyAttention(TemporalAttention):
-    """What it adds makes of frames what the toy finds in them."""
+    """The toy as an attention: its residual turns frames into the toy's result."""
 
     def __init__(self):
         super().__init__(FRAMES, LENGTH)
@@ -64,7 +64,7 @@ class ToyAttention(TemporalAttention):
 
 
 class ToyLayer(TemporalTransformer):
-    """As a motion layer, whose channels are the pixels of the row."""
+    """The toy as a motion layer, whose channels are the pixels of the row."""
 
     def __init__(self):
         super().__init__(FRAMES, LENGTH)
@@ -98,14 +98,16 @@ def sharing_attention(windows, x, step):
 
 
 def noise(seed):
-    """For each frame, a wave along the row, `(frames, 3, 1, width)`: smooth, so that a pixel further is little change."""
+    """Returns a wave along the row for each frame, `(frames, 3, 1, width)`, so smooth that a shift by one pixel changes
+    little.
+    """
     place = torch.arange(FRAMES) * 2 * math.pi / FRAMES
     waves = torch.stack([place.cos(), place.sin()])
     return (torch.randn(FRAMES, 3, 2, generator=torch.Generator().manual_seed(seed)) @ waves)[:, :, None]
 
 
 def sampled(windows, in_windows, seed):
-    """What comes of noise if each step leaves what all windows find."""
+    """Returns the result of sampling, in which each step replaces the latents by the blended results of all windows."""
     x = noise(seed)
     for step in range(STEPS):
         x = in_windows(windows, x, step)
@@ -113,7 +115,7 @@ def sampled(windows, in_windows, seed):
 
 
 def changes(x):
-    """What the seam meter shows: from frame to frame, and from the last to the first; in usual changes."""
+    """Returns the changes between neighbouring frames, and from the last to the first, divided by the median change."""
     steps, closing = changes_of([frame.permute(1, 2, 0).numpy() for frame in x])
     return np.array(steps) / np.median(steps), closing / np.median(steps)
 
@@ -122,7 +124,7 @@ def changes(x):
 @pytest.mark.parametrize("fuse_method", FUSE_METHODS)
 @pytest.mark.parametrize("closed_loop", CLOSED_LOOPS)
 @pytest.mark.parametrize("uniform", [True, False], ids=["uniform", "static"])
-def test_windows_that_are_blended_leave_no_seam(uniform, closed_loop, fuse_method, in_windows):
+def test_blended_windows_leave_no_seam(uniform, closed_loop, fuse_method, in_windows):
     windows = ContextWindows(FRAMES, LENGTH, OVERLAP, uniform=uniform, closed_loop=closed_loop, fuse_method=fuse_method)
     for seed in range(3):
         steps, last_to_first = changes(sampled(windows, in_windows, seed))
@@ -130,7 +132,7 @@ def test_windows_that_are_blended_leave_no_seam(uniform, closed_loop, fuse_metho
 
 
 class Overwritten(ContextWindows):
-    """Where windows overlap, a frame is that of the last of them."""
+    """Overlapping windows are not blended: the last one of a frame has all of the weight."""
 
     def at(self, step):
         cut = super().at(step)
@@ -142,8 +144,8 @@ class Overwritten(ContextWindows):
 
 @pytest.mark.parametrize("in_windows", [blending_whole_frames, sharing_attention])
 @pytest.mark.parametrize("closed_loop", CLOSED_LOOPS)
-def test_windows_that_are_overwritten_jump_where_they_begin(closed_loop, in_windows):
-    # those that shift begin in the midst of others from step to step, and so come to agree where they close a loop
+def test_overwritten_windows_leave_seams_where_they_begin(closed_loop, in_windows):
+    # uniform windows are shifted from step to step, and so they would agree in the end if they close a loop
     windows = Overwritten(FRAMES, LENGTH, OVERLAP, uniform=False, closed_loop=closed_loop)
     at_boundaries = np.isin(np.arange(1, FRAMES), windows.boundaries())
     for seed in range(3):

@@ -1,4 +1,4 @@
-"""What goes wrong in a training: what is said, and what is kept."""
+"""Errors in a training: what is reported, and what is kept."""
 
 import json
 import os
@@ -22,8 +22,8 @@ from motion_module.training.state import NotSaved
 from support.small_training import FRAMES, as_file, launched, small, stripes, write_frames, write_video
 
 
-def test_a_full_disk_leaves_the_state_before(setting, tmp_path):
-    """The limit on file sizes stands in for the end of the disk: writing fails in the middle of the file."""
+def test_a_full_disk_keeps_the_previous_state(setting, tmp_path):
+    """A limit on file sizes simulates a full disk: writing fails in the middle of the file."""
     training = Training(setting(steps=1))
     training.run()
     state = tmp_path / "out-training" / "state.safetensors"
@@ -45,7 +45,7 @@ def test_a_full_disk_leaves_the_state_before(setting, tmp_path):
     assert Training(setting(steps=1)).step == 1
 
 
-def test_a_loss_that_is_no_number_stops_and_keeps_what_was_good(setting, tmp_path):
+def test_a_loss_that_is_not_a_number_stops_and_keeps_the_last_state(setting, tmp_path):
     training = Training(setting(steps=3, save_every=1))
     whole = training.batch
 
@@ -60,7 +60,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_what_was_good(setting, tmp_pat
     assert all(tensor.isfinite().all() for tensor in load_file(tmp_path / "out.safetensors").values())
 
 
-def test_videos_that_cannot_be_used_are_left_out_and_told(world, tmp_path, capsys):
+def test_unusable_videos_are_left_out_and_reported(world, tmp_path, capsys):
     write_frames(tmp_path / "clips" / "good", stripes(FRAMES))
     write_video(tmp_path / "clips" / "short.mp4", stripes(2))
     (tmp_path / "clips" / "bad.mp4").write_bytes(b"no video")
@@ -77,7 +77,7 @@ def test_videos_that_cannot_be_used_are_left_out_and_told(world, tmp_path, capsy
         Training(small(tmp_path, base=str(world / "base.safetensors")))
 
 
-def test_a_file_that_is_there_is_not_overwritten(setting, tmp_path):
+def test_an_existing_file_is_not_overwritten(setting, tmp_path):
     (tmp_path / "out.safetensors").write_bytes(b"precious")
     with pytest.raises(ConfigError, match=r"out\.safetensors already exists"):
         Training(setting())
@@ -93,7 +93,7 @@ def test_a_file_of_another_training_is_not_overwritten_either(setting, tmp_path)
 
 
 @pytest.mark.parametrize("lost", ["never written", "deleted"])
-def test_a_file_that_is_missing_in_the_end_is_written_by_the_next_run(setting, tmp_path, monkeypatch, lost):
+def test_a_missing_output_is_written_by_the_next_run(setting, tmp_path, monkeypatch, lost):
     output = tmp_path / "out.safetensors"
     if lost == "deleted":
         Training(setting(steps=2)).run()
@@ -117,7 +117,7 @@ def held_back(file, put):
     return put_in_place
 
 
-def test_a_log_that_cannot_be_written_ends_nothing(setting, monkeypatch, capsys):
+def test_a_log_that_cannot_be_written_does_not_end_the_training(setting, monkeypatch, capsys):
     training = Training(setting(steps=2, validation={"prompts": ["stripes"], "steps": 1}))
 
     def full(*_arguments, **_named):
@@ -130,8 +130,8 @@ def test_a_log_that_cannot_be_written_ends_nothing(setting, monkeypatch, capsys)
     assert training.config.output.exists()
 
 
-def test_a_file_that_cannot_be_replaced_meanwhile_ends_nothing(setting, tmp_path, monkeypatch, capsys):
-    """On Windows a file that somebody reads cannot be replaced. The state is another file, and is saved."""
+def test_an_output_that_cannot_be_replaced_does_not_end_the_training(setting, tmp_path, monkeypatch, capsys):
+    """On Windows a file cannot be replaced while another program reads it. The state is another file, and is saved."""
     put = cache._replace
 
     def held(part, file):
@@ -146,7 +146,7 @@ def test_a_file_that_cannot_be_replaced_meanwhile_ends_nothing(setting, tmp_path
     assert (tmp_path / "out.safetensors").exists()
 
 
-def test_a_request_to_stop_is_heard_while_videos_are_encoded(setting):
+def test_a_stop_request_ends_the_encoding_of_videos(setting):
     config = setting()
     config.folder.mkdir()
     (config.folder / "stop").write_text("pause")
@@ -156,7 +156,7 @@ def test_a_request_to_stop_is_heard_while_videos_are_encoded(setting):
     assert not (config.folder / "stop").exists()
 
 
-def test_all_processes_hear_a_request_while_videos_are_encoded(setting, tmp_path):
+def test_a_stop_request_ends_the_encoding_in_all_processes(setting, tmp_path):
     config = setting()
     config.folder.mkdir()
     (config.folder / "stop").write_text("stop")
@@ -167,7 +167,7 @@ def test_all_processes_hear_a_request_while_videos_are_encoded(setting, tmp_path
     assert not (config.folder / "stop").exists()
 
 
-def test_the_command_tells_the_page_what_went_wrong(setting, tmp_path, monkeypatch):
+def test_the_command_writes_errors_for_the_page(setting, tmp_path, monkeypatch):
     def run(_training):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
@@ -179,7 +179,7 @@ def test_the_command_tells_the_page_what_went_wrong(setting, tmp_path, monkeypat
     assert status["error"].startswith("The GPU has too little memory for this training. Set gradient_checkpointing: true")
 
 
-def test_two_programs_do_not_train_in_one_folder(setting, tmp_path, capsys):
+def test_two_processes_cannot_train_in_one_folder(setting, tmp_path, capsys):
     config = setting(steps=1)
     file = str(as_file(config, tmp_path / "c.yaml"))
     config.folder.mkdir()
@@ -188,13 +188,13 @@ def test_two_programs_do_not_train_in_one_folder(setting, tmp_path, capsys):
     assert capsys.readouterr().err == (
         f"A training is already running in {config.folder}. Stop it first, or choose another output.\n"
     )
-    assert [entry.name for entry in config.folder.iterdir()] in ([], ["lock"])  # nothing of the one that runs was touched
+    assert [entry.name for entry in config.folder.iterdir()] in ([], ["lock"])  # nothing of the running training was changed
     assert main(["train", file]) == 0
     assert (config.folder / "pid").read_text() == str(os.getpid())
 
 
-def test_the_mean_of_the_weights_forgets_where_it_began(setting):
-    """With 0.999 kept in each step, nine tenths of it would still be the first weights after a hundred steps."""
+def test_the_average_of_the_weights_forgets_the_initial_ones(setting):
+    """With a decay of 0.999 in each step, nine tenths would still be the initial weights after a hundred steps."""
     training = Training(setting(ema=0.999, steps=1))
     weight = training.animated.learning.layers["up_0_0"].proj_out.weight
     with torch.no_grad():
