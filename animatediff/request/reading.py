@@ -197,8 +197,9 @@ def _read_formats(value: Any) -> tuple[str, ...]:
 
 def _refuse_unavailable(params: Params) -> None:
     for field in FIELDS:
-        later, value = option_of(field).later, getattr(params, field.name)
-        if later and value != field.default:
+        unavailable, value = option_of(field).unavailable, getattr(params, field.name)
+        if unavailable and value != field.default:
             raise RequestError(
-                f"{later} is not available yet, but {field.name} is {value!r}. Leave {field.name} out, or at {field.default!r}."
+                f"{unavailable} is not available yet, but {field.name} is {value!r}. "
+                f"Leave {field.name} out, or at {field.default!r}."
             )

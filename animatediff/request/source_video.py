@@ -159,7 +159,7 @@ def _allowed(name: str) -> Path:
     if not any(path.is_relative_to(folder) for folder in _folders()):
         raise RequestError(
             f"The source video {name!r} lies outside the folders that may be read. Upload it on the page, or add its folder to "
-            "“Folders whose videos programs and the panel may name” in the settings of AnimateDiff."
+            "“Folders from which source videos may be read” in the settings of AnimateDiff."
         )
     return path
 
