@@ -58,13 +58,14 @@ def paste_fields(controls: Controls) -> list[PasteField]:
 
 
 def _groups(page: Page, elem_id: ElemId) -> Controls:
+    """Adds the folded groups in the order of the table. Returns their controls."""
     controls: Controls = {}
-    for title in dict.fromkeys(option_of(field).group for field in PANEL_FIELDS):
-        if title is None or title is MAIN:
+    for folded in dict.fromkeys(option_of(field).group for field in PANEL_FIELDS):
+        if folded is None or folded is MAIN:
             continue
-        visible = not title.img2img_only or page.tab == "img2img"
-        with gr.Accordion(title.title, open=False, visible=visible, elem_id=elem_id(title.elem_id)):
-            controls |= group([field for field in PANEL_FIELDS if option_of(field).group is title], elem_id)
+        visible = not folded.img2img_only or page.tab == "img2img"
+        with gr.Accordion(folded.title, open=False, visible=visible, elem_id=elem_id(folded.elem_id)):
+            controls |= group([field for field in PANEL_FIELDS if option_of(field).group is folded], elem_id)
     return controls
 
 
