@@ -39,7 +39,7 @@ MUTATIONS = (
     ),
     Mutation(
         "noise schedule stays lent",
-        "animatediff/job/animated_model.py",
+        "animatediff/job/noise_schedule.py",
         'with patched(model, "alphas_cumprod", model.alphas_cumprod), patched(model, "alphas_cumprod_original", own):\n',
         "model.alphas_cumprod_original = own\n    if True:\n",
         "contract/test_cleanliness.py",

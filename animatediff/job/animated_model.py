@@ -11,14 +11,13 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 
 import torch
-from modules import devices, sd_models, sd_samplers_common, sd_unet, shared
+from modules import devices, sd_models, sd_unet, shared
 
 from motion_module.attach import LayoutOf, attached, blocks_by_name, require_fit
 from motion_module.context_windows import StepWindows
 from motion_module.layer_offload import in_chunks
 from motion_module.lora import Lora
 from motion_module.motion import Motion, SecondModule
-from motion_module.noise_schedule import NoiseSchedule
 from motion_module.patching import patched
 from motion_module.pia import ConditionImage, similarity
 from motion_module.row_layout import RowLayout, RowLayoutError, layout_of_call
@@ -36,10 +35,12 @@ from motion_module.weight_patches import (
 from motion_module.windowed_unet import WindowedUNet
 
 from ..errors import AnimateDiffError, reported_to_user
+from ..interrupt import stop_if_interrupted
 from ..request import module_files
 from ..request.plan import Plan
 from .checkpoints import kind_of, kind_of_file
 from .loras import Loras
+from .noise_schedule import swapped_noise_schedule
 from .samplers import original_steps
 from .size_conditioning import fixed_sizes
 
@@ -98,7 +99,10 @@ class AnimatedModel:
     @contextmanager
     def _schedule(self) -> Iterator[None]:
         """While open, samplers are built for the noise schedule and the timesteps of the motion module."""
-        with noise_schedule(shared.sd_model, self._family.schedule, self._p), original_steps(self._family.original_steps):
+        with (
+            swapped_noise_schedule(shared.sd_model, self._family.schedule, self._p),
+            original_steps(self._family.original_steps),
+        ):
             yield
 
     @contextmanager
@@ -180,7 +184,7 @@ class AnimatedModel:
         with ExitStack() as stack:
             if self._windows.needed and not self._plan.windows_in_attention:
                 budget = WindowBudget(devices.device)
-                windowed = WindowedUNet(self._windows, self._step, layout_of, budget, before_window=_stop_if_interrupted)
+                windowed = WindowedUNet(self._windows, self._step, layout_of, budget, before_window=stop_if_interrupted)
                 stack.enter_context(windowed.applied_to(wrapper))
                 layout_of = windowed.layout_of
             if self._in_chunks:
@@ -286,12 +290,6 @@ class AnimatedModel:
         return layout_of_call(rows, frames, prompt_parts(conditions))
 
 
-def _stop_if_interrupted() -> None:
-    """Ends sampling as the WebUI does between steps: a step of a long clip is a UNet call for each of its windows."""
-    if shared.state.interrupted or shared.state.skipped:
-        raise sd_samplers_common.InterruptedException
-
-
 def prompt_parts(conditions: Any) -> int:
     """How many parts joined by AND the prompt of every frame has. Raises RowLayoutError where frames differ."""
     counts = {len(parts) for parts in conditions.batch}
@@ -311,18 +309,6 @@ def options_for_parts(parts: int) -> dict[str, bool]:
     if parts == 1:
         return {}
     return {"batch_cond_uncond": True} | ({"pad_cond_uncond": True} if parts > 2 else {})
-
-
-@contextmanager
-def noise_schedule(model: Any, schedule: NoiseSchedule, p: Any) -> Iterator[None]:
-    """While open, a checkpoint has another noise schedule; the WebUI's settings (zero terminal SNR, downcast) act on top of it.
-
-    It is a new tensor each time, because a reload of weights copies into whatever tensor it finds.
-    """
-    own = schedule.alphas_cumprod().to(model.alphas_cumprod.device)
-    with patched(model, "alphas_cumprod", model.alphas_cumprod), patched(model, "alphas_cumprod_original", own):
-        sd_models.apply_alpha_schedule_override(model, p)
-        yield
 
 
 @contextmanager

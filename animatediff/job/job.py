@@ -20,6 +20,7 @@ from motion_module.row_layout import RowLayoutError
 
 from .. import settings
 from ..errors import AnimateDiffError, reported_to_user
+from ..interrupt import is_interrupted
 from ..output.results import Results, Video
 from ..request import infotext, module_files
 from ..request.inputs import find_inputs
@@ -117,10 +118,6 @@ def _model_of_running_job(p: Any) -> AnimatedModel | None:
     if isinstance(role, Job) and job_of(role.p) is role:
         return role.animated
     return getattr(sd_models.model_data.sd_model, ON_MODEL, None)
-
-
-def _was_interrupted() -> bool:
-    return bool(shared.state.interrupted or shared.state.skipped)
 
 
 def _refuse(p: Any, text: str, status_code: int = 422) -> None:
@@ -229,7 +226,7 @@ class Job:
             self._during_pass.enter_context(held)
         if self._in_rounds():
             model = shared.sd_model
-            rounds = Rounds(self.params, self._begin_round, _was_interrupted, lambda: model.alphas_cumprod[-1])
+            rounds = Rounds(self.params, self._begin_round, is_interrupted, lambda: model.alphas_cumprod[-1])
             sampler = self.p.sampler
             self._during_pass.enter_context(patched(sampler, "sample", rounds.of(sampler.sample)))
 

@@ -14,6 +14,7 @@ from motion_module.context_windows import ContextWindows
 from motion_module.vram import memory_of
 
 from .. import json_store
+from ..interrupt import is_stopping
 from ..request.params import IN_ATTENTION, Params
 from ..request.plan import Plan
 from .estimate import Run, Size
@@ -34,8 +35,7 @@ class Stopwatch:
 
     def lap(self) -> None:
         """Notes whether the video that was just sampled was cut short; the WebUI knows that only until the next one begins."""
-        state = shared.state
-        self._cut_short |= bool(state.interrupted or state.skipped or state.stopping_generation)
+        self._cut_short |= is_stopping()
 
     def record(self, p: Any, plan: Plan) -> None:
         """Remembers a job that others can be estimated by: one that took all its steps, at one size, with one checkpoint."""

@@ -16,6 +16,7 @@ from PIL import Image
 from motion_module.video_reader import VIDEO_SUFFIXES, MissingDependency, UnreadableVideo, Video
 
 from ..errors import RequestError
+from ..interrupt import is_stopping
 from ..video import ffmpeg
 from ..video.clip import Sound
 from ..video.formats import is_picture
@@ -80,7 +81,7 @@ def _frames(video: Video, params: Params) -> list[Image.Image]:
     frames: list[Image.Image] = []
     count = 0
     for count, frame in enumerate(video, start=1):
-        if _stopped():
+        if is_stopping():
             raise RequestError(
                 f"Reading {video.path.name} was interrupted at its frame {count}, so there is no video. Generate again."
             )
@@ -107,12 +108,6 @@ def _frames(video: Video, params: Params) -> list[Image.Image]:
             f"{name} has more than {MOST_FRAMES} frames. Say how many are wanted (video_length), or set source_stride higher."
         )
     return frames
-
-
-def _stopped() -> bool:
-    """Whether the user wants to stop; “interrupt after the current image” counts too, as no image has begun."""
-    state = shared.state
-    return bool(state.interrupted or state.skipped or state.stopping_generation)
 
 
 def find(name: str) -> Path:
