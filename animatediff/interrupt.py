@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modules import sd_samplers_common, shared
+from modules import shared
 
 
 def is_interrupted() -> bool:
@@ -17,5 +17,7 @@ def is_stopping() -> bool:
 
 def stop_if_interrupted() -> None:
     """Ends sampling as the WebUI does between two steps. A step of a long clip is many UNet calls, one for each window."""
+    from modules import sd_samplers_common  # here, since reading a request needs no samplers
+
     if is_interrupted():
         raise sd_samplers_common.InterruptedException
