@@ -3,6 +3,9 @@ PYTHON := .venv/bin/python
 WEBUI_DIR ?= $(HOME)/stable-diffusion-webui
 WEBUI_PYTHON := $(WEBUI_DIR)/venv/bin/python
 
+# One process per core, each with whole files: the tests of a file share hosts and trainings.
+IN_PARALLEL := -n logical --dist loadfile --no-loadscope-reorder
+
 .PHONY: demo test test-webui paper bench bench-windows bench-answer lint environment
 
 # Under other names, because Windows has a PROMPT of its own in every environment.
@@ -16,22 +19,24 @@ environment:
 
 # What needs no host, and the extension on the embedded host.
 test: environment
-	$(PYTHON) -m pytest tests
+	$(PYTHON) -m pytest $(IN_PARALLEL) tests
 
 # What needs no host on the Python, torch and numpy of a WebUI that is there, and the extension in that WebUI.
 # Nothing is installed into it but what install.py adds.
 test-webui: environment .venv/webui-packages
 	PYTHONPATH=".venv/webui-packages:$(WEBUI_DIR)/repositories/stable-diffusion-stability-ai" \
-		$(WEBUI_PYTHON) -m pytest tests/method tests/host
-	WEBUI_DIR="$(WEBUI_DIR)" $(PYTHON) -m pytest tests/contract --host webui
+		$(WEBUI_PYTHON) -m pytest $(IN_PARALLEL) tests/method tests/host
+	WEBUI_DIR="$(WEBUI_DIR)" $(PYTHON) -m pytest $(IN_PARALLEL) tests/contract --host webui
 
-.venv/webui-packages: | environment
+.venv/webui-packages: requirements-dev.txt | environment
 	@test -x "$(WEBUI_PYTHON)" || { \
 		echo "NO WEBUI: there is none at $(WEBUI_DIR). Set WEBUI_DIR to a WebUI with a venv of its own."; exit 1; }
 	rm -rf $@.part
 	$(WEBUI_PYTHON) -m pip install --quiet --disable-pip-version-check --target $@.part \
-		pytest==9.2.0 hypothesis==6.168.5 av==17.1.0 imageio-ffmpeg==0.8.1
+		-c requirements-dev.txt -c demo/requirements.txt pytest pytest-xdist hypothesis av imageio-ffmpeg
+	rm -rf $@
 	mv $@.part $@
+	touch $@
 
 # The paper's experiments, see docs/paper. From nothing they take hours; what is in demo/paper/verdicts is not judged again.
 paper: environment

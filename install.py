@@ -1,6 +1,6 @@
-"""The WebUI runs this at every start.
+"""Installs imageio-ffmpeg; the WebUI runs this file at every start.
 
-Everything else that the extension needs comes with the WebUI, and no version that it pins is moved.
+The WebUI brings along everything else that the extension needs. `--no-deps` leaves the versions that it pins alone.
 """
 
 import importlib.util
@@ -11,4 +11,4 @@ if importlib.util.find_spec("imageio_ffmpeg") is None:
     try:
         launch.run_pip('install --no-deps "imageio-ffmpeg>=0.5,<1"', "imageio-ffmpeg, for AnimateDiff's MP4 and WebM")
     except RuntimeError as error:
-        print(f"AnimateDiff goes on without MP4 and WebM, since imageio-ffmpeg could not be installed: {error}")
+        print(f"AnimateDiff cannot write MP4 and WebM, because imageio-ffmpeg could not be installed: {error}")

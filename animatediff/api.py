@@ -1,4 +1,4 @@
-"""`GET /animatediff/v1/version`, `/models`, `/schema`, `/unfinished`, and `/video` for the links in answers."""
+"""The HTTP routes under `/animatediff/v1`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .request.schema import schema
 
 
 def add_routes(_page: Any, app: FastAPI) -> None:
-    """Where the WebUI offers its API, and behind `--api-auth` where that is set."""
+    """Adds the routes if the WebUI's API is on. They ask for the password of `--api-auth`, if one is set."""
     if not (shared.cmd_opts.api or shared.cmd_opts.nowebui):
         return
     guards = [Depends(_require_credentials)] if shared.cmd_opts.api_auth else []
@@ -31,15 +31,15 @@ def add_routes(_page: Any, app: FastAPI) -> None:
         "unfinished": resume_store.descriptions,
     }
     for name, answer in answers.items():
-        app.add_api_route(f"/animatediff/v1/{name}", answer, methods=["GET"], dependencies=guards)
-    app.add_api_route("/animatediff/v1/unfinished/{key}", _delete_unfinished, methods=["DELETE"], dependencies=guards)
-    app.add_api_route(signed_links.ROUTE, _video, methods=["GET"], dependencies=guards)
+        app.get(f"/animatediff/v1/{name}", dependencies=guards)(answer)
+    app.delete("/animatediff/v1/unfinished/{key}", dependencies=guards)(_delete_unfinished)
+    app.get(signed_links.ROUTE, dependencies=guards)(_video)
 
 
 def _video(file: str, key: str) -> FileResponse:
     path = signed_links.linked(file, key)
     if path is None:
-        raise HTTPException(404, "There is no such video, or the WebUI has been restarted since this link was made.")
+        raise HTTPException(404, "This link is not valid: the video is gone, or the WebUI has restarted. Make the video again.")
     return FileResponse(path, filename=path.name)
 
 
@@ -47,13 +47,13 @@ def _delete_unfinished(key: str) -> None:
     video = resume_store.keyed(key)
     if video is None:
         raise HTTPException(
-            404, "There is no such unfinished video. GET /animatediff/v1/unfinished lists those that there are."
+            404, "There is no unfinished video with this key. GET /animatediff/v1/unfinished lists the unfinished videos."
         )
     video.delete()
 
 
 def _models() -> list[dict[str, Any]]:
-    """Every file in the folder for motion modules: what it is, how its authors sample it, and what is wrong with it."""
+    """Describes every file in the folder of motion modules: its family, its authors' settings, or why it cannot be used."""
     return [_model(name) for name in module_files.names()]
 
 

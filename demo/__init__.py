@@ -1,14 +1,14 @@
-"""An embedded host for the extension: see README.md beside this file."""
+"""The demo: small trained models, and a stand-in for the WebUI that runs the extension. See README.md in this folder."""
 
 import os
 from pathlib import Path
 
-HABITS = {
+ENVIRONMENT = {
     "GRADIO_ANALYTICS_ENABLED": "False",
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
     "MPLCONFIGDIR": str(Path(__file__).resolve().parent / "data" / "matplotlib"),
 }
-"""No library reaches for a network, or writes outside this folder, by itself. Children of this process inherit it."""
+"""Keeps libraries off the network and out of other folders. Child processes inherit these variables."""
 
-os.environ.update(HABITS)
+os.environ.update(ENVIRONMENT)

@@ -1,4 +1,4 @@
-"""`python -m demo`: makes the environment where it is missing, and goes on inside it. See README.md."""
+"""`python -m demo`: makes the Python environment if it is missing, and runs `demo.run` in it. See README.md."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from demo.run import read_options
 
 
 def main() -> int:
-    read_options(sys.argv[1:])  # what is wrong in them is said before anything is installed
+    read_options(sys.argv[1:])  # reports wrong options before anything is installed
     command = [str(ensure()), "-m", "demo.run", *sys.argv[1:]]
     with subprocess.Popen(command, cwd=ROOT) as inside:
         while True:
             try:
                 return inside.wait()
-            except KeyboardInterrupt:  # whoever runs inside has had it too, and says what there is to say
+            except KeyboardInterrupt:  # the child process gets Ctrl-C as well, and reports it
                 continue
 
 

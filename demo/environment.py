@@ -1,10 +1,10 @@
-"""Makes `.venv`, the project's own Python environment, from the lock beside this file.
+"""Makes `.venv`, the project's own Python environment, from `requirements.txt` in this folder.
 
-    python -m demo.environment          what the demo needs
-    python -m demo.environment --dev    and what tests and lint need
+    python -m demo.environment          installs what the demo needs
+    python -m demo.environment --dev    installs what tests and lint need as well
 
-Only Python itself is needed to run this. What was completed is stamped at the end, so that an installation which was cut
-short is never trusted.
+It runs with nothing but Python. A stamp file is written last, so that an interrupted installation is never taken for a
+complete one.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ PYTHON = FOLDER / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 PYTHONS = ("3.11", "3.10")
 STAMP = ".complete"
 UNFINISHED = "unfinished"
-"""A file that says that an environment is ours, but not whole."""
+"""The name of a file that marks an environment as ours, but incomplete."""
 
 
 def ensure(dev: bool = False) -> Path:
-    """The Python of a complete environment. Exits with a sentence where one cannot be made."""
+    """Returns the Python of a complete environment. Exits with a message if it cannot be made."""
     try:
         if not (_is_stamped(LOCK) and PYTHON.exists()):
             _make()
@@ -42,7 +42,7 @@ def ensure(dev: bool = False) -> Path:
     except subprocess.CalledProcessError as error:
         sys.exit(
             f"The environment could not be made: this command failed, see above.\n  {' '.join(map(str, error.cmd))}\n"
-            "The first run needs a network, about 6 GB of disk, and a Python with its module venv. Run the same command again."
+            "The first run needs an internet connection, about 6 GB of disk space, and Python's module venv. Run it again."
         )
     except KeyboardInterrupt:
         sys.exit("\nStopped. The next run starts the installation again.")
@@ -53,12 +53,12 @@ def _make() -> None:
     interpreter = _interpreter()
     if FOLDER.exists():
         if not any(FOLDER.glob(f"*{STAMP}")) and not (FOLDER / UNFINISHED).exists():
-            sys.exit(f"{FOLDER} was not made by this project. Move it away, or remove it, and run the same command again.")
+            sys.exit(f"{FOLDER} was not made by this project. Move or remove it, and run the same command again.")
         (FOLDER / UNFINISHED).touch()
         for stamp in FOLDER.glob(f"*{STAMP}"):
             stamp.unlink()
         shutil.rmtree(FOLDER)
-    print(f"Making the environment {FOLDER}. This happens once and takes some minutes.", flush=True)
+    print(f"Making the environment {FOLDER}. This happens once and takes a few minutes.", flush=True)
     FOLDER.mkdir()
     (FOLDER / UNFINISHED).touch()
     subprocess.run([*interpreter, "-m", "venv", str(FOLDER)], check=True)
@@ -72,12 +72,12 @@ def _make() -> None:
 
 
 def _interpreter() -> list[str]:
-    """A Python that the lock holds for: the one that runs this, else one that is installed beside it."""
+    """Returns the command of a Python that `requirements.txt` supports: the running one, otherwise another installed one."""
     if ".".join(map(str, sys.version_info[:2])) in PYTHONS:
-        return [getattr(sys, "_base_executable", sys.executable)]  # not one of a virtual environment, least of all of ours
+        return [getattr(sys, "_base_executable", sys.executable)]  # not that of a virtual environment, such as our own
     for version in PYTHONS:
-        if found := shutil.which(f"python{version}"):
-            return [found]
+        if interpreter := shutil.which(f"python{version}"):
+            return [interpreter]
         if (
             shutil.which("py")
             and subprocess.run(["py", f"-{version}", "-c", ""], capture_output=True, check=False).returncode == 0
@@ -112,7 +112,7 @@ def _digest(requirements: Path) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m demo.environment", description="Makes .venv, and prints its Python.")
-    parser.add_argument("--dev", action="store_true", help="with what tests and lint need")
+    parser.add_argument("--dev", action="store_true", help="install what tests and lint need as well")
     print(ensure(parser.parse_args().dev))
 
 

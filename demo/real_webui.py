@@ -1,4 +1,4 @@
-"""Starts an installed WebUI on a folder of its own, with this extension in it: the WebUI's folder itself is only read."""
+"""Starts an installed WebUI with this extension. Its data goes to a separate folder; nothing is written to the WebUI's own."""
 
 from __future__ import annotations
 
@@ -21,38 +21,38 @@ AS_INSTALLED = (
     "--no-download-sd-model",
     "--api",
 )
-"""It is taken as it is: nothing is installed, updated or downloaded."""
+"""Options with which the WebUI installs, updates and downloads nothing."""
 ON_CPU = ("--use-cpu", "all", "--no-half", "--precision", "full")
 
 
 def python_of(webui: Path) -> Path:
-    """The Python of a WebUI's own virtual environment."""
+    """Returns the Python of a WebUI's virtual environment."""
     return webui / "venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
 def lay_out(data_dir: Path, extensions: Iterable[Path], settings: Mapping[str, Any]) -> None:
-    """Prepares a folder for `--data-dir`: extensions linked under their own names, settings on top of those in config.json."""
+    """Prepares a folder for `--data-dir`: links the extensions into it, and adds the settings to its config.json."""
     links = data_dir / "extensions"
     links.mkdir(parents=True, exist_ok=True)
     for extension in extensions:
         _link(links / extension.name, extension)
     config = data_dir / "config.json"
-    known = json.loads(config.read_text(encoding="utf-8")) if config.exists() else {}
-    config.write_text(json.dumps({**known, **settings}, indent=4), encoding="utf-8")
+    existing = json.loads(config.read_text(encoding="utf-8")) if config.exists() else {}
+    config.write_text(json.dumps({**existing, **settings}, indent=4), encoding="utf-8")
 
 
 def command(webui: Path, data_dir: Path, ckpt_dir: Path, *more: str) -> list[str]:
-    """What to run, in the folder `webui`."""
+    """Returns the command that starts the WebUI; it must run in the folder `webui`."""
     folders = ["--data-dir", str(data_dir), "--ckpt-dir", str(ckpt_dir)]
     return [str(python_of(webui)), "launch.py", *AS_INSTALLED, *folders, *more]
 
 
 def run_with_demo(webui: Path, checkpoint: Path, motion_module: Path, loras: Path) -> int:
-    """Runs the WebUI until it is stopped; its page opens in the browser. Returns its exit status."""
+    """Runs the WebUI until the user stops it, and opens its page in the browser. Returns its exit status."""
     webui = webui.expanduser().absolute()
     if not python_of(webui).exists() or not (webui / "launch.py").exists():
         print(
-            f"There is no installed WebUI in {webui}: launch.py and venv are looked for. Start it once by itself.",
+            f"There is no installed WebUI in {webui}: launch.py or venv is missing. Start that WebUI once, then try again.",
             file=sys.stderr,
         )
         return 1
@@ -66,11 +66,11 @@ def run_with_demo(webui: Path, checkpoint: Path, motion_module: Path, loras: Pat
 def _link(link: Path, target: Path) -> None:
     if link.resolve() == target.resolve():
         return
-    if link.is_symlink():  # to where the project was before
+    if link.is_symlink():  # to a folder that the project was in before
         link.unlink()
     try:
         link.symlink_to(target, target_is_directory=True)
-    except OSError:  # Windows grants symbolic links to administrators alone, but junctions to everyone
+    except OSError:  # Windows lets only administrators make symbolic links, but everyone make junctions
         if sys.platform != "win32":
             raise
         import _winapi

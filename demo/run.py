@@ -1,4 +1,4 @@
-"""What `python -m demo` does inside the environment: clips, the page, or a WebUI with everything in place."""
+"""What `python -m demo` runs in its environment: it makes clips, opens a page, or starts an installed WebUI."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ OUTPUTS = ROOT / "demo" / "outputs"
 DATA = ROOT / "demo" / "data"
 PROMPT = "a red circle moving left on a blue background"
 CFG_SCALE = 5.0
-"""What the demo's models were measured with. Files of one's own get the WebUI's default."""
+"""The scale that the demo's models were measured with. The user's own models get the WebUI's default."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """What is generated with."""
+    """The models that the demo generates with."""
 
     checkpoint: Path
     motion_module: Path
     loras: Path
-    """A folder."""
+    """The folder of LoRAs."""
     styles: tuple[Style, ...]
     cfg_scale: float
 
 
 @dataclass(frozen=True)
 class Style:
-    """One personalised model: a checkpoint of its own, or a LoRA beside the one that is loaded."""
+    """A personalised model: another checkpoint, or a LoRA for the base checkpoint. The style "" is the base itself."""
 
     name: str
     checkpoint: str | None = None
@@ -45,7 +45,7 @@ STYLES = (Style(""), Style("stripes", checkpoint="stripes.safetensors"), Style("
 
 
 class Refused(Exception):
-    """The request cannot be met. The text is for the user."""
+    """The clip cannot be made. The text is for the user."""
 
 
 def main(arguments: list[str]) -> int:
@@ -56,7 +56,7 @@ def main(arguments: list[str]) -> int:
             from demo.real_webui import run_with_demo
 
             if not options.checkpoint:
-                advice = f"set width and height to 128 and the CFG scale to {weights.cfg_scale:g}"
+                advice = f"set width and height to 128, and the CFG scale to {weights.cfg_scale:g}"
                 print(f"For these small models, {advice}.", flush=True)
             return run_with_demo(options.webui, weights.checkpoint, weights.motion_module, weights.loras)
         start_host(weights)
@@ -66,12 +66,12 @@ def main(arguments: list[str]) -> int:
             serve(options.port, options.prompt, weights.cfg_scale, open_browser=True)
         else:
             make_clips(options, weights)
-            print("The same with a page: python -m demo --page")
+            print("To try it in a browser: python -m demo --page")
     except KeyboardInterrupt:
         print("\nStopped.")
         return 130
     except (OSError, ValueError, Refused) as error:
-        print(f"The demo could not go on: {error}", file=sys.stderr)
+        print(f"The demo stopped with an error: {error}", file=sys.stderr)
         return 1
     return 0
 
@@ -84,16 +84,16 @@ def read_options(arguments: list[str]) -> argparse.Namespace:
         "--out",
         type=Path,
         default=out,
-        help="the GIF to write, and others beside it, with their styles added; make demo: OUT=…",
+        help="the GIF to write; those in other styles are written beside it; make demo: OUT=…",
     )
     parser.add_argument("--checkpoint", type=Path, help="an SD 1.x checkpoint instead of the demo's small ones")
-    parser.add_argument("--motion-module", type=Path, help="the motion module for it; LoRAs go into demo/data/lora")
+    parser.add_argument("--motion-module", type=Path, help="a motion module for --checkpoint; LoRAs go into demo/data/lora")
     parser.add_argument("--frames", type=_whole_number(1), default=16)
     parser.add_argument("--steps", type=_whole_number(2), default=20)
     parser.add_argument("--size", type=_whole_number(64, step=8), help="width and height in pixels")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--page", action="store_true", help="open a page instead of writing clips")
-    parser.add_argument("--port", type=int, help="of the page; without it, the first that is free")
+    parser.add_argument("--port", type=int, help="the page's port (default: the first free one)")
     parser.add_argument(
         "--webui", type=Path, metavar="DIR", help="start the WebUI in DIR with this extension and these weights"
     )
@@ -102,7 +102,7 @@ def read_options(arguments: list[str]) -> argparse.Namespace:
         parser.error("--checkpoint and --motion-module go together: a motion module fits one kind of checkpoint")
     for file in filter(None, (options.checkpoint, options.motion_module)):
         if not file.is_file() or file.suffix not in (".safetensors", ".ckpt"):
-            parser.error(f"{file} is not a .safetensors or .ckpt file that is there")
+            parser.error(f"{file} is not an existing .safetensors or .ckpt file")
     if options.out and options.out.suffix.lower() != ".gif":
         parser.error(f"{options.out} must end in .gif")
     return options
@@ -120,7 +120,7 @@ def _whole_number(least: int, step: int = 1) -> Callable[[str], int]:
 
 
 def weights_of(options: argparse.Namespace) -> Weights:
-    """Those of the request, else the demo's own."""
+    """Returns the user's models, or the demo's own if the options name none."""
     if options.checkpoint:
         files = options.checkpoint.absolute(), options.motion_module.absolute()
         return Weights(*files, DATA / "lora", styles=STYLES[:1], cfg_scale=7.0)
@@ -142,7 +142,7 @@ def start_host(weights: Weights) -> None:
 
 
 def make_clips(options: argparse.Namespace, weights: Weights) -> None:
-    """Writes a GIF for each style, and says so."""
+    """Writes a GIF in each style, and prints where it is."""
     out = options.out or free_name(options.prompt, options.seed, weights.styles)
     out.parent.mkdir(parents=True, exist_ok=True)
     for style in weights.styles:
@@ -150,7 +150,7 @@ def make_clips(options: argparse.Namespace, weights: Weights) -> None:
 
 
 def make_clip(options: argparse.Namespace, weights: Weights, style: Style, out: Path) -> str:
-    """Writes one GIF. Returns what to tell the user."""
+    """Writes one GIF. Returns a message for the user."""
     from modules.processing import StableDiffusionProcessingTxt2Img
 
     from demo.host import startup
@@ -185,7 +185,7 @@ def of_style(out: Path, style: Style) -> Path:
 
 
 def free_name(prompt: str, seed: int, styles: tuple[Style, ...]) -> Path:
-    """A file in the folder for outputs that does not exist yet, in no style."""
+    """Returns a path in the folder of outputs at which no GIF exists yet, in any style."""
     stem = re.sub(r"[^\w]+", "-", prompt).strip("-")[:60] or "clip"
     names = (OUTPUTS / f"{stem}-{seed}{suffix}.gif" for suffix in ("", *(f"-{number}" for number in range(2, 10_000))))
     return next(name for name in names if not any(of_style(name, style).exists() for style in styles))

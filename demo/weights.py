@@ -1,10 +1,10 @@
-"""Makes random weights: checkpoints, motion modules and a LoRA. What they generate means nothing.
+"""Makes random weights for the tests: checkpoints, motion modules and a LoRA. What they generate is meaningless.
 
-    .venv/bin/python -m demo.weights FOLDER        all that the tests need
+    .venv/bin/python -m demo.weights FOLDER
 
-Nothing is downloaded. The files have the layout of the published ones, so the WebUI and the extension load
-them through their ordinary paths, but they are drawn from fixed seeds. Numbers come from a uniform
-distribution, because that is made of integer arithmetic only: every machine makes the same files.
+Nothing is downloaded. The files have the layout of published ones, so the WebUI and the extension load them as usual, but their
+values come from fixed seeds. The distribution is uniform, which takes only integer arithmetic, so every machine makes the same
+files.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from demo.clip import text_config, write_text_folder
-from demo.description import description, write_description
+from demo.checkpoint_config import config_params, write_config
+from demo.clip_text_encoder import text_config, write_text_folder
 from motion_module.training.image_model import STABLE_DIFFUSION_1
 
 RECIPE = "1"
-"""Raise it with every change that alters a file: a cache made by another recipe is made anew."""
+"""Raise it with every change that alters a file, so that existing caches are made again."""
 
 Tensors = dict[str, torch.Tensor]
 Shapes = dict[str, tuple[int, ...]]
 Gains = tuple[tuple[str, float], ...]
-"""Patterns of tensor names, and how much stronger than neutral those tensors are drawn."""
+"""Regular expressions for tensor names, each with a gain; 1 keeps the variance of what passes through."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """The widths of a Stable Diffusion 1 model; all else is as in SD 1.5."""
+    """The widths of a Stable Diffusion 1 model; everything else is as in SD 1.5."""
 
     name: str
     channels: int
@@ -51,7 +51,7 @@ class Size:
 
     @property
     def widths(self) -> tuple[int, int, int, int]:
-        """Channels of the four UNet levels, from the full resolution down."""
+        """The channels of the four UNet levels, from full resolution down."""
         return self.channels, 2 * self.channels, 4 * self.channels, 4 * self.channels
 
 
@@ -63,7 +63,7 @@ TEXT_LAYERS = 2
 
 @dataclass(frozen=True)
 class Family:
-    """What tells the published motion module families apart in a file."""
+    """What distinguishes the files of the published motion module families."""
 
     name: str
     has_mid_block: bool
@@ -87,10 +87,10 @@ MOTION_GAINS: Gains = (
 
 
 def draw(name: str, shape: tuple[int, ...], seed: int, gains: Gains = ()) -> torch.Tensor:
-    """Random fp16 values for one tensor, from its own stream: no tensor depends on the order of the others.
+    """Returns random fp16 values for one tensor. Each tensor has its own random stream, so their order does not matter.
 
-    Matrices and kernels keep the variance of what passes through them, times the squared gain of the first
-    pattern that matches; norms stay near one and biases near zero.
+    Matrices and kernels keep the variance of what passes through them, times the squared gain of the first pattern that
+    matches. The weights of norms are near one, biases near zero.
     """
     stream = np.random.Generator(np.random.PCG64([seed, zlib.crc32(name.encode())]))
     unit = stream.random(shape, dtype=np.float32)
@@ -105,7 +105,7 @@ def draw(name: str, shape: tuple[int, ...], seed: int, gains: Gains = ()) -> tor
 
 
 def draw_all(shapes: Shapes, seed: int, gains: Gains) -> Tensors:
-    """Random values for every named shape."""
+    """Returns random values for every named shape."""
     return {name: draw(name, shape, seed, gains) for name, shape in shapes.items()}
 
 
@@ -113,29 +113,29 @@ def draw_all(shapes: Shapes, seed: int, gains: Gains) -> Tensors:
 
 
 def unet_params(size: Size) -> dict:
-    """Arguments of the UNet class."""
+    """Returns the arguments of the UNet class."""
     shape = {"model_channels": size.channels, "context_dim": size.text_width, "use_checkpoint": False}
     return {**STABLE_DIFFUSION_1["unet_config"]["params"], **shape}
 
 
 def vae_params() -> dict:
-    """Arguments of the autoencoder: the SD 1.5 layout, a quarter as wide."""
+    """Returns the arguments of the autoencoder: the SD 1.5 layout, a quarter as wide."""
     return {**STABLE_DIFFUSION_1["first_stage_config"]["params"]["ddconfig"], "ch": 32}
 
 
 def text_params(size: Size) -> dict:
-    """Arguments of the text encoder."""
+    """Returns the arguments of the text encoder."""
     return text_config(size.text_width, size.text_heads, TEXT_LAYERS)
 
 
 def checkpoint_shapes(size: Size) -> Shapes:
-    """Name and shape of every weight of a checkpoint, asked of the model classes without allocating them."""
+    """Returns name and shape of every weight of a checkpoint, from the model classes, without allocating memory."""
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    with redirect_stdout(io.StringIO()):  # LDM prints as it is imported
+    with redirect_stdout(io.StringIO()):  # LDM prints when it is imported
         from ldm.modules.diffusionmodules.model import Decoder, Encoder
         from ldm.modules.diffusionmodules.openaimodel import UNetModel
-    with torch.device("meta"), redirect_stdout(io.StringIO()):  # and its VAE as it is built
+    with torch.device("meta"), redirect_stdout(io.StringIO()):  # its VAE prints when it is built
         parts = {
             "model.diffusion_model.": UNetModel(**unet_params(size)),
             "first_stage_model.encoder.": Encoder(**vae_params()),
@@ -150,7 +150,7 @@ def checkpoint_shapes(size: Size) -> Shapes:
 
 
 def noise_schedule() -> Tensors:
-    """The schedule that published SD 1.5 files carry; the WebUI copies it over its own when it loads weights."""
+    """Returns the noise schedule that published SD 1.5 files carry. The WebUI copies it over its own when it loads them."""
     first, last, steps = (STABLE_DIFFUSION_1[name] for name in ("linear_start", "linear_end", "timesteps"))
     betas = torch.linspace(first**0.5, last**0.5, steps, dtype=torch.float64) ** 2
     alphas_cumprod = torch.cumprod(1.0 - betas, dim=0)
@@ -158,11 +158,11 @@ def noise_schedule() -> Tensors:
 
 
 def add_noise_path(tensors: Tensors, channels: int, last_block: int = 11) -> None:
-    """Lets the UNet's output resemble its input, through the skip connection from its first to its last block.
+    """Makes the UNet's output resemble its input, through the skip connection from its first to its last block.
 
-    A trained UNet predicts the noise that it is shown, and sampling cancels that noise. Without this a random one
-    leaves all of it in the picture, and sampler, steps and noise schedule hardly matter. Each latent channel goes
-    through positive and negative copies, because silu(x) - silu(-x) = x.
+    A trained UNet predicts the noise in its input, and sampling removes that noise. Without this, a random UNet leaves all of
+    it in the picture, and sampler, steps and noise schedule hardly matter. Each latent channel goes through a positive and a
+    negative copy, because silu(x) - silu(-x) = x.
     """
     unet = "model.diffusion_model."
     copies = torch.arange(channels)
@@ -173,16 +173,16 @@ def add_noise_path(tensors: Tensors, channels: int, last_block: int = 11) -> Non
 
 
 def silence_vae_noise(tensors: Tensors) -> None:
-    """Makes the encoder certain of its latents, so that the same input picture always gives the same latents.
+    """Makes the encoder deterministic, so that the same picture always gives the same latents.
 
-    The last four of the eight encoder outputs are log variances; -30 is the least that the WebUI accepts.
+    The last four of the encoder's eight outputs are log variances; the WebUI clamps them at -30.
     """
     tensors["first_stage_model.quant_conv.weight"][4:] = 0
     tensors["first_stage_model.quant_conv.bias"][4:] = -30
 
 
 def checkpoint(size: Size, seed: int) -> Tensors:
-    """A whole random checkpoint."""
+    """Returns a complete random checkpoint."""
     tensors = draw_all(checkpoint_shapes(size), seed, CHECKPOINT_GAINS)
     add_noise_path(tensors, size.channels)
     silence_vae_noise(tensors)
@@ -192,8 +192,8 @@ def checkpoint(size: Size, seed: int) -> Tensors:
 # --- motion modules --------------------------------------------------------------------------------------------
 
 
-def motion_places(size: Size, family: Family) -> Iterator[tuple[str, int]]:
-    """Key prefix and width of every motion module of a file."""
+def motion_blocks(size: Size, family: Family) -> Iterator[tuple[str, int]]:
+    """Yields the key prefix and the width of every motion block of a file."""
     for level, width in enumerate(size.widths):
         for index in range(2):
             yield f"down_blocks.{level}.motion_modules.{index}.", width
@@ -205,7 +205,7 @@ def motion_places(size: Size, family: Family) -> Iterator[tuple[str, int]]:
 
 
 def motion_shapes(prefix: str, width: int) -> Shapes:
-    """Name and shape of every weight of one motion module."""
+    """Returns name and shape of every weight of one motion block."""
     block = "transformer_blocks.0."
     shapes: Shapes = {}
     for norm in ("norm", block + "norms.0", block + "norms.1", block + "ff_norm"):
@@ -221,7 +221,7 @@ def motion_shapes(prefix: str, width: int) -> Shapes:
 
 
 def position_table(length: int, width: int) -> torch.Tensor:
-    """Sinusoidal position table (1, length, width), in full precision as the authors' files have it."""
+    """Returns the sinusoidal positional encoding `(1, length, width)`, in full precision as in the authors' files."""
     position = torch.arange(length, dtype=torch.float64)[:, None]
     frequency = torch.exp(torch.arange(0, width, 2, dtype=torch.float64) * (-math.log(10000.0) / width))
     table = torch.zeros(1, length, width, dtype=torch.float64)
@@ -231,10 +231,10 @@ def position_table(length: int, width: int) -> torch.Tensor:
 
 
 def motion_module(size: Size, family: Family) -> Tensors:
-    """A whole random motion module in the authors' key grammar; each family has its own seed."""
+    """Returns a complete random motion module, with the authors' keys. Each family has its own seed."""
     seed = 10 + FAMILIES.index(family)
     tensors: Tensors = {}
-    for prefix, width in motion_places(size, family):
+    for prefix, width in motion_blocks(size, family):
         tensors |= draw_all(motion_shapes(prefix, width), seed, MOTION_GAINS)
         for index in range(2):
             attention = f"{prefix}temporal_transformer.transformer_blocks.0.attention_blocks.{index}."
@@ -246,7 +246,7 @@ def motion_module(size: Size, family: Family) -> Tensors:
 
 
 def lora(size: Size, seed: int, rank: int = 4) -> Tensors:
-    """A LoRA for the self and cross attention of the UNet's down blocks, in the key grammar of kohya's trainer."""
+    """Returns a LoRA for the self- and cross-attention of the UNet's down blocks, with the keys of kohya's trainer."""
     tensors: Tensors = {}
     for level, width in enumerate(size.widths[:3]):
         for index in range(2):
@@ -264,7 +264,7 @@ def lora(size: Size, seed: int, rank: int = 4) -> Tensors:
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A temporary name to write to, renamed at the end: a run cut short leaves no half a file."""
+    """Yields a temporary path, which is renamed to `path` at the end: an interrupted run leaves no incomplete file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
@@ -275,7 +275,7 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 def write_tensors(path: Path, make: Callable[[], Tensors]) -> None:
-    """Saves the made tensors, unless the file is there already."""
+    """Saves the tensors that `make` returns, unless the file exists."""
     if path.exists():
         return
     with written_whole(path) as partial:
@@ -288,7 +288,7 @@ def write_tensors(path: Path, make: Callable[[], Tensors]) -> None:
 
 
 def _without(archive: Path, names: tuple[str, ...]) -> None:
-    """Takes out what torch has written only lately, and what the WebUI takes for an attack."""
+    """Removes entries that recent versions of torch add: the WebUI refuses a file with them as malicious."""
     whole = archive.with_suffix(".whole")
     archive.rename(whole)
     with zipfile.ZipFile(whole) as before, zipfile.ZipFile(archive, "w") as after:
@@ -301,8 +301,8 @@ def _without(archive: Path, names: tuple[str, ...]) -> None:
 def write_checkpoints(cache: Path) -> None:
     """Writes the checkpoints of the tests.
 
-    `tiny-swap` exists twice under one stem: the two share a description, and only between such files does the
-    WebUI load weights into the living model instead of building a new one.
+    `tiny-swap` exists twice under one stem, so the two share a `.yaml`. Only between such files does the WebUI load weights
+    into the existing model instead of building a new one.
     """
     write_checkpoint(cache, "tiny-a.safetensors", TINY, seed=1)
     write_checkpoint(cache, "tiny-b.safetensors", TINY, seed=2)
@@ -312,15 +312,15 @@ def write_checkpoints(cache: Path) -> None:
 
 
 def write_checkpoint(cache: Path, name: str, size: Size, seed: int) -> None:
-    """Writes one checkpoint, its description beside it, and the text encoder's folder that the description names."""
+    """Writes one checkpoint, its `.yaml` beside it, and the folder of the text encoder that the `.yaml` names."""
     text_folder = write_text_folder(cache / "text" / size.name, text_params(size))
     path = cache / "checkpoints" / name
     write_tensors(path, lambda: checkpoint(size, seed))
-    write_description(path, description(text_folder, unet_params(size), vae_params()))
+    write_config(path, config_params(text_folder, unet_params(size), vae_params()))
 
 
 def write_motion_modules(cache: Path) -> None:
-    """Writes one motion module per size and family, and one as a distributed trainer saves it."""
+    """Writes one motion module for each size and family, and one with the key prefix of a distributed trainer."""
     folder = cache / "motion"
     for size in (TINY, SD15):
         for family in FAMILIES:
@@ -334,7 +334,7 @@ def write_motion_modules(cache: Path) -> None:
 
 
 def drop_other_recipe(cache: Path) -> None:
-    """Empties a cache that was made by another version of this file. Raises FileExistsError where a folder is no such cache."""
+    """Empties a cache of another RECIPE. Raises FileExistsError if the folder holds anything but a cache."""
     stamp = cache / "recipe.txt"
     if not stamp.exists() and cache.exists() and any(cache.iterdir()):
         raise FileExistsError(f"{cache} holds other files already")
@@ -346,7 +346,7 @@ def drop_other_recipe(cache: Path) -> None:
 
 
 def make_weights(cache: Path) -> None:
-    """Makes whatever the cache folder lacks."""
+    """Makes the files that the cache folder lacks."""
     cache = cache.absolute()
     drop_other_recipe(cache)
     write_checkpoints(cache)
@@ -356,14 +356,14 @@ def make_weights(cache: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="an empty folder, or one that this has filled before")
+    parser.add_argument("folder", type=Path, help="an empty folder, or one that this command has filled before")
     folder = parser.parse_args().folder
     try:
         make_weights(folder)
     except OSError as error:
         sys.exit(
-            f"The weights could not be made: {error}.\n{folder} must be writable, with 4.5 GB free; tests take another "
-            "folder from ANIMATEDIFF_TEST_CACHE."
+            f"The weights could not be made: {error}.\n{folder} must be writable, with 4.5 GB free. To use another folder in "
+            "the tests, set ANIMATEDIFF_TEST_CACHE."
         )
 
 

@@ -1,4 +1,4 @@
-"""The only file that the WebUI executes. It connects the WebUI's hooks with the package `animatediff`; no more."""
+"""The script that the WebUI loads. It only connects the WebUI's hooks with the package `animatediff`."""
 
 import sys
 from pathlib import Path
@@ -8,28 +8,28 @@ from modules import extensions, script_callbacks, scripts
 ROOT = Path(scripts.basedir())
 
 
-def _hindrance() -> str:
-    """Why the package cannot be imported here; empty where it can.
+def _conflict() -> str:
+    """Returns why the package cannot be imported; empty if it can.
 
-    The established extension has a top-level module `motion_module`, which is the name of a package of ours.
+    sd-webui-animatediff has a top-level module `motion_module`, which is also the name of a package of ours.
     """
     for extension in extensions.active():
         path = Path(extension.path)
         if path != ROOT and (path / "motion_module.py").is_file() and (path / "scripts" / "animatediff.py").is_file():
             return (
                 f"Another AnimateDiff extension is enabled: {extension.name}. The two cannot run together. "
-                "Disable one of them in the tab Extensions, and restart the WebUI."
+                "Disable one of them in the Extensions tab and restart the WebUI."
             )
     loaded = getattr(sys.modules.get("motion_module"), "__file__", None)
     if loaded and ROOT.resolve() not in Path(loaded).resolve().parents:
-        return "Another AnimateDiff extension has been running. Restart the WebUI, rather than only its page."
+        return "Another AnimateDiff extension has been running. Close the WebUI and start it again."
     return ""
 
 
-if hindrance := _hindrance():
+if conflict := _conflict():
 
     class AnimateDiffIsOff(scripts.Script):
-        """Says in the page why there is no AnimateDiff."""
+        """Shows on the page why AnimateDiff is off."""
 
         def title(self):
             return "AnimateDiff is off"
@@ -41,10 +41,10 @@ if hindrance := _hindrance():
             import gradio as gr
 
             with gr.Accordion(self.title(), open=True):
-                gr.HTML(f"<p>{hindrance}</p>", elem_id=self.elem_id("hindrance"))
+                gr.HTML(f"<p>{conflict}</p>", elem_id=self.elem_id("hindrance"))
             return []
 
-    print(f"AnimateDiff is off: {hindrance}")
+    print(f"AnimateDiff is off: {conflict}")
 
 else:
     from animatediff import api
@@ -80,7 +80,7 @@ else:
             self._page(self.is_img2img).register(component, kwargs.get("elem_id"))
 
         def _page(self, is_img2img):
-            """One for each page; parts of it are made before `ui` is called, and after."""
+            """Returns the page's state, which is made once: some components come before `ui` is called, others after it."""
             return vars(self).setdefault("page", Page("img2img" if is_img2img else "txt2img"))
 
         def before_process(self, p, *arguments):

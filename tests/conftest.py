@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
-import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-# The networks of these tests are tiny: threads cost them more than they bring, above all where cores are busy.
-torch.set_num_threads(1)
+# `make test` runs one process per core. Threads of torch would compete for the same cores, in the tests and in the hosts
+# and trainings that they start. torch reads this when it is imported.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 WEBUI_ONLY = "webui_only(reason): does not run on the embedded host, because …"
 

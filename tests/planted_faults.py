@@ -1,16 +1,18 @@
 """Does the suite see faults? Each mutation breaks the extension in one way; the named tests must then fail.
 
-    .venv/bin/python tests/planted_faults.py [PART_OF_A_NAME]
+    .venv/bin/python tests/planted_faults.py [-j JOBS] [--list] [PART_OF_A_NAME]
 
 They run on a copy of the tree, on the embedded host. A mutation that no test sees makes this exit with 1.
 """
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +39,7 @@ MUTATIONS = (
     ),
     Mutation(
         "noise schedule stays lent",
-        "animatediff/job/animated_model.py",
+        "animatediff/job/noise_schedule.py",
         'with patched(model, "alphas_cumprod", model.alphas_cumprod), patched(model, "alphas_cumprod_original", own):\n',
         "model.alphas_cumprod_original = own\n    if True:\n",
         "contract/test_cleanliness.py",
@@ -108,8 +110,8 @@ MUTATIONS = (
     Mutation(
         "no positions",
         "motion_module/network.py",
-        "return self.positions[:frames].to(dtype)",
-        "return torch.zeros_like(self.positions[:frames]).to(dtype)",
+        "return self.positional_encoding[:frames].to(dtype)",
+        "return torch.zeros_like(self.positional_encoding[:frames]).to(dtype)",
         "method/test_network.py",
     ),
     Mutation(
@@ -178,8 +180,8 @@ MUTATIONS = (
     Mutation(
         "taken names are not noticed",
         "animatediff/output/paths.py",
-        "claim.touch(exist_ok=False)",
-        "claim.touch()",
+        "lock_file.touch(exist_ok=False)",
+        "lock_file.touch()",
         "contract/test_refusals.py",
     ),
     Mutation(
@@ -220,7 +222,7 @@ MUTATIONS = (
     Mutation(
         "v1's norms stay over frames where the module is off",
         "motion_module/attach.py",
-        "        if not motion.active:\n            return of_frame(x)\n",
+        "        if not motion.active:\n            return per_frame(x)\n",
         "",
         "contract/test_controls.py",
     ),
@@ -257,7 +259,7 @@ MUTATIONS = (
         "animatediff/request/plan.py",
         "family=AS_FOUND if is_certain else family.key",
         "family=AS_FOUND",
-        "contract/test_sampling.py::test_a_family_can_be_corrected_and_is_in_the_infotext",
+        "contract/test_sampling.py::test_a_family_can_be_overridden_and_is_in_the_infotext",
     ),
     Mutation(
         "training: the base learns too",
@@ -276,17 +278,17 @@ MUTATIONS = (
     Mutation(
         "training: another timestep for each frame",
         "motion_module/training/loop.py",
-        "left = self.alphas[batch.times].view(-1, 1, 1, 1, 1)",
+        "alphas = self.alphas[batch.times].view(-1, 1, 1, 1, 1)",
         "times = (batch.times[:, None] + torch.arange(self.config.frames)) % 1000\n"
-        "        left = self.alphas[times].view(*times.shape, 1, 1, 1)",
+        "        alphas = self.alphas[times].view(*times.shape, 1, 1, 1)",
         "method/training/test_learning.py",
     ),
     Mutation(
         "training: what is gone on from has another order",
         "motion_module/training/loop.py",
-        "chosen = [self.examples[place] for place in self.order.at(index)]",
+        "chosen = [self.examples[number] for number in self.order.at(index)]",
         "self._seen = getattr(self, '_seen', -1) + 1\n"
-        "        chosen = [self.examples[place] for place in self.order.at(self._seen)]",
+        "        chosen = [self.examples[number] for number in self.order.at(self._seen)]",
         "method/training/test_going_on.py",
     ),
     Mutation(
@@ -318,10 +320,10 @@ MUTATIONS = (
         "method/test_small_world.py",
     ),
     Mutation(
-        "cut off: what another model has found counts",
+        "cut off: the results of another model are used",
         "motion_module/unet_cache.py",
-        "if kept is None or not _alike(kept, found):",
-        "if kept is None:",
+        "if cached is None or not _alike(cached, result):",
+        "if cached is None:",
         "method/test_unet_cache.py",
     ),
     Mutation(
@@ -329,7 +331,7 @@ MUTATIONS = (
         "animatediff/job/resuming.py",
         "if self._takes_long else nullcontext()",
         "if False else nullcontext()",
-        "contract/test_resuming.py::test_img2img_goes_on_after_an_error",
+        "contract/test_resuming.py::test_img2img_resumes_after_an_error",
     ),
     Mutation(
         "img2img: a picture stays what it is only in the first step",
@@ -348,15 +350,15 @@ MUTATIONS = (
     Mutation(
         "the first frame of a window counts as that of the clip",
         "motion_module/self_attention.py",
-        "if layout.shown is None else self._first_of_windows(attention, clips, layout.shown)",
+        "if numbers is None else self._first_of_windows(attention, clips, numbers)",
         "if True else clips[:, 0]",
         "method/test_first_frame_attention.py",
     ),
     Mutation(
         "layers have all rows at once",
         "motion_module/layer_offload.py",
-        "for first in range(0, len(x), rows):\n            part = slice(first, first + rows)",
-        "for first in (0,):\n            part = slice(None)",
+        "for first in range(0, len(x), rows):\n            chunk = slice(first, first + rows)",
+        "for first in (0,):\n            chunk = slice(None)",
         "method/test_layer_offload.py",
     ),
     Mutation(
@@ -369,15 +371,29 @@ MUTATIONS = (
 )
 
 
-def main(wanted: str = "") -> int:
-    mutations = [mutation for mutation in MUTATIONS if wanted in mutation.name]
+def main() -> int:
+    options = read_options()
+    mutations = [mutation for mutation in MUTATIONS if options.name in mutation.name]
     if not mutations:
-        sys.exit(f"There is no mutation {wanted!r}.")
-    for tests in sorted({mutation.tests for mutation in mutations}):
-        if failed := failure_of(tests):
-            sys.exit(f"Without any fault {tests} fails already: {failed}")
-    unseen = [mutation.name for mutation in mutations if not is_seen(mutation)]
-    return bool(unseen)
+        sys.exit(f"There is no mutation {options.name!r}.")
+    if options.list:
+        print(*(f"{mutation.name} | {mutation.file} | {mutation.tests}" for mutation in mutations), sep="\n")
+        return 0
+    with ThreadPoolExecutor(options.jobs) as pool:
+        tests = sorted({mutation.tests for mutation in mutations})
+        if failures := list(filter(None, pool.map(failure_of, tests))):
+            sys.exit("Without any fault these fail already:\n" + "\n".join(failures))
+        return not all(list(pool.map(is_seen, mutations)))
+
+
+def read_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "name", nargs="?", default="", metavar="PART_OF_A_NAME", help="only the faults whose names have this part"
+    )
+    parser.add_argument("-j", "--jobs", type=int, default=1, help="how many faults are tried at once")
+    parser.add_argument("--list", action="store_true", help="name the faults and their tests, and run nothing")
+    return parser.parse_args()
 
 
 def tree() -> list[str]:
@@ -414,4 +430,4 @@ def failure_of(tests: str, mutation: Mutation | None = None) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main())

@@ -1,1 +1,1 @@
-"""From finished frames to files and to the WebUI's answer."""
+"""Saves finished frames and videos, and puts them into the WebUI's answer."""

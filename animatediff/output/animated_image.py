@@ -1,4 +1,4 @@
-"""Pictures that show their first frame to whoever paints them, and are animations to whoever saves them."""
+"""Pillow images that display their first frame and save the whole animation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _copy_as(kind: type[Kind], frame: Image.Image) -> Kind:
 
 
 class Animation(Image.Image):
-    """Has been encoded. The gallery serves the file named in `already_saved_as`; the API and temporary files call `save`."""
+    """An encoded animation. The gallery serves the file `already_saved_as`; the API and temporary files call `save`."""
 
     encoded: bytes
     already_saved_as: str | None
@@ -38,7 +38,7 @@ class Animation(Image.Image):
 
 
 class Preview(Image.Image):
-    """Is encoded when it is saved: moving in a format that can, else its first frame."""
+    """A live preview that is encoded when it is saved: animated as PNG or WebP, as its first frame in any other format."""
 
     _rest: Sequence[Image.Image]
     _milliseconds: int
@@ -52,5 +52,5 @@ class Preview(Image.Image):
     def save(self, fp: Any, format: str | None = None, **params: Any) -> None:
         if str(format).upper() in ("PNG", "WEBP"):
             params |= {"save_all": True, "append_images": self._rest, "duration": self._milliseconds, "loop": 0}
-            params |= {"optimize": False, "compress_level": 1}  # quick: it is looked at once
+            params |= {"optimize": False, "compress_level": 1}  # quick to encode, since a preview is shown once
         super().save(fp, format, **params)

@@ -1,4 +1,4 @@
-"""The folder of a day's videos, and names in it that no two jobs share."""
+"""The folder of today's videos, and file names in it that no two jobs share."""
 
 from __future__ import annotations
 
@@ -15,40 +15,40 @@ from modules import images
 from ..errors import RequestError
 
 
-def of_today(outpath: str) -> Path:
-    """`outpath`: the WebUI's folder for samples."""
+def todays_folder(outpath: str) -> Path:
+    """Returns the folder for videos made today, below `outpath`, the WebUI's folder for samples."""
     return Path(outpath) / "AnimateDiff" / date.today().isoformat()
 
 
 def require_writable(outpath: str) -> None:
-    """Raises RequestError unless files can be made in the folder of today's videos."""
-    folder = of_today(outpath)
+    """Raises RequestError if no file can be made in the folder of today's videos."""
+    folder = todays_folder(outpath)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RequestError(f"The folder {folder} cannot be made: {error}. Choose another one in the settings.") from None
+        raise RequestError(f"The folder {folder} cannot be made: {error}. Choose another folder in the settings.") from None
     if not os.access(folder, os.W_OK):
         raise RequestError(f"Nothing can be written to {folder}. Choose another folder in the settings.")
 
 
 @contextmanager
 def new_stem(folder: Path, *words: str) -> Iterator[Path]:
-    """A path without suffix, `number-words`, whose number nobody else takes while this is open, from whatever process.
+    """Yields a path without suffix, `number-words`. While it is open, no other job in any process gets the same number.
 
-    A number is taken by making a file, which only one can. Raises OSError where that cannot be done.
+    A lock file reserves the number, since only one process can create it. Raises OSError if it cannot be created.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for number in count(images.get_next_sequence_number(str(folder), "")):
-        claim = folder / f".{number:05}"
+        lock_file = folder / f".{number:05}"
         try:
-            claim.touch(exist_ok=False)
+            lock_file.touch(exist_ok=False)
         except FileExistsError:
             continue
         try:
-            if any(folder.glob(f"{number:05}-*")):  # by somebody who is done since we looked
+            if any(folder.glob(f"{number:05}-*")):  # another job took and released this number since we looked
                 continue
             yield folder / "-".join(filter(None, (f"{number:05}", *(re.sub(r"[^\w.-]", "_", word) for word in words))))
             return
         finally:
             with suppress(OSError):
-                claim.unlink(missing_ok=True)
+                lock_file.unlink(missing_ok=True)

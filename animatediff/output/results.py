@@ -1,6 +1,7 @@
-"""From finished frames to files and to what the WebUI answers.
+"""Turns finished frames into files and into the WebUI's answer.
 
-Frames are written first, then what is made of them, so that whatever fails costs only itself.
+Frames are saved before anything is encoded from them, and each file is written by itself: if one fails, the others are still
+saved.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from modules import images, shared, ui_tempdir
+from modules.processing import Processed
 from PIL import Image
 
 from ..request.params import Params
@@ -27,71 +29,52 @@ from .signed_links import link_to
 
 @dataclass
 class Video:
-    """The frames of one clip with an infotext for each, and the first of its rows in the job's lists of prompts and seeds."""
+    """The frames of one clip, with an infotext for each."""
 
     frames: list[Image.Image]
     infotexts: list[str]
     first_row: int
+    """The index of its first frame in the job's lists of prompts and seeds."""
     seed: int
-    films: list[str] = field(default_factory=list)
-    """Its files that the page's gallery cannot show."""
+    player_files: list[str] = field(default_factory=list)
+    """Its MP4 and WebM files: the WebUI's gallery cannot show them, the page's own player can."""
     clip: Clip | None = None
-    """What these were encoded from."""
+    """What its files were encoded from."""
     seams: dict[str, Any] | None = None
-    """Of one that was made in windows: where they begin, and how much it changes from frame to frame."""
+    """For a video made in context windows: the frames at which windows begin, and the change from each frame to the next."""
 
 
+@dataclass(kw_only=True)
 class Results:
-    """Collects the answer of one job: pictures in the order in which they are shown, files, and what went wrong."""
+    """Saves the videos of one job and puts them into the WebUI's answer."""
 
-    def __init__(
-        self,
-        params: Params,
-        quality: Quality,
-        outpath: str | None,
-        writes_frames: bool,
-        is_api: bool,
-        warnings: list[str],
-        sound: Sound | None,
-        rife: Path | None,
-    ) -> None:
-        """`outpath`: the WebUI's folder for samples, None to leave no file. `writes_frames`: frames go to ours too.
+    params: Params
+    quality: Quality
+    outpath: str | None
+    """The WebUI's folder for samples; None to save nothing."""
+    writes_frames: bool
+    """Whether the frames are saved beside the video too."""
+    is_api: bool
+    """An API client decodes what it gets, so it may get a video; the page's gallery shows only images."""
+    warnings: list[str]
+    """The warnings that the answer carries. A file that cannot be made or saved adds one."""
+    sound: Sound | None
+    rife: Path | None
+    """The RIFE model that interpolates frames; None for optical flow."""
+    files: list[str] = field(default_factory=list, init=False)
+    """All files that were saved."""
+    player_files: list[str] = field(default_factory=list, init=False)
+    """The MP4 and WebM files among them."""
 
-        `is_api`: whoever asked decodes what arrives, so it may be a video; the page's gallery shows pictures alone.
-        `sound`: what is heard with the videos. `rife`: the model that makes frames in between, None for the optical flow. What
-        goes wrong is added to `warnings`, which the answer carries.
-        """
-        self._params = params
-        self._quality = quality
-        self._folder = paths.of_today(outpath) if outpath else None
-        self._writes_frames = writes_frames
-        self._is_api = is_api
-        self.warnings = warnings
-        self._sound = sound
-        self._rife = rife
-        self.files: list[str] = []
-        self.films: list[str] = []
-        """Those of the files that the page's gallery cannot show."""
+    def deliver(self, processed: Processed, videos: Sequence[Video], others: Sequence[Image.Image]) -> None:
+        """Saves the videos and puts them into the WebUI's answer, in front of `others`.
 
-    def deliver(self, processed: Any, videos: Sequence[Video], others: Sequence[Image.Image]) -> None:
-        """Saves videos and puts them into the WebUI's answer, in front of `others`.
-
-        Everything in `processed` that runs parallel to its pictures is made to do so again.
+        The lists in `processed` that have an entry for each image are rebuilt to match.
         """
         shown = [(picture, video, index) for video in videos for picture, index in self._pictures(video)]
-        shown.sort(key=lambda entry: not isinstance(entry[0], Animation))  # animations first: they are what was asked for
-        films = [self._film(file, video, [entry[1] for entry in shown]) for video in videos for file in video.films]
-        seams = [video.seams for video in videos if video.seams]
-        facts = {
-            "AnimateDiff files": self.files,
-            "AnimateDiff videos": films,
-            "AnimateDiff seams": seams,
-            "AnimateDiff warnings": self.warnings,
-        }
-        processed.extra_generation_params = {
-            **processed.extra_generation_params,
-            **{name: entries for name, entries in facts.items() if entries},
-        }
+        shown.sort(key=lambda entry: not isinstance(entry[0], Animation))  # the user asked for animations, so they come first
+        video_of_shown = [video for _, video, _ in shown]
+        self._add_facts(processed, videos, video_of_shown)
         if not shown:
             return  # interrupted before the first frame
         rows = [video.first_row + index for _, video, index in shown] + [videos[0].first_row] * len(others)
@@ -103,49 +86,65 @@ class Results:
             values = getattr(processed, name)
             setattr(processed, name, [values[row] for row in rows])
 
-    def _film(self, file: str, video: Video, shown: Sequence[Video]) -> dict[str, Any]:
-        """What the answer says of a file that the gallery cannot show: programs get a link, the page what its player needs."""
-        if self._is_api:
+    def _add_facts(self, processed: Processed, videos: Sequence[Video], video_of_shown: Sequence[Video]) -> None:
+        """Adds what clients read of the videos to the answer's parameters."""
+        facts = {
+            "AnimateDiff files": self.files,
+            "AnimateDiff videos": [
+                self._player_facts(file, video, video_of_shown) for video in videos for file in video.player_files
+            ],
+            "AnimateDiff seams": [video.seams for video in videos if video.seams],
+            "AnimateDiff warnings": self.warnings,
+        }
+        processed.extra_generation_params = {
+            **processed.extra_generation_params,
+            **{name: entries for name, entries in facts.items() if entries},
+        }
+
+    def _player_facts(self, file: str, video: Video, video_of_shown: Sequence[Video]) -> dict[str, Any]:
+        """Describes an MP4 or WebM file: an API client gets a link, the page gets what its player needs."""
+        if self.is_api:
             return {"file": file, "name": Path(file).name, "url": link_to(file)}
-        file = str(Path(file).resolve())  # under which the WebUI looks it up
-        ui_tempdir.register_tmp_file(shared.demo, file)  # gradio serves it to whoever may see the page
+        file = str(Path(file).resolve())  # the WebUI looks files up by this path
+        ui_tempdir.register_tmp_file(shared.demo, file)  # lets gradio serve it to everyone who may see the page
         assert video.clip is not None
-        facts = {"frames": len(video.clip.frames), "fps": video.clip.fps, "plays": self._params.loop_number}
-        pictures = [index for index, other in enumerate(shown) if other is video]
+        facts = {"frames": len(video.clip.frames), "fps": video.clip.fps, "plays": self.params.loop_number}
+        pictures = [index for index, other in enumerate(video_of_shown) if other is video]
         return {"file": file, "name": Path(file).name, "pictures": pictures, **facts}
 
     def _pictures(self, video: Video) -> list[tuple[Image.Image, int]]:
-        """Saves one video. Returns what to show of it, with the frame whose infotext belongs to it."""
+        """Saves one video. Returns the images to show, each with the index of the frame whose infotext belongs to it."""
         self.files += [frame.already_saved_as for frame in video.frames if hasattr(frame, "already_saved_as")]  # by the WebUI
         with self._stem(video) as stem:
-            if stem and self._writes_frames and "PNG" in self._params.format:
+            if stem and self.writes_frames and "PNG" in self.params.format:
                 self._write_frames(video, stem)
-            if stem and "TXT" in self._params.format:
+            if stem and "TXT" in self.params.format:
                 self._write_file(stem.with_name(stem.name + ".txt"), video.infotexts[0].encode())
-            wanted = [name for name in VIDEO_FORMATS if name in self._params.format]
+            wanted = [name for name in VIDEO_FORMATS if name in self.params.format]
             video.clip = self._clip(video)
             made = {name: animation for name in wanted if (animation := self._encode(video, video.clip, name, stem))}
         shown: list[tuple[Image.Image, int]] = [
-            (animation, 0) for name, animation in made.items() if VIDEO_FORMATS[name].is_picture or self._answers(animation)
+            (animation, 0) for name, animation in made.items() if VIDEO_FORMATS[name].is_picture or self._sends_data(animation)
         ]
-        if "Frame" in self._params.format or not made:
+        if "Frame" in self.params.format or not made:
             shown += [(frame, index) for index, frame in enumerate(video.frames)]
         return shown or [(video.frames[0], 0)]
 
-    def _answers(self, film: Animation) -> bool:
-        """Whether a program gets it as data: also where it wanted a link, if there is no file that one could lead to."""
-        return self._is_api and (self._params.video_delivery == "data" or film.already_saved_as is None)
+    def _sends_data(self, animation: Animation) -> bool:
+        """Whether an API client gets an MP4 or WebM as data: if it asked for that, or if there is no saved file to link to."""
+        return self.is_api and (self.params.video_delivery == "data" or animation.already_saved_as is None)
 
     @contextmanager
     def _stem(self, video: Video) -> Iterator[Path | None]:
-        """Where the files of one video go, without suffix; None where nothing is to be saved, or can be."""
-        with ExitStack() as claim:
+        """Yields the path of one video's files without suffix; None if nothing is to be saved, or nothing can be."""
+        with ExitStack() as stack:
             stem = None
-            if self._folder is not None:
+            if self.outpath:
+                folder = paths.todays_folder(self.outpath)
                 try:
-                    stem = claim.enter_context(paths.new_stem(self._folder, str(video.seed), self._params.request_id))
+                    stem = stack.enter_context(paths.new_stem(folder, str(video.seed), self.params.request_id))
                 except OSError as error:
-                    self._warn(f"Nothing could be saved in {self._folder}: {error}.")
+                    self._warn(f"Nothing could be saved in {folder}: {error}.")
             yield stem
 
     def _write_frames(self, video: Video, folder: Path) -> None:
@@ -154,7 +153,7 @@ class Results:
             path = folder / f"{index:05}.png"
             try:
                 folder.mkdir(exist_ok=True)
-                with _whole_or_not_at_all(path):
+                with _removed_on_error(path):
                     images.save_image_with_geninfo(frame, text, str(path))
             except OSError as error:
                 self._warn(f"{len(video.frames) - index} of {len(video.frames)} frames could not be saved: {error}.")
@@ -162,55 +161,55 @@ class Results:
             self.files.append(str(path))
 
     def _clip(self, video: Video) -> Clip:
-        """What is encoded: with frames in between, where those are wanted and can be made."""
+        """Returns what the files are encoded from: the frames, and interpolated ones if the request asks for them."""
         infotext = video.infotexts[0] if shared.opts.enable_pnginfo else ""
-        frames, fps = video.frames, self._params.fps
-        if self._params.interp != "Off" and any(name in self._params.format for name in VIDEO_FORMATS):
-            shared.state.textinfo = "AnimateDiff: making frames in between"
+        frames, fps = video.frames, self.params.fps
+        if self.params.interp != "Off" and any(name in self.params.format for name in VIDEO_FORMATS):
+            shared.state.textinfo = "AnimateDiff: interpolating frames"
             try:
-                rife = Rife(self._rife) if self._rife else None
-                frames = interpolated(frames, self._params.interp_x, closed=self._params.loops, rife=rife)
-                fps = self._params.shown_fps
+                rife = Rife(self.rife) if self.rife else None
+                frames = interpolated(frames, self.params.interp_x, closed=self.params.loops, rife=rife)
+                fps = self.params.shown_fps
             except Exception as error:
-                self._warn(f"There are no frames in between: {error}.")
-        return Clip(frames, fps, self._params.loop_number, infotext, self._sound)
+                self._warn(f"Frames could not be interpolated, so the video has only the generated ones: {error}.")
+        return Clip(frames, fps, self.params.loop_number, infotext, self.sound)
 
     def _encode(self, video: Video, clip: Clip, name: str, stem: Path | None) -> Animation | None:
-        """Makes and saves the video in one format; None where it could not be made."""
+        """Encodes and saves the video in one format. Returns None if it cannot be encoded."""
         shared.state.textinfo = f"AnimateDiff: encoding {name}"
         video_format = VIDEO_FORMATS[name]
         try:
-            encoded = video_format.encode(clip, self._quality)
+            encoded = video_format.encode(clip, self.quality)
         except Exception as error:
             self._warn(f"The {name} could not be made: {error!r}.")
             return None
-        if name == "GIF" and self._quality.optimize_gif_gifsicle:
-            encoded = self._shrunk(encoded)
+        if name == "GIF" and self.quality.optimize_gif_gifsicle:
+            encoded = self._optimized(encoded)
         path = stem and stem.with_name(stem.name + video_format.suffix)
         animation = Animation.of(video.frames[0], encoded)
         if path and self._write_file(path, encoded):
             animation.already_saved_as = str(path)
             if not video_format.is_picture:
-                video.films.append(str(path))
-                self.films.append(str(path))
-        elif not (path or video_format.is_picture or self._is_api):
+                video.player_files.append(str(path))
+                self.player_files.append(str(path))
+        elif not (path or video_format.is_picture or self.is_api):
             self._warn(
-                f"The {name} was not kept: the page cannot show it, and the settings say not to save it. Choose GIF, WEBP or "
-                "APNG too, or switch on saving, of incomplete images where this one was interrupted."
+                f"The {name} is lost: the gallery cannot show it, and the WebUI's settings switch saving off. Choose GIF, WEBP "
+                "or APNG as well, or switch on saving in the settings (saving of incomplete images, if you interrupted)."
             )
         return animation
 
-    def _shrunk(self, gif: bytes) -> bytes:
+    def _optimized(self, gif: bytes) -> bytes:
         try:
-            return gifsicle.shrunk(gif)
+            return gifsicle.optimized(gif)
         except OSError as error:
             self._warn(f"The GIF could not be made smaller: {error}.")
             return gif
 
     def _write_file(self, path: Path, content: bytes) -> bool:
-        """Whether that could be done."""
+        """Writes a file. Returns False, and adds a warning, if that fails."""
         try:
-            with _whole_or_not_at_all(path):
+            with _removed_on_error(path):
                 path.write_bytes(content)
         except OSError as error:
             self._warn(f"{path} could not be saved: {error}.")
@@ -223,8 +222,8 @@ class Results:
 
 
 @contextmanager
-def _whole_or_not_at_all(file: Path) -> Iterator[None]:
-    """Takes away what has been written of a file where writing it fails: half a file is worse than none."""
+def _removed_on_error(file: Path) -> Iterator[None]:
+    """Removes a file if writing it fails: half a file is worse than none."""
     try:
         yield
     except BaseException:

@@ -1,4 +1,4 @@
-"""Links under which the API gives out the videos that it made, and no other file."""
+"""Signed links: an API client can fetch the videos that were made for it, and no other file."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from urllib.parse import urlencode
 
 ROUTE = "/animatediff/v1/video"
 _KEY = secrets.token_bytes(32)
-"""Of this process: links end with it."""
+"""Made anew by each process, so a link is valid until the WebUI restarts."""
 
 
 def link_to(file: str) -> str:
-    """The address of a video, below that of the WebUI."""
+    """Returns the link to a video, relative to the WebUI's address."""
     return f"{ROUTE}?{urlencode({'file': file, 'key': _signature(file)})}"
 
 
 def linked(file: str, key: str) -> Path | None:
-    """The video that a link made by `link_to` leads to; None where it was made by somebody else, or the file is gone."""
+    """Returns the video of a link that `link_to` made; None if the signature is wrong or the file is gone."""
     if not hmac.compare_digest(key.encode(), _signature(file).encode()):
         return None
     path = Path(file)

@@ -1,7 +1,7 @@
-"""img2img's batch tab: its pictures are the frames of one clip.
+"""img2img's Batch tab: with AnimateDiff on, its images become the frames of one clip.
 
-The WebUI's own loop generates once for each picture. Other extensions replace its function too; where AnimateDiff is off,
-whatever was there before ours is called.
+The WebUI's own function generates once for each image. Other extensions replace that function too; with AnimateDiff off, ours
+calls whichever function was there before it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import functools
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from modules import images, shared
@@ -22,19 +21,19 @@ from ..request.reading import read_arguments
 
 log = logging.getLogger("AnimateDiff")
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
-"""What the tab takes of a folder."""
+"""The file types that the tab reads from a folder."""
 BEFORE = "_animatediff_before"
-"""The attribute of our function with itself, since wrappers take attributes over, and the one that was there before."""
+"""The attribute that holds our function and the one before it. Ours is in it, since `functools.wraps` copies attributes."""
 
 
 def replace_loop() -> None:
-    """Puts our function into the place of the WebUI's, once."""
+    """Replaces the WebUI's function by ours, once."""
     if (page := _page()) is not None and not hasattr(page.process_batch, BEFORE):
         page.process_batch = _around(page)
 
 
 def put_loop_back() -> None:
-    """`on_script_unloaded`. Where another extension has wrapped ours by now, ours stays below."""
+    """Restores the function; a callback of `on_script_unloaded`. If another extension has wrapped ours since, ours stays."""
     if (page := _page()) is None:
         return
     ours, before = getattr(page.process_batch, BEFORE, (None, None))
@@ -42,16 +41,16 @@ def put_loop_back() -> None:
         page.process_batch = before
 
 
-def _page() -> ModuleType | None:
-    """The WebUI's module with the tab; the embedded host has none."""
+def _page() -> Any:
+    """Returns the WebUI's module of the tab; None in the stand-in WebUI, which has no such tab."""
     try:
         from modules import img2img
     except ImportError:
         return None
-    return img2img  # type: ignore[no-any-return]
+    return img2img
 
 
-def _around(page: ModuleType) -> Callable[..., Any]:
+def _around(page: Any) -> Callable[..., Any]:
     before = page.process_batch
 
     @functools.wraps(before)
@@ -71,7 +70,7 @@ def _around(page: ModuleType) -> Callable[..., Any]:
 
 
 def _params_of(p: Any) -> Params:
-    """What the panel says. Raises RequestError where that cannot be met."""
+    """Returns the values of the panel. Raises RequestError if one of them is not allowed."""
     ours = next((script for script in p.scripts.alwayson_scripts if script.title() == "AnimateDiff"), None)
     if ours is None:
         return Params()
@@ -90,20 +89,20 @@ def _give_frames(
     use_png_info: bool = False,
     **_: Any,
 ) -> None:
-    """Gives `p` the pictures, or as many of them as are wanted. The arguments are those of the WebUI's function.
+    """Gives `p` the images, up to the number of frames of the request. The arguments are those of the WebUI's function.
 
-    Raises RequestError for what a clip cannot do.
+    Raises RequestError for settings of the tab that a clip cannot follow.
     """
     if params.source:
-        raise RequestError("The batch tab gives frames, and so does the source video in the panel. Take one of them away.")
+        raise RequestError("Both the Batch tab and the source video in the panel give frames. Remove the source video.")
     if use_png_info:
         raise RequestError(
-            "“Append png info to prompts” would give each picture settings of its own, but a clip has the same for all its "
-            "frames. Switch it off."
+            "“Append png info to prompts” gives each image its own settings, but all frames of a clip share the same. "
+            "Switch it off."
         )
     if len(masks := shared.listfiles(mask_dir) if mask_dir else []) > 1:
         raise RequestError(
-            f"There are {len(masks)} masks in {mask_dir}, but a clip has one for all its frames. Leave one there."
+            f"There are {len(masks)} masks in {mask_dir}, but a clip has one for all its frames. Leave only one in that folder."
         )
     p.init_images = [_picture(file) for file in _files(source)[: params.video_length or None]]
     if masks:
@@ -115,13 +114,13 @@ def _give_frames(
 
 
 def _files(source: Any) -> list[Path]:
-    """Those of a folder, or of files that were uploaded, in the order in which people count. Raises RequestError."""
+    """Returns the images of a folder, or the uploaded ones, in natural order (2 before 10). Raises RequestError if none."""
     if isinstance(source, str):
         files = [Path(file) for file in shared.walk_files(source, allowed_extensions=PICTURES)]
     else:
         files = sorted((Path(file.name) for file in source), key=lambda file: shared.natural_sort_key(file.name))
     if not files:
-        raise RequestError("The batch tab has no pictures. Upload some, or name a folder that has some.")
+        raise RequestError("The Batch tab has no images. Upload some, or name a folder that contains some.")
     return files
 
 
@@ -130,5 +129,5 @@ def _picture(file: Path) -> Image.Image:
         picture = images.read(str(file))
         picture.load()
     except OSError as error:
-        raise RequestError(f"{file.name} is no picture that can be read. Take it out of the batch.") from error
+        raise RequestError(f"{file.name} cannot be read as an image. Remove it from the batch.") from error
     return picture

@@ -14,7 +14,7 @@ from modules.ui_common import create_refresh_button
 from motion_module.video_reader import VIDEO_SUFFIXES
 
 from ..request import module_files
-from ..request.params import DEFAULT_MODULE, FORMATS, Option, first_value, option_of
+from ..request.params import DEFAULT_MODULE, FORMATS, Option, default_of, first_value, option_of
 from ..video.formats import format_problems
 
 Field = dataclasses.Field[Any]
@@ -48,8 +48,8 @@ def group(fields: Iterable[Field], elem_id: ElemId) -> Controls:
 def _section(fields: Iterable[Field], elem_id: ElemId) -> Controls:
     """Returns controls in rows of two, or one of three; large ones have a row of their own."""
     controls: Controls = {}
-    for is_large, members in itertools.groupby(fields, _is_large):
-        members = list(members)
+    for is_large, group in itertools.groupby(fields, _is_large):
+        members = list(group)
         width = 1 if is_large else 3 if len(members) == 3 else 2
         for first in range(0, len(members), width):
             with gr.Row(elem_classes="ad-row"):
@@ -102,7 +102,7 @@ def first_choice(names: list[str]) -> str:
 
 
 def _formats(field: Field, facts: dict[str, Any]) -> gr.CheckboxGroup:
-    chosen = shared.opts.data.get("animatediff_default_save_formats", list(field.default))
+    chosen = shared.opts.data.get("animatediff_default_save_formats", list(default_of(field)))
     problems = format_problems()
     choices = [name for name in FORMATS if name not in problems]
     facts["info"] = " ".join(f"{name} is not available: {problem}." for name, problem in problems.items()) or None

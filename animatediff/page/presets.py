@@ -9,7 +9,7 @@ import gradio as gr
 
 from .. import json_store
 from ..request.old_names import renamed
-from ..request.params import SAVED_FIELDS
+from ..request.params import SAVED_FIELDS, default_of
 from ..video.formats import format_problems
 from .controls import ElemId
 
@@ -31,7 +31,7 @@ def save(name: str, *values: Any) -> None:
 def load(name: str) -> list[Any]:
     """Returns a value for each of FIELDS: the default where the preset has none, without formats this machine cannot write."""
     preset = renamed(_all()[name])
-    values = [preset.get(field.name, list(field.default) if field.name == "format" else field.default) for field in FIELDS]
+    values = [preset.get(field.name, list(default_of(field)) if field.name == "format" else field.default) for field in FIELDS]
     formats = [field.name for field in FIELDS].index("format")
     values[formats] = [name for name in values[formats] if name not in format_problems()]
     return values

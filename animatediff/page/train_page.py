@@ -1,4 +1,4 @@
-"""The page under Train: starts trainings, and shows how far they are. Its script in `javascript/` keeps it up to date."""
+"""The tab AnimateDiff under Train: starts trainings and shows their progress. A script in `javascript/` refreshes it."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from .training_processes import Training, TrainingError
 KINDS = ("motion module", "motion lora", "domain adapter")
 PRECISIONS = ("fp16", "bf16", "full")
 NUMBERS = {
-    "frames": ("Frames of a clip", 16),
+    "frames": ("Frames per clip", 16),
     "stride": ("Stride", 4),
     "size": ("Size", 256),
     "steps": ("Steps", 10_000),
-    "batch": ("Clips at once", 1),
-    "accumulate": ("Batches for one step", 4),
+    "batch": ("Batch size", 1),
+    "accumulate": ("Gradient accumulation steps", 4),
     "learning_rate": ("Learning rate", 1e-4),
     "warm_up": ("Warm-up steps", 0),
-    "rank": ("Rank of a LoRA", 32),
+    "rank": ("LoRA rank", 32),
     "save_every": ("Save every … steps", 500),
 }
-"""Labels and first values of the options that are numbers, by their names in the file of options."""
+"""The numeric options: label and default, by the name in the configuration file."""
 PLOT_WIDTH, PLOT_HEIGHT, PLOT_POINTS = 640, 160, 320
 
 
 def add_to_page(_params: Any = None) -> None:
-    """`on_ui_train_tabs`: the tab AnimateDiff."""
+    """Adds the tab; a callback of `on_ui_train_tabs`."""
     with gr.Tab("AnimateDiff", elem_id="train-ad"), gr.Row():
         with gr.Column():
             options, name = _options()
@@ -48,12 +48,12 @@ def add_to_page(_params: Any = None) -> None:
                 resume = gr.Button("Resume", elem_id="train-ad-resume")
                 stop = gr.Button("Stop", elem_id="train-ad-stop")
             shown = gr.HTML(elem_id="train-ad-status")
-            # each alone, and so drawn anew only when it changes: what is unfolded stays so, and clips go on playing
+            # Separate elements, which gradio redraws only when they change: details stay open, and clips go on playing.
             data = gr.HTML(elem_id="train-ad-report")
             clips = gr.HTML(elem_id="train-ad-clips")
             look = gr.Button("", visible=False, elem_id="train-ad-look")
     start.click(partial(_start, tuple(options)), [name, *options.values()], [chosen], show_progress=False)
-    for button, act in ((pause, partial(_ask, "pause")), (stop, partial(_ask, "stop")), (resume, _resume)):
+    for button, act in ((pause, partial(_request, "pause")), (stop, partial(_request, "stop")), (resume, _resume)):
         button.click(act, [chosen], [], show_progress=False)
     for event in (look.click, chosen.change):
         event(
@@ -66,22 +66,22 @@ def add_to_page(_params: Any = None) -> None:
 
 
 def _options() -> tuple[dict[str, gr.components.Component], gr.Textbox]:
-    """Controls by the names in the file of options, and the one for the name of the training."""
+    """Builds the controls. Returns them by their name in the configuration file, and the one for the training's name."""
     options: dict[str, gr.components.Component] = {}
-    name = gr.Textbox("", label="Name of the training, and of the file that it makes", elem_id="train-ad-name")
+    name = gr.Textbox("", label="Name of the training and of the file that it writes", elem_id="train-ad-name")
     options["train"] = gr.Dropdown(list(KINDS), value=KINDS[0], label="Train", elem_id="train-ad-train")
     options["base"] = _choice("base", "Base checkpoint", _bases, value=next(iter(_bases()), ""), look=sd_models.list_models)
     options["data"] = gr.Textbox(
         "",
         label="Folder of videos",
-        info="Beside each video, or folder of frames, a text of the same name says what is to be seen. "
-        "Or a CSV file with the columns videoid and name.",
+        info="Put a text file of the same name, with the caption, beside each video or folder of frames. "
+        "Or name a CSV file with the columns videoid and name.",
         elem_id="train-ad-data",
     )
-    options["videos"] = gr.Textbox("", label="Of a CSV file: the folder of its videos", elem_id="train-ad-videos")
-    info = "What a motion LoRA is for, or what to go on from."
+    options["videos"] = gr.Textbox("", label="With a CSV file: the folder of its videos", elem_id="train-ad-videos")
+    info = "The module that a motion LoRA is trained for, or that training continues from."
     options["motion_module"] = _choice("motion_module", "Motion module", lambda: ["", *module_files.names()], info=info)
-    info = "A LoRA for the base that acts while a motion module is trained."
+    info = "A LoRA that is applied to the base checkpoint while a motion module is trained."
     options["domain_adapter"] = _choice("domain_adapter", "Domain adapter", lambda: ["", *_loras()], info=info)
     with gr.Accordion("Details", open=False, elem_id="train-ad-details"):
         for first, second in zip(*[iter(NUMBERS)] * 2):
@@ -89,16 +89,19 @@ def _options() -> tuple[dict[str, gr.components.Component], gr.Textbox]:
                 options |= {key: _number(key) for key in (first, second)}
         options["precision"] = gr.Dropdown(list(PRECISIONS), value="fp16", label="Precision", elem_id="train-ad-precision")
         options["gradient_checkpointing"] = gr.Checkbox(
-            True, label="Gradient checkpointing", info="Less memory, a third more time.", elem_id="train-ad-checkpointing"
+            True,
+            label="Gradient checkpointing",
+            info="Uses less memory and takes a third more time.",
+            elem_id="train-ad-checkpointing",
         )
         options["horizontal_flip"] = gr.Checkbox(
             False,
-            label="Learn mirrored clips too",
-            info="Left and right change places in their captions.",
+            label="Also train on mirrored clips",
+            info="Their captions swap the words left and right.",
             elem_id="train-ad-flip",
         )
-        options["licence"] = gr.Textbox("", label="Licence, for the header of the file", elem_id="train-ad-licence")
-    options["prompts"] = gr.Textbox("", label="Prompts of validation clips, one a line", lines=2, elem_id="train-ad-prompts")
+        options["licence"] = gr.Textbox("", label="Licence, written into the file's header", elem_id="train-ad-licence")
+    options["prompts"] = gr.Textbox("", label="Prompts for validation clips, one per line", lines=2, elem_id="train-ad-prompts")
     options["every"] = gr.Number(500, precision=0, label="Validation clips every … steps", elem_id="train-ad-every")
     return options, name
 
@@ -111,7 +114,7 @@ def _choice(
     info: str | None = None,
     look: Callable[[], Any] = lambda: None,
 ) -> gr.Dropdown:
-    """A choice by name, with a button that looks for new ones: it calls `look`, and asks for the names again."""
+    """Builds a dropdown with a refresh button, which calls `look` and then `names`."""
     with gr.Row():
         dropdown = gr.Dropdown(names(), value=value, label=label, info=info, elem_id=f"train-ad-{key}")
         create_refresh_button(dropdown, look, lambda: {"choices": names()}, f"train-ad-{key}_refresh")
@@ -123,7 +126,7 @@ def _bases() -> list[str]:
 
 
 def _loras() -> list[str]:
-    """Files in the folder of LoRAs, written with `/`."""
+    """Returns the LoRA files by their path in the folder of LoRAs, written with `/`."""
     files = _lora_folder().rglob("*.safetensors")
     return sorted((file.relative_to(_lora_folder()).as_posix() for file in files), key=shared.natural_sort_key)
 
@@ -147,14 +150,14 @@ def _start(options: tuple[str, ...], name: str, *values: Any) -> Any:
 
 
 def _config(training: Training, given: dict[str, Any]) -> dict[str, Any]:
-    """The file of options for what was given in the page. Raises TrainingError or RequestError."""
+    """Returns the configuration for the values on the page. Raises TrainingError or RequestError."""
     checkpoint = sd_models.get_closet_checkpoint_match(given["base"])
     if checkpoint is None:
         raise TrainingError("Choose a base checkpoint.")
     for name in ("data", "videos"):
         given[name] = _path(given[name])
     if not given["data"]:
-        raise TrainingError("Name the folder of videos.")
+        raise TrainingError("Fill in the folder of videos.")
     prompts = [line.strip() for line in given.pop("prompts").splitlines() if line.strip()]
     every = given.pop("every")
     config = {key: value for key, value in given.items() if value not in ("", None)}
@@ -163,7 +166,7 @@ def _config(training: Training, given: dict[str, Any]) -> dict[str, Any]:
     if given["domain_adapter"] in _loras():
         config["domain_adapter"] = str((_lora_folder() / given["domain_adapter"]).absolute())
     elif given["domain_adapter"]:
-        raise TrainingError(f"The domain adapter {given['domain_adapter']} is not there. Choose a file in {_lora_folder()}.")
+        raise TrainingError(f"The domain adapter {given['domain_adapter']} is missing. Choose a file in {_lora_folder()}.")
     output = module_files.folder() if given["train"] == "motion module" else _lora_folder()
     return {
         **config,
@@ -174,19 +177,19 @@ def _config(training: Training, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _path(text: str) -> str:
-    """What was pasted as a path: Windows puts quotation marks around it."""
+    """Returns the absolute path. Windows puts quotation marks around a path that is copied."""
     bare = text.strip().strip('"')
     return str(Path(bare).expanduser().absolute()) if bare else ""
 
 
 def _lora_folder() -> Path:
-    """The folder of the WebUI's own loader, whose option is there while it is switched on."""
+    """Returns the folder of LoRAs. `--lora-dir` is an option of the built-in extension Lora, which may be switched off."""
     return Path(getattr(shared.cmd_opts, "lora_dir", None) or Path(paths.models_path) / "Lora")
 
 
-def _ask(what: str, name: str | None) -> None:
+def _request(action: str, name: str | None) -> None:
     try:
-        _chosen(name).ask_to(what)
+        _chosen(name).request(action)
     except (TrainingError, OSError) as error:
         raise gr.Error(str(error)) from error
 
@@ -208,7 +211,7 @@ def _chosen(name: str | None) -> Training:
 
 
 def _status(name: str | None) -> str:
-    """What a training does, and its losses."""
+    """Returns HTML with what the training is doing, and a plot of its losses."""
     if not name:
         return ""
     training = training_processes.named(name)
@@ -216,14 +219,14 @@ def _status(name: str | None) -> str:
 
 
 def _data(name: str | None) -> str:
-    """What became of its videos: how many clips they make, and below that what was left out or looks odd."""
+    """Returns HTML with the number of clips in its videos, and details on videos that were skipped or look wrong."""
     first, *others = [html.escape(line) for line in training_processes.named(name).data()] if name else [""]
-    summary = f"<summary>{len(others)} × <span>left out, or worth a look</span></summary>"
+    summary = f"<summary>{len(others)} × <span>skipped, or worth checking</span></summary>"
     return f"<p>{first}</p>" + (f"<details>{summary}{'<br>'.join(others)}</details>" if others else "")
 
 
 def _clips(name: str | None) -> str:
-    """Its newest validation clips."""
+    """Returns HTML with its newest validation clips."""
     return "".join(map(_clip, training_processes.named(name).clips())) if name else ""
 
 
@@ -242,7 +245,7 @@ def _line(status: dict[str, Any]) -> str:
 
 
 def _plot(losses: Sequence[tuple[int, float]]) -> str:
-    """The losses, each the mean of some steps, as a line."""
+    """Returns an SVG plot of the losses; each point is the mean of a few steps."""
     if len(losses) < 2:
         return ""
     group = max(1, len(losses) // PLOT_POINTS)
@@ -250,13 +253,13 @@ def _plot(losses: Sequence[tuple[int, float]]) -> str:
     points = [(some[-1][0], sum(loss for _, loss in some) / len(some)) for some in groups]
     first, last = points[0][0], points[-1][0]
     top = max(loss for _, loss in points) * 1.05 or 1.0
-    places = " ".join(
+    coordinates = " ".join(
         f"{PLOT_WIDTH * (step - first) / max(1, last - first):.1f},{PLOT_HEIGHT * (1 - loss / top):.1f}"
         for step, loss in points
     )
     return (
         f"<svg class='ad-train-plot' viewBox='0 -4 {PLOT_WIDTH} {PLOT_HEIGHT + 22}'>"
-        f"<polyline points='{places}' fill='none' stroke='currentColor' vector-effect='non-scaling-stroke'/>"
+        f"<polyline points='{coordinates}' fill='none' stroke='currentColor' vector-effect='non-scaling-stroke'/>"
         f"<text x='2' y='10' font-size='11' fill='currentColor'>{top:.3g}</text>"
         f"<text x='2' y='{PLOT_HEIGHT + 14}' font-size='11' fill='currentColor'>{first}</text>"
         f"<text x='{PLOT_WIDTH - 2}' y='{PLOT_HEIGHT + 14}' font-size='11' fill='currentColor' text-anchor='end'>{last}</text>"

@@ -1,7 +1,6 @@
-"""Trainings started from the page. Each is a process of its own with a folder of its own, which says all that is known of it.
+"""Trainings that the page starts. Each is a separate process, and the files in its folder hold its whole state.
 
-So a training holds neither the queue nor memory of the WebUI, a pause gives all of its memory back, and pages can be closed and
-opened while it runs.
+So a training does not block the WebUI's queue, a pause frees all of its memory, and the page can be closed while it runs.
 """
 
 from __future__ import annotations
@@ -27,27 +26,27 @@ from ..request import module_files
 
 CONFIG, OUTPUT = "config.yaml", "output.txt"
 STATE, STATUS, LOSSES, CLIPS, DATA, PID = "state.safetensors", "status.json", "losses.jsonl", "validation", "data.txt", "pid"
-"""As `motion_module.training` names them, whose packages need not be installed to see a page."""
+"""The names that `motion_module.training` uses. It is not imported here, since it needs packages that may be missing."""
 STOP = "stop"
 MOST_LOSSES = 4_000
-"""Of a training, where they are asked for; a plot shows no more, and is drawn every two seconds."""
+"""The most losses that are read: the plot is redrawn every two seconds and cannot show more."""
 STARTING = threading.Lock()
-"""Two clicks are two threads, and one training."""
-APART = (
-    {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
-    if sys.platform == "win32"
-    else {"start_new_session": True}
-)
-"""So that a training does not end with the WebUI, or with a Ctrl-C that is meant for it."""
+"""Two clicks run in two threads, but must start only one training."""
+DETACHED: dict[str, Any]
+"""Arguments of `Popen` that let a training outlive the WebUI, and a Ctrl-C that is meant for the WebUI."""
+if sys.platform == "win32":
+    DETACHED = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
+else:
+    DETACHED = {"start_new_session": True}
 
 
 class TrainingError(UserError):
-    """A training cannot be started or gone on with. The text is for the user."""
+    """A training cannot be started, resumed or stopped. The text is for the user."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """The training in a folder, whether it runs or not."""
+    """The training whose files are in `folder`, running or not."""
 
     folder: Path
 
@@ -56,9 +55,9 @@ class Training:
         return self.folder.name
 
     def start(self, config: dict[str, Any]) -> None:
-        """Writes the configuration, and trains. Raises TrainingError where something has been trained there."""
+        """Writes the configuration and starts training. Raises TrainingError if the folder holds a training already."""
         if (self.folder / STATE).exists():
-            raise TrainingError(f"There is a training {self.name!r} already. Resume it, or choose another name.")
+            raise TrainingError(f"There is already a training {self.name!r}. Resume it, or choose another name.")
         with STARTING:
             self._require_idle()
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -67,54 +66,54 @@ class Training:
             self._run()
 
     def resume(self) -> None:
-        """Goes on where it ended. Raises TrainingError where there is nothing to go on with, or it runs."""
+        """Continues the training. Raises TrainingError if there is nothing to continue, or if it is running."""
         if not (self.folder / CONFIG).exists():
             raise TrainingError("Choose a training first.")
         with STARTING:
             self._require_idle()
             self._run()
 
-    def ask_to(self, what: str) -> None:
-        """Asks a training that runs to "pause" or to "stop": it saves after its current step, and ends."""
+    def request(self, action: str) -> None:
+        """Requests a running training to "pause" or "stop": it finishes its current step, saves and ends."""
         if not self.process():
-            raise TrainingError("No such training is running.")
-        (self.folder / STOP).write_text(what, encoding="utf-8")
+            raise TrainingError(f"The training {self.name!r} is not running.")
+        (self.folder / STOP).write_text(action, encoding="utf-8")
 
     def process(self) -> psutil.Process | None:
-        """The process that trains, if there is one."""
+        """Returns the process that trains, if it is running."""
         try:
             process = psutil.Process(int((self.folder / PID).read_text()))
-            return process if {"motion_module", "train"} <= set(process.cmdline()) else None  # numbers are given again
+            return process if {"motion_module", "train"} <= set(process.cmdline()) else None  # systems reuse process ids
         except (OSError, ValueError, psutil.Error):
             return None
 
     def status(self) -> dict[str, Any]:
-        """What it does, in words, under "doing", and with it `step`, `steps`, `loss`, `seconds_left`, where they are known."""
+        """Returns what it is doing, in words, under "doing"; and `step`, `steps`, `loss` and `seconds_left`, if known."""
         try:
             status: dict[str, Any] = json.loads((self.folder / STATUS).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             status = {"doing": "Starting"}
         if self.process() or status["doing"] in ("Done", "Paused", "Stopped", "Ended with an error"):
             return status
-        return {**status, "doing": "Ended with an error", "error": self._last_words()}
+        return {**status, "doing": "Ended with an error", "error": self._last_output()}
 
     def losses(self) -> list[tuple[int, float]]:
-        """Steps and their losses; of a long training some, at even distances."""
+        """Returns steps and their losses. A long training is sampled at even distances."""
         try:
             lines = (self.folder / LOSSES).read_text(encoding="utf-8").splitlines()
         except OSError:
             return []
         some = lines[:: max(1, len(lines) // MOST_LOSSES)]
-        whole = (json.loads(line) for line in some if line.endswith("}"))  # the last may be half written
+        whole = (json.loads(line) for line in some if line.endswith("}"))  # the last line may be incomplete
         return [(entry["step"], entry["loss"]) for entry in whole]
 
     def clips(self) -> list[Path]:
-        """The validation clips that were made last."""
+        """Returns the newest validation clips."""
         clips = sorted((self.folder / CLIPS).glob("step-*.gif"))
         return [clip for clip in clips if clip.name[:11] == clips[-1].name[:11]]
 
     def data(self) -> list[str]:
-        """What became of its videos, in lines; one that is empty before all are encoded."""
+        """Returns the lines of the report on its videos; one empty line until all are encoded."""
         try:
             return (self.folder / DATA).read_text(encoding="utf-8").splitlines() or [""]
         except OSError:
@@ -122,7 +121,7 @@ class Training:
 
     def _require_idle(self) -> None:
         if self.process():
-            raise TrainingError(f"{self.name!r} is running already.")
+            raise TrainingError(f"The training {self.name!r} is already running.")
 
     def _run(self) -> None:
         for file in (STOP, STATUS):
@@ -138,11 +137,11 @@ class Training:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                **APART,
+                **DETACHED,
             )
         (self.folder / PID).write_text(str(process.pid))
 
-    def _last_words(self) -> str:
+    def _last_output(self) -> str:
         try:
             lines = (self.folder / OUTPUT).read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:
@@ -151,19 +150,19 @@ class Training:
 
 
 def folder() -> Path:
-    """Where trainings are kept."""
+    """Returns the folder in which each training has its folder."""
     return Path(paths.data_path).absolute() / "outputs" / "animatediff-training"
 
 
 def all_trainings() -> Iterator[Training]:
-    """Those that there are, the newest first."""
+    """Returns all trainings, newest first."""
     configs = sorted(folder().glob(f"*/{CONFIG}"), key=lambda file: file.stat().st_mtime, reverse=True)
     return (Training(config.parent) for config in configs)
 
 
 def named(name: str) -> Training:
-    """The training of a name, which may be a new one. Raises TrainingError for what is no name."""
+    """Returns the training of a name, which may be new. Raises TrainingError if the name is not allowed."""
     name = name.strip()
     if not re.fullmatch(r"\w(?:[\w .()-]{0,78}[\w)])?", name):
-        raise TrainingError("Give the training a name of letters, digits, spaces and dashes.")
+        raise TrainingError("Give the training a name of letters, digits, spaces and hyphens.")
     return Training(folder() / name)

@@ -614,6 +614,11 @@ def option_of(field: dataclasses.Field[Any]) -> Option:
     return field.metadata["option"]
 
 
+def default_of(field: dataclasses.Field[Any]) -> Any:
+    """Returns the API's default of a field of Params."""
+    return field.default
+
+
 PANEL_FIELDS = tuple(field for field in FIELDS if option_of(field).group is not None)
 SAVED_FIELDS = tuple(field for field in PANEL_FIELDS if option_of(field).is_saved)
 
@@ -621,10 +626,10 @@ SAVED_FIELDS = tuple(field for field in PANEL_FIELDS if option_of(field).is_save
 def first_value(field: dataclasses.Field[Any]) -> Any:
     """Returns the value that the panel shows first."""
     option = option_of(field)
-    return field.default if option.shown_default is None else option.shown_default
+    return default_of(field) if option.shown_default is None else option.shown_default
 
 
 def without_img2img(params: Params) -> Params:
     """Returns the request with defaults for all parameters that the panel of txt2img does not show."""
     hidden = [field for field in SAVED_FIELDS if (group := option_of(field).group) and group.img2img_only]
-    return dataclasses.replace(params, **{field.name: field.default for field in hidden})
+    return dataclasses.replace(params, **{field.name: default_of(field) for field in hidden})

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from .params import FIELDS, option_of
+from .params import FIELDS, default_of, option_of
 
 
 def schema() -> dict[str, Any]:
@@ -26,7 +26,7 @@ def _schema_of(field: dataclasses.Field[Any]) -> dict[str, Any]:
     types = {"bool": "boolean", "int": "integer", "float": "number", "str": "string", "Image.Image | None": "string"}
     facts: dict[str, Any] = {"description": option.help, "default": field.default}
     if field.name == "format":
-        facts |= {"type": ["array", "string"], "items": {"enum": list(option.choices)}, "default": list(field.default)}
+        facts |= {"type": ["array", "string"], "items": {"enum": list(option.choices)}, "default": list(default_of(field))}
         return facts
     facts["type"] = types[str(field.type)]
     if option.minimum is not None:

@@ -1,1 +1,1 @@
-"""Frames to video files. Nothing of the WebUI is imported here."""
+"""Encodes frames as video files. Nothing here imports the WebUI."""

@@ -1,4 +1,4 @@
-"""What is encoded, and how well."""
+"""What the encoders get: the clip, and their quality settings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DITHERINGS = (PATTERN, DIFFUSION, NO_DITHERING)
 
 @dataclass(frozen=True)
 class Sound:
-    """That of a file, from a time in seconds on."""
+    """The sound of a file, from `start` seconds on."""
 
     file: Path
     start: float = 0.0
@@ -22,35 +22,36 @@ class Sound:
 
 @dataclass(frozen=True)
 class Clip:
-    """Frames of one size. `plays`: how often it is shown, 0 for ever. `infotext`: how it was made, empty to keep that out.
-    `sound`: what is heard with them, for as long as they last; MP4 and WebM have it.
-    """
+    """Frames of one size, and how they are played."""
 
     frames: Sequence[Image.Image]
     fps: float
     plays: int = 0
+    """How many times the clip plays; 0 for an endless loop."""
     infotext: str = ""
+    """The generation parameters that are written into the file; empty to leave them out."""
     sound: Sound | None = None
+    """Cut to the length of the clip. Only MP4 and WebM carry sound."""
 
     @property
     def rgb(self) -> list[Image.Image]:
-        """The frames without transparency or palettes, which no two formats treat alike."""
+        """The frames without transparency and palettes, which every format treats differently."""
         return [frame if frame.mode == "RGB" else frame.convert("RGB") for frame in self.frames]
 
 
 @dataclass(frozen=True)
 class Quality:
-    """Settings of encoders, with the defaults of the established extension."""
+    """Settings of the encoders, with the defaults of sd-webui-animatediff."""
 
     gif_dithering: str = PATTERN
-    """How the 256 colours of a GIF stand in for more: one of DITHERINGS."""
+    """How a GIF imitates more than its 256 colours: one of DITHERINGS."""
     optimize_gif_gifsicle: bool = False
-    """Whether the program gifsicle makes GIFs smaller, without loss."""
+    """Whether the program gifsicle makes GIFs smaller without loss."""
     mp4_crf: int = 23
-    """H.264's constant rate factor: 0 loses nothing, 51 is worst."""
+    """The constant rate factor of H.264: 0 is lossless, 51 is worst."""
     mp4_preset: str = ""
-    """How long H.264 may take to make the file small; empty for its own default."""
+    """The preset of H.264: slower presets make smaller files. Empty for x264's default."""
     mp4_tune: str = ""
-    """What H.264 is tuned for: film, animation or grain; empty for nothing."""
+    """The tune of H.264: film, animation or grain; empty for none."""
     webp_quality: int = 80
     webp_lossless: bool = False

@@ -1,4 +1,4 @@
-"""MP4 and WebM, written and read, through the ffmpeg that the package imageio-ffmpeg brings along."""
+"""Writes and reads MP4 and WebM with the ffmpeg program of the package imageio-ffmpeg."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from .clip import Clip, Quality
 VP9_CRF = 30
 FROM_VIDEO_COLOURS = "scale=in_range=tv:out_range=pc:in_color_matrix=bt709"
 COLOURS = (
-    # Frames are full-range sRGB; players take video for narrow-range BT.709.
+    # Frames are full-range sRGB; players assume that video is limited-range BT.709.
     "-vf", "scale=in_range=pc:out_range=tv:out_color_matrix=bt709",
     "-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "iec61966-2-1",
 )  # fmt: skip
 
 SOUND = ("-ac", "2")
-"""Two channels: not every arrangement of more can be in both formats, nor be heard in every browser."""
+"""Stereo: not every surround layout fits both formats or plays in every browser."""
 
 
 @cache
 def problem() -> str:
-    """Why no video can be encoded here; empty where it can."""
+    """Returns why ffmpeg cannot be used; empty if it can."""
     try:
         import imageio_ffmpeg
 
         imageio_ffmpeg.get_ffmpeg_exe()
     except (ImportError, RuntimeError):
-        return "the package imageio-ffmpeg is missing; the WebUI installs it for AnimateDiff when it starts with a network"
+        return "the package imageio-ffmpeg is missing; restart the WebUI with an internet connection, and it is installed"
     return ""
 
 
 def encode_mp4(clip: Clip, quality: Quality) -> bytes:
-    """H.264, in the pixel format and the order of parts that browsers and editors take."""
+    """Returns an H.264 MP4 that browsers and editors play: 4:2:0 pixels, and the index in front (faststart)."""
     choices = {"-preset": quality.mp4_preset, "-tune": quality.mp4_tune}
     options = ["-crf", str(quality.mp4_crf), "-movflags", "+faststart"]
     options += [word for option, value in choices.items() if value for word in (option, value)]
@@ -50,13 +50,13 @@ def encode_mp4(clip: Clip, quality: Quality) -> bytes:
 
 
 def encode_webm(clip: Clip, _quality: Quality) -> bytes:
-    """VP9 at a constant quality."""
+    """Returns a VP9 WebM of constant quality."""
     options = ["-crf", str(VP9_CRF), "-b:v", "0", "-row-mt", "1", "-cpu-used", "4"]
     return _encode(clip, ".webm", "libvpx-vp9", options, "libopus")
 
 
 def has_sound(path: Path) -> bool:
-    """Whether a video has sound that can be decoded."""
+    """Returns whether a video has sound that can be decoded."""
     try:
         _output("-i", f"file:{path}", "-map", "0:a:0", "-frames:a", "1", "-f", "null", "-")
     except OSError:
@@ -65,14 +65,14 @@ def has_sound(path: Path) -> bool:
 
 
 def read_infotext(path: Path) -> str:
-    """How a video was made, as its file says; empty where it does not. Raises OSError where it cannot be read."""
+    """Returns the infotext of a video; empty if it has none. Raises OSError if the file cannot be read."""
     text = _output("-i", f"file:{path}", "-f", "ffmetadata", "-").decode(errors="replace")
     comment = re.search(r"^comment=((?:\\.|[^\\\n])*)", text, re.MULTILINE | re.IGNORECASE | re.DOTALL)
     return re.sub(r"\\(.)", r"\1", comment[1], flags=re.DOTALL) if comment else ""
 
 
 def read_frame(path: Path, index: int) -> Image.Image:
-    """One frame of a video, counted from 0. Raises OSError where there is no such frame."""
+    """Returns one frame of a video, counted from 0. Raises OSError if there is no such frame."""
     colours = f"select=eq(n\\,{index}),{FROM_VIDEO_COLOURS},format=rgb24"
     data = _output("-i", f"file:{path}", "-vf", colours, "-frames:v", "1", "-f", "image2pipe", "-c:v", "png", "-")
     if not data:
@@ -81,7 +81,7 @@ def read_frame(path: Path, index: int) -> Image.Image:
 
 
 def _output(*arguments: str) -> bytes:
-    """What ffmpeg writes. Raises OSError, with its own words, where it fails."""
+    """Runs ffmpeg and returns its output. Raises OSError with ffmpeg's message if it fails."""
     if reason := problem():
         raise OSError(reason)
     from imageio_ffmpeg import get_ffmpeg_exe
@@ -94,7 +94,7 @@ def _output(*arguments: str) -> bytes:
 
 
 def _encode(clip: Clip, suffix: str, codec: str, options: list[str], sound_codec: str) -> bytes:
-    """Raises OSError, with ffmpeg's own words, where it fails."""
+    """Encodes a clip. Raises OSError with ffmpeg's message if it fails."""
     from imageio_ffmpeg import get_ffmpeg_exe
 
     frames = [_even(frame) for frame in clip.rgb]
@@ -108,7 +108,7 @@ def _encode(clip: Clip, suffix: str, codec: str, options: list[str], sound_codec
         command = [get_ffmpeg_exe(), "-hide_banner", "-loglevel", "error", *source, *target]
         with (
             log.open("wb") as errors,
-            _ended_early(),  # also as its input is closed: its log says why
+            _broken_pipe_ignored(),  # also when leaving `Popen` closes its input; the log says why ffmpeg ended
             subprocess.Popen(command, stdin=subprocess.PIPE, stderr=errors) as process,
         ):
             assert process.stdin
@@ -120,16 +120,16 @@ def _encode(clip: Clip, suffix: str, codec: str, options: list[str], sound_codec
 
 
 def _sound(clip: Clip) -> list[str]:
-    """The third input: of its file what is heard while the clip plays once."""
+    """Returns the arguments for ffmpeg's third input: the sound, for as long as the clip plays once."""
     if clip.sound is None:
         return []
-    lasts = len(clip.frames) / clip.fps
-    return ["-ss", f"{clip.sound.start:f}", "-t", f"{lasts:f}", "-i", f"file:{clip.sound.file}", "-map", "2:a:0"]
+    seconds = len(clip.frames) / clip.fps
+    return ["-ss", f"{clip.sound.start:f}", "-t", f"{seconds:f}", "-i", f"file:{clip.sound.file}", "-map", "2:a:0"]
 
 
 @contextmanager
-def _ended_early() -> Iterator[None]:
-    """Suppresses what writing to a process that has ended raises: EPIPE, on Windows EINVAL."""
+def _broken_pipe_ignored() -> Iterator[None]:
+    """Suppresses the error of writing to a process that has ended: EPIPE, or EINVAL on Windows."""
     try:
         yield
     except OSError as error:
@@ -138,13 +138,13 @@ def _ended_early() -> Iterator[None]:
 
 
 def _metadata(comment: str) -> bytes:
-    """A metadata file for ffmpeg: a command line has not room for every prompt."""
+    """Returns the content of an ffmpeg metadata file: a long prompt would not fit on a command line."""
     escaped = re.sub(r"[=;#\\\n]", lambda match: "\\" + match[0], comment)
     return f";FFMETADATA1\n{f'comment={escaped}' if comment else ''}\n".encode()
 
 
 def _even(frame: Image.Image) -> Image.Image:
-    """With even sides, which these codecs need: the last row or column is shown twice."""
+    """Returns the frame with even sides, which these codecs need, by repeating the last row or column."""
     width, height = frame.size
     if width % 2 == height % 2 == 0:
         return frame

@@ -1,4 +1,4 @@
-"""The formats that videos are written in, and which of them this machine can write."""
+"""The formats of videos, and which of them this machine can write."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from .clip import Clip, Quality
 
 @dataclass(frozen=True)
 class VideoFormat:
-    """`is_picture`: whether Pillow opens it and a browser shows it as a picture."""
+    """How one format is encoded and shown."""
 
     suffix: str
     is_picture: bool
+    """Whether Pillow opens it and a browser shows it as an image; the others are played as videos."""
     encode: Callable[[Clip, Quality], bytes]
     problem: Callable[[], str] = lambda: ""
-    """Why it cannot be written here; empty where it can."""
+    """Returns why this machine cannot write it; empty if it can."""
 
 
 VIDEO_FORMATS = {
@@ -27,14 +28,14 @@ VIDEO_FORMATS = {
     "MP4": VideoFormat(".mp4", False, ffmpeg.encode_mp4, ffmpeg.problem),
     "WEBM": VideoFormat(".webm", False, ffmpeg.encode_webm, ffmpeg.problem),
 }
-"""By the names under which requests ask for them, pictures first: in this order they are shown and answered."""
+"""By the names that requests use. Videos are shown and returned in this order: images first."""
 
 
 def is_picture(name: str) -> bool:
-    """Whether what a request asks for by this name can be opened as a picture, or is only written to disk."""
+    """Returns whether a value of the request's `format` is anything but a video that only a player shows."""
     return name not in VIDEO_FORMATS or VIDEO_FORMATS[name].is_picture
 
 
 def format_problems() -> dict[str, str]:
-    """The formats that cannot be written on this machine, and why."""
+    """Returns the formats that this machine cannot write, each with the reason."""
     return {name: problem for name, video_format in VIDEO_FORMATS.items() if (problem := video_format.problem())}

@@ -1,4 +1,4 @@
-"""Smaller GIFs, through the program gifsicle, where it is installed."""
+"""Makes GIFs smaller with the program gifsicle, if it is installed."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import shutil
 import subprocess
 
 
-def shrunk(gif: bytes) -> bytes:
-    """The same pictures, delays and comment in fewer bytes. Raises OSError, with gifsicle's own words, where it fails."""
+def optimized(gif: bytes) -> bytes:
+    """Returns the same GIF in fewer bytes, without loss. Raises OSError with gifsicle's message if it fails."""
     program = shutil.which("gifsicle")
     if program is None:
-        raise OSError("the program gifsicle is not installed; install it, or switch its setting off")
+        raise OSError("the program gifsicle is not installed; install it, or switch off its setting")
     done = subprocess.run([program, "--optimize=3", "--no-warnings"], input=gif, capture_output=True, check=False)
     if done.returncode or not done.stdout:
         raise OSError(f"gifsicle failed: {done.stderr.decode(errors='replace').strip()[:1000]}")

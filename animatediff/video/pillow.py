@@ -1,4 +1,4 @@
-"""What the formats that Pillow writes have in common."""
+"""Helpers for the formats that Pillow writes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 
 
 def frame_durations(frames: int, fps: float, unit: int) -> list[int]:
-    """How long each frame is shown, in milliseconds that are whole multiples of `unit`. Their sum is right to half a unit."""
+    """Returns the duration of each frame in milliseconds, in multiples of `unit`. The total is right to half a unit."""
     ends = [round(frame * 1000 / fps / unit) for frame in range(frames + 1)]
     return [unit * (end - start) for start, end in pairwise(ends)]
 

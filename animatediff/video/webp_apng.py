@@ -1,4 +1,4 @@
-"""Animated WebP and APNG, through Pillow."""
+"""Encodes animated WebP and APNG with Pillow."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def encode_webp(clip: Clip, quality: Quality) -> bytes:
 
 
 def encode_apng(clip: Clip, _quality: Quality) -> bytes:
-    """Every frame exactly as it is. What does not know animation shows the first."""
+    """Returns an APNG, which is lossless. Programs that do not know animation show its first frame."""
     first, *rest = clip.rgb
     text = PngInfo()
     if clip.infotext:
@@ -36,6 +36,6 @@ def webp_problem() -> str:
 
 
 def _exif(text: str) -> bytes:
-    """Exif with the text as user comment, where the WebUI looks for it."""
+    """Returns Exif data with the text as user comment, where the WebUI looks for it."""
     comment = piexif.helper.UserComment.dump(text, encoding="unicode")
     return piexif.dump({"Exif": {piexif.ExifIFD.UserComment: comment}})

@@ -1,1 +1,1 @@
-"""A stand-in for the WebUI: its package `modules`, as far as the extension meets it, and a page and an HTTP API around it."""
+"""The embedded host: a small stand-in for the WebUI, with a page, an HTTP API and those of its `modules` that we use."""

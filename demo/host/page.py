@@ -1,4 +1,4 @@
-"""The page of the embedded host: what txt2img needs, the panels of all scripts, and a gallery."""
+"""The page of the embedded host: the controls of txt2img, the panels of all scripts, and a gallery."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from demo.host import startup
 
 
 def build(prompt: str, cfg_scale: float) -> gr.Blocks:
-    """`prompt`, `cfg_scale`: what it begins with."""
+    """Builds the page. `prompt`, `cfg_scale`: its initial values."""
     from modules import scripts, sd_models, sd_samplers, shared
 
     samplers = list(sd_samplers.all_samplers_map)
-    theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])  # gradio's own fonts would be fetched
+    theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])  # gradio downloads its own fonts
     with gr.Blocks(theme, title="AnimateDiff on the embedded host") as blocks, gr.Row():
         with gr.Column():
             fields = {
@@ -31,7 +31,7 @@ def build(prompt: str, cfg_scale: float) -> gr.Blocks:
         with gr.Column():
             button = gr.Button("Generate", variant="primary", elem_id="txt2img_generate")
             gallery = gr.Gallery(label="Output", elem_id="txt2img_gallery", show_label=False)
-            log = gr.Textbox(label="How it was made", elem_id="txt2img_info", interactive=False)
+            log = gr.Textbox(label="Generation parameters", elem_id="txt2img_info", interactive=False)
             gr.Markdown(f"Checkpoint: {sd_models.select_checkpoint().name}, on {shared.device}")
 
     def generate(*values: Any) -> tuple[list[Any], str]:

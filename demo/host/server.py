@@ -1,4 +1,4 @@
-"""The page and the HTTP interface, as far as the embedded host has them.
+"""The web server of the embedded host: its page, and the part of the WebUI's HTTP API that it has.
 
 python -m demo.host.server --data-dir DIR --ckpt-dir DIR --port N
 """
@@ -23,16 +23,16 @@ from PIL import Image
 
 from demo.host import page, startup
 
-NOT_HERE = {"mask": "masks", "script_name": "scripts that are chosen by name", "infotext": "infotexts in requests"}
-"""Fields of a request that ask for what the embedded host does not have, and what that is."""
+UNSUPPORTED = {"mask": "masks", "script_name": "scripts that are chosen by name", "infotext": "infotexts in requests"}
+"""The fields of a request that the embedded host does not support, each with a description for the error."""
 
 
 def serve(
     port: int | None, prompt: str = "", cfg_scale: float = 7.0, api_auth: str | None = None, open_browser: bool = False
 ) -> None:
-    """Serves until it is stopped. `startup.start` comes first. Without a port, gradio's own is taken, or the next free one.
+    """Serves until Ctrl-C. Call `startup.start` first. Without a port, it uses gradio's default, or the next free one.
 
-    `prompt`, `cfg_scale`: what the page begins with.
+    `prompt`, `cfg_scale`: the initial values of the page.
     """
     from modules import script_callbacks, shared
 
@@ -60,7 +60,7 @@ def serve(
 
 
 def add_routes(app: FastAPI) -> None:
-    """The WebUI's routes under `/sdapi/v1`."""
+    """Adds the supported routes of the WebUI, under `/sdapi/v1`."""
     routes: dict[str, dict[str, Callable[..., Any]]] = {
         "GET": {
             "options": get_options,
@@ -108,7 +108,7 @@ def get_progress(skip_current_image: bool = False) -> dict[str, Any]:
 
 
 def get_memory() -> dict[str, Any]:
-    """Bytes that torch holds on the device, and the most that it held since the last request began."""
+    """Returns the bytes that torch has allocated on the device, and their peak since the last request began."""
     from modules import devices
 
     if devices.device.type != "cuda":
@@ -122,7 +122,7 @@ def get_scripts() -> dict[str, list[str]]:
 
 
 def get_script_info() -> list[dict[str, Any]]:
-    """The controls of every script."""
+    """Returns the controls of every script."""
     answer = []
     for runner in _runners().values():
         for script in runner.alwayson_scripts:
@@ -166,7 +166,7 @@ def img2img(request: dict[str, Any] = Body(...)) -> Any:
 
 
 def _answer(request: dict[str, Any], kind: Any, tab: str) -> Any:
-    """What comes of a request, or the error that ended it, in the WebUI's form."""
+    """Returns the answer to a request, or the error that ended it, in the WebUI's format."""
     try:
         return _generate(request, kind, tab)
     except HTTPException as error:
@@ -177,11 +177,11 @@ def _answer(request: dict[str, Any], kind: Any, tab: str) -> Any:
 
 
 def _generate(request: dict[str, Any], kind: Any, tab: str) -> dict[str, Any]:
-    for name, what in NOT_HERE.items():
+    for name, what in UNSUPPORTED.items():
         if request.get(name):
-            raise _not_here(what)
-    known = {field.name for field in dataclasses.fields(kind) if field.init}
-    values = {name: value for name, value in request.items() if name in known and value is not None}
+            raise HTTPException(422, f"The embedded host does not support {what}. Use the WebUI.")
+    supported = {field.name for field in dataclasses.fields(kind) if field.init}
+    values = {name: value for name, value in request.items() if name in supported and value is not None}
     values["do_not_save_samples"] = values["do_not_save_grid"] = not request.get("save_images", False)
     processed = generate(kind(**values), tab, script_arguments(tab, request.get("alwayson_scripts") or {}), is_api=True)
     pictures = processed.images if request.get("send_images", True) else []
@@ -189,7 +189,7 @@ def _generate(request: dict[str, Any], kind: Any, tab: str) -> dict[str, Any]:
 
 
 def generate(p: Any, tab: str, arguments: list[Any], is_api: bool = False) -> Any:
-    """Runs one request, alone."""
+    """Runs one request, while no other one runs."""
     from modules import call_queue, devices, processing, shared
 
     with call_queue.queue_lock, closing(p):
@@ -205,18 +205,14 @@ def generate(p: Any, tab: str, arguments: list[Any], is_api: bool = False) -> An
 
 
 def samples_folder(tab: str) -> str:
-    """Where the pictures of a tab go: the setting, below the data folder where it is relative."""
+    """Returns the folder for a tab's pictures: the setting, which may be relative to the data folder."""
     from modules import shared
 
     return str(Path(shared.cmd_opts.data_dir, getattr(shared.opts, f"outdir_{tab}_samples")))
 
 
-def _not_here(what: str) -> HTTPException:
-    return HTTPException(422, f"The embedded host has no {what}. Use the WebUI for it.")
-
-
 def script_arguments(tab: str, alwayson: dict[str, Any]) -> list[Any]:
-    """The arguments of all scripts: their defaults, but for what the request gives."""
+    """Returns the arguments of all scripts: the request's, and defaults for the others."""
     runner = _runners()[tab]
     arguments = runner.default_arguments()
     for name, entry in alwayson.items():
@@ -248,10 +244,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--ckpt-dir", type=Path, required=True)
-    parser.add_argument("--lora-dir", type=Path, default=Path("lora"), help="below the data folder where it is relative")
+    parser.add_argument("--lora-dir", type=Path, default=Path("lora"), help="may be relative to the data folder")
     parser.add_argument("--port", type=int)
-    parser.add_argument("--api-auth", help="USER:PASSWORD for the routes of extensions; those of the host itself stay open")
-    parser.add_argument("--no-half", action="store_true", help="single precision on CUDA too")
+    parser.add_argument("--api-auth", help="USER:PASSWORD for the routes of extensions; the host's own routes need none")
+    parser.add_argument("--no-half", action="store_true", help="use single precision on CUDA too")
     options = parser.parse_args()
     data_dir = options.data_dir.absolute()
     startup.start(data_dir, options.ckpt_dir.absolute(), data_dir / options.lora_dir, no_half=options.no_half)

@@ -1,4 +1,4 @@
-"""Starts the embedded host in this process: its `modules` in the WebUI's place, then the scripts of all extensions."""
+"""Starts the embedded host in this process: makes its `modules` importable, then loads the scripts of all extensions."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ PARTS_OF_TORCHVISION = ("torchvision", "torchvision.transforms", "torchvision.tr
 def start(
     data_dir: Path, ckpt_dir: Path, lora_dir: Path, settings: Mapping[str, Any] | None = None, no_half: bool = False
 ) -> None:
-    """Loads settings, checkpoint and extensions. `settings` act in place of saved ones. To be called once."""
+    """Loads settings, checkpoint and extensions. `settings` override saved ones. Call it only once."""
     sys.path[:0] = [str(HERE / "webui"), str(ROOT)]
     make_k_diffusion_importable()
-    with contextlib.redirect_stdout(io.StringIO()):  # it tells that it does without xformers
+    with contextlib.redirect_stdout(io.StringIO()):  # LDM prints that xformers is missing
         importlib.import_module("ldm.modules.diffusionmodules.model")
     from modules.shared_cmd_options import cmd_opts
 
@@ -36,24 +36,24 @@ def start(
     sd_models.list_models()
     scripts.create_runners()
     script_callbacks.call("ui_settings")
-    with gradio.Blocks():  # requests need the controls' defaults also where there is no page
+    with gradio.Blocks():  # requests need the defaults of the controls, even without a page
         for runner in (scripts.scripts_txt2img, scripts.scripts_img2img):
             runner.setup_ui()
     sd_models.load_model()
 
 
 def default_size() -> int:
-    """Pixels that suit the checkpoint: narrow ones, of the small world or of random numbers, know small pictures."""
+    """Returns a width and height that suit the checkpoint: the demo's and the tests' narrow ones are for small pictures."""
     from modules import shared
 
     return 128 if shared.sd_model.model.diffusion_model.model_channels < 320 else 512
 
 
 def make_k_diffusion_importable() -> None:
-    """Lets `k_diffusion.sampling` and `.external` be imported alone.
+    """Makes `k_diffusion.sampling` and `k_diffusion.external` importable without the rest of the package.
 
-    The package imports all its parts at once, of which training needs torchvision, CLIP, scikit-image and more; one part that
-    samplers do use imports torchvision, for reading and writing pictures.
+    The package imports all of its modules, and those for training need torchvision, CLIP, scikit-image and more. A module that
+    the samplers use imports torchvision too, but only needs it to read and write pictures.
     """
     spec = importlib.util.find_spec("k_diffusion")
     if spec is None or not spec.submodule_search_locations:
@@ -68,6 +68,6 @@ def make_k_diffusion_importable() -> None:
         sys.modules.update(empty)
     importlib.import_module("k_diffusion.sampling")
     importlib.import_module("k_diffusion.external")
-    if missing:  # nobody else is to take them for the real thing
+    if missing:  # no one else may take the empty modules for the real ones
         for name in empty:
             del sys.modules[name]

@@ -1,9 +1,10 @@
-"""The paper's experiments in the small world: tables and pictures into `docs/paper`.
+"""Runs the paper's experiments in the small world, and writes tables and pictures to `docs/paper`.
 
     .venv/bin/python -m demo.paper [EXPERIMENT …]
 
-Clips that were judged before, by `demo/paper/verdicts`, are neither made nor judged again while weights and recipes are the
-same. What has to be trained for others goes to `demo/data/paper`, and goes on where it was cut off: from nothing, in hours.
+Clips whose verdicts are in `demo/paper/verdicts` are neither made nor judged again while their weights and recipes are the
+same. New clips may need models to be trained first, which takes hours; trainings are saved in `demo/data/paper`, and an
+interrupted one continues.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from pathlib import Path
 
 from demo.environment import ROOT
 from demo.paper import report
-from demo.paper.experiments import EXPERIMENTS, LESSON
-from demo.paper.judging import OtherVerdicts, Verdicts
+from demo.paper.experiments import EXPERIMENTS, LORA_MOTION
+from demo.paper.judging import MismatchedVerdicts, Verdicts
 from demo.world.scenes import Scene
 from motion_module.training.config import ConfigError
 
@@ -28,24 +29,24 @@ VERDICTS = Path(__file__).parent / "verdicts"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help=f"{', '.join(EXPERIMENTS)}; all without any")
+    parser.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help=f"{', '.join(EXPERIMENTS)} (default: all)")
     wanted = parser.parse_args().experiments
     for name in wanted:
         if name not in EXPERIMENTS:
-            parser.error(f"there is no {name}; there are {', '.join(EXPERIMENTS)}")
+            parser.error(f"there is no experiment {name}; choose from {', '.join(EXPERIMENTS)}")
     for name in wanted or EXPERIMENTS:
         print(f"{name}: {(EXPERIMENTS[name].__doc__ or '').strip()}", flush=True)
         try:
             write(name, RUNS, DOCS)
-        except (OtherVerdicts, ConfigError) as error:
+        except (MismatchedVerdicts, ConfigError) as error:
             sys.exit(str(error))
 
 
 def write(name: str, runs: Path, docs: Path) -> None:
-    """Does one experiment, and writes its table and its contact sheet. Raises OtherVerdicts."""
+    """Runs one experiment, and writes its table and its contact sheet. Raises MismatchedVerdicts."""
     rows = EXPERIMENTS[name](runs)
     files = [Verdicts(VERDICTS / f"{row.file}.jsonl", row.made_with) for row in rows]
-    known = sum(map(len, files))
+    judged_before = sum(map(len, files))
     judged = [(row, file.of(row.scenes, row.make)) for row, file in zip(rows, files)]
     text = report.table(judged)
     if name == "models":
@@ -53,8 +54,8 @@ def write(name: str, runs: Path, docs: Path) -> None:
     (docs / f"{name}.md").write_text(f"{text}\n", encoding="utf-8")
     print(text, flush=True)
     picture = docs / f"{name}.png"
-    if not picture.exists() or sum(map(len, files)) > known:
-        report.contact_sheet(rows, replace(SHOWN, motion=LESSON) if name == "lessons" else SHOWN, SEED, picture)
+    if not picture.exists() or sum(map(len, files)) > judged_before:
+        report.contact_sheet(rows, replace(SHOWN, motion=LORA_MOTION) if name == "motion-loras" else SHOWN, SEED, picture)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The experiments of the paper (arXiv 2307.04725), and of its first version, in the small world.
 
-Each gives the rows of its table. What a row needs trained is trained when its first clip is made, in the folder `runs`, and
-goes on where it was cut off.
+Each returns the rows of its table. A model that a row needs is trained, in the folder `runs`, when the row's first clip is
+made; an interrupted training continues.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from demo.paper.makers import (
 )
 from demo.world import motion, render
 from demo.world.model import CHECKPOINTS, DEVICE, LORAS, MOTION_MODULE
-from demo.world.scenes import LESSONS, Scene, held_out_scenes
+from demo.world.scenes import LORA_MOTIONS, Scene, held_out_scenes
 from demo.world.styles import AS_LORA, personalised
 from demo.world.thresholds import BASE_PROMPTS, STYLE_PROMPTS
 from motion_module.noise_schedule import ANIMATEDIFF, STABLE_DIFFUSION, NoiseSchedule
@@ -40,50 +40,52 @@ from motion_module.training.temporal_convolution import TemporalConvolutions
 from motion_module.training.validation import decoded
 
 FEW = 40
-"""Prompts where not the claim is tested, but what changes it."""
+"""The number of prompts in experiments that do not test the paper's claim itself, but what influences the result."""
 ABLATION: motion.Recipe = {**motion.MODULE, "batch": 8, "validation": {}}
-"""How the modules of an ablation are trained: all alike, and less than the one that is given away."""
+"""How all modules of an ablation are trained: for fewer steps than the committed one."""
 DIRECTIONS = dict.fromkeys(("moving left", "moving right", "moving up", "moving down"), 1.0)
-ABLATION_COURSES = (motion.Course(150, 1.0, DIRECTIONS), motion.Course(450, 0.4, DIRECTIONS))
-"""They learn, and are judged on, shapes that move somewhere: that is soonest learned."""
+ABLATION_PHASES = (motion.Phase(150, 1.0, DIRECTIONS), motion.Phase(450, 0.4, DIRECTIONS))
+"""They are trained and judged on shapes that move in a direction, which is learned fastest."""
 SCHEDULES = {
     "transformer": ("Stable Diffusion's", STABLE_DIFFUSION),
     "schedule-a": ("A, AnimateDiff's", ANIMATEDIFF),
     "schedule-b": ("B", NoiseSchedule("betas", first=1e-4, last=0.02)),
 }
-"""By the file of their verdicts. The first is what all of this world is trained with, and so serves other comparisons too."""
+"""Name and noise schedule, by the file of the verdicts. All models of this world use the first, so other experiments share
+its verdicts."""
 ADAPTER = LORAS / "adapter.safetensors"
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
-LESSON, LESSON_CLIPS = LESSONS[0], (1, 5, 20, motion.LESSON_CLIPS)
-GIVEN = LORAS / f"{LESSON}.safetensors"
+LORA_MOTION, LORA_CLIP_COUNTS = LORA_MOTIONS[0], (1, 5, 20, motion.LORA_CLIPS)
+COMMITTED_LORA = LORAS / f"{LORA_MOTION}.safetensors"
 OURS, OURS_SHARED = "ours", "ours, shared noise"
-"""The motion module's clips among those that are compared, by the noise that they begin with."""
+"""The methods that use our motion module, by their initial noise: one for each frame, or one for all."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A way to make clips, and the scenes that it is judged on.
-
-    `file`: what its verdicts are called. `made_with`: all that its clips depend on. `make`: of a scene and a seed, a clip.
-    `style`: what it has to be in. `method`: in an experiment that compares some.
-    """
+    """One row of a table: a way to make clips, and the scenes that it is judged on."""
 
     name: str
     file: str
+    """The name of its file of verdicts."""
     made_with: str
+    """A digest of everything that its clips depend on."""
     make: Callable[[Scene, int], Clip]
+    """Makes a clip of a scene from a seed."""
     scenes: list[Scene]
     style: str = "plain"
+    """The style that its clips should have."""
     method: str = ""
+    """Its method, in an experiment that compares methods."""
 
     @property
     def is_ours(self) -> bool:
-        """Whether it is the motion module's clips, among methods that are compared."""
+        """Whether its method uses our motion module."""
         return self.method in (OURS, OURS_SHARED)
 
 
 def made_with(*parts: Path | motion.Recipe | str) -> str:
-    """A digest of files, by what is in them, of recipes, and of how everything is sampled and judged."""
+    """Returns a digest of the contents of files, of recipes, and of how clips are sampled and judged."""
     digest = hashlib.sha256(json.dumps([METHODS, STEPS, SCALE]).encode())
     for part in parts:
         digest.update(part.read_bytes() if isinstance(part, Path) else json.dumps(part, sort_keys=True).encode())
@@ -96,7 +98,7 @@ def weights_of(style: str) -> list[Path]:
 
 
 def _on(runs: Path, style: str, maker: Callable[[], Maker]) -> Callable[[Scene, int], Clip]:
-    """Makes clips on a personalised model. Model and maker are loaded, or trained, with the first."""
+    """Returns a function that makes clips with a personalised model. The first clip loads, or trains, what it needs."""
     maker, model = cache(maker), cache(lambda: personalised(runs / "committed", style))
     return lambda scene, seed: maker()(model(), scene.caption, seed)
 
@@ -105,7 +107,7 @@ def _on(runs: Path, style: str, maker: Callable[[], Maker]) -> Callable[[Scene, 
 
 
 def the_judge(runs: Path) -> list[Row]:
-    """The judge's own error: on clips that the world draws, as they are and through the autoencoder."""
+    """The judge's own error, on clips that the world draws: as drawn, and after the autoencoder."""
     scenes, rows = held_out_scenes(STYLE_PROMPTS, SEED), []
     model = cache(lambda: personalised(runs / "committed", "plain"))
     for style in render.STYLES:
@@ -130,9 +132,9 @@ def _coded(model: Callable[[], ImageModel], style: str, scene: Scene, seed: int)
 
 
 def models(runs: Path) -> list[Row]:
-    """(a) Frame by frame, Text2Video-Zero, and the motion module: on the base, and on models that it never saw.
+    """(a) Frame by frame, Text2Video-Zero, and the motion module: on the base, and on models that it was not trained with.
 
-    The motion module's clips begin with a noise for each frame, as in the paper, or with one for all.
+    The motion module starts from separate noise for each frame, as in the paper, or from the same noise for all frames.
     """
     few, many = held_out_scenes(STYLE_PROMPTS, SEED), held_out_scenes(BASE_PROMPTS, SEED)
     makers: dict[str, Callable[[], Maker]] = {
@@ -156,26 +158,29 @@ def models(runs: Path) -> list[Row]:
 
 
 def _of_module(runs: Path, name: str, file: str, recipe: motion.Recipe, *, watermark: bool = False) -> Row:
-    """A module that is trained for the comparison, on the base. `watermark`: whether the clips that it learns from have one."""
+    """Returns the row of a module that is trained for the comparison. `watermark`: whether its training clips have one."""
     maker = lambda: WithMotion(_trained(runs, file, recipe, watermark=watermark).config.output)  # noqa: E731
-    made = made_with(*weights_of("plain"), _bare(recipe, ABLATION_COURSES), f"watermark: {watermark}")
+    made = made_with(*weights_of("plain"), _bare(recipe, ABLATION_PHASES), f"watermark: {watermark}")
     return _row(runs, name, file, made, maker, _moving())
 
 
 def _trained(
     runs: Path, name: str, recipe: motion.Recipe, subject: motion.Subject | None = None, *, watermark: bool = False
 ) -> motion.MotionTraining:
-    return motion.trained(runs, name, recipe, ABLATION_COURSES, motion.clips(runs, watermark=watermark), subject)
+    return motion.trained(runs, name, recipe, ABLATION_PHASES, motion.clips(runs, watermark=watermark), subject)
 
 
 def _moving() -> list[Scene]:
     return [scene for scene in held_out_scenes(4 * FEW, SEED) if scene.motion in DIRECTIONS][:FEW]
 
 
-def _bare(recipe: motion.Recipe, courses: tuple[motion.Course, ...]) -> motion.Recipe:
-    """Without the paths of this machine, as what is in their files counts apart; with its courses, and what no recipe says."""
+def _bare(recipe: motion.Recipe, phases: tuple[motion.Phase, ...]) -> motion.Recipe:
+    """Returns a recipe for the digest: without the paths of this machine, and with its phases and its objective.
+
+    The key "courses" is part of the digests in committed files of verdicts.
+    """
     named = {key: Path(value).name if key in ("domain_adapter", "motion_module") else value for key, value in recipe.items()}
-    return {**named, "objective": motion.OBJECTIVE, "courses": [asdict(course) for course in courses]}
+    return {**named, "objective": motion.OBJECTIVE, "courses": [asdict(phase) for phase in phases]}
 
 
 def _row(runs: Path, name: str, file: str, made: str, maker: Callable[[], Maker], scenes: list[Scene] | None = None) -> Row:
@@ -192,7 +197,7 @@ def schedules(runs: Path) -> list[Row]:
 
 
 def convolution(runs: Path) -> list[Row]:
-    """(c) Temporal convolutions in place of temporal transformers, trained alike."""
+    """(c) Temporal convolutions instead of temporal transformers, trained in the same way."""
 
     def maker() -> Maker:
         training = _trained(runs, "convolution", ABLATION, TemporalConvolutions)
@@ -202,7 +207,7 @@ def convolution(runs: Path) -> list[Row]:
         schedule = training.config.noise_schedule
         return lambda model, caption, seed: animated(model, module, schedule, caption, noise_of(seed, render.FRAMES))
 
-    made = made_with(*weights_of("plain"), _bare(ABLATION, ABLATION_COURSES), "convolution")
+    made = made_with(*weights_of("plain"), _bare(ABLATION, ABLATION_PHASES), "convolution")
     return [
         _of_module(runs, "temporal transformer", "transformer", ABLATION),
         _row(runs, "temporal convolution", "convolution", made, maker, _moving()),
@@ -210,7 +215,7 @@ def convolution(runs: Path) -> list[Row]:
 
 
 def adapter(runs: Path) -> list[Row]:
-    """(d) Modules that learned from clips with a watermark: with the domain adapter, used at several strengths, and without."""
+    """(d) Modules trained on clips with a watermark: with the domain adapter, at several strengths, and without it."""
     recipe: motion.Recipe = {**ABLATION, "domain_adapter": str(ADAPTER)}
 
     def maker(strength: float) -> Maker:
@@ -218,36 +223,36 @@ def adapter(runs: Path) -> list[Row]:
 
     rows = []
     for strength in STRENGTHS:
-        made = made_with(*weights_of("plain"), ADAPTER, _bare(recipe, ABLATION_COURSES), str(strength))
+        made = made_with(*weights_of("plain"), ADAPTER, _bare(recipe, ABLATION_PHASES), str(strength))
         name, file = f"trained with it, used at {strength:g}", f"adapter-{strength:g}"
         rows.append(_row(runs, name, file, made, partial(maker, strength), _moving()))
     return [*rows, _of_module(runs, "trained without it", "no-adapter", ABLATION, watermark=True)]
 
 
-def lessons(runs: Path) -> list[Row]:
-    """(e) Motion LoRAs of one motion, from several numbers of clips."""
-    asked = [replace(scene, motion=LESSON) for scene in held_out_scenes(3 * FEW, SEED)]
-    scenes = [scene for scene in asked if scene.held_out][:FEW]
+def motion_loras(runs: Path) -> list[Row]:
+    """(e) Motion LoRAs for one motion, trained on different numbers of clips."""
+    every = [replace(scene, motion=LORA_MOTION) for scene in held_out_scenes(3 * FEW, SEED)]
+    scenes = [scene for scene in every if scene.held_out][:FEW]
     weights = [*weights_of("plain"), MOTION_MODULE]
-    rows = [_row(runs, "no LoRA", f"{LESSON}-0", made_with(*weights), lambda: WithMotion(MOTION_MODULE), scenes)]
-    for count in LESSON_CLIPS:
-        given = [GIVEN] if count == motion.LESSON_CLIPS else []
-        made = made_with(*weights, _bare(motion.LESSON, motion.LESSON_COURSES), str(count), *given)
+    rows = [_row(runs, "no LoRA", f"{LORA_MOTION}-0", made_with(*weights), lambda: WithMotion(MOTION_MODULE), scenes)]
+    for count in LORA_CLIP_COUNTS:
+        committed = [COMMITTED_LORA] if count == motion.LORA_CLIPS else []
+        made = made_with(*weights, _bare(motion.MOTION_LORA, motion.MOTION_LORA_PHASES), str(count), *committed)
         name = f"{count} clip{'s' if count > 1 else ''}"
-        rows.append(_row(runs, name, f"{LESSON}-{count}", made, partial(_with_lesson, runs, count), scenes))
+        rows.append(_row(runs, name, f"{LORA_MOTION}-{count}", made, partial(_with_lora, runs, count), scenes))
     return rows
 
 
-def _with_lesson(runs: Path, count: int) -> Maker:
-    return WithMotion(MOTION_MODULE, motion_loras={_learned(runs, count): 1.0})
+def _with_lora(runs: Path, count: int) -> Maker:
+    return WithMotion(MOTION_MODULE, motion_loras={_trained_lora(runs, count): 1.0})
 
 
-def _learned(runs: Path, count: int) -> Path:
-    """The file of a motion LoRA from so many clips. One of them is given away, and so there already."""
-    if count == motion.LESSON_CLIPS:
-        return GIVEN
-    data = motion.clips_of(runs, LESSON, count)
-    return motion.trained(runs, f"{LESSON}-{count}", motion.LESSON, motion.LESSON_COURSES, data).config.output
+def _trained_lora(runs: Path, count: int) -> Path:
+    """Returns the file of a motion LoRA trained on so many clips, of which one is committed."""
+    if count == motion.LORA_CLIPS:
+        return COMMITTED_LORA
+    data = motion.clips_of(runs, LORA_MOTION, count)
+    return motion.trained(runs, f"{LORA_MOTION}-{count}", motion.MOTION_LORA, motion.MOTION_LORA_PHASES, data).config.output
 
 
 EXPERIMENTS: dict[str, Callable[[Path], list[Row]]] = {
@@ -256,5 +261,5 @@ EXPERIMENTS: dict[str, Callable[[Path], list[Row]]] = {
     "schedules": schedules,
     "convolution": convolution,
     "adapter": adapter,
-    "lessons": lessons,
+    "motion-loras": motion_loras,
 }

@@ -1,4 +1,4 @@
-"""What the world's judge says of many clips, kept on disk, and how sure that makes us."""
+"""The judge's verdicts on many clips, stored in files, and statistics over them with confidence intervals."""
 
 from __future__ import annotations
 
@@ -16,25 +16,26 @@ from demo.world.scenes import Scene
 from motion_module.evaluation import measures_of
 
 SEED = 2307_04725
-"""Of the prompts."""
+"""The seed of the prompts."""
 SURE = 1.96
-"""Standard deviations to either side that hold 95 % of a normal distribution."""
+"""The number of standard deviations to either side that cover 95 % of a normal distribution."""
 
 
-class OtherVerdicts(ValueError):
-    """A file of verdicts is of other clips than those that are asked for. The text is for the user."""
+class MismatchedVerdicts(ValueError):
+    """A file holds verdicts on other clips. The text is for the user."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A clip that was made of a scene's caption. `flicker`: the mean over its frames, in levels."""
+    """What the judge reads in a clip that was made from a scene's caption."""
 
     scene: Scene
     reading: Reading
     flicker: float
+    """The mean over its frames, in levels of 255."""
 
     def agrees(self, *words: str) -> bool:
-        """Whether all these of "shape", "colour", "background" and "motion" are seen as the caption says."""
+        """Returns whether the clip shows all `words` (of "shape", "colour", "background", "motion") as the caption says."""
         return _agrees(self.reading, self.scene, words)
 
 
@@ -48,21 +49,24 @@ def verdict(scene: Scene, clip: Clip) -> Verdict:
 
 
 class Verdicts:
-    """Verdicts in a file, a line each, below one that says what the clips were made with."""
+    """A file of verdicts, one per line. Its first line says what the clips were made with."""
 
     def __init__(self, file: Path, made_with: str) -> None:
-        """Raises OtherVerdicts where the file is of clips that were made with something else."""
+        """Raises MismatchedVerdicts if the clips of the file were made with something else."""
         self._file = file
         lines = _whole_lines(file)
         if lines and json.loads(lines[0])["made_with"] != made_with:
-            raise OtherVerdicts(f"{file} is of other weights, or of another recipe. Delete it, and its clips are made anew.")
+            raise MismatchedVerdicts(f"{file} is of other weights or of another recipe. Delete it to make its clips again.")
         self._known = [_read(line) for line in lines[1:]]
         self._made_with = made_with
 
     def of(self, scenes: list[Scene], make: Callable[[Scene, int], Clip]) -> list[Verdict]:
-        """Clip `i` is made of scene `i` with seed `i`, unless it was before. Raises OtherVerdicts."""
+        """Returns a verdict on each scene. Makes and judges clip `i`, with seed `i`, unless the file has its verdict already.
+
+        Raises MismatchedVerdicts if the file is of other scenes.
+        """
         if [verdict.scene for verdict in self._known[: len(scenes)]] != scenes[: len(self._known)]:
-            raise OtherVerdicts(f"{self._file} is of other prompts. Delete it, and its clips are made anew.")
+            raise MismatchedVerdicts(f"{self._file} is of other prompts. Delete it to make its clips again.")
         for index in range(len(self._known), len(scenes)):
             self._add(verdict(scenes[index], make(scenes[index], index)))
             print(f"{self._file.stem}: {index + 1} of {len(scenes)}", end="\r", flush=True)
@@ -71,17 +75,17 @@ class Verdicts:
     def __len__(self) -> int:
         return len(self._known)
 
-    def _add(self, found: Verdict) -> None:
+    def _add(self, new: Verdict) -> None:
         self._file.parent.mkdir(parents=True, exist_ok=True)
         with self._file.open("a", encoding="utf-8") as lines:
             if not self._known:
                 lines.write(json.dumps({"made_with": self._made_with}) + "\n")
-            lines.write(json.dumps(asdict(found)) + "\n")
-        self._known.append(found)
+            lines.write(json.dumps(asdict(new)) + "\n")
+        self._known.append(new)
 
 
 def _whole_lines(file: Path) -> list[str]:
-    """The lines of a file. One that was cut off, as by a kill, is taken out of it."""
+    """Returns the complete lines of a file. An incomplete last line, left by a killed process, is removed from it."""
     text = file.read_text(encoding="utf-8") if file.exists() else ""
     whole = text[: text.rfind("\n") + 1]
     if whole != text:
@@ -95,8 +99,8 @@ def _read(line: str) -> Verdict:
 
 
 @dataclass(frozen=True)
-class Part:
-    """How many of how many, with the Wilson interval of 95 %."""
+class Proportion:
+    """A proportion, with its 95 % Wilson score interval."""
 
     hits: float
     count: int
@@ -107,7 +111,7 @@ class Part:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Wilson (1927): it is never empty, as the normal one is where all or none hit."""
+        """Lower and upper bound (Wilson, 1927). Unlike the normal interval, it has a width even at 0 % and 100 %."""
         n, p, z = self.count, self.value, SURE
         centre = (p + z * z / (2 * n)) / (1 + z * z / n)
         reach = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
@@ -118,25 +122,25 @@ class Part:
         return f"{100 * self.value:.0f} % ({100 * low:.0f}–{100 * high:.0f})"
 
 
-def agreeing(judged: list[Verdict], *words: str) -> Part:
-    """The clips that show these words of their captions."""
-    return part(verdict.agrees(*words) for verdict in judged)
+def agreeing(judged: list[Verdict], *words: str) -> Proportion:
+    """Returns the proportion of clips that show these words of their captions."""
+    return proportion(verdict.agrees(*words) for verdict in judged)
 
 
-def agreeing_by_chance(judged: list[Verdict], *words: str) -> Part:
-    """The same clips with their captions shuffled: the mean over every clip under the caption of every other one."""
+def agreeing_by_chance(judged: list[Verdict], *words: str) -> Proportion:
+    """Returns the proportion for shuffled captions: the mean over every clip with every other clip's caption."""
     hits = sum(_agrees(one.reading, other.scene, words) for one in judged for other in judged if other is not one)
-    return Part(hits / (len(judged) - 1), len(judged))
+    return Proportion(hits / (len(judged) - 1), len(judged))
 
 
-def part(hits: Iterable[bool]) -> Part:
-    found = list(hits)
-    return Part(sum(found), len(found))
+def proportion(hits: Iterable[bool]) -> Proportion:
+    counted = list(hits)
+    return Proportion(sum(counted), len(counted))
 
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean, and how far from it the true one may be, with 95 %."""
+    """A mean with its 95 % confidence interval, `value` ± `reach`."""
 
     value: float
     reach: float
@@ -146,5 +150,5 @@ class Mean:
 
 
 def mean(values: Iterable[float]) -> Mean:
-    found = np.array(list(values))
-    return Mean(float(found.mean()), float(SURE * found.std(ddof=1) / math.sqrt(len(found))))
+    numbers = np.array(list(values))
+    return Mean(float(numbers.mean()), float(SURE * numbers.std(ddof=1) / math.sqrt(len(numbers))))

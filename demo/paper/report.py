@@ -1,4 +1,4 @@
-"""Tables and pictures of the experiments."""
+"""Writes the tables and pictures of the experiments."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from demo.paper.experiments import Row
-from demo.paper.judging import Part, Verdict, agreeing, agreeing_by_chance, mean, part
+from demo.paper.judging import Proportion, Verdict, agreeing, agreeing_by_chance, mean, proportion
 from demo.paper.makers import Clip
 from demo.world import thresholds
 from demo.world.scenes import Scene
 
 HEADINGS = ("", "clips", "colour and shape", "background", "motion", "style kept", "watermark", "flicker (levels)")
 SHOWN = 6
-"""Frames of a clip in a contact sheet."""
+"""The number of frames of each clip in a contact sheet."""
 LABEL = 170
-"""Pixels for what stands before a row."""
+"""The width of a row's label, in pixels."""
 
 
 def table(rows: list[tuple[Row, list[Verdict]]]) -> str:
-    """In Markdown: parts of all clips in percent, with their 95 % intervals."""
+    """Returns a Markdown table: proportions of all clips in percent, with their 95 % intervals."""
     lines = ["| " + " | ".join(HEADINGS) + " |", "|" + "---|" * len(HEADINGS)]
     for row, judged in rows:
         lines.append(_line(row.name, row.style, judged, agreeing))
@@ -31,18 +31,18 @@ def table(rows: list[tuple[Row, list[Verdict]]]) -> str:
     return "\n".join(lines)
 
 
-def _line(name: str, style: str, judged: list[Verdict], agreement: Callable[..., Part]) -> str:
+def _line(name: str, style: str, judged: list[Verdict], agreement: Callable[..., Proportion]) -> str:
     parts = [agreement(judged, *words) for words in (("colour", "shape"), ("background",), ("motion",))]
-    parts += [_in_style(judged, style), part(verdict.reading.watermark for verdict in judged)]
+    parts += [_in_style(judged, style), proportion(verdict.reading.watermark for verdict in judged)]
     return "| " + " | ".join([name, str(len(judged)), *map(str, parts), str(mean(v.flicker for v in judged))]) + " |"
 
 
-def _in_style(judged: list[Verdict], style: str) -> Part:
-    return part(verdict.reading.style == style for verdict in judged)
+def _in_style(judged: list[Verdict], style: str) -> Proportion:
+    return proportion(verdict.reading.style == style for verdict in judged)
 
 
 def claims(rows: list[tuple[Row, list[Verdict]]]) -> str:
-    """Whether the thresholds that were fixed beforehand are reached, in Markdown, by each of our ways to make clips."""
+    """Returns a Markdown table of the thresholds that were fixed beforehand, and whether each of our methods reaches them."""
     by_method = {(row.style, row.method): judged for row, judged in rows}
     lines = ["| | found | asked | |", "|---|---|---|---|"]
     for row, judged in rows:
@@ -54,7 +54,7 @@ def claims(rows: list[tuple[Row, list[Verdict]]]) -> str:
 
 
 def _claims_of(row: Row, ours: list[Verdict], zero: list[Verdict]) -> list[str]:
-    """Rows of the table for one way: `zero` are the verdicts on Text2Video-Zero in the same style."""
+    """Returns the lines for one method. `zero`: the verdicts on Text2Video-Zero in the same style."""
     motion = thresholds.MOTION if row.style == "plain" else thresholds.MOTION_IN_STYLE
     return [
         _at_least(f"{row.name}: colour and shape", agreeing(ours, "colour", "shape"), thresholds.COLOUR_AND_SHAPE),
@@ -68,16 +68,16 @@ def _claims_of(row: Row, ours: list[Verdict], zero: list[Verdict]) -> list[str]:
     ]
 
 
-def _at_least(what: str, found: Part, asked: float) -> str:
+def _at_least(what: str, found: Proportion, asked: float) -> str:
     return f"| {what} | {found} | at least {100 * asked:.0f} % | {_reached(found.value >= asked)} |"
 
 
-def _at_most(what: str, found: Part, asked: float) -> str:
+def _at_most(what: str, found: Proportion, asked: float) -> str:
     return f"| {what} | {found} | at most {100 * asked:.0f} % | {_reached(found.value <= asked)} |"
 
 
 def _smoother(what: str, ours: list[Verdict], theirs: list[Verdict]) -> str:
-    """By prompts that both have, since these differ in how much there is to flicker."""
+    """Compares prompt by prompt, since prompts differ in how much there is to flicker."""
     less = mean(other.flicker - own.flicker for own, other in zip(ours, theirs))
     return f"| {what} | {less} levels, by prompt | more than 0 | {_reached(less.value - less.reach > 0)} |"
 
@@ -87,7 +87,7 @@ def _reached(reached: bool) -> str:
 
 
 def contact_sheet(rows: list[Row], scene: Scene, seed: int, file: Path) -> None:
-    """Writes a PNG with a clip of a scene by each of `rows`: some of its frames, from first to last."""
+    """Writes a PNG with a clip of the scene for each of `rows`: frames at even distances, from the first to the last."""
     clips: list[Clip] = [row.make(scene, seed) for row in rows]
     height, width = clips[0].shape[1:3]
     sheet = Image.new("RGB", (LABEL + SHOWN * width, len(rows) * height), "white")

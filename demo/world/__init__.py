@@ -1,1 +1,1 @@
-"""A world small enough for two CPU cores: coloured shapes that move, captions that say how, and a judge that can tell."""
+"""A small world, in which models train on two CPU cores: moving coloured shapes, captions, and a judge that reads clips."""

@@ -2,8 +2,8 @@
 
     .venv/bin/python -m demo.world.autoencoder RUNS
 
-The loss is the mean absolute error of pixels and of their differences to their neighbours, so that edges count, and a little of
-the divergence from a normal distribution, as in LDM (arXiv 2112.10752, section 3.1).
+The loss is the mean absolute error of the pixels and of their differences from their neighbours, which sharpens edges. A small
+weight is on the divergence from a normal distribution, as in LDM (arXiv 2112.10752, section 3.1).
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ import torch
 from torch import Tensor, nn
 
 from demo.world import render
-from demo.world.learn import Recipe, learned
 from demo.world.model import DEVICE, new_model
-from demo.world.scenes import LESSONS, MOTIONS, training_scenes
+from demo.world.scenes import LORA_MOTIONS, MOTIONS, training_scenes
+from demo.world.training_loop import Recipe, learned
 
 SEED = 1
 STEPS, FINISHING = 1100, 600
 CROPS, CROP, PICTURES = 32, 64, 8
-"""First many crops, for their many colours; in the last quarter whole pictures, which are what it will see. Then, with a rate
-that starts high again, both in turn, and whole pictures alone in the last third."""
+"""Training starts with many crops, for their many colours; its last quarter uses whole pictures, which the models will see.
+Then the learning rate starts high again, with crops and whole pictures in turn, and only whole pictures in the last third."""
 RATE = 1e-3
 DIVERGENCE = 3e-4
 
 
 def stills(draw: np.random.Generator, count: int) -> Tensor:
-    """Random stills `(count, 3, height, width)` of -1 to 1, of every style, a quarter with the watermark of the videos."""
-    every = training_scenes(MOTIONS + LESSONS)
+    """Returns random stills `(count, 3, height, width)` between -1 and 1, in all styles, a quarter of them with a watermark."""
+    every = training_scenes(MOTIONS + LORA_MOTIONS)
     pictures = [
         render.still(
             every[draw.integers(len(every))],
@@ -45,7 +45,7 @@ def stills(draw: np.random.Generator, count: int) -> Tensor:
 
 
 def batch(step: int) -> Tensor:
-    """What is learned from in a step."""
+    """Returns the pictures of one training step."""
     draw = np.random.default_rng([SEED, step])
     late = (step - STEPS) / FINISHING
     if (0.75 * STEPS <= step < STEPS) or late >= 2 / 3 or (late >= 0 and step % 2):
@@ -73,7 +73,7 @@ def loss_of(vae: nn.Module, step: int) -> Tensor:
 
 @torch.no_grad()
 def give_unit_spread(vae: nn.Module, scale: float, draw: np.random.Generator) -> None:
-    """Rescales the latents so that, times the published 0.18215, each channel has mean 0 and standard deviation 1."""
+    """Rescales the latents so that, multiplied by the published 0.18215, each channel has mean 0 and standard deviation 1."""
     latents = vae.quant_conv(vae.encoder(stills(draw, 256).to(DEVICE)))[:, :4]  # type: ignore[operator]
     mean, spread = latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3)) * scale
     inward, outward = vae.quant_conv, vae.post_quant_conv
@@ -85,11 +85,11 @@ def give_unit_spread(vae: nn.Module, scale: float, draw: np.random.Generator) ->
 
 
 def train(folder: Path) -> Path:
-    """Trains and writes `autoencoder.pt`; goes on where it was cut off."""
+    """Trains and writes `autoencoder.pt`. An interrupted training continues."""
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(SEED)
     vae = new_model(folder).autoencoder
-    vae.quant_conv.bias.data[4:] -= 4  # little noise at first: there is nothing yet to hide in it
+    vae.quant_conv.bias.data[4:] -= 4  # low variance at first, since noise would only slow the start
     recipe = Recipe(STEPS + FINISHING, rate, average=0.995, decay=1e-4)
     vae = learned(vae, lambda step: loss_of(vae, step), recipe, folder / "autoencoder-state.pt").eval()
     give_unit_spread(vae, vae.scale, np.random.default_rng(SEED))
@@ -99,7 +99,7 @@ def train(folder: Path) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", type=Path, help="the folder for what trainings leave")
+    parser.add_argument("runs", type=Path, help="the folder for the results of trainings")
     print(train(parser.parse_args().runs))
 
 

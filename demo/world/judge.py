@@ -1,7 +1,7 @@
-"""Reads off a clip what is in it: the judge of the paper's experiments.
+"""The judge of the paper's experiments: reads from a clip what it shows.
 
-It knows the world's geometry and colours and nothing of any model. Its own error, on clips drawn by `render`, is part of every
-report. What it cannot read it calls "none", which agrees with no caption.
+It knows the geometry and the colours of the world, and nothing of any model. Its own error, on clips drawn by `render`, is part
+of every report. It answers "none" for what it cannot read, which agrees with no caption.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from demo.world.scenes import COLOURS, SHAPES, Scene
 
 NONE = "none"
 FOLDS = {"circle": 0, "square": 4, "triangle": 3, "star": 5}
-"""By what part of a turn a shape looks the same again; circles by any."""
+"""The order of each shape's rotational symmetry; 0 for a circle, which has every order."""
 LEAST_OVERLAP = 0.75
-"""Of a shape and what is taken for it: intersection over union, over the frames."""
+"""The least mean intersection over union, over the frames, of a shape and the blob that is taken for it."""
 LEAST_PART, LEAST_FIT, MOST_UNREST = 0.4, 0.75, 0.02
-"""A motion counts from this part of its usual extent, if this part of its variance is explained. A shape stands still if it
-moves by less than that part and its place scatters by less than `MOST_UNREST` widths of the frame."""
+"""A motion counts from this fraction of its usual extent on, if it explains this fraction of the track's variance. A shape
+stands still if every motion is below that extent and its position varies by less than `MOST_UNREST` widths of the frame."""
 
 _NAMES = tuple(COLOURS)
 _PALETTE = np.array([COLOURS[name] for name in _NAMES], np.float32)
@@ -32,6 +32,8 @@ _DIRECTIONS = _PALETTE / np.linalg.norm(_PALETTE, axis=1, keepdims=True)
 
 @dataclass(frozen=True)
 class Reading:
+    """What the judge sees in a clip; "none" for what it cannot read."""
+
     shape: str
     colour: str
     background: str
@@ -40,13 +42,13 @@ class Reading:
     watermark: bool
 
     def agrees(self, scene: Scene) -> dict[str, bool]:
-        """Of what the caption says, what is seen."""
+        """Returns, for each attribute in the scene's caption, whether the clip shows it."""
         return {word: getattr(self, word) == getattr(scene, word) for word in ("shape", "colour", "background", "motion")}
 
 
 @dataclass(frozen=True, eq=False)
 class _Blob:
-    """What is not background in one frame: its pixels, and the circle of its area."""
+    """The shape in one frame: its pixels, and the centre and radius of a circle with its area, in widths of the frame."""
 
     mask: NDArray[np.bool_]
     x: float
@@ -80,12 +82,12 @@ def _background(pictures: Floats) -> str:
 
 
 def _nearest(colour: Floats) -> str:
-    """The name of a colour, whatever its brightness."""
+    """Returns the name of the nearest colour, regardless of brightness."""
     return _NAMES[int(np.argmax(_DIRECTIONS @ (colour / max(float(np.linalg.norm(colour)), 1e-6))))]
 
 
 def _blob(picture: Floats, background: Floats) -> tuple[Floats, _Blob | None]:
-    """How bright the background is at each pixel, as a part of its colour, and the largest connected part of what it is not."""
+    """Returns the brightness of the background at each pixel, as a fraction of its colour, and the largest other blob."""
     light = picture @ background / (background @ background)
     other = np.linalg.norm(picture - light[..., None] * background, axis=-1) > 45
     mask = other | (light < 0.26) | (light > 1.25)
@@ -104,26 +106,26 @@ def _blob(picture: Floats, background: Floats) -> tuple[Floats, _Blob | None]:
 
 
 def _shape(blobs: list[_Blob]) -> tuple[str, Floats]:
-    """The shape that overlaps best with all frames, and its pose in each: `(frames, 4)` of x, y, log radius and angle."""
+    """Returns the shape with the best overlap over all frames, and its poses `(frames, 4)`: x, y, log radius and angle."""
     best, overlap, angles = NONE, 0.0, np.zeros(len(blobs))
     for shape in SHAPES:
         turned = np.array([_angle(blob, FOLDS[shape]) for blob in blobs])
         overlaps = [_overlap(blob, shape, angle) for blob, angle in zip(blobs, turned)]
         if np.mean(overlaps) > overlap:
             best, overlap, angles = shape, float(np.mean(overlaps)), turned
-    places = np.array([(blob.x, blob.y, np.log(blob.radius)) for blob in blobs])
-    return best if overlap >= LEAST_OVERLAP else NONE, np.column_stack([places, angles])
+    positions = np.array([(blob.x, blob.y, np.log(blob.radius)) for blob in blobs])
+    return best if overlap >= LEAST_OVERLAP else NONE, np.column_stack([positions, angles])
 
 
 def _angle(blob: _Blob, fold: int) -> float:
-    """How far it is turned from its first position in `render`, from the moment of that symmetry."""
+    """Returns the angle by which it is turned from its upright pose in `render`, from its moment of order `fold`."""
     if fold == 0:
         return 0.0
     rows, columns = np.nonzero(blob.mask)
     x, y = (columns + 0.5) / len(blob.mask) - blob.x, (rows + 0.5) / len(blob.mask) - blob.y
     moment = np.sum(np.hypot(x, y) ** 2 * np.exp(1j * fold * np.arctan2(y, x)))
-    first = {3: -np.pi / 2, 4: np.pi / 4, 5: -np.pi / 2}[fold]  # where a corner points
-    return float(np.angle(moment) / fold - first)
+    upright = {3: -np.pi / 2, 4: np.pi / 4, 5: -np.pi / 2}[fold]  # the direction of a corner
+    return float(np.angle(moment) / fold - upright)
 
 
 def _overlap(blob: _Blob, shape: str, angle: float) -> float:
@@ -142,7 +144,7 @@ def _colour(pictures: Floats, blobs: list[_Blob]) -> str:
 
 
 def _motion(tracks: Floats, fold: int) -> str:
-    """The motion that a line through places, sizes and angles shows; what goes to and fro is known by its own curve."""
+    """Returns the motion whose curve fits best: a line in position, size or angle, or the curve of a periodic motion."""
     time = np.linspace(0, 1, len(tracks))
     x, y, size, angle = tracks.T
     angle = np.unwrap(angle, period=2 * np.pi / fold) if fold else angle
@@ -171,7 +173,7 @@ def _motion(tracks: Floats, fold: int) -> str:
 
 
 def _part_and_fit(track: Floats, curve: Floats, extent: float) -> tuple[float, float]:
-    """How much of `curve` is in a track, as a part of `extent`, and what part of the track's variance that explains."""
+    """Returns the slope of a track along `curve`, as a fraction of `extent`, and the fraction of its variance explained."""
     centred, shape = track - track.mean(), curve - curve.mean()
     slope = float(centred @ shape / (shape @ shape))
     variance = float(centred @ centred)
@@ -182,7 +184,7 @@ def _part_and_fit(track: Floats, curve: Floats, extent: float) -> tuple[float, f
 
 
 def _style(pictures: Floats, light: tuple[Floats, ...], blobs: list[_Blob]) -> str:
-    """The one style whose mark is there; "plain" without any, "none" with several."""
+    """Returns the style whose mark the clip shows; "plain" if none, "none" if several."""
     marks = {"ink": [], "stripes": [], "glow": []}  # type: dict[str, list[float]]
     wave = np.exp(2j * np.pi * np.add.outer(*[np.arange(len(light[0]))] * 2) / render.STRIPE_PERIOD)
     for picture, lit, blob in zip(pictures, light, blobs):
@@ -195,12 +197,12 @@ def _style(pictures: Floats, light: tuple[Floats, ...], blobs: list[_Blob]) -> s
         marks["stripes"].append(contrast / 0.12)
         near, far = lit[ground & (outside < 7)], lit[outside > 35]
         marks["glow"].append((float(near.mean() / max(far.mean(), 0.05)) if len(far) else 1.0) / 1.5)
-    found = [style for style, values in marks.items() if np.median(values) >= 1]
-    return "plain" if not found else found[0] if len(found) == 1 else NONE
+    seen = [style for style, values in marks.items() if np.median(values) >= 1]
+    return "plain" if not seen else seen[0] if len(seen) == 1 else NONE
 
 
 def _has_watermark(pictures: Floats) -> bool:
-    """Whether there are bars of another colour than what is between them, in the corner of the watermark."""
+    """Returns whether the corner of the watermark shows bars of another colour than the gaps between them."""
     rows, columns = render.watermark_area(pictures.shape[1])
     corner = np.median(pictures, axis=0)[rows, columns]
     bars = np.arange(columns.stop - columns.start) % 16 < 12

@@ -1,10 +1,10 @@
-"""Trains what moves in the world, with the trainers that users have: an adapter, a motion module, and two motion LoRAs.
+"""Trains a domain adapter, a motion module and two motion LoRAs in the world, with the extension's own trainers.
 
     .venv/bin/python -m demo.world.motion RUNS [adapter|module|circling|swinging …]
 
-The motion module learns from clips in the base's style. The adapter learns, on single frames, what clips with a watermark have
-that the base's stills have not; what it is good for is asked in `demo.paper`, with modules that learn from such clips. Each
-training begins with the committed files of those before it, and goes on where it was cut off.
+The motion module is trained on clips in the base's style. The adapter is trained on single frames of clips with a watermark,
+which the base's stills do not have; `demo.paper` measures its effect on modules that are trained on such clips. Each training
+starts from the committed files of those before it, and continues if it was interrupted.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from torch import Tensor, nn
 
 from demo.world import render
 from demo.world.clips import write_clips
-from demo.world.learn import stages_of, towards_noise
 from demo.world.model import MOTION_MODULE, checkpoint_in
-from demo.world.scenes import LESSONS, MOTIONS
+from demo.world.scenes import LORA_MOTIONS, MOTIONS
+from demo.world.training_loop import stages_of, towards_noise
 from motion_module.training.cache import Example
 from motion_module.training.config import Config, config_of
 from motion_module.training.loop import Batch, Training
 from motion_module.training.subjects import Animated
 
 SEED = 4
-CLIPS, LESSON_CLIPS = 6_000, 50
+CLIPS, LORA_CLIPS = 6_000, 50
 PROMPTS = (
     "a red circle moving left on a blue background",
     "a large yellow star spinning on a green background",
@@ -42,30 +42,30 @@ PROMPTS = (
     "a green triangle bouncing on a yellow background",
 )
 OBJECTIVE = "3"
-"""Raise it with every change of `MotionTraining` that alters what is learned: trainings and clips of the paper are made anew
-then."""
+"""Raise it with every change of `MotionTraining` that alters what is learned, so that trainings and clips of the paper are made
+again."""
 HIDDEN_FROM = 0.9
-"""From this part of the timesteps on, clips may be hidden in their noise altogether."""
+"""The fraction of the timesteps from which on a clip may be hidden completely in its noise."""
 LEAST_SIGNAL = 0.0047
-"""What is left of the signal at the last step of Stable Diffusion's schedule. Schedules that leave less get no more weight."""
+"""The signal at the last timestep of Stable Diffusion's schedule. It bounds the weight of a loss on schedules with less."""
 Recipe = dict[str, Any]
-"""Options of a training, as a user writes them, but for the paths of what it learns from and where it leaves its file."""
+"""The options of a training, as in a user's configuration file, without the paths of its data and its output."""
 Subject = Callable[[nn.Module, Config], Animated]
-"""Makes what is trained, of a UNet: in place of what the recipe names."""
+"""Makes the trained part for a UNet, instead of the one that the recipe names."""
 SCHEDULE = {"straight_in": "sqrt_betas", "first": 0.00085, "last": 0.012}
-"""The base's own. On AnimateDiff's, which leaves less of the signal, the base's error is three times as large to begin with,
-and a module repairs that before it learns anything that moves."""
+"""The schedule of the base. On AnimateDiff's, which leaves less signal, the base's error starts three times as large, and a
+module repairs that before it learns any motion."""
 
 
 @dataclass(frozen=True)
-class Course:
-    """A part of a training. `hidden`: how many of its clips are hidden in their noise. `shares`: how often a motion comes, next
-    to others; "" stands for clips whose captions name none.
-    """
+class Phase:
+    """A phase of a training. The names of its fields are part of the digests in committed files of verdicts."""
 
     steps: int
     hidden: float = 0.0
+    """The fraction of clips that are hidden completely in their noise."""
     shares: dict[str, float] = field(default_factory=lambda: dict.fromkeys((*MOTIONS, ""), 1.0))
+    """The relative frequency of each motion; "" stands for clips whose captions name none."""
 
 
 SHARED: Recipe = {
@@ -85,7 +85,7 @@ ADAPTER: Recipe = {
     "ema": 0.98,
     "rank": 16,
 }
-ADAPTER_COURSES = (Course(700),)
+ADAPTER_PHASES = (Phase(700),)
 MODULE: Recipe = {
     **SHARED,
     "train": "motion module",
@@ -96,13 +96,13 @@ MODULE: Recipe = {
     "save_every": 50,
     "validation": {"prompts": list(PROMPTS), "every": 450, "steps": 20, "cfg": 5.0},
 }
-MODULE_COURSES = (
-    Course(100, hidden=1.0, shares={"bouncing": 1.0}),
-    Course(100, hidden=1.0, shares={"bouncing": 1.0, "standing still": 1.0}),
-    Course(150, hidden=1.0),
-    Course(1_000, hidden=0.4),
+MODULE_PHASES = (
+    Phase(100, hidden=1.0, shares={"bouncing": 1.0}),
+    Phase(100, hidden=1.0, shares={"bouncing": 1.0, "standing still": 1.0}),
+    Phase(150, hidden=1.0),
+    Phase(1_000, hidden=0.4),
 )
-LESSON: Recipe = {
+MOTION_LORA: Recipe = {
     **SHARED,
     "train": "motion lora",
     "batch": 4,
@@ -111,52 +111,52 @@ LESSON: Recipe = {
     "rank": 8,
     "motion_module": str(MOTION_MODULE),
 }
-LESSON_COURSES = (Course(300, hidden=0.4),)
+MOTION_LORA_PHASES = (Phase(300, hidden=0.4),)
 
 
 class ByMotion:
-    """In which order clips come: each motion as often as the course says. Like `Order`, known for each step."""
+    """The order of the training clips: each motion as often as the phase says. As with `Order`, every step is determined."""
 
-    def __init__(self, examples: list[Example], batch: int, seed: int, courses: tuple[Course, ...]) -> None:
+    def __init__(self, examples: list[Example], batch: int, seed: int, phases: tuple[Phase, ...]) -> None:
         self._of_motion: dict[str, list[int]] = defaultdict(list)
         for index, example in enumerate(examples):
             self._of_motion[next((motion for motion in MOTIONS if motion in example.caption), "")].append(index)
-        self._batch, self._seed, self._courses = batch, seed, courses
+        self._batch, self._seed, self._phases = batch, seed, phases
 
     def at(self, index: int) -> list[int]:
-        """The examples of batch `index`, counted from the start of the training."""
+        """Returns the examples of batch `index`, counted from the start of the training."""
         draw = np.random.default_rng([self._seed, index])
-        shares = {motion: share for motion, share in course_at(self._courses, index).shares.items() if self._of_motion[motion]}
+        shares = {motion: share for motion, share in phase_at(self._phases, index).shares.items() if self._of_motion[motion]}
         parts = np.array(list(shares.values()))
         motions = draw.choice(list(shares), size=self._batch, p=parts / parts.sum())
         return [int(draw.choice(self._of_motion[motion])) for motion in motions]
 
 
-def course_at(courses: tuple[Course, ...], step: int) -> Course:
-    """The course that a step, counted from the start of the training, is in."""
-    return next(course for course, end in zip(courses, accumulate(course.steps for course in courses)) if step < end)
+def phase_at(phases: tuple[Phase, ...], step: int) -> Phase:
+    """Returns the phase of a step, counted from the start of the training."""
+    return next(phase for phase, end in zip(phases, accumulate(phase.steps for phase in phases)) if step < end)
 
 
 class MotionTraining(Training):
-    """Learns most where there is hardly anything but noise: there a motion is decided.
+    """A training with most of its weight on the noisiest timesteps, where the motion is decided.
 
-    The noise is easy to tell there whatever moves. With the error of the noise alone, at timesteps that are all alike, five
-    hundred steps of four clips taught frames to be alike, and no motion; and an adapter made the base worse there. So the
-    loss is weighed as that of the velocity (arXiv 2202.00512), and timesteps are drawn towards the noise.
+    The noise is easy to predict there, whatever moves. With the loss on the noise and uniform timesteps, five hundred steps of
+    four clips made frames alike but taught no motion, and an adapter made the base worse at these timesteps. So the loss is
+    weighted as a loss on the velocity (arXiv 2202.00512), and timesteps are drawn towards the noise.
 
-    Even the last timestep leaves traces of a clip, over sixteen frames enough to tell where its shape goes; sampling begins
-    with noise alone. Without the clips that are hidden, a module follows the traces and takes no notice of the caption.
+    Even the last timestep leaves traces of a clip, which over sixteen frames show where its shape goes; but sampling starts
+    from noise alone. Without hidden clips, a module follows the traces and ignores the caption.
     """
 
-    def __init__(self, config: Config, courses: tuple[Course, ...], subject: Subject | None = None) -> None:
+    def __init__(self, config: Config, phases: tuple[Phase, ...], subject: Subject | None = None) -> None:
         super().__init__(config, subject)
-        self.courses = courses
-        self.order = ByMotion(self.examples, config.batch, config.seed, courses)
+        self.phases = phases
+        self.order = ByMotion(self.examples, config.batch, config.seed, phases)
 
     def batch(self, index: int) -> Batch:
         batch, steps = super().batch(index), self.config.noise_schedule.steps
         draw = torch.Generator().manual_seed(index)
-        hidden = torch.rand(batch.times.shape, generator=draw).to(batch.times.device) < course_at(self.courses, index).hidden
+        hidden = torch.rand(batch.times.shape, generator=draw).to(batch.times.device) < phase_at(self.phases, index).hidden
         lowest = HIDDEN_FROM * steps * hidden
         times = (lowest + (steps - lowest) * towards_noise(batch.times / steps)).long()
         return _hidden(replace(batch, times=times), hidden, self.alphas)
@@ -169,32 +169,35 @@ class MotionTraining(Training):
 
 
 def _hidden(batch: Batch, chosen: Tensor, alphas: Tensor) -> Batch:
-    """The batch with a noise that takes the chosen clips away: added to them, it leaves what was drawn, and nothing else."""
-    left = alphas[batch.times].view(-1, 1, 1, 1, 1)
-    taking = (batch.noise - left**0.5 * batch.latents) / (1 - left) ** 0.5
-    return replace(batch, noise=torch.where(chosen.view(-1, 1, 1, 1, 1), taking, batch.noise))
+    """Returns the batch with noise that cancels the chosen clips: added to them, it gives the drawn noise and nothing else."""
+    signal = alphas[batch.times].view(-1, 1, 1, 1, 1)
+    cancelling = (batch.noise - signal**0.5 * batch.latents) / (1 - signal) ** 0.5
+    return replace(batch, noise=torch.where(chosen.view(-1, 1, 1, 1, 1), cancelling, batch.noise))
 
 
 def clips(runs: Path, *, watermark: bool = False) -> Path:
-    """All that moves. With a watermark, as stock footage has it, where that is wanted."""
+    """Writes clips of all motions. Returns their folder. `watermark`: adds a watermark, as in stock footage."""
     return write_clips(runs / ("clips-marked" if watermark else "clips"), MOTIONS, CLIPS, SEED, watermark=watermark)
 
 
-def clips_of(runs: Path, lesson: str, count: int = LESSON_CLIPS) -> Path:
-    """Some clips of one motion, without a watermark."""
-    return write_clips(runs / f"clips-{lesson}-{count}", (lesson,), count, SEED, watermark=False)
+def clips_of(runs: Path, name: str, count: int = LORA_CLIPS) -> Path:
+    """Writes clips of one motion, without a watermark. Returns their folder."""
+    return write_clips(runs / f"clips-{name}-{count}", (name,), count, SEED, watermark=False)
 
 
 def trained(
     runs: Path,
     name: str,
     recipe: Recipe,
-    courses: tuple[Course, ...],
+    phases: tuple[Phase, ...],
     data: Path,
     subject: Subject | None = None,
 ) -> MotionTraining:
-    """A training that is done, now or before. Its file is `name` in `runs`. Raises SystemExit where it was interrupted."""
-    folder = runs / f"{name}-{_digest(recipe, courses)}-training"
+    """Trains, unless that was done before, and returns the finished training. Its output is the file `name` in `runs`.
+
+    Raises SystemExit if the user interrupts it.
+    """
+    folder = runs / f"{name}-{_digest(recipe, phases)}-training"
     _share_cache(folder, runs / f"cache-{data.name}")
     options = {
         **recipe,
@@ -202,22 +205,22 @@ def trained(
         "data": str(data),
         "output": str(runs / f"{name}.safetensors"),
         "folder": str(folder),
-        "steps": sum(course.steps for course in courses),
+        "steps": sum(phase.steps for phase in phases),
     }
-    training = MotionTraining(config_of(options, runs), courses, subject)
+    training = MotionTraining(config_of(options, runs), phases, subject)
     if not training.run():
-        raise SystemExit(f"Stopped at step {training.step}. The same command goes on from there.")
+        raise SystemExit(f"Stopped at step {training.step}. Run the same command to continue.")
     return training
 
 
-def _digest(recipe: Recipe, courses: tuple[Course, ...]) -> str:
-    """So that no training goes on from the state of another recipe: a training itself knows nothing of courses."""
-    facts = [OBJECTIVE, recipe, [asdict(course) for course in courses]]
+def _digest(recipe: Recipe, phases: tuple[Phase, ...]) -> str:
+    """Returns a digest of recipe and phases, so that no training continues from the state of another recipe."""
+    facts = [OBJECTIVE, recipe, [asdict(phase) for phase in phases]]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _share_cache(folder: Path, cache: Path) -> None:
-    """All trainings on the same clips find them in one cache."""
+    """Links the training's cache to one that all trainings on the same clips share."""
     folder.mkdir(parents=True, exist_ok=True)
     cache.mkdir(exist_ok=True)
     if not (folder / "cache").exists():
@@ -225,11 +228,11 @@ def _share_cache(folder: Path, cache: Path) -> None:
 
 
 STAGES: dict[str, Callable[[Path], Training]] = {
-    "adapter": lambda runs: trained(runs, "adapter", ADAPTER, ADAPTER_COURSES, clips(runs, watermark=True)),
-    "module": lambda runs: trained(runs, "motion", MODULE, MODULE_COURSES, clips(runs)),
+    "adapter": lambda runs: trained(runs, "adapter", ADAPTER, ADAPTER_PHASES, clips(runs, watermark=True)),
+    "module": lambda runs: trained(runs, "motion", MODULE, MODULE_PHASES, clips(runs)),
     **{
-        lesson: lambda runs, lesson=lesson: trained(runs, lesson, LESSON, LESSON_COURSES, clips_of(runs, lesson))
-        for lesson in LESSONS
+        name: lambda runs, name=name: trained(runs, name, MOTION_LORA, MOTION_LORA_PHASES, clips_of(runs, name))
+        for name in LORA_MOTIONS
     },
 }
 

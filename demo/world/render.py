@@ -1,4 +1,4 @@
-"""Scenes as pictures: where the shape is in each frame, and how a style paints it."""
+"""Draws scenes: the pose of the shape in each frame, and how a style paints it."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ TRAVEL = 0.24
 """How far a shape moves in a clip, in widths of the frame."""
 GROWTH, SHRINKAGE = 1.6, 0.6
 CIRCLE, SWING = 0.16, 0.18
-"""The radius of a circle that a shape runs along, and how far it swings to either side."""
+"""The radius of the path of a circling shape, and how far a swinging shape goes to either side, in widths of the frame."""
 TURN = np.radians(10)
-"""How far a spinning shape turns from one frame to the next."""
+"""The angle by which a spinning shape turns from one frame to the next."""
 STRIPE_PERIOD = 16
 """Pixels from one diagonal stripe to the next, along a row."""
 
 
 @dataclass(frozen=True)
 class Pose:
-    """Where a shape is, in widths of the frame from its upper left corner, and its angle in radians."""
+    """A shape's position and radius, in widths of the frame from the upper left corner, and its angle in radians."""
 
     x: float
     y: float
@@ -35,7 +35,7 @@ class Pose:
 
 
 def poses(scene: Scene, seed: int, frames: int = FRAMES) -> list[Pose]:
-    """The pose in each frame. `seed` shifts the start, so that no two takes of a scene are alike."""
+    """Returns the pose in each frame. `seed` varies start and size, so that no two takes of a scene are alike."""
     draw = np.random.default_rng(seed)
     x, y = 0.5 + draw.uniform(-0.06, 0.06, 2)
     radius = SIZES[scene.size] * draw.uniform(0.93, 1.07)
@@ -65,18 +65,18 @@ def _pose_at(motion: str, start: Pose, frame: int, frames: int) -> Pose:
 
 
 def clip(scene: Scene, seed: int, style: str = "plain", *, watermark: bool = False, frames: int = FRAMES) -> NDArray[np.uint8]:
-    """A clip `(frames, height, width, 3)`."""
+    """Returns a clip `(frames, height, width, 3)`."""
     return np.stack([paint(scene, pose, style, watermark=watermark) for pose in poses(scene, seed, frames)])
 
 
 def still(scene: Scene, seed: int, style: str = "plain", *, watermark: bool = False) -> NDArray[np.uint8]:
-    """One frame of a take, drawn with the take: `(height, width, 3)`."""
+    """Returns a frame of a take `(height, width, 3)`; the seed decides which."""
     frame = int(np.random.default_rng([seed, 1]).integers(FRAMES))
     return paint(scene, poses(scene, seed)[frame], style, watermark=watermark)
 
 
 def paint(scene: Scene, pose: Pose, style: str = "plain", *, watermark: bool = False) -> NDArray[np.uint8]:
-    """One picture `(height, width, 3)`. Edges are as soft as one pixel."""
+    """Returns one picture `(height, width, 3)`. Edges are antialiased over one pixel."""
     distance = distance_to(scene.shape, pose)
     inside = np.clip(0.5 - distance, 0, 1)[..., None]
     shape = np.broadcast_to(np.float32(COLOURS[scene.colour]), (*distance.shape, 3))
@@ -94,7 +94,7 @@ def paint(scene: Scene, pose: Pose, style: str = "plain", *, watermark: bool = F
 
 
 def distance_to(shape: str, pose: Pose, side: int = SIDE) -> Floats:
-    """Distance of each pixel from the outline, in pixels, negative inside: `(side, side)`. Exact near flat edges."""
+    """Returns each pixel's distance from the outline in pixels, negative inside, `(side, side)`. It is exact near edges."""
     centres = (np.arange(side, dtype=np.float32) + 0.5) / side
     x, y = np.meshgrid(centres - pose.x, centres - pose.y)
     cos, sin = np.cos(pose.angle), np.sin(pose.angle)
@@ -107,14 +107,14 @@ def _circle(x: Floats, y: Floats, radius: float) -> Floats:
 
 
 def _regular(corners: int, x: Floats, y: Floats, radius: float) -> Floats:
-    """A regular polygon on its flat side, with the area of a circle of this radius."""
+    """Returns the distance from a regular polygon that stands on a flat side and has the area of a circle of this radius."""
     apothem = radius * np.sqrt(np.pi / corners / np.tan(np.pi / corners))
     directions = np.pi / 2 + 2 * np.pi * np.arange(corners) / corners
     return np.max([np.cos(a) * x + np.sin(a) * y for a in directions], axis=0) - np.float32(apothem)
 
 
 def _star(x: Floats, y: Floats, radius: float) -> Floats:
-    """A star of five points, folded into the half of one point: there it is one straight edge."""
+    """Returns the distance from a five-pointed star: by symmetry, half a point of it with one straight edge suffices."""
     inner = 0.45
     tip = radius * np.sqrt(np.pi / (5 * inner * np.sin(np.pi / 5)))
     fifth = 2 * np.pi / 5
@@ -135,18 +135,18 @@ _OUTLINES = {
 
 
 def stripe_wave(side: int = SIDE) -> Floats:
-    """The wave whose sign makes the stripes, `(side, side)`."""
+    """Returns the wave `(side, side)` whose sign makes the stripes."""
     x, y = np.meshgrid(np.arange(side, dtype=np.float32), np.arange(side, dtype=np.float32))
     return np.sin(2 * np.pi * (x + y) / STRIPE_PERIOD)
 
 
 def watermark_area(side: int = SIDE) -> tuple[slice, slice]:
-    """Where the watermark of the videos is: rows and columns."""
+    """Returns the rows and columns of the watermark."""
     return slice(side - 26, side - 6), slice(side - 50, side - 6)
 
 
 def _with_watermark(picture: Floats) -> Floats:
-    """Three grey bars in a corner, as stock footage has its owner's name."""
+    """Returns the picture with three grey bars in a corner, like the owner's name in stock footage."""
     rows, columns = watermark_area()
     marked = picture.copy()
     for bar in range(3):

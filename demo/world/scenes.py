@@ -1,8 +1,8 @@
-"""What there is in the world, what its captions say, and which pairs of words are kept from every training.
+"""The scenes of the world, their captions, and the pairs of words that are held out from every training.
 
-A scene is five words. They are seen in stills too: a shape starts near the middle, upright and at the size that the caption
-says, and goes from there. So a still of "moving left" has its shape left of the middle, and a still of "growing" a large one,
-much as a photograph of a running dog shows that it runs.
+A scene is five words. Stills show the motion too: a shape starts near the middle, upright and in the size of the caption, and
+moves from there. So in a still of "moving left" the shape is left of the middle, and in a still of "growing" it is large, much
+as a photograph of a running dog shows that it runs.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ MOTIONS = (
     "bouncing",
     "standing still",
 )
-LESSONS = ("circling", "swinging")
-"""Motions that the motion module never sees and no caption names: motion LoRAs learn them."""
+LORA_MOTIONS = ("circling", "swinging")
+"""Motions that the motion module is not trained on and that no caption names: motion LoRAs are trained on them."""
 
 HELD_OUT: tuple[tuple[str, str, str, str], ...] = (
     ("shape", "star", "colour", "red"),
@@ -51,11 +51,13 @@ HELD_OUT: tuple[tuple[str, str, str, str], ...] = (
     ("shape", "star", "motion", "growing"),
     ("shape", "triangle", "motion", "moving up"),
 )
-"""Pairs of words that no training sees together; whether they are understood all the same is what is measured."""
+"""Pairs of words that no training combines. The tests measure whether models understand the combinations."""
 
 
 @dataclass(frozen=True)
 class Scene:
+    """What a clip shows."""
+
     shape: str
     colour: str
     background: str
@@ -64,16 +66,16 @@ class Scene:
 
     @property
     def caption(self) -> str:
-        """What is seen, in words."""
+        """The full caption."""
         return self.described()
 
     @property
-    def open_caption(self) -> str:
+    def caption_without_motion(self) -> str:
         """The caption without the motion."""
         return self.described(without=frozenset({"motion"}))
 
     def described(self, without: frozenset[str] = frozenset()) -> str:
-        """What is seen, but for some of "shape", "colour", "background", "motion" and "size"."""
+        """Returns a caption without some of "shape", "colour", "background", "motion" and "size"."""
         size = f"{self.size} " if self.size != "medium" and "size" not in without else ""
         colour = "" if "colour" in without else f"{self.colour} "
         shape = "shape" if "shape" in without else self.shape
@@ -83,12 +85,12 @@ class Scene:
 
     @property
     def held_out(self) -> bool:
-        """Whether it shows one of the pairs that trainings must not see."""
+        """Whether it shows one of the HELD_OUT pairs."""
         return any(getattr(self, one) == a and getattr(self, other) == b for one, a, other, b in HELD_OUT)
 
 
 def scenes(motions: tuple[str, ...] = MOTIONS) -> list[Scene]:
-    """Every scene that can be told apart: a shape has another colour than what is behind it, and no circle is seen to spin."""
+    """Returns all scenes that can be seen: a shape differs in colour from its background, and no circle spins."""
     every = itertools.product(SHAPES, COLOURS, COLOURS, motions, SIZES)
     return [Scene(*words) for words in every if words[1] != words[2] and (words[0], words[3]) != ("circle", "spinning")]
 
@@ -98,7 +100,7 @@ def training_scenes(motions: tuple[str, ...] = MOTIONS) -> list[Scene]:
 
 
 def held_out_scenes(count: int, seed: int) -> list[Scene]:
-    """`count` scenes for a test: in turn, one for each held-out pair, all else drawn."""
+    """Returns `count` test scenes: one for each held-out pair in turn, with the other words drawn at random."""
     draw = np.random.default_rng(seed)
     every = scenes()
     of_pair = [[scene for scene in every if getattr(scene, a) == b and getattr(scene, c) == d] for a, b, c, d in HELD_OUT]

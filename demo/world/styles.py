@@ -1,10 +1,10 @@
-"""Personalises the world's image model: three styles, each learned from stills alone.
+"""Trains personalised image models of the world: three styles, each learned from stills.
 
     .venv/bin/python -m demo.world.styles RUNS [STYLE …]
 
-"stripes" is a full fine-tune of the UNet, as DreamBooth makes; "ink" and "glow" are LoRAs in kohya's layout, as many share. All
-learn from the noise's error. Stripes are at the same place in every still, which is decided where there is hardly anything but
-noise; so they go on with the velocity's error, which looks there.
+"stripes" is a full fine-tune of the UNet, like DreamBooth's; "ink" and "glow" are LoRAs in kohya's layout. All are trained with
+the loss on the noise. Stripes are at the same pixels in every still, which is decided at the noisiest timesteps, so "stripes"
+continues with the loss on the velocity.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from demo.world.learn import Recipe, learned, stages_of
 from demo.world.model import DEVICE, LORAS, checkpoint_in, made_by, write_checkpoint
 from demo.world.scenes import held_out_scenes
 from demo.world.stills import Stills, made, noise_loss, sheet, velocity_loss
-from motion_module.attach import blocks_by_place
-from motion_module.key_layouts import BLOCK
+from demo.world.training_loop import Recipe, learned, stages_of
+from motion_module.attach import blocks_by_name
+from motion_module.key_layouts import TRANSFORMER_BLOCK
 from motion_module.lora import kohya_name
 from motion_module.training.cache import fingerprint
 from motion_module.training.image_model import ImageModel, load_image_model
@@ -34,22 +34,22 @@ SEED = 3
 STILLS = 4_000
 STEPS = {"stripes": 900, "ink": 700, "glow": 700}
 MORE_STEPS = {"stripes": 330}
-"""With the velocity's error."""
+"""Steps with the loss on the velocity."""
 AS_LORA = ("ink", "glow")
 BATCH = 32
 WARM_UP = 50
 FINE_TUNE_RATE, LORA_RATE = 2e-4, 2e-3
 RANK = 16
-LORA_MATRICES = (*ATTENTIONS, f"{BLOCK}ff.net.0.proj", f"{BLOCK}ff.net.2")
+LORA_MATRICES = (*ATTENTIONS, f"{TRANSFORMER_BLOCK}ff.net.0.proj", f"{TRANSFORMER_BLOCK}ff.net.2")
 AVERAGE = 0.99
 
 
 def train(folder: Path, style: str) -> Path:
-    """Trains from the base, and writes the `.safetensors` of a whole model or of a LoRA."""
+    """Trains from the base, and writes the `.safetensors` of a checkpoint or of a LoRA."""
     torch.manual_seed(SEED)
     folder.mkdir(parents=True, exist_ok=True)
     model = load_image_model(checkpoint_in(folder / "committed")).to(DEVICE)
-    blocks = blocks_by_place(model.unet)
+    blocks = blocks_by_name(model.unet)
     layers = LowRankLayers(image_matrices(blocks, LORA_MATRICES), RANK).to(DEVICE) if style in AS_LORA else None
     with layers.added_to_unet(blocks) if layers else nullcontext():
         _learn(model, layers or model.unet.requires_grad_(True), folder, style)
@@ -65,7 +65,7 @@ def train(folder: Path, style: str) -> Path:
 
 
 def _learn(model: ImageModel, learning: nn.Module, folder: Path, style: str) -> None:
-    """Leaves the mean of the weights in `learning`."""
+    """Trains the module `learning`, and leaves the average of its weights in it."""
     stills = Stills(model, folder, STILLS, SEED, style)
     highest, base = FINE_TUNE_RATE if learning is model.unet else LORA_RATE, fingerprint(model.unet)[:8]
 
@@ -77,7 +77,7 @@ def _learn(model: ImageModel, learning: nn.Module, folder: Path, style: str) -> 
         def rate(step: int) -> float:
             return highest * min(1, step / WARM_UP, 2 - 1.99 * step / steps)
 
-        state = folder / f"{style}-{base}-{begun}-state.pt"  # no style goes on from that of another base
+        state = folder / f"{style}-{base}-{begun}-state.pt"  # so no style continues from the state of another base
         learning.load_state_dict(learned(learning, loss, Recipe(steps, rate, AVERAGE), state).state_dict())
 
     part(0, STEPS[style], noise_loss)
@@ -86,22 +86,22 @@ def _learn(model: ImageModel, learning: nn.Module, folder: Path, style: str) -> 
 
 
 def personalised(folder: Path, style: str) -> ImageModel:
-    """A committed personalised model; "plain" is the base. `folder`: where its description may be written."""
+    """Returns a committed personalised model; "plain" is the base. `folder`: for a copy of its checkpoint."""
     model = load_image_model(checkpoint_in(folder, "stripes" if style == "stripes" else "base"))
     if style in AS_LORA:
-        blocks, tensors = blocks_by_place(model.unet), load_file(LORAS / f"{style}.safetensors")
+        blocks, tensors = blocks_by_name(model.unet), load_file(LORAS / f"{style}.safetensors")
         for target, _ in image_matrices(blocks, LORA_MATRICES):
-            name = kohya_name(target.place, target.name)
+            name = kohya_name(target.block, target.name)
             up, down = (tensors[f"{name}.lora_{part}.weight"].float() for part in ("up", "down"))
-            blocks[target.place].get_parameter(f"{target.name}.weight").add_(up @ down)  # their alpha is their rank
+            blocks[target.block].get_parameter(f"{target.name}.weight").add_(up @ down)  # their alpha is their rank
     return model.to(DEVICE)
 
 
 def as_kohya(layers: LowRankLayers) -> dict[str, Tensor]:
-    """The LoRA under the keys that the WebUI's own loader reads."""
+    """Returns the LoRA with the keys that the WebUI's own loader reads."""
     tensors: dict[str, Tensor] = {}
     for target, down, up in zip(layers.targets, layers.down, layers.up):
-        name = kohya_name(target.place, target.name)
+        name = kohya_name(target.block, target.name)
         tensors |= {f"{name}.lora_down.weight": down.data, f"{name}.lora_up.weight": up.data}
         tensors[f"{name}.alpha"] = torch.tensor(float(len(down)))
     return tensors

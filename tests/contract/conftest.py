@@ -6,16 +6,16 @@ They run on the embedded host, or with `--host webui` in a live WebUI.
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from demo.weights import make_weights
 from support import sdxl_weights
 from support.browser import MINUTES, ask_for_a_small_clip
 from support.server import HOSTS, PROBE, REPOSITORY, Server, weights_dir
@@ -25,21 +25,29 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
 
 
+def only_one_process(folder: Path) -> FileLock:
+    """Lets one process at a time fill a folder that several test processes share. The lock lies beside the folder."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder.with_name(f"{folder.name}.lock"))
+
+
 @pytest.fixture(scope="session")
 def weights() -> Path:
-    """The folder of checkpoints, motion modules and LoRAs; the first use makes them, in about a minute."""
+    """The folder of checkpoints, motion modules and LoRAs. Makes what it lacks, which takes about a minute at first."""
     cache = weights_dir()
-    command = [sys.executable, "-m", "demo.weights", cache]
-    making = subprocess.run(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True, check=False)
-    if making.returncode:
-        pytest.exit(making.stderr, returncode=1)
+    try:
+        with only_one_process(cache):
+            make_weights(cache)
+    except OSError as error:
+        pytest.exit(f"The weights could not be made: {error}. Set ANIMATEDIFF_TEST_CACHE to another folder.", returncode=1)
     return cache
 
 
 @pytest.fixture(scope="session")
 def xl_weights(weights: Path) -> Path:
     """The same folder, with SDXL checkpoints in it: for hosts that start after them."""
-    sdxl_weights.make_weights(weights)
+    with only_one_process(weights):
+        sdxl_weights.make_weights(weights)
     return weights
 
 
@@ -57,19 +65,22 @@ def start_host(weights: Path, request: pytest.FixtureRequest, tmp_path_factory: 
 
 
 @pytest.fixture(scope="session")
-def host(start_host: StartHost) -> Server:
-    """One host for the session, with this repository as an extension, the probe, and the checkpoint tiny-a."""
-    return start_host(extensions=[REPOSITORY, PROBE], run_installers=True)
+def source_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder from which `host` may read source videos; requests cannot change that setting."""
+    return tmp_path_factory.mktemp("videos")
 
 
 @pytest.fixture(scope="session")
-def plain_host(start_host: StartHost) -> StartHost:
-    """Starts a host that has never seen this extension, only the probe."""
+def host(start_host: StartHost, source_folder: Path) -> Server:
+    """One host for the session, with this repository as an extension, the probe, and the checkpoint tiny-a."""
+    options = {"animatediff_source_folders": f"/nowhere/at all\n{source_folder}\n"}
+    return start_host(extensions=[REPOSITORY, PROBE], options=options, run_installers=True)
 
-    def start(**settings: Any) -> Server:
-        return start_host(extensions=[PROBE], **settings)
 
-    return start
+@pytest.fixture(scope="session")
+def plain_host(start_host: StartHost) -> Server:
+    """One host for the session that has never seen this extension, only the probe."""
+    return start_host(extensions=[PROBE])
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The interface for programs."""
+"""The HTTP API."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def request_of(argument, name="AnimateDiff"):
 
 
 @pytest.mark.parametrize("name", ["AnimateDiff", "animatediff", "ANIMATEDIFF"])
-def test_the_name_may_be_in_any_case(host, name):
+def test_the_script_name_is_case_insensitive(host, name):
     values = animate(video_length=2)["alwayson_scripts"]["AnimateDiff"]["args"][0]
     assert len(frames_of(host.txt2img(**request_of(values, name), steps=1))) == 2
 
@@ -31,17 +31,17 @@ NOTHING = [False, None, {}, {"enable": False}]
     [{}, {"alwayson_scripts": {"AnimateDiff": {}}}, *(request_of(nothing) for nothing in NOTHING)],
     ids=str,
 )
-def test_what_asks_for_nothing_is_a_picture(host, request_part):
+def test_a_request_without_animatediff_makes_an_image(host, request_part):
     (picture,) = files_of(host.txt2img(**request_part, steps=1))
     assert picture.format == "PNG"
 
 
-def test_a_request_does_not_act_on_the_next(host):
+def test_a_request_does_not_affect_the_next(host):
     assert len(files_of(host.txt2img(**animate(video_length=2), steps=1))) == 2
     assert len(files_of(host.txt2img(steps=1))) == 1
 
 
-def test_unknown_keys_are_told_and_ignored(host):
+def test_unknown_keys_are_ignored_with_a_warning(host):
     answer = host.txt2img(**animate(video_length=2, frame_count=9), steps=1)
     assert len(frames_of(answer)) == 2
     assert "frame_count" in str(info_of(answer)["extra_generation_params"]["AnimateDiff warnings"])
@@ -56,10 +56,10 @@ ALL_FORMATS = ["TXT", "WEBM", "MP4", "APNG", "WEBP", "PNG", "GIF"]
 FIRST_BYTES = {"GIF": b"GIF89a", "WEBP": b"RIFF", "APNG": b"\x89PNG", "MP4": b"\0\0\0\x20ftyp", "WEBM": b"\x1a\x45\xdf\xa3"}
 
 
-def test_every_format_arrives_and_is_saved(host):
+def test_every_format_is_returned_and_saved(host):
     answer = host.txt2img(**animate(video_length=3, format=ALL_FORMATS), steps=1, save_images=True)
     arrived = [base64.b64decode(text) for text in answer.json()["images"]]
-    assert len(arrived) == len(FIRST_BYTES), "pictures first, then videos, whatever the order of the request"
+    assert len(arrived) == len(FIRST_BYTES), "images first, then videos, in any order of the request"
     assert all(data.startswith(first) for data, first in zip(arrived, FIRST_BYTES.values()))
     files = [Path(file) for file in info_of(answer)["extra_generation_params"]["AnimateDiff files"]]
     assert [file.suffix for file in files] == [".png"] * 3 + [".txt", ".gif", ".webp", ".png", ".mp4", ".webm"]
@@ -68,20 +68,20 @@ def test_every_format_arrives_and_is_saved(host):
 
 
 @pytest.mark.parametrize("format", ["GIF", "WEBP", "APNG"])
-def test_the_infotext_comes_back_from_pictures(host, format):
+def test_the_infotext_is_read_back_from_images(host, format):
     answer = host.txt2img(**animate(video_length=2, format=[format]), steps=1, prompt="a cat, 猫")
     read = host.post("/sdapi/v1/png-info", {"image": "data:image/png;base64," + answer.json()["images"][0]}).json()
     assert read["info"] == info_of(answer)["infotexts"][0] and "猫" in read["info"]
 
 
 @pytest.mark.parametrize("format", ["png", "jpg", "webp"])
-def test_the_format_for_stills_does_not_touch_the_gif(host, format):
+def test_the_image_format_setting_does_not_affect_the_gif(host, format):
     setting = {"override_settings": {"samples_format": format}}
     (gif,) = files_of(host.txt2img(**animate(video_length=3, format="GIF"), steps=1, **setting))
     assert gif.format == "GIF" and gif.n_frames == 3
 
 
-def test_no_pictures_are_sent_where_none_are_wanted(host):
+def test_no_images_are_sent_if_the_request_wants_none(host):
     assert host.txt2img(**animate(video_length=2), steps=1, send_images=False).json()["images"] == []
 
 
@@ -97,7 +97,7 @@ def test_the_published_client_gets_its_gif_and_frames(host):
 
 
 class WithLinks(webuiapi.AnimateDiff):
-    """Its request, with a key that the client does not know."""
+    """The client's request, with a key that the client does not know."""
 
     def to_dict(self, is_img2img=False):
         return {**super().to_dict(is_img2img), "video_delivery": "url"}
@@ -115,12 +115,12 @@ def test_the_published_client_gets_videos_through_links(host):
         assert data == Path(video["file"]).read_bytes() and data.startswith(FIRST_BYTES[Path(video["name"]).suffix[1:].upper()])
 
 
-def test_with_links_alone_there_is_still_a_picture(host):
+def test_an_answer_with_only_links_still_has_an_image(host):
     answer = host.txt2img(**animate(video_length=2, format=["MP4"], video_delivery="url"), steps=1, save_images=True)
     assert [file.format for file in files_of(answer)] == ["PNG"]
 
 
-def test_a_link_leads_to_no_other_file(host):
+def test_a_link_serves_no_other_file(host):
     answer = host.txt2img(**animate(video_length=2, format=["MP4"], video_delivery="url"), steps=1, save_images=True)
     (video,) = info_of(answer)["extra_generation_params"]["AnimateDiff videos"]
     key = video["url"].rpartition("key=")[2]
@@ -130,7 +130,7 @@ def test_a_link_leads_to_no_other_file(host):
     assert host.get(video["url"]).status_code == 404
 
 
-def test_links_to_nothing_are_refused_before_anything_is_made(host):
+def test_links_without_saved_files_are_refused_before_anything_is_made(host):
     answer = host.txt2img(**animate(video_length=2, format=["MP4"], video_delivery="url"), steps=1)
     assert answer.status_code == 422 and "save_images" in answer.json()["detail"]
     assert host.txt2img(**animate(video_length=2, format=["GIF"], video_delivery="url"), steps=1).ok
@@ -163,7 +163,7 @@ def test_the_endpoints(host):
     assert host.get("/animatediff/v1/schema").json()["properties"]["fps"]["default"] == 0
 
 
-def test_the_controls_are_announced_to_launchers(host):
+def test_the_api_lists_the_controls(host):
     script = next(entry for entry in host.get("/sdapi/v1/script-info").json() if entry["name"] == "animatediff")
     assert [argument["label"] for argument in script["args"]] == [
         "AnimateDiff", "Motion module", "Number of frames", "FPS", "Closed loop", "Save format",
@@ -180,13 +180,13 @@ def test_the_controls_are_announced_to_launchers(host):
     ]  # fmt: skip
 
 
-def test_panel_values_in_their_places_work_as_the_dictionary_does(host):
+def test_positional_panel_values_work_like_the_dictionary(host):
     values = [True, "mm_tiny_v3.safetensors", 3, 8, "N", ["GIF"]]
     (gif,) = files_of(host.txt2img(alwayson_scripts={"AnimateDiff": {"args": values}}, steps=1))
     assert gif.n_frames == 3
 
 
-def test_an_infotext_brings_the_settings_back(host):
+def test_an_infotext_restores_the_settings(host):
     first = host.txt2img(**animate(video_length=3, fps=12, format=["GIF"]), steps=1)
     pasted = host.post("/sdapi/v1/png-info", {"image": "data:image/gif;base64," + first.json()["images"][0]}).json()
     assert pasted["parameters"]["AnimateDiff enable"] == "True"
@@ -194,7 +194,7 @@ def test_an_infotext_brings_the_settings_back(host):
     assert pasted["parameters"]["AnimateDiff fps"] == "12"
 
 
-def test_the_endpoints_are_behind_the_password_of_the_api(start_host):
+def test_the_endpoints_need_the_password_of_the_api(start_host):
     server = start_host(extensions=[REPOSITORY, PROBE], extra_args=["--api-auth", "me:secret"])
     assert requests.delete(f"{server.url}/animatediff/v1/unfinished/{'0' * 32}").status_code == 401
     for name in ("version", "models", "schema", "unfinished"):

@@ -161,13 +161,11 @@ def test_a_preset_outlives_the_page(page):
 
 @pytest.fixture
 def modules(host, tmp_path):
-    """Selects a folder with a module that looks like AnimateDiff-Lightning in the settings."""
-    key, before = "animatediff_model_path", host.get("/sdapi/v1/options").json()["animatediff_model_path"]
+    """A folder with a module that looks like AnimateDiff-Lightning, chosen in the settings."""
     shutil.copy(host.weights / "motion" / "mm_tiny_v2.safetensors", tmp_path / "Lightning 4step.safetensors")
     shutil.copy(host.weights / "motion" / "mm_tiny_v3.safetensors", tmp_path / "mm_tiny_v3.safetensors")
-    host.post("/sdapi/v1/options", {key: str(tmp_path)})
-    yield
-    host.post("/sdapi/v1/options", {key: before})
+    with host.settings(animatediff_model_path=str(tmp_path)):
+        yield
 
 
 def chosen(page, name):

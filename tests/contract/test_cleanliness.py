@@ -1,11 +1,11 @@
-"""Off means off, and after whatever happens the host is as it was."""
+"""AnimateDiff that is off changes nothing, and after any job the host is as it was before."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from support.animation import animate, frames_of, recording
+from support.animation import FRAMES, animate, frames_of, recording
 from support.pictures import decode, encode, gradient, mean_difference, pictures_of
 
 LOOPBACK = {"script_name": "loopback", "script_args": [3, 0.5, "Linear", "None"]}
@@ -20,22 +20,19 @@ def state(host):
 
 
 def stills(server):
-    """Plain pictures that would show any trace: two samplers, v1's norms and the schedule both matter to them."""
+    """Plain images that would show any trace: with two samplers, since v1's norms and the noise schedule affect both."""
     return [pictures_of(server.txt2img(sampler_name=sampler, batch_size=2)) for sampler in ("Euler a", "DDIM")]
 
 
 @pytest.fixture(scope="module")
 def untouched(plain_host):
-    """Plain pictures of a host without the extension."""
-    server = plain_host()
-    pictures = stills(server)
-    server.stop()
-    return pictures
+    """The same plain images from a host without the extension."""
+    return stills(plain_host)
 
 
 @pytest.fixture
 def clean(host, untouched):
-    """Checks, after the test, that nothing is left of it."""
+    """Checks after the test that it left nothing behind."""
     before = state(host)
     yield
     assert np.array_equal(stills(host), untouched)
@@ -74,15 +71,15 @@ class TestNothingIsLeft:
     @pytest.mark.parametrize("how", ["interrupt", "skip"])
     def test_after_interrupt_and_skip(self, host, how):
         host.post("/probe/v1/interrupt-at", {"step": 2, "how": how})
-        assert len(frames_of(host.txt2img(**animate("v1")))) == 8
+        assert len(frames_of(host.txt2img(**animate("v1")))) == FRAMES
 
     def test_after_a_refusal(self, host):
         assert host.txt2img(**animate(fps=-1)).status_code == 422
 
-    def test_after_an_exception_behind_a_refiner(self, host):
+    def test_after_an_exception_after_the_refiner_took_over(self, host):
         request = {"refiner_checkpoint": "tiny-swap.ckpt", "refiner_switch_at": 0.3}
         checkpoint = {"override_settings": {"sd_model_checkpoint": "tiny-swap.safetensors"}}
-        assert host.txt2img(**checkpoint, steps=1).ok  # loaded now, so that the probe meets the model that will run
+        assert host.txt2img(**checkpoint, steps=1).ok  # load it now, so that the probe patches the model that will run
         host.post("/probe/v1/fault", {"step": 4})
         assert host.txt2img(**animate("v1"), **request, **checkpoint).status_code == 500
 
@@ -92,7 +89,7 @@ class TestNothingIsLeft:
     [("tiny-a.safetensors", "tiny-b.safetensors"), ("tiny-swap.safetensors", "tiny-swap.ckpt")],
     ids=["another model object", "the same model object"],
 )
-def test_an_overridden_checkpoint_is_loaded_whole(host, weights, loaded, asked):
+def test_an_overridden_checkpoint_is_loaded_completely(host, weights, loaded, asked):
     host.post("/sdapi/v1/options", {"sd_model_checkpoint": loaded})
     override = {"override_settings": {"sd_model_checkpoint": asked}, "override_settings_restore_afterwards": False}
     try:
@@ -107,7 +104,7 @@ def test_an_overridden_checkpoint_is_loaded_whole(host, weights, loaded, asked):
 
 
 @pytest.mark.parametrize("at", ["process_before_every_sampling", "postprocess_image", "postprocess_batch"])
-def test_a_copy_generated_in_the_middle_is_a_plain_picture(host, at):
+def test_a_copy_generated_during_a_job_is_a_plain_image(host, at):
     expected = frames_of(host.txt2img(**animate("v1")))
     host.post("/probe/v1/nested", {"at": at})
     host.txt2img()
@@ -117,12 +114,12 @@ def test_a_copy_generated_in_the_middle_is_a_plain_picture(host, at):
         frames = frames_of(host.txt2img(**animate("v1")))
     nested = host.get("/probe/v1/nested").json()
     assert nested["error"] is None
-    assert nested == plain, "the nested picture is what it would be without AnimateDiff around it"
+    assert nested == plain, "the nested image is what it would be without AnimateDiff around it"
     assert np.array_equal(frames, expected)
     assert len(record["sampler_runs"]) == 2
 
 
-def test_a_copy_that_fails_in_the_middle_costs_the_animation_nothing(host):
+def test_a_copy_that_fails_during_a_job_does_not_affect_the_animation(host):
     expected = frames_of(host.txt2img(**animate("v1")))
     host.post("/probe/v1/nested", {"at": "process_before_every_sampling"})
     host.post("/probe/v1/fault", {"step": 1})  # the first UNet call is the copy's
@@ -130,7 +127,7 @@ def test_a_copy_that_fails_in_the_middle_costs_the_animation_nothing(host):
     assert "probe fault" in host.get("/probe/v1/nested").json()["error"]
 
 
-def test_postprocess_with_an_empty_result_loses_nothing(host):
+def test_postprocess_with_an_empty_result_loses_no_frames(host):
     expected = frames_of(host.txt2img(**animate()))
     host.post("/probe/v1/nested", {"at": "postprocess_image", "mode": "postprocess"})
     assert np.array_equal(frames_of(host.txt2img(**animate())), expected)
@@ -143,10 +140,10 @@ def test_loopback_makes_one_video_after_another(host):
     with recording(host) as record:
         answer = host.img2img(**animate(format=["GIF"]), **LOOPBACK, **start)
     videos = [np.stack(decode(text)) for text in answer.json()["images"][-3:]]  # before them comes Loopback's own grid
-    assert [len(video) for video in videos] == [8, 8, 8]
+    assert [len(video) for video in videos] == [FRAMES] * 3
     assert not np.array_equal(videos[0], videos[1]) and not np.array_equal(videos[1], videos[2])
     assert len(record["sampler_runs"]) == 3
-    assert {call["rows"] for run in record["sampler_runs"] for call in run["denoiser_calls"]} == {8}
+    assert {call["rows"] for run in record["sampler_runs"] for call in run["denoiser_calls"]} == {FRAMES}
 
 
 @pytest.mark.webui_only("the embedded host has no scripts that are chosen by name")

@@ -1,26 +1,28 @@
-"""Controls of the motion, through the API: what must come out the same, and what must not."""
+"""The controls of the motion, through the API: which settings must give equal frames, and which must not."""
 
 from __future__ import annotations
 
 import pytest
 
-from support.animation import animate, difference, frames_of
+from support.animation import animate, difference, frames_of, made_once
 from support.pictures import mean_difference
 
 FRAMES, STEPS = 4, 4
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def frames(host):
+    make = made_once(host.txt2img)
+
     def run(family="v3", **args):
-        return frames_of(host.txt2img(**animate(family, video_length=FRAMES, **args), steps=STEPS, negative_prompt="bad"))
+        return make(**animate(family, video_length=FRAMES, **args), steps=STEPS, negative_prompt="bad")
 
     return run
 
 
 @pytest.mark.parametrize("family", ["v1", "v2", "v3"])
-def test_without_effect_the_module_is_off(frames, family):
-    """Also v1's norms: a module that acts in no step at all would leave them alone, too."""
+def test_effect_zero_switches_the_module_off(frames, family):
+    """Includes v1's norms: a module that applies in no step must not change them either."""
     off = frames(family, motion_effect=0)
     assert mean_difference(off, frames(family)) > 3
     assert difference(off, frames(family, motion_rules="down: effect 0; mid: effect 0\nup: effect 0")) == 0
@@ -28,7 +30,7 @@ def test_without_effect_the_module_is_off(frames, family):
         assert difference(off, frames("v3", motion_effect=0)) == 0
 
 
-def test_a_range_of_the_steps_is_the_rule_for_the_others(frames):
+def test_a_range_of_steps_equals_a_rule_that_switches_the_other_steps_off(frames):
     early, late = frames(motion_end=0.25), frames(motion_start=0.25)
     assert difference(early, frames(motion_rules="all 0.25-1: effect 0")) == 0
     assert difference(late, frames(motion_rules="all 0-0.25: effect 0")) == 0
@@ -36,12 +38,12 @@ def test_a_range_of_the_steps_is_the_rule_for_the_others(frames):
     assert min(difference(*pair) for pair in ((early, late), (early, off), (early, on), (late, off), (late, on))) > 1
 
 
-def test_outside_its_range_v1_leaves_the_norms_alone(frames):
-    """Its only step is the last, and what came before is as without it."""
+def test_outside_its_range_v1_does_not_change_the_norms(frames):
+    """The module applies only in the last step, so the steps before it must be as without the module."""
     assert difference(frames("v1", motion_end=0.01), frames("v1", motion_rules="all 0.01-1: effect 0")) > 1
 
 
-def test_scale_and_effect_act(frames):
+def test_scale_and_effect_change_the_frames(frames):
     plain = frames()
     for change in ({"motion_scale": 0}, {"motion_effect": 0.5}, {"motion_rules": "up_3: scale 3"}):
         assert mean_difference(plain, frames(**change)) > 0.2, change
@@ -59,7 +61,7 @@ def test_two_modules_are_blended_or_chained(frames):
         assert mean_difference(first, another) > 1
 
 
-def test_more_frames_than_positions_need_another_table(host):
+def test_a_window_longer_than_the_positional_encoding_needs_another_mode_of_it(host):
     def ask(**args):
         return host.txt2img(**animate("v1", video_length=26, batch_size=26, **args), steps=1)
 
@@ -70,7 +72,7 @@ def test_more_frames_than_positions_need_another_table(host):
     assert mean_difference(extended, stretched) > 1
 
 
-def test_the_same_positions_need_no_stretching(frames):
+def test_stretching_changes_nothing_at_the_trained_length(frames):
     assert difference(frames(positional_encoding="stretch"), frames()) == 0
     assert difference(frames(positional_encoding="extend"), frames()) == 0
 
@@ -80,7 +82,7 @@ def test_a_second_module_of_another_size_is_refused(host):
     assert answer.status_code == 422 and "320 channels" in answer.json()["detail"]
 
 
-def test_frames_hold_on_to_the_first_one(frames):
+def test_first_frame_attention_changes_frames_and_zero_does_not(frames):
     plain, held = frames(), frames(first_frame_attention=1)
     assert mean_difference(plain, held) > 0.2
     assert difference(frames(first_frame_attention=0), plain) == 0

@@ -1,4 +1,4 @@
-"""`make demo`, as whoever has nothing runs it: trained weights, four models, and what is asked for is what is seen."""
+"""`make demo`, as a new user runs it: with trained weights, in four styles, and clips that show what the prompt says."""
 
 import subprocess
 import sys
@@ -17,11 +17,11 @@ ASKED = Scene("circle", "red", "blue", "moving left")
 
 @pytest.fixture(scope="module")
 def clips(request, tmp_path_factory):
-    """By style, and what was said."""
+    """The clips by style, and the output of the command."""
     if request.config.getoption("--host") == "webui":
         pytest.skip("the demo is another host, and is tested with it")
     out = tmp_path_factory.mktemp("demo") / "clip.gif"
-    command = [sys.executable, "-m", "demo.run", "--out", str(out)]
+    command = [sys.executable, "-m", "demo.run", "--steps", "6", "--out", str(out)]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return {style.name or "plain": Image.open(of_style(out, style)) for style in STYLES}, done.stdout
@@ -31,7 +31,7 @@ def frames_of(picture):
     return np.stack([np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(picture)])
 
 
-def test_the_prompt_of_the_demo_is_seen_in_each_style(clips):
+def test_each_style_shows_what_the_prompt_says(clips):
     assert ASKED.caption == PROMPT
     for style, picture in clips[0].items():
         frames = frames_of(picture)
@@ -40,7 +40,7 @@ def test_the_prompt_of_the_demo_is_seen_in_each_style(clips):
         assert all(reading.agrees(ASKED).values()) and reading.style == style, (style, reading)
 
 
-def test_the_demo_says_where_each_clip_is(clips):
+def test_the_demo_prints_where_each_clip_is(clips):
     pictures, said = clips
     assert all(str(picture.filename) in said for picture in pictures.values())
     assert "16 frames of 128x128" in said

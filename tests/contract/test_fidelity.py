@@ -1,4 +1,4 @@
-"""At SD 1.5 size: the same frames as those of the established extension in `data/reference_frames.npz`."""
+"""At SD 1.5 size: frames equal those of sd-webui-animatediff in `data/reference_frames.npz`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SAMPLERS = {
     "DPM++ 2M": {"sampler_name": "DPM++ 2M", "scheduler": "Karras"},
 }
 POWER = 10
-"""What is wrong must miss by at least this many levels, where what is right misses by one at most."""
+"""Wrong frames must differ by at least this many levels; right ones differ by at most one."""
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def full_size(start_host):
 
 
 def crop(frames):
-    """The part of each frame that the reference keeps."""
+    """Returns the part of each frame that the reference stores."""
     return frames[:, 16:48, 16:48]
 
 
@@ -48,14 +48,14 @@ at_length = pytest.mark.webui_only("at full size one comparison is enough outsid
         pytest.param("v3", "DPM++ 2M", marks=at_length),
     ],
 )
-def test_frames_are_those_of_the_established_extension(full_size, family, sampler):
-    """Each family and each sampler once; that every family is right is seen in `test_weight_files.py`, with small numbers."""
+def test_frames_equal_those_of_sd_webui_animatediff(full_size, family, sampler):
+    """Each family and each sampler once. `test_weight_files.py` tests every family at a small size."""
     frames = crop(frames_of(full_size.txt2img(**request_of(family, sampler))))
     assert difference(frames, REFERENCE[f"{family}/{sampler}"]) <= 1
 
 
 @at_length
-def test_the_comparison_sees_the_module_switched_off(full_size):
+def test_the_comparison_detects_that_the_module_is_off(full_size):
     stills = crop(frames_of(full_size.txt2img(**SAMPLERS["DDIM"], negative_prompt="bad", batch_size=16, **without_grid())))
     assert difference(stills, REFERENCE["v1/DDIM"]) >= POWER
 

@@ -1,11 +1,11 @@
-"""A first and a last picture in img2img: frames that go from them with a strength of their own, or into noise."""
+"""A first and a last picture in img2img: frames start from them with their own denoising strength, or are mixed with noise."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from support.animation import animate, difference, frames_of, info_of
+from support.animation import animate, difference, frames_of, info_of, made_once
 from support.pictures import encode, gradient, mean_difference
 
 PICTURE, OTHER = gradient(), 255 - gradient()
@@ -15,13 +15,23 @@ SMALL = encode(np.ascontiguousarray(OTHER[::2, ::2]))
 EIGHT = [encode(gradient(shift=shift)) for shift in range(8)]
 
 
+def asked(args, **request):
+    return {**animate(**{"video_length": 8, **args}), "init_images": [encode(PICTURE)], "steps": 8, **request}
+
+
 def video(host, args, **request):
-    answer = host.img2img(**animate(**args), **{"init_images": [encode(PICTURE)], "steps": 8, **request})
+    answer = host.img2img(**asked(args, **request))
     return frames_of(answer), answer
 
 
-def test_a_frame_enters_the_sampler_where_its_strength_says(host):
-    """Of the 7 steps that 0.75 of 8 are, frame 4 of 0 to 7 takes 4, and looks as with all frames at the strength of 4 steps."""
+@pytest.fixture(scope="module")
+def from_picture(host):
+    make = made_once(host.img2img)
+    return lambda args, **request: make(**asked(args, **request))
+
+
+def test_a_frame_starts_at_the_step_of_its_strength(host):
+    """Of the 7 steps at strength 0.75 of 8, frame 4 runs 4. It must look as if all frames had the strength of 4 steps."""
     settings = {"sampler_name": "Euler", "denoising_strength": 0.75}
     frames, _ = video(host, {**STRENGTHS, **STILL, "ramp_length": 1.0}, **settings)
     for frame in (1, 3, 4, 6, 7):
@@ -39,24 +49,24 @@ ONLY_THERE = pytest.mark.webui_only("the embedded host has no such sampler")
 @pytest.mark.parametrize(
     "sampler", [*SAMPLERS, *(pytest.param(name, marks=ONLY_THERE) for name in ("UniPC", "PLMS", "DDIM CFG++", "DPM++ SDE"))]
 )
-def test_the_first_frame_is_the_picture_with_any_sampler(host, sampler):
-    """As the checkpoint's VAE has it: the same with all samplers, and near to what one faint step leaves of the picture."""
-    faint, _ = video(host, {**STRENGTHS, **STILL, "ramp_length": 0.0}, denoising_strength=0.01, sampler_name="Euler")
-    with_euler, _ = video(host, STRENGTHS, denoising_strength=0.9, sampler_name="Euler")
-    frames, _ = video(host, STRENGTHS, denoising_strength=0.9, sampler_name=sampler)
+def test_the_first_frame_is_the_picture_with_any_sampler(from_picture, sampler):
+    """As the checkpoint's VAE decodes it: equal with all samplers, and close to the picture after one step of low strength."""
+    faint = from_picture({**STRENGTHS, **STILL, "ramp_length": 0.0}, denoising_strength=0.01, sampler_name="Euler")
+    with_euler = from_picture(STRENGTHS, denoising_strength=0.9, sampler_name="Euler")
+    frames = from_picture(STRENGTHS, denoising_strength=0.9, sampler_name=sampler)
     assert difference(frames[0], with_euler[0]) <= 1 and mean_difference(frames[0], faint[0]) < 4
     assert mean_difference(frames[7], frames[0]) > 10
 
 
-def test_programs_get_the_picture_mixed_with_noise(host):
-    """Unless they ask for something else. At next to no strength the noise in each frame is to be seen."""
+def test_api_requests_mix_the_picture_with_noise_by_default(host):
+    """At a strength near zero, the noise of each frame is visible."""
     faint = {"denoising_strength": 0.01, "sampler_name": "Euler", "n_iter": 2}
     frames, _ = video(host, {**STILL, "latent_scale": 4}, **faint)
     again, _ = video(host, {**STILL, "latent_scale": 4, "image_mode": "blend with noise"}, **faint)
     assert difference(frames, again) <= 1
     from_picture = [mean_difference(frame, frames[0]) for frame in frames[:5]]
     assert from_picture == sorted(from_picture) and from_picture[1] > 5
-    assert mean_difference(frames[8], frames[0]) < 5, "the second video begins with the picture too"
+    assert mean_difference(frames[8], frames[0]) < 5, "the second video starts with the picture too"
     assert mean_difference(frames[9], frames[1]) > 5, "but with other noise"
 
 
@@ -69,13 +79,13 @@ def test_a_video_ends_with_the_last_frame(host, args):
     assert min(mean_difference(frames[4], end) for end in ends) > 12
 
 
-def test_a_last_frame_of_another_size_is_resized_and_that_is_said(host):
+def test_a_last_frame_of_another_size_is_resized_with_a_warning(host):
     frames, answer = video(host, {**STRENGTHS, "last_frame": "data:image/png;base64," + SMALL}, denoising_strength=0.5)
     (warning,) = info_of(answer)["extra_generation_params"]["AnimateDiff warnings"]
     assert "32×32" in warning and "64×64" in warning and frames.shape[1:3] == (64, 64)
 
 
-def test_a_pinned_loop_comes_back_to_its_first_frame(host):
+def test_a_pinned_loop_returns_to_its_first_frame(host):
     loop = {**STRENGTHS, "video_length": 24, "batch_size": 16, "closed_loop": "R+P", "ramp_length": 0.5}
     frames, _ = video(host, loop, denoising_strength=0.9, steps=6)
     from_first = [mean_difference(frame, frames[0]) for frame in frames]
@@ -84,8 +94,8 @@ def test_a_pinned_loop_comes_back_to_its_first_frame(host):
 
 @pytest.mark.webui_only("the embedded host has no inpainting")
 @pytest.mark.parametrize("mode", ["strength ramp", "blend with noise"])
-def test_what_a_mask_leaves_is_as_without_all_this(host, mode):
-    """Also in the latents, so that the UNet sees the picture around what it paints, and not noise."""
+def test_the_area_outside_a_mask_is_not_affected(host, mode):
+    """Includes the latents, so that the UNet sees the picture around the inpainted area, and not noise."""
     mask = np.zeros((64, 64, 3), np.uint8)
     mask[20:44, 20:44] = 255
     inpainting = {
@@ -132,7 +142,7 @@ def test_what_a_mask_leaves_is_as_without_all_this(host, mode):
         ("img2img", {"latent_scale": 0}, {"init_images": [encode(PICTURE)]}, ["latent_scale", "0.1"]),
     ],
 )
-def test_what_cannot_be_is_refused_in_words(host, call, args, pictures, words):
-    answer = getattr(host, call)(**animate(**args), **pictures)
+def test_impossible_requests_are_refused_with_a_message(host, call, args, pictures, words):
+    answer = getattr(host, call)(**animate(**{"video_length": 8, **args}), **pictures)
     assert answer.status_code == 422
     assert all(word in answer.json()["detail"] for word in words), answer.json()["detail"]

@@ -1,4 +1,4 @@
-"""FreeInit: a clip that is made several times."""
+"""FreeInit: a clip that is sampled several times."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def runs_of(host, **request):
     return frames, [len(run["denoiser_calls"]) for run in record["sampler_runs"]]
 
 
-def test_one_round_is_no_freeinit(host):
+def test_one_iteration_equals_freeinit_off(host):
     once = frames_of(host.txt2img(**animate(freeinit_enable=True, freeinit_iters=1)))
     assert np.array_equal(once, frames_of(host.txt2img(**animate())))
 
 
 @pytest.mark.parametrize("sampler", ["Euler a", "DDIM", "DPM++ 2M"])
-def test_each_round_samples_the_clip_again(host, sampler):
+def test_each_iteration_samples_the_clip_again(host, sampler):
     request = {"sampler_name": sampler, "steps": 6}
     frames, steps = runs_of(host, **animate(**FREEINIT), **request)
     once, of_one = runs_of(host, **animate(), **request)
@@ -33,20 +33,20 @@ def test_each_round_samples_the_clip_again(host, sampler):
     assert np.array_equal(frames, frames_of(host.txt2img(**animate(**FREEINIT), **request)))
 
 
-def test_rounds_before_the_last_may_be_short(host):
+def test_iterations_before_the_last_may_have_fewer_steps(host):
     _, steps = runs_of(
         host, **animate(freeinit_enable=True, freeinit_iters=3, freeinit_fast=True), sampler_name="Euler", steps=6
     )
     assert steps == [2, 4, 6]
 
 
-def test_a_filter_that_keeps_nothing_begins_with_new_noise(host):
-    """So the first round leaves no trace in the second."""
+def test_a_filter_that_passes_nothing_gives_new_noise(host):
+    """So the first iteration leaves no trace in the second."""
     none, other = (frames_of(host.txt2img(**animate(**FREEINIT, freeinit_ds=ds))) for ds in (0.0, 0.25))
     assert mean_difference(none, other) > 1
 
 
-def test_hires_is_one_pass_behind_all_rounds(host):
+def test_the_hires_pass_runs_once_after_all_iterations(host):
     hires = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "denoising_strength": 0.7}
     with recording(host) as record:
         frames = frames_of(host.txt2img(**animate(**FREEINIT), **hires, steps=4))
@@ -54,16 +54,16 @@ def test_hires_is_one_pass_behind_all_rounds(host):
     assert record["sampler_runs"][1]["sigmas"][1] == pytest.approx(float(ANIMATEDIFF.sigmas()[-1]), rel=1e-5)
 
 
-def test_the_last_round_begins_on_the_base_model_again_after_a_refiner(host):
-    request = {**animate(**FREEINIT), "steps": 8, "sampler_name": "DDIM"}
-    refiner = {"refiner_checkpoint": "tiny-b.safetensors", "refiner_switch_at": 0.9}
-    refined, base = (frames_of(host.txt2img(**request, **more)) for more in (refiner, {}))
-    other = frames_of(host.txt2img(**request, override_settings={"sd_model_checkpoint": "tiny-b.safetensors"}))
-    assert not np.array_equal(refined, base)
-    assert mean_difference(refined, base) < mean_difference(refined, other) / 2
+def test_every_round_begins_on_the_base_model_where_a_refiner_follows(host):
+    refiner = {"refiner_checkpoint": "tiny-b.safetensors", "refiner_switch_at": 0.5}
+    request = {**animate(**FREEINIT), "steps": 4, "sampler_name": "DDIM"}
+    with recording(host) as record:
+        refined = frames_of(host.txt2img(**request, **refiner))
+    assert ["tiny-a" in run["checkpoint"] for run in record["sampler_runs"]] == [True, True]
+    assert not np.array_equal(refined, frames_of(host.txt2img(**request)))
 
 
-def test_several_videos_go_through_all_rounds(host):
+def test_each_of_several_videos_runs_all_iterations(host):
     _, steps = runs_of(host, **animate(**FREEINIT, video_length=4), n_iter=2, steps=3, sampler_name="DDIM")
     assert steps == [3] * 4
 

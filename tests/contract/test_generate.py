@@ -1,4 +1,4 @@
-"""From a request to a video: how many frames, in which files, and what each sampler run did."""
+"""From a request to a video: the number of frames, the files, and what each sampler run did."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from motion_module.noise_schedule import ANIMATEDIFF, STABLE_DIFFUSION
-from support.animation import LAYERS, animate, files_of, frames_of, info_of, recording, unet_calls
+from support.animation import FRAMES, LAYERS, animate, files_of, frames_of, info_of, recording, unet_calls
 from support.pictures import encode, gradient, mean_difference
 from support.server import Server
 
@@ -31,7 +31,7 @@ def checkpoint(name):
 
 
 def assert_own_schedule(host, name):
-    """A plain picture of that checkpoint, which was swapped in during a job, has Stable Diffusion's own sigmas."""
+    """Asserts that a plain image with a checkpoint that was loaded during a job has Stable Diffusion's own sigmas."""
     with recording(host) as record:
         assert host.txt2img(**checkpoint(name), steps=1).ok
     own = STABLE_DIFFUSION.sigmas()[[0, -1]].tolist()
@@ -46,7 +46,7 @@ def runs_of(host: Server, method, **request):
 
 
 def assert_animated(run, layers=LAYERS["v3"]):
-    """The run had AnimateDiff's own sigmas, and motion layers in every call of its UNet."""
+    """Asserts that a run had AnimateDiff's sigmas, and motion layers in every UNet call."""
     assert run["sigmas"] == pytest.approx((LEAST, MOST), rel=1e-5)
     assert {call["forward_hooks"] for call in unet_calls(run)} == {layers}
 
@@ -55,19 +55,19 @@ def assert_animated(run, layers=LAYERS["v3"]):
     ("family", "frames"),
     [("v1", 1), ("v1", 24), ("v2", 15), ("v2", 32), ("v3", 1), ("v3", 3), ("v3", 15), ("v3", 24), ("v3", 32)],
 )
-def test_as_many_frames_as_asked_for(host, family, frames):
-    answer = host.txt2img(**animate(family, video_length=frames, format=["GIF", "Frame"]), steps=2)
+def test_a_video_has_the_requested_number_of_frames(host, family, frames):
+    answer = host.txt2img(**animate(family, video_length=frames, format=["GIF", "Frame"]), steps=1)
     gif, *stills = files_of(answer)
     assert gif.format == "GIF" and gif.n_frames == frames == len(stills)
 
 
-def test_without_a_number_there_are_sixteen(host):
+def test_the_default_number_of_frames_is_sixteen(host):
     assert len(frames_of(host.txt2img(**animate(video_length=0), steps=1))) == 16
 
 
 @pytest.mark.parametrize("family", ["v1", "v2", "v3"])
 @pytest.mark.parametrize("sampler", ["Euler a", "DPM++ 2M", "DDIM"])
-def test_motion_layers_and_schedule_act_in_every_step(host, family, sampler):
+def test_motion_layers_and_schedule_apply_in_every_step(host, family, sampler):
     _, (run,) = runs_of(host, host.txt2img, **animate(family), sampler_name=sampler)
     assert {call["forward_hooks"] for call in unet_calls(run)} == {LAYERS[family]}
     if sampler == "DDIM":
@@ -78,9 +78,9 @@ def test_motion_layers_and_schedule_act_in_every_step(host, family, sampler):
         assert run["denoiser_calls"][0]["noise_level"] == pytest.approx(MOST, rel=1e-5)
 
 
-def test_the_module_changes_what_the_same_batch_would_be(host):
+def test_the_module_changes_the_images_of_the_same_batch(host):
     moved = frames_of(host.txt2img(**animate()))
-    stills = frames_of(host.txt2img(batch_size=8, override_settings={"return_grid": False}))
+    stills = frames_of(host.txt2img(batch_size=FRAMES, override_settings={"return_grid": False}))
     assert mean_difference(moved, stills) > 10
 
 
@@ -89,29 +89,37 @@ def test_a_ckpt_gives_the_same_frames(host):
     assert np.array_equal(from_ckpt, frames_of(host.txt2img(**animate())))
 
 
-def test_img2img_is_noised_by_the_schedule_of_the_module(host):
+def test_img2img_uses_the_noise_schedule_of_the_module(host):
     frames, (run,) = runs_of(host, host.img2img, **animate(), **IMG2IMG)
-    assert len(frames) == 8
+    assert len(frames) == FRAMES
     assert_animated(run)
-    # k-diffusion lays 4 steps at 999, 666, 333 and 0 of the training steps; at strength 0.5 the WebUI begins at the second.
+    # k-diffusion's 4 steps are at timesteps 999, 666, 333 and 0; at strength 0.5 the WebUI starts at the second.
     assert run["denoiser_calls"][0]["noise_level"] == pytest.approx(float(ANIMATEDIFF.sigmas()[666]), rel=1e-5)
 
 
 @pytest.mark.webui_only("the embedded host has no inpainting")
 @pytest.mark.parametrize("whole_picture", [True, False])
-def test_inpainting_with_one_mask_keeps_what_is_outside(host, whole_picture):
+def test_inpainting_with_one_mask_keeps_the_area_outside(host, whole_picture):
     request = {**IMG2IMG, "mask": encode(MASK), "inpaint_full_res": not whole_picture, "mask_blur": 0, "inpainting_fill": 1}
     frames, (run,) = runs_of(host, host.img2img, **animate(), **request)
     assert_animated(run)
-    assert len(frames) == 8
+    assert len(frames) == FRAMES
     for frame in frames:
         assert mean_difference(frame[:12], gradient()[:12]) < 2
-    assert mean_difference(frames[0][20:44, 20:44], frames[5][20:44, 20:44]) > 2
+    assert mean_difference(frames[0][20:44, 20:44], frames[3][20:44, 20:44]) > 2
 
 
-def test_one_picture_for_each_frame(host):
-    """At next to no strength each frame must be what its own picture becomes in the checkpoint's VAE."""
-    pictures = [encode(gradient(shift=8 * index)) for index in range(8)]
+@pytest.mark.parametrize(("args", "images"), [({}, 1), ({"last_frame": IMG2IMG["init_images"][0]}, 2)])
+@pytest.mark.parametrize("mode", ["blend with noise", "strength ramp"])
+def test_the_vae_encodes_each_given_image_once(host, mode, args, images):
+    with recording(host) as record:
+        frames = frames_of(host.img2img(**animate(image_mode=mode, **args), **IMG2IMG, steps=2))
+    assert record["vae_encoder_rows"] == images and len(frames) == FRAMES
+
+
+def test_each_frame_can_have_its_own_picture(host):
+    """At a strength near zero, each frame must be its own picture after the checkpoint's VAE."""
+    pictures = [encode(gradient(shift=8 * index)) for index in range(FRAMES)]
     faint = {"denoising_strength": 0.01}
     frames = frames_of(host.img2img(**animate(), init_images=pictures, **faint))
     alone = [frames_of(host.img2img(init_images=[picture], **faint))[0] for picture in pictures]
@@ -123,7 +131,7 @@ def test_one_picture_for_each_frame(host):
 def test_hires_fix_animates_both_passes(host, upscaler):
     hires = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": upscaler, "denoising_strength": 0.6}
     frames, runs = runs_of(host, host.txt2img, **animate(), **hires)
-    assert frames.shape == (8, 96, 96, 3)
+    assert frames.shape == (FRAMES, 96, 96, 3)
     assert [run["is_hr_pass"] for run in runs] == [False, True]
     for run in runs:
         assert_animated(run)
@@ -133,7 +141,7 @@ def test_hires_fix_animates_both_passes(host, upscaler):
 def test_a_hires_checkpoint_is_animated_too(host, first, second):
     hires = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "denoising_strength": 0.6, **checkpoint(first)}
     frames, runs = runs_of(host, host.txt2img, **animate(), **hires, hr_checkpoint_name=second)
-    assert len(frames) == 8 and len(runs) == 2
+    assert len(frames) == FRAMES and len(runs) == 2
     for run in runs:
         assert_animated(run)
     same_checkpoint = frames_of(host.txt2img(**animate(), **hires))
@@ -146,17 +154,17 @@ def test_a_refiner_of_the_same_family_is_animated_too(host, first, second):
     refiner = {"refiner_checkpoint": second, "refiner_switch_at": 0.3}
     refined, (run,) = runs_of(host, host.txt2img, **animate(), **checkpoint(first), **refiner)
     assert_animated(run)
-    assert len(refined) == 8
+    assert len(refined) == FRAMES
     assert mean_difference(refined, frames_of(host.txt2img(**animate(), **checkpoint(first)))) > 3
     assert_own_schedule(host, second)
 
 
-def test_a_lora_acts_as_in_pictures(host):
+def test_a_lora_applies_as_in_single_images(host):
     with_lora = frames_of(host.txt2img(**animate(), prompt="a cat <lora:lora_tiny:1>"))
     assert mean_difference(with_lora, frames_of(host.txt2img(**animate()))) > 3
 
 
-def test_zero_terminal_snr_acts_on_top_of_the_schedule(host):
+def test_zero_terminal_snr_applies_to_the_modules_schedule(host):
     setting = {"override_settings": {"sd_noise_schedule": "Zero Terminal SNR"}}
     for method, request in ((host.txt2img, {}), (host.img2img, IMG2IMG)):
         with recording(host) as record:
@@ -166,7 +174,7 @@ def test_zero_terminal_snr_acts_on_top_of_the_schedule(host):
         assert run["sigmas"][1] > 1000
 
 
-def test_batch_count_makes_videos_with_seeds_and_files_of_their_own(host):
+def test_batch_count_makes_videos_with_their_own_seeds_and_files(host):
     request = {**animate(format=["GIF", "PNG"], video_length=4, request_id="abc"), "n_iter": 3, "seed": 7, "save_images": True}
     answer = host.txt2img(**request)
     info = info_of(answer)
@@ -185,13 +193,13 @@ def test_batch_count_makes_videos_with_seeds_and_files_of_their_own(host):
         assert "mm_tiny_v3.safetensors" in infotext
 
 
-def test_no_file_is_left_where_none_was_asked_for(host):
+def test_nothing_is_saved_unless_the_request_asks_for_it(host):
     before = sorted(host.data_dir.rglob("outputs/**/*"))
     assert host.txt2img(**animate(format=["GIF", "PNG"], video_length=2), steps=1).ok
     assert sorted(host.data_dir.rglob("outputs/**/*")) == before
 
 
-def test_frames_can_go_where_the_webui_saves_pictures(host):
+def test_frames_can_be_saved_in_the_webuis_own_folder(host):
     request = {**animate(format=["GIF", "PNG"], video_length=3), "steps": 1, "save_images": True}
     before = set(host.data_dir.rglob("txt2img-images/*/*.png"))
     answer = host.txt2img(**request, override_settings={"animatediff_save_to_custom": False})

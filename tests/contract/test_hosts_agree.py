@@ -1,4 +1,4 @@
-"""The embedded host against the live WebUI: the same request, the same frames."""
+"""The embedded host against the live WebUI: the same request must give the same frames."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from support.animation import animate, difference, frames_of
 from support.pictures import encode, gradient
 from support.server import PROBE, REPOSITORY, EmbeddedHost
 
-pytestmark = pytest.mark.webui_only("there the embedded host is held against the WebUI")
+pytestmark = pytest.mark.webui_only("it compares the embedded host with the WebUI")
 
 HIRES = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "denoising_strength": 0.6}
 REFINER = {"refiner_checkpoint": "tiny-b.safetensors", "refiner_switch_at": 0.3}
@@ -37,16 +37,16 @@ def embedded(start_host):
 
 @pytest.mark.parametrize("family", ["v1", "v3"])
 @pytest.mark.parametrize("name", REQUESTS)
-def test_frames_from_text_are_the_same(host, embedded, family, name):
+def test_txt2img_frames_are_the_same(host, embedded, family, name):
     request = {"negative_prompt": "bad", **animate(family), **REQUESTS[name]}
     assert difference(frames_of(host.txt2img(**request)), frames_of(embedded.txt2img(**request))) <= 2
 
 
 @pytest.mark.parametrize("sampler", ["Euler a", "DDIM"])
-def test_frames_from_a_picture_are_the_same(host, embedded, sampler):
+def test_img2img_frames_are_the_same(host, embedded, sampler):
     request = {**animate(), "init_images": [encode(gradient())], "denoising_strength": 0.5, "sampler_name": sampler}
     assert difference(frames_of(host.img2img(**request)), frames_of(embedded.img2img(**request))) <= 2
 
 
-def test_a_still_is_the_same(host, embedded):
+def test_a_single_image_is_the_same(host, embedded):
     assert difference(frames_of(host.txt2img()), frames_of(embedded.txt2img())) <= 2

@@ -1,4 +1,4 @@
-"""What several jobs and pages write at once: names of videos, presets. In processes of their own."""
+"""Concurrent writes from several processes: names of videos, and presets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from support.server import REPOSITORY
 
 TAKE_NAMES = """
 from pathlib import Path
-from animatediff.folder import new_stem
+from animatediff.output.paths import new_stem
 for _ in range(40):
     with new_stem(Path("videos"), "1") as stem:
         with stem.with_suffix(".gif").open("x"):
@@ -19,7 +19,7 @@ for _ in range(40):
 """
 SAVE_PRESETS = """
 from concurrent.futures import ThreadPoolExecutor
-from animatediff import presets
+from animatediff.page import presets
 def save(number):
     presets.save(f"preset {number}", "m.ckpt", number, 8, ["GIF"], 0)
 list(ThreadPoolExecutor(8).map(save, range(60)))
@@ -32,19 +32,19 @@ def start(script, folder):
     return subprocess.Popen([sys.executable, "-c", script], cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
 
 
-def test_many_jobs_at_once_do_not_take_the_same_name(tmp_path):
+def test_concurrent_jobs_do_not_take_the_same_name(tmp_path):
     jobs = [start(TAKE_NAMES, tmp_path) for _ in range(4)]
     assert [job.communicate()[1] for job in jobs] == [""] * 4
     assert len(list((tmp_path / "videos").iterdir())) == 160
 
 
-def test_presets_that_are_saved_at_once_are_all_there(tmp_path):
+def test_presets_that_are_saved_concurrently_are_all_stored(tmp_path):
     assert start(SAVE_PRESETS, tmp_path).communicate()[1] == ""
     assert len(json.loads((tmp_path / "animatediff" / "presets.json").read_text())) == 60
     assert [file.name for file in (tmp_path / "animatediff").iterdir()] == ["presets.json"]
 
 
-def test_presets_that_cannot_be_read_are_not_written_over(tmp_path):
+def test_an_unreadable_file_of_presets_is_not_overwritten(tmp_path):
     (tmp_path / "animatediff").mkdir()
     file = tmp_path / "animatediff" / "presets.json"
     file.write_text('{"mine": {"fps": 12},}')
@@ -52,7 +52,7 @@ def test_presets_that_cannot_be_read_are_not_written_over(tmp_path):
     assert "JSONDecodeError" in said and file.read_text() == '{"mine": {"fps": 12},}'
 
 
-def test_a_mark_that_an_editor_puts_in_front_is_no_fault(tmp_path):
+def test_a_byte_order_mark_is_accepted(tmp_path):
     (tmp_path / "animatediff").mkdir()
     (tmp_path / "animatediff" / "presets.json").write_text('\ufeff{"mine": {"fps": 12}}', encoding="utf-8")
-    assert start("from animatediff import presets; assert presets.load('mine')[2] == 12", tmp_path).communicate()[1] == ""
+    assert start("from animatediff.page import presets; assert presets.load('mine')[2] == 12", tmp_path).communicate()[1] == ""

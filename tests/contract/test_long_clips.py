@@ -1,4 +1,4 @@
-"""Videos of more frames than are made together."""
+"""Long videos, in several context windows."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from support.animation import animate, difference, files_of, frames_of, info_of, recording, unet_calls
+from support.animation import animate, difference, files_of, frames_of, info_of, made_once, recording, unet_calls
 from support.pictures import encode, gradient, mean_difference
 
 EVEN = {"closed_loop": "N", "context_schedule": "static", "fuse_method": "flat"}
+
+
+@pytest.fixture(scope="module")
+def from_text(host):
+    return made_once(host.txt2img)
 
 
 def rows_of(host, method, **request):
@@ -20,7 +25,7 @@ def rows_of(host, method, **request):
     return frames, [[call["rows"] for call in unet_calls(run)] for run in record["sampler_runs"]]
 
 
-def test_windows_without_overlap_are_the_videos_of_their_frames(host):
+def test_windows_without_overlap_equal_separate_videos(host):
     request = {"sampler_name": "DDIM", "steps": 3, "negative_prompt": "bad"}
     long = frames_of(host.txt2img(**animate(video_length=16, batch_size=8, overlap=0, **EVEN), **request, seed=5))
     for first, seed in ((0, 5), (8, 13)):
@@ -29,22 +34,34 @@ def test_windows_without_overlap_are_the_videos_of_their_frames(host):
 
 
 @pytest.mark.parametrize("sampler", ["Euler a", "DPM++ 2M", "Heun", "DDIM"])
-def test_each_window_is_a_call_of_its_own_in_each_step(host, sampler):
+def test_each_window_is_one_unet_call_per_step(host, sampler):
     windows = animate(video_length=12, batch_size=8, overlap=2, **EVEN)
     _, (rows,) = rows_of(host, host.txt2img, **windows, sampler_name=sampler, steps=2)
     assert len(rows) % 2 == 0 and set(rows) == {16}
 
 
-def test_where_windows_share_all_but_attention_there_is_one_call_in_each_step(host):
+def test_interrupt_is_noticed_between_two_windows(host):
+    request = {**animate(video_length=20, batch_size=8, context_schedule="static"), "steps": 3, "sampler_name": "Euler"}
+    with recording(host) as record:
+        host.txt2img(**request)
+    of_a_step = len(unet_calls(record["sampler_runs"][0])) // 3
+    assert of_a_step > 1
+    host.post("/probe/v1/interrupt-at", {"step": 2})
+    with recording(host) as record:
+        assert host.txt2img(**request).ok
+    assert len(unet_calls(record["sampler_runs"][0])) == of_a_step
+
+
+def test_windows_that_share_all_but_attention_take_one_unet_call_per_step(host):
     usual = {"video_length": 16, "batch_size": 8, "overlap": 0, **EVEN}
     request = {"sampler_name": "DDIM", "steps": 3}
     shared, (rows,) = rows_of(host, host.txt2img, **animate(**usual, context_mode="motion attention"), **request)
     assert rows == [32] * 3
-    # without overlap, frames of two windows meet neither here nor there
+    # without overlap, the windows share no frames in either mode
     assert difference(shared, frames_of(host.txt2img(**animate(**usual), **request))) <= 1
 
 
-def test_frames_may_wait_in_ram_where_windows_share_all_but_attention(host):
+def test_frames_can_be_offloaded_to_ram_if_windows_share_all_but_attention(host):
     usual = {"video_length": 20, "batch_size": 8, "context_mode": "motion attention"}
     plain, waiting = (frames_of(host.txt2img(**animate(**usual, offload=on), steps=2)) for on in (False, True))
     assert difference(plain, waiting) <= 1
@@ -53,25 +70,25 @@ def test_frames_may_wait_in_ram_where_windows_share_all_but_attention(host):
 @pytest.mark.parametrize(
     ("family", "change", "word"), [("v1", {}, "norms"), ("v3", {"first_frame_attention": 0.5}, "first_frame_attention")]
 )
-def test_frames_cannot_wait_where_a_layer_needs_all_of_them(host, family, change, word):
+def test_frames_cannot_be_offloaded_if_a_layer_needs_all_of_them(host, family, change, word):
     usual = {"video_length": 20, "batch_size": 8, "context_mode": "motion attention", **change}
     answer = host.txt2img(**animate(family, **usual, offload=True), steps=1)
     assert answer.status_code == 422 and "RAM" in answer.json()["detail"] and word in answer.json()["detail"]
     assert len(frames_of(host.txt2img(**animate(family, **usual), steps=1))) == 20
 
 
-def test_frames_in_a_window_are_all_where_there_are_no_more(host):
+def test_a_window_of_all_frames_equals_no_windows(host):
     whole = frames_of(host.txt2img(**animate(video_length=8)))
     window = frames_of(host.txt2img(**animate(video_length=8, batch_size=8, closed_loop="A", overlap=3, stride=4)))
     assert np.array_equal(whole, window)
 
 
-def test_a_window_has_as_many_frames_as_the_motion_module_was_trained_with(host):
+def test_the_default_window_has_the_motion_modules_trained_length(host):
     _, (rows,) = rows_of(host, host.txt2img, **animate(video_length=20), steps=1)
     assert set(rows) == {32}
 
 
-def test_a_video_may_be_longer_than_the_motion_module_knows(host):
+def test_a_video_may_be_longer_than_the_modules_positional_encoding(host):
     frames, (rows,) = rows_of(host, host.txt2img, **animate("v1", video_length=40), steps=2)
     assert len(frames) == 40 and set(rows) == {32}
     answer = host.txt2img(**animate("v1", video_length=40, batch_size=40), steps=1)
@@ -79,19 +96,19 @@ def test_a_video_may_be_longer_than_the_motion_module_knows(host):
 
 
 @pytest.mark.parametrize("setting", ["closed_loop", "context_schedule", "fuse_method", "stride", "overlap", "context_mode"])
-def test_every_setting_of_windows_changes_the_video(host, setting):
-    usual = {"video_length": 24, "batch_size": 8, "overlap": 2, **EVEN}
+def test_every_window_setting_changes_the_video(from_text, setting):
+    usual = {"video_length": 12, "batch_size": 4, "overlap": 1, **EVEN}
     other = {
-        "closed_loop": "A", "context_schedule": "uniform", "fuse_method": "pyramid", "stride": 2, "overlap": 4,
+        "closed_loop": "A", "context_schedule": "uniform", "fuse_method": "pyramid", "stride": 2, "overlap": 2,
         "context_mode": "motion attention",
     }[setting]  # fmt: skip
     request = {"steps": 3, "sampler_name": "DDIM"}
-    plain = frames_of(host.txt2img(**animate(**usual), **request))
-    assert difference(plain, frames_of(host.txt2img(**animate(**{**usual, setting: other}), **request))) > 1
+    plain = from_text(**animate(**usual), **request)
+    assert difference(plain, from_text(**animate(**{**usual, setting: other}), **request)) > 1
 
 
-def test_windows_go_with_img2img_hires_prompt_parts_and_several_videos(host):
-    windows = animate(video_length=10, batch_size=6, overlap=2)
+def test_windows_work_with_img2img_hires_and_prompt_parts_and_several_videos(host):
+    windows = {**animate(video_length=10, batch_size=6, overlap=2), "steps": 2}
     frames, (rows,) = rows_of(host, host.img2img, **windows, init_images=[encode(gradient())], denoising_strength=0.5)
     assert len(frames) == 10 and set(rows) == {12}
     hires = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "denoising_strength": 0.7}
@@ -103,7 +120,7 @@ def test_windows_go_with_img2img_hires_prompt_parts_and_several_videos(host):
     assert len(frames_of(host.txt2img(**windows, n_iter=2))) == 20
 
 
-def test_a_picture_afterwards_is_as_before(host):
+def test_an_image_made_afterwards_is_unaffected(host):
     def picture():
         return frames_of(host.txt2img())
 
@@ -119,7 +136,7 @@ def test_windows_are_in_the_infotext(host):
     assert all(part in text for part in ("video_length: 10", "batch_size: 6", "overlap: 2", "closed_loop: N"))
 
 
-def test_the_answer_says_how_much_a_long_video_changes_from_frame_to_frame(host):
+def test_the_answer_reports_the_change_between_the_frames_of_a_long_video(host):
     answer = host.txt2img(**animate(video_length=12, batch_size=8, overlap=2, **EVEN))
     frames = frames_of(answer).astype(float)
     (seams,) = info_of(answer)["extra_generation_params"]["AnimateDiff seams"]
@@ -129,31 +146,31 @@ def test_the_answer_says_how_much_a_long_video_changes_from_frame_to_frame(host)
     assert "AnimateDiff seams" not in info_of(host.txt2img(**animate(), steps=1))["extra_generation_params"]
 
 
-def test_what_was_left_open_is_in_the_infotext_where_there_are_windows(host):
+def test_the_infotext_of_a_video_in_windows_has_their_defaults(host):
     def said(frames):
         return info_of(host.txt2img(**animate(video_length=frames, format=["GIF"]), steps=1))["infotexts"][0]
 
     assert "batch_size: 16" in said(17) and "batch_size" not in said(16)
 
 
-# --- what frames begin with ---
+# --- initial noise ---
 
 
 def seeds_of(host, mode, frames=8, **args):
-    """The frames, and the seeds that the WebUI has drawn their noise with."""
+    """Returns the frames, and the seeds from which the WebUI drew their noise."""
     request = animate(video_length=frames, noise_type=mode, motion_effect=0.0, format=["Frame"], **args)
     answer = host.txt2img(**request, seed=50, sampler_name="DDIM", steps=3)
     return frames_of(answer), info_of(answer)["all_seeds"]
 
 
-def test_frames_with_one_seed_are_one_picture_without_motion(host):
+def test_frames_with_one_seed_are_equal_without_motion(host):
     frames, seeds = seeds_of(host, "constant")
     assert seeds == [50] * 8 and all(np.array_equal(frame, frames[0]) for frame in frames)
     own, seeds = seeds_of(host, "per frame")
     assert seeds == [*range(50, 58)] and np.array_equal(own[0], frames[0]) and mean_difference(own[1:2], own[:1]) > 1
 
 
-def test_noise_is_that_of_the_first_window_again_in_its_order_or_shuffled(host):
+def test_later_windows_repeat_the_first_windows_noise_in_order_or_shuffled(host):
     frames, seeds = seeds_of(host, "repeated context", frames=12, batch_size=4, overlap=0)
     assert seeds == [50, 51, 52, 53] * 3 and np.array_equal(frames[4:8], frames[:4])
     _, seeds = seeds_of(host, "FreeNoise", frames=40, batch_size=8, overlap=0)
@@ -161,7 +178,7 @@ def test_noise_is_that_of_the_first_window_again_in_its_order_or_shuffled(host):
     assert all(sorted(seeds[start : start + 8]) == seeds[:8] for start in range(0, 40, 8))
 
 
-def test_mixed_noise_lies_between_a_frames_own_and_the_firsts(host):
+def test_mixed_noise_is_between_a_frames_own_and_the_first_frames(host):
     own, shared = seeds_of(host, "per frame")[0], seeds_of(host, "constant")[0]
     assert difference(seeds_of(host, "mixed", noise_share=0)[0], own) == 0
     assert difference(seeds_of(host, "mixed", noise_share=1)[0], shared) <= 1
@@ -169,7 +186,7 @@ def test_mixed_noise_lies_between_a_frames_own_and_the_firsts(host):
     assert mean_difference(mixed, own[1:]) > 1 and mean_difference(mixed, shared[1:]) > 1
 
 
-def test_the_webuis_own_variation_strength_is_as_before(host):
+def test_the_webuis_variation_strength_is_unaffected(host):
     def varied():
         return frames_of(host.txt2img(subseed=3, subseed_strength=0.4))
 

@@ -1,4 +1,4 @@
-"""What can be seen while a video is made: the phase, and a preview that moves."""
+"""What the user sees while a video is made: the phase, and an animated preview."""
 
 from __future__ import annotations
 
@@ -16,16 +16,13 @@ from support.animation import animate
 
 @pytest.fixture
 def previews(host):
-    """Previews without a download, at every step."""
-    changes = {"show_progress_type": "Approx cheap", "show_progress_every_n_steps": 1}
-    before = host.get("/sdapi/v1/options").json()
-    host.post("/sdapi/v1/options", changes)
-    yield
-    host.post("/sdapi/v1/options", {key: before[key] for key in changes if key in before})
+    """Switches on previews at every step, by a method that needs no download."""
+    with host.settings(show_progress_type="Approx cheap", show_progress_every_n_steps=1):
+        yield
 
 
 def watched(host, **request):
-    """The phases that were said in the course of a request, in order, and every preview."""
+    """Returns the phases that were reported during a request, in order, and all previews."""
     phases, pictures = [], []
     job = threading.Thread(target=lambda: host.txt2img(**request))
     job.start()
@@ -39,31 +36,31 @@ def watched(host, **request):
     return list(dict.fromkeys(filter(None, phases))), pictures
 
 
-def test_the_preview_is_a_few_frames_that_move(host, previews):
+def test_the_preview_is_animated_with_a_few_frames(host, previews):
     _, pictures = watched(host, **animate(video_length=8, fps=8, format=["GIF"]), steps=20)
     moving = [picture for picture in pictures if getattr(picture, "n_frames", 1) > 1]
     assert moving, f"{len(pictures)} previews, none of which moves"
     picture = moving[0]
     assert picture.format == "PNG" and picture.n_frames == 4
-    assert {frame.info["duration"] for frame in ImageSequence.Iterator(picture)} == {250}, "every second frame at 8 a second"
+    assert {frame.info["duration"] for frame in ImageSequence.Iterator(picture)} == {250}, "every second frame at 8 fps"
 
 
-def test_a_long_clip_has_no_more_frames_in_its_preview(host, previews):
-    _, pictures = watched(host, **animate(video_length=32, format=["GIF"]), steps=6)
+def test_the_preview_of_a_long_clip_has_no_more_frames(host, previews):
+    _, pictures = watched(host, **animate(video_length=32, format=["GIF"]), steps=4)
     assert max(getattr(picture, "n_frames", 1) for picture in pictures) == 8
 
 
-def test_each_phase_is_said(host):
-    phases, _ = watched(host, **animate(video_length=16, format=["GIF", "MP4"]), steps=12, width=128, height=128)
+def test_each_phase_is_reported(host):
+    phases, _ = watched(host, **animate(video_length=16, format=["GIF", "MP4"]), steps=12, width=96, height=96)
     steps = [int(match[1]) for phase in phases if (match := re.fullmatch(r"AnimateDiff: step (\d+) of 12", phase))]
     assert len(steps) >= 5 and steps == sorted(steps) and steps[-1] <= 12
     for words in ("AnimateDiff: decoding frames", "AnimateDiff: encoding MP4"):
         assert words in phases[-4:], phases
 
 
-def test_a_still_has_neither(host, previews):
+def test_a_single_image_has_no_phases_and_no_animated_preview(host, previews):
     host.txt2img(**animate(video_length=2, format=["GIF"]), steps=1)
-    assert not host.get("/sdapi/v1/progress").json()["textinfo"], "said between generations"
+    assert not host.get("/sdapi/v1/progress").json()["textinfo"], "reported between generations"
     phases, pictures = watched(host, steps=20, batch_size=2)
     assert not any("AnimateDiff" in phase for phase in phases)
     assert all(getattr(picture, "n_frames", 1) == 1 for picture in pictures)

@@ -1,4 +1,4 @@
-"""Requests that cannot be met: clear text, no step, no text encoded. And late faults, which cost only themselves."""
+"""Refused requests: a clear message, and nothing sampled or encoded. And late errors, which lose only what they affect."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ import os
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from support.animation import animate, files_of, frames_of, info_of, recording
+from support.animation import FRAMES, animate, files_of, frames_of, info_of, recording
+from support.pictures import pictures_of
 from support.server import PROBE, REPOSITORY
 
 
 @pytest.fixture(scope="module")
 def bad_files(weights, tmp_path_factory, host):
-    """Files beside the good ones, each wrong in its own way; the folder is given back as it was."""
+    """A folder of motion modules with good files, and files that are each wrong in another way."""
     folder = tmp_path_factory.mktemp("motion")
     good = load_file(weights / "motion" / "mm_tiny_v3.safetensors")
     for file in (weights / "motion").glob("mm_*"):
@@ -31,14 +33,13 @@ def bad_files(weights, tmp_path_factory, host):
     save_file({**good, key: torch.zeros(3, 5)}, folder / "misshapen.safetensors")
     save_file({key: value for key, value in good.items() if "blocks.3." not in key}, folder / "sdxl.safetensors")
     torch.save({"state_dict": good, "callback": Evil(str(folder / "it ran"))}, folder / "evil.ckpt")
-    host.post("/sdapi/v1/options", {"animatediff_model_path": str(folder)})
-    yield folder
+    with host.settings(animatediff_model_path=str(folder)):
+        yield folder
     assert not (folder / "it ran").exists()
-    host.post("/sdapi/v1/options", {"animatediff_model_path": str(weights / "motion")})
 
 
 class Evil:
-    """Makes a folder when it is unpickled."""
+    """An object that makes a folder when it is unpickled."""
 
     def __init__(self, marker: str) -> None:
         self.marker = marker
@@ -62,7 +63,7 @@ def assert_refused(host, words, request, **more):
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"model": "gone.safetensors"}, ["gone.safetensors", "not there", "mm_sd15_v1.safetensors"]),
+        ({"model": "gone.safetensors"}, ["gone.safetensors", "is missing", "mm_sd15_v1.safetensors"]),
         ({"model": ""}, ["No motion module is chosen", "mm_sd15_v1.safetensors"]),
         ({"model": "../motion/mm_tiny_v3.safetensors"}, ["outside"]),
         ({"model": "/etc/passwd"}, ["outside"]),
@@ -89,7 +90,7 @@ def assert_refused(host, words, request, **more):
     ],
     ids=str,
 )
-def test_a_wrong_request_is_refused_in_words(host, bad_files, values, words):
+def test_a_wrong_request_is_refused_with_a_message(host, bad_files, values, words):
     assert_refused(host, words, animate(**values))
 
 
@@ -102,7 +103,7 @@ def test_a_wrong_request_is_refused_in_words(host, bad_files, values, words):
     ],
     ids=str,
 )
-def test_a_wrong_model_is_refused_in_words(host, flags, words):
+def test_a_wrong_model_is_refused_with_a_message(host, flags, words):
     host.post("/probe/v1/flags", flags)
     try:
         assert_refused(host, words, animate())
@@ -112,7 +113,7 @@ def test_a_wrong_model_is_refused_in_words(host, flags, words):
 
 @pytest.fixture
 def saving_to(host):
-    """Has the host save to another folder."""
+    """Makes the host save to another folder."""
     before = host.get("/sdapi/v1/options").json()["outdir_txt2img_samples"]
     yield lambda folder: host.post("/sdapi/v1/options", {"outdir_txt2img_samples": str(folder)})
     host.post("/sdapi/v1/options", {"outdir_txt2img_samples": before})
@@ -122,12 +123,12 @@ def test_an_unwritable_folder_is_refused(host, saving_to, tmp_path):
     (tmp_path / "file").write_text("")
     saving_to(tmp_path / "file")
     assert_refused(host, [str(tmp_path)], animate(), save_images=True)
-    assert host.txt2img(**animate(video_length=1), steps=1).ok, "nothing is written where nothing is asked for"
+    assert host.txt2img(**animate(video_length=1), steps=1).ok, "nothing is written unless the request asks for it"
 
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """Mounts a disk of so many bytes, for what follows; its folder."""
+    """Mounts a disk of a given size in bytes, and returns its folder."""
     folder = tmp_path / "disk"
     folder.mkdir()
 
@@ -141,7 +142,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(folder)], capture_output=True, check=False)
 
 
-def test_a_disk_that_cannot_be_written_to_is_refused(host, small_disk, saving_to):
+def test_a_read_only_disk_is_refused(host, small_disk, saving_to):
     saving_to(small_disk(100_000, "ro"))
     assert_refused(host, ["Read-only file system"], animate(), save_images=True)
 
@@ -150,25 +151,25 @@ def files_in(answer):
     return [Path(file) for file in info_of(answer)["extra_generation_params"]["AnimateDiff files"]]
 
 
-def test_a_disk_that_fills_up_costs_only_what_has_no_room(host, small_disk, saving_to, tmp_path):
-    """There is room for half of the APNG, which comes before the MP4."""
+def test_a_disk_that_fills_up_loses_only_the_files_without_space(host, small_disk, saving_to, tmp_path):
+    """The disk has space for half of the APNG, which comes before the MP4."""
     request = {**animate(video_length=8, format=["PNG", "GIF", "APNG", "MP4"]), "steps": 1, "save_images": True}
     saving_to(tmp_path / "large")
     *frames, gif, apng, mp4 = files_in(host.txt2img(**request))
-    room = {file: -(-file.stat().st_size // 4096) * 4096 for file in (*frames, gif, apng, mp4)}
-    assert room[mp4] < room[apng] // 2
-    disk = small_disk(sum(room[file] for file in (*frames, gif)) + room[apng] // 2)
+    on_disk = {file: -(-file.stat().st_size // 4096) * 4096 for file in (*frames, gif, apng, mp4)}
+    assert on_disk[mp4] < on_disk[apng] // 2
+    disk = small_disk(sum(on_disk[file] for file in (*frames, gif)) + on_disk[apng] // 2)
     saving_to(disk)
     answer = host.txt2img(**request)
     (warning,) = info_of(answer)["extra_generation_params"]["AnimateDiff warnings"]
     assert "No space left on device" in warning and ".png" in warning
     left = files_in(answer)
     assert [file.read_bytes() for file in left] == [file.read_bytes() for file in (*frames, gif, mp4)]
-    assert {file for file in disk.rglob("*") if file.is_file()} == set(left), "no half file"
-    assert len(answer.json()["images"]) == 3, "the answer has what the disk has no room for"
+    assert {file for file in disk.rglob("*") if file.is_file()} == set(left), "no incomplete file"
+    assert len(answer.json()["images"]) == 3, "the answer also has what did not fit on the disk"
 
 
-def test_a_disk_without_any_room_costs_no_frame(host, small_disk, saving_to):
+def test_a_full_disk_loses_no_frame_of_the_answer(host, small_disk, saving_to):
     disk = small_disk(4096)
     saving_to(disk)
     (disk / "full").write_bytes(b"x" * 4096)
@@ -178,7 +179,7 @@ def test_a_disk_without_any_room_costs_no_frame(host, small_disk, saving_to):
     assert [file.name for file in disk.rglob("*") if file.is_file()] == ["full"]
 
 
-def test_a_link_that_would_lead_nowhere_is_replaced_by_the_video(host, small_disk, saving_to):
+def test_without_a_saved_file_the_answer_has_the_video_instead_of_a_link(host, small_disk, saving_to):
     disk = small_disk(4096)
     saving_to(disk)
     (disk / "full").write_bytes(b"x" * 4096)
@@ -195,7 +196,7 @@ kill -SEGV $$
 """
 
 
-def test_an_encoder_that_crashes_costs_its_format(start_host, monkeypatch, tmp_path):
+def test_a_crash_of_the_encoder_loses_only_its_format(start_host, monkeypatch, tmp_path):
     program = tmp_path / "ffmpeg"
     program.write_text(CRASHING)
     program.chmod(0o755)
@@ -210,15 +211,15 @@ def test_an_encoder_that_crashes_costs_its_format(start_host, monkeypatch, tmp_p
 
 
 def test_two_jobs_do_not_take_the_same_name(host, saving_to, tmp_path):
-    """Another WebUI that saves to the same folder has taken the next number, and has written nothing yet."""
+    """Another WebUI that saves to the same folder has reserved the next number, and has written nothing yet."""
     saving_to(tmp_path)
     request = {**animate(video_length=2, format=["PNG", "GIF"]), "steps": 1, "save_images": True}
     first = files_in(host.txt2img(**request))
-    claim = first[-1].parent / ".00001"
-    claim.touch()
+    lock_file = first[-1].parent / ".00001"
+    lock_file.touch()
     second = files_in(host.txt2img(**request))
     assert first[-1].name.startswith("00000-") and second[-1].name.startswith("00002-")
-    assert claim.exists() and sorted(first[-1].parent.glob(".*")) == [claim], "the others' claim stays, ours does not"
+    assert lock_file.exists() and sorted(first[-1].parent.glob(".*")) == [lock_file], "only the other one's lock file stays"
 
 
 def test_pictures_that_do_not_match_the_frames_are_refused(host):
@@ -226,15 +227,15 @@ def test_pictures_that_do_not_match_the_frames_are_refused(host):
 
     pictures = [encode(gradient(shift=shift)) for shift in (0, 9, 18)]
     answer = host.img2img(**animate(), init_images=pictures, denoising_strength=0.5)
-    assert answer.status_code == 422 and "3 pictures for 8 frames" in answer.json()["detail"]
+    assert answer.status_code == 422 and f"3 pictures for {FRAMES} frames" in answer.json()["detail"]
 
 
-def test_after_a_refusal_the_same_request_mended_works(host):
+def test_a_corrected_request_works_after_a_refusal(host):
     assert host.txt2img(**animate(fps=-1)).status_code == 422
-    assert len(frames_of(host.txt2img(**animate(), steps=1))) == 8
+    assert len(frames_of(host.txt2img(**animate(), steps=1))) == FRAMES
 
 
-def test_a_format_that_fails_costs_the_others_nothing(host):
+def test_if_one_format_fails_the_others_are_still_made(host):
     setting = {"override_settings": {"animatediff_mp4_preset": "no-such-preset"}}
     answer = host.txt2img(**animate(format=["MP4", "GIF"], video_length=3), steps=1, **setting)
     (gif,) = files_of(answer)
@@ -243,8 +244,17 @@ def test_a_format_that_fails_costs_the_others_nothing(host):
     assert "MP4" in warning and "no-such-preset" in warning
 
 
+def test_a_failure_before_the_first_step_leaves_no_half_made_job(host):
+    still = pictures_of(host.txt2img())
+    host.post("/probe/v1/late-fault", {"at": "start"})
+    answer = host.txt2img(**animate())
+    assert answer.status_code == 500 and "the console has the details" in answer.json()["detail"]
+    assert np.array_equal(pictures_of(host.txt2img()), still)
+    assert len(frames_of(host.txt2img(**animate()))) == FRAMES
+
+
 @pytest.mark.parametrize("failing", ["encode", "gif", "png"])
-def test_late_faults_cost_only_themselves(host, failing):
+def test_late_errors_lose_only_the_files_that_they_affect(host, failing):
     host.post("/probe/v1/late-fault", {"at": failing})
     answer = host.txt2img(**animate(format=["GIF", "PNG"], video_length=3), steps=1, save_images=True)
     assert answer.status_code == 200

@@ -1,4 +1,4 @@
-"""Long videos that are cut off: the same request goes on, and makes the same frames."""
+"""Interrupted long videos: the same request resumes and makes the same frames."""
 
 from __future__ import annotations
 
@@ -21,13 +21,22 @@ HIRES = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Lanczos", "denoisin
 WENT_ON = "AnimateDiff went on after"
 
 
-@pytest.fixture
-def data_dir(tmp_path):
-    return tmp_path / "data"
+@pytest.fixture(scope="module")
+def host_on_a_folder(start_host, tmp_path_factory):
+    """Returns the host that runs on a folder of its own. Starts one at first, and whenever the last was killed."""
+    folder, hosts = tmp_path_factory.mktemp("data"), []
+
+    def running():
+        if not hosts or not hosts[-1].is_running:
+            hosts.append(start_host(data_dir=folder, extensions=[REPOSITORY, PROBE]))
+        return hosts[-1]
+
+    yield running
+    hosts[-1].stop()
 
 
 def kill_in_step(host, step, ask, **request):
-    """Kills a host as soon as it says that it is in this step, or a later one."""
+    """Kills a host as soon as it reports this step or a later one."""
 
     def asking():
         with pytest.raises(requests.ConnectionError):
@@ -54,7 +63,7 @@ def calls_of(record):
 
 
 def resumed(host, ask, **request):
-    """The answer, its frames, and how many calls of the UNet each run of a sampler took."""
+    """Returns the answer, its frames, and the number of UNet calls of each sampler run."""
     with recording(host) as record:
         answer = ask(**request)
     return answer, frames_of(answer), calls_of(record)
@@ -64,46 +73,44 @@ SDE = pytest.param("DPM++ 2M SDE", marks=pytest.mark.webui_only("the embedded ho
 
 
 @pytest.mark.parametrize("sampler", ["Euler a", "DPM++ 2M", SDE])
-def test_a_video_that_was_killed_goes_on_with_the_same_frames(start_host, data_dir, sampler):
+def test_a_killed_video_resumes_with_the_same_frames(host_on_a_folder, sampler):
     request = {**LONG, "sampler_name": sampler}
-    first = start_host(data_dir=data_dir, extensions=[REPOSITORY, PROBE])
+    first = host_on_a_folder()
     whole, expected, (calls,) = resumed(first, first.txt2img, **request)
     assert videos(first) == [] and WENT_ON not in info_of(whole)["extra_generation_params"]
     kill_in_step(first, 6, first.txt2img, **request)
 
-    second = start_host(data_dir=data_dir, extensions=[REPOSITORY, PROBE])
+    second = host_on_a_folder()
     (left,) = videos(second)
     done = int(re.fullmatch(rf"step (\d+) of {STEPS}", left["done"])[1])
     assert done >= 5 and left["tab"] == "txt2img" and left["infotext"].startswith("[a cat:a dog:6], AND red\n")
     answer, frames, (calls_after,) = resumed(second, second.txt2img, **request)
     assert np.array_equal(frames, expected)
-    # windows of a step are as many calls; the first step is made again, to see that nothing has changed
+    # each window of a step is one call; the first step is computed again, to check that nothing has changed
     assert calls_after == calls * (STEPS - done + 1) // STEPS
     assert info_of(answer)["extra_generation_params"][WENT_ON] == f"step {done} of {STEPS}"
     assert videos(second) == []
     assert info_of(answer)["infotexts"] == info_of(whole)["infotexts"]
-    second.stop()
 
 
-def test_the_hires_pass_goes_on_too(start_host, data_dir):
-    """Its latents come from an encoder that draws noise, which is the same in both processes."""
+def test_the_hires_pass_resumes(host_on_a_folder):
+    """Its latents come from an encoder that draws noise, which must be the same in both processes."""
     request = {**LONG, **HIRES, "steps": 2}
-    first = start_host(data_dir=data_dir, extensions=[REPOSITORY, PROBE])
+    first = host_on_a_folder()
     _, expected, (of_first, of_hires) = resumed(first, first.txt2img, **request)
     kill_in_step(first, 4, first.txt2img, **request)
 
-    second = start_host(data_dir=data_dir, extensions=[REPOSITORY, PROBE])
+    second = host_on_a_folder()
     assert videos(second)[0]["done"].endswith("of 10, hires pass")
     answer, frames, calls = resumed(second, second.txt2img, **request)
     assert np.array_equal(frames, expected)
     assert calls[0] == of_first // 2 and calls[1] < of_hires
     assert "hires pass" in info_of(answer)["extra_generation_params"][WENT_ON]
-    second.stop()
 
 
 @pytest.fixture
 def cut_off(host):
-    """Lets a request fail in its middle, as a lack of memory would."""
+    """Makes a request fail in the middle, as running out of memory would."""
 
     def cut_off(ask, step=6, **request):
         host.post("/probe/v1/fault", {"step": step})
@@ -119,7 +126,7 @@ def cut_off(host):
 SHORT = {**LONG, "steps": 6, "width": 64, "height": 64}
 
 
-def test_img2img_goes_on_after_an_error(host, cut_off):
+def test_img2img_resumes_after_an_error(host, cut_off):
     request = {**SHORT, "init_images": [encode(gradient(128))], "denoising_strength": 0.9}
     _, expected, (calls,) = resumed(host, host.img2img, **request)
     cut_off(host.img2img, **request)
@@ -128,7 +135,7 @@ def test_img2img_goes_on_after_an_error(host, cut_off):
     assert np.array_equal(frames, expected) and calls_after < calls
 
 
-def test_another_picture_is_another_video(host, cut_off):
+def test_another_init_image_does_not_resume(host, cut_off):
     request = {**SHORT, "denoising_strength": 0.9}
     pictures = [encode(gradient(128)), encode(gradient(128).transpose(1, 0, 2))]
     _, expected, (calls,) = resumed(host, host.img2img, **request, init_images=pictures[1:])
@@ -138,7 +145,7 @@ def test_another_picture_is_another_video(host, cut_off):
     assert WENT_ON not in info_of(answer)["extra_generation_params"]
 
 
-def test_rounds_of_freeinit_and_several_videos_go_on(host, cut_off):
+def test_freeinit_iterations_and_several_videos_resume(host, cut_off):
     request = {**animate(freeinit_enable=True, freeinit_iters=2, video_length=4), "n_iter": 2, "steps": 4}
     _, expected, calls = resumed(host, host.txt2img, **request)
     assert calls == [4] * 4
@@ -149,8 +156,8 @@ def test_rounds_of_freeinit_and_several_videos_go_on(host, cut_off):
     assert where == "step 1 of 4, round 2 of 2, video 2 of 2"
 
 
-def test_another_schedule_takes_its_place(host, cut_off):
-    """It asks for the same in its first step alone."""
+def test_another_schedule_replaces_the_unfinished_video(host, cut_off):
+    """The two requests are equal only in their first step."""
     request = {**SHORT, "sampler_name": "DPM++ 2M"}
     _, expected, calls = resumed(host, host.txt2img, **request, scheduler="Exponential")
     cut_off(host.txt2img, **request)
@@ -162,12 +169,12 @@ OTHERS = [{"cfg_scale": 6}, {"seed": 2}, {"prompt": "a dog"}, {"sampler_name": "
 
 
 @pytest.mark.parametrize("other", OTHERS, ids=str)
-def test_another_request_begins_anew(host, cut_off, other):
+def test_another_request_does_not_resume(host, cut_off, other):
     cut_off(host.txt2img, **SHORT)
     request = {**SHORT, **other}
     answer, _, (calls,) = resumed(host, host.txt2img, **request)
     assert calls == request["steps"] * 2 and WENT_ON not in info_of(answer)["extra_generation_params"]
-    assert len(videos(host)) == 1, "that of the other request is still there"
+    assert len(videos(host)) == 1, "the other request's video is still stored"
 
 
 NO_PROMPT = "the embedded host's hires pass has the prompt of the first"
@@ -178,34 +185,34 @@ OTHER_HIRES = [
 
 
 @pytest.mark.parametrize("other", OTHER_HIRES, ids=str)
-def test_another_hires_pass_is_another_video(host, cut_off, other):
+def test_another_hires_pass_does_not_resume(host, cut_off, other):
     request = {**SHORT, **HIRES, "steps": 2, "hr_second_pass_steps": 2}
     cut_off(host.txt2img, step=7, **request)
     (left,) = videos(host)
     assert "hires pass" in left["done"]
     assert host.txt2img(**{**request, **other}).ok and videos(host) == [left]
     answer, _, (of_first, _) = resumed(host, host.txt2img, **request)
-    assert of_first == 2, "of its first pass the first step is made again, to see that nothing has changed"
+    assert of_first == 2, "the first step of the first pass is computed again, to check that nothing has changed"
     assert WENT_ON in info_of(answer)["extra_generation_params"] and videos(host) == []
 
 
-def test_who_interrupts_has_finished(host):
+def test_an_interrupted_video_counts_as_finished(host):
     host.post("/probe/v1/interrupt-at", {"step": 3})
     assert host.txt2img(**SHORT).ok and videos(host) == []
 
 
-def test_short_videos_and_pictures_are_not_kept(host, cut_off):
+def test_short_videos_and_images_are_not_stored(host, cut_off):
     cut_off(host.txt2img, **animate(), steps=6)
     cut_off(host.txt2img, steps=6)
     assert videos(host) == []
 
 
-def test_nothing_is_kept_where_that_is_switched_off(host, cut_off):
+def test_nothing_is_stored_if_the_setting_is_off(host, cut_off):
     cut_off(host.txt2img, **SHORT, override_settings={"animatediff_keep_unfinished": False})
     assert videos(host) == []
 
 
-def test_what_is_unfinished_can_be_deleted(host, cut_off):
+def test_an_unfinished_video_can_be_deleted(host, cut_off):
     cut_off(host.txt2img, **SHORT)
     (video,) = videos(host)
     assert video["bytes"] > 0 and abs(video["time"] - time.time()) < 60

@@ -1,4 +1,4 @@
-"""The rig itself: does the host run on the made weights, and does the probe tell the truth and clean up?"""
+"""The test rig itself: the host runs with the random weights, and the probe reports correctly and cleans up."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ import pytest
 from support.pictures import encode, gradient, mean_difference, pictures_of
 from support.server import Server
 
+in_the_webui = pytest.mark.webui_only("that plain images depend on their requests says nothing about the extension")
+
 
 @pytest.fixture(scope="module")
-def server(plain_host: Any) -> Server:
-    return plain_host()
+def server(plain_host: Server) -> Server:
+    return plain_host
 
 
 def state(server: Server) -> dict[str, Any]:
@@ -32,16 +34,19 @@ def recorded(server: Server, **request: Any) -> dict[str, Any]:
     return server.get("/probe/v1/record").json()
 
 
-def test_a_picture_has_contrast_and_is_not_saturated(server: Server) -> None:
+@in_the_webui
+def test_an_image_has_contrast_and_is_not_saturated(server: Server) -> None:
     levels = picture(server)
     assert levels.std() > 10
     assert np.isin(levels, (0, 255)).mean() < 0.05
 
 
-def test_the_same_request_gives_the_same_picture(server: Server) -> None:
+@in_the_webui
+def test_the_same_request_gives_the_same_image(server: Server) -> None:
     assert np.array_equal(picture(server), picture(server))
 
 
+@in_the_webui
 @pytest.mark.parametrize(
     "change",
     [
@@ -56,16 +61,17 @@ def test_the_same_request_gives_the_same_picture(server: Server) -> None:
     ],
     ids=str,
 )
-def test_everything_in_a_request_shows_in_the_picture(server: Server, change: dict[str, Any]) -> None:
+def test_every_parameter_of_a_request_changes_the_image(server: Server, change: dict[str, Any]) -> None:
     assert mean_difference(picture(server), picture(server, **change)) > 3
 
 
+@in_the_webui
 def test_img2img_is_repeatable_once_the_global_generator_is_seeded(server: Server) -> None:
     def img2img() -> np.ndarray:
         server.post("/probe/v1/seed", {"seed": 0})
         return pictures_of(server.img2img(init_images=[encode(gradient())], denoising_strength=0.5))[0]
 
-    picture(server)  # a change of checkpoint would draw from the generator too
+    picture(server)  # loading a checkpoint draws from the generator too
     assert np.array_equal(img2img(), img2img())
 
 
@@ -77,7 +83,7 @@ def test_the_loaded_unet_is_the_checkpoint(server: Server, weights: Path) -> Non
     assert server.get("/probe/v1/unet-digest").json() == from_file
 
 
-def test_jobs_and_recording_leave_the_state_clean(server: Server) -> None:
+def test_jobs_and_recording_leave_the_state_as_it_was(server: Server) -> None:
     picture(server)
     before = state(server)
     server.post("/probe/v1/record", {"on": True})
@@ -106,10 +112,10 @@ def test_the_recorder_knows_timestep_samplers(server: Server) -> None:
     (run,) = recorded(server, sampler_name="DDIM")["sampler_runs"]
     assert run["sigmas"] is None
     assert run["alphas_cumprod"] == run["model_alphas_cumprod"]
-    assert [call["noise_level"] for call in run["denoiser_calls"]] == [751, 501, 251]  # DDIM takes one step less than asked for
+    assert [call["noise_level"] for call in run["denoiser_calls"]] == [751, 501, 251]  # DDIM runs one step fewer than requested
 
 
-def test_a_fault_fails_one_job_only(server: Server) -> None:
+def test_a_fault_fails_only_one_job(server: Server) -> None:
     expected = picture(server)
     server.post("/probe/v1/fault", {"step": 2})
     failed = server.txt2img()
@@ -128,7 +134,7 @@ def test_an_interrupted_job_stops_early(server: Server, how: str) -> None:
 
 
 @pytest.mark.parametrize("at", ["process_before_every_sampling", "postprocess_image", "postprocess_batch"])
-def test_a_nested_job_makes_one_picture_and_disturbs_nothing(server: Server, at: str) -> None:
+def test_a_nested_job_makes_one_image_and_disturbs_nothing(server: Server, at: str) -> None:
     expected = picture(server)
     server.post("/probe/v1/nested", {"at": at})
     assert np.array_equal(picture(server), expected)
@@ -136,14 +142,14 @@ def test_a_nested_job_makes_one_picture_and_disturbs_nothing(server: Server, at:
     assert (result["fired_at"], result["pictures"], result["error"]) == (at, 1, None)
 
 
-def test_a_nested_postprocess_finds_no_pictures(server: Server) -> None:
+def test_a_nested_postprocess_gets_no_images(server: Server) -> None:
     server.post("/probe/v1/nested", {"at": "postprocess_image", "mode": "postprocess"})
     picture(server)
     result = server.get("/probe/v1/nested").json()
     assert (result["fired_at"], result["pictures"], result["error"]) == ("postprocess_image", 0, None)
 
 
-def test_a_custom_unet_is_used_until_it_is_taken_back(server: Server) -> None:
+def test_a_custom_unet_is_used_until_it_is_removed(server: Server) -> None:
     expected = picture(server)
     server.post("/probe/v1/flags", {"custom_unet": True})
     picture(server)
@@ -152,6 +158,6 @@ def test_a_custom_unet_is_used_until_it_is_taken_back(server: Server) -> None:
     assert np.array_equal(picture(server), expected)
 
 
-def test_model_flags_come_back(server: Server) -> None:
+def test_model_flags_are_restored(server: Server) -> None:
     assert server.post("/probe/v1/flags", {"is_sdxl": True}).json()["is_sdxl"]
     assert not server.post("/probe/v1/flags", {"is_sdxl": None}).json()["is_sdxl"]

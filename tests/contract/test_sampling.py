@@ -1,4 +1,4 @@
-"""Noise levels and timesteps of each family, against the authors' configurations as diffusers' schedulers compute them."""
+"""The noise levels and timesteps of each family, compared with diffusers' schedulers for the authors' configurations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from animatediff.job.samplers import trailing
 from support.animation import animate, frames_of, info_of, recording, unet_calls
 from support.pictures import encode, gradient
 from support.published_layouts import FAMILIES, module_weights
-from support.server import PROBE, REPOSITORY
 
 FRAMES = 4
 AUTHORS = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "linear"}
@@ -24,14 +23,14 @@ in_the_webui = pytest.mark.webui_only("the embedded host has neither the LCM sam
 
 
 @pytest.fixture(scope="module")
-def server(start_host, tmp_path_factory):
+def server(host, tmp_path_factory):
+    """The host, with a motion module of each family to choose from."""
     folder = tmp_path_factory.mktemp("modules")
     for family, facts in FAMILIES.items():
         torch.manual_seed(0)
         save_file(module_weights(family), folder / f"{family}.{facts.name}.safetensors")
-    server = start_host(extensions=[REPOSITORY, PROBE], options={"animatediff_model_path": str(folder)})
-    yield server
-    server.stop()
+    with host.settings(animatediff_model_path=str(folder)):
+        yield host
 
 
 def request_of(family, **request):
@@ -58,11 +57,11 @@ def same(first, second):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_noise_table_is_the_authors_in_every_pass(server, family):
+def test_every_pass_uses_the_authors_noise_table(server, family):
     runs, _ = runs_of(server, server.img2img, **request_of(family), **PICTURE)
-    if not FAMILIES[family].takes_picture:
+    if not FAMILIES[family].takes_image:
         runs += runs_of(server, server.txt2img, **request_of(family), **HIRES)[0]
-    assert len(runs) == (1 if FAMILIES[family].takes_picture else 3)
+    assert len(runs) == (1 if FAMILIES[family].takes_image else 3)
     for run in runs:
         assert same(run["noise_table"], AUTHORS_SIGMAS)
     assert same(runs_of(server, server.txt2img)[0][0]["noise_table"], OWN_SIGMAS)
@@ -82,7 +81,7 @@ def test_lightning_is_sampled_at_trailing_timesteps(server, steps):
 
 
 @pytest.mark.parametrize("steps", range(1, 201))
-def test_trailing_timesteps_are_as_many_as_asked_for_and_end_before_nought(steps):
+def test_there_are_as_many_trailing_timesteps_as_steps_and_they_end_above_zero(steps):
     wrap = SimpleNamespace(sigmas=torch.from_numpy(AUTHORS_SIGMAS))
     levels = trailing(steps, 0, 0, wrap, "cpu")
     timesteps = np.arange(steps, 0, -1) * 1000 / steps
@@ -93,7 +92,7 @@ def test_trailing_timesteps_are_as_many_as_asked_for_and_end_before_nought(steps
 @in_the_webui
 @pytest.mark.parametrize("steps", [4, 6, 8])
 def test_animatelcm_is_sampled_at_its_own_timesteps(server, steps):
-    """One hundred original steps, as `lcm_scheduler.py` of the authors has them; diffusers counts fifty unless it is told."""
+    """One hundred original steps, as in the authors' `lcm_scheduler.py`. The default of diffusers is fifty."""
     settings = {"sampler_name": "LCM", "steps": steps, "cfg_scale": 1.5, "prompt": "a cat <lora:AnimateLCM_sd15_t2v_lora:0.8>"}
     (run,), info = runs_of(server, server.txt2img, **request_of("lcm", **settings))
     authors = diffusers.LCMScheduler(**AUTHORS, original_inference_steps=100)
@@ -114,12 +113,12 @@ def test_animatelcm_in_img2img_and_hires(server):
     for run in runs:
         assert same(run["noise_table"], AUTHORS_SIGMAS[9::10])
     levels = [call["noise_level"] for call in picture["denoiser_calls"]]
-    assert same(levels, AUTHORS_SIGMAS[[799, 599, 399, 199]])  # at strength 0.6 the WebUI leaves out the first of five
+    assert same(levels, AUTHORS_SIGMAS[[799, 599, 399, 199]])  # at strength 0.6 the WebUI skips the first of five
 
 
 @in_the_webui
 @pytest.mark.parametrize("how", ["success", "exception", "interrupt"])
-def test_the_webuis_own_lcm_sampler_is_back(server, how):
+def test_the_webuis_own_lcm_sampler_is_restored(server, how):
     own = {"sampler_name": "LCM", "steps": 4, "cfg_scale": 1.5}
     if how == "exception":
         server.post("/probe/v1/fault", {"step": 2})
@@ -132,7 +131,7 @@ def test_the_webuis_own_lcm_sampler_is_back(server, how):
 
 
 @in_the_webui
-def test_settings_that_contradict_the_module_are_warned_about_and_kept(server):
+def test_settings_that_do_not_suit_the_module_are_used_with_a_warning(server):
     (run,), info = runs_of(server, server.txt2img, **request_of("lcm", sampler_name="Euler a", steps=20, cfg_scale=7))
     (first, second) = info["extra_generation_params"]["AnimateDiff warnings"]
     assert "AnimateLCM is made for LCM, 6 steps, CFG 1.5" in first
@@ -146,14 +145,14 @@ def test_settings_that_contradict_the_module_are_warned_about_and_kept(server):
     assert len(run["denoiser_calls"]) == 20 and run["function"] == "sample_euler_ancestral"
 
 
-def test_a_family_can_be_corrected_and_is_in_the_infotext(server):
+def test_a_family_can_be_overridden_and_is_in_the_infotext(server):
     def asked(family):
         request = request_of("v2")
         request["alwayson_scripts"]["AnimateDiff"]["args"][0]["family"] = family
         return request
 
     assert "family" not in infotext_of(server, request_of("v3"))
-    assert "family: lightning-4" in infotext_of(server, request_of("lightning-4")), "what the name alone says"
+    assert "family: lightning-4" in infotext_of(server, request_of("lightning-4")), "the family that the file name suggests"
     assert "family: lightning-8" in infotext_of(server, asked("lightning-8"))
     answer = server.txt2img(**asked("temporaldiff"))
     assert answer.status_code == 422 and "keys and shapes of AnimateDiff v2" in answer.json()["detail"]

@@ -1,4 +1,4 @@
-"""Motion modules for SDXL, in the layout of a narrow SDXL checkpoint: as their authors have them, and like any others."""
+"""Motion modules for SDXL, on a narrow SDXL checkpoint: they match their authors' code, and all features work with them."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ FACTS = {
     "xl-beta": {"motion_over_frames": True, "betas": "sdxl to 0.020"},
     "hotshot": {"over_frames": True, "betas": "sdxl", "sizes": [1920, 1080, 0, 0, 512, 512]},
 }
-"""What the authors' code and configurations say, for the UNet that stands in for theirs."""
+"""The settings in the authors' code and configurations, for the reference UNet."""
 LIMIT, POWER = 2, 10
-"""Levels, of 255: how far a right frame may be off, and a wrong one has to be."""
+"""In levels of 255: the most that a right frame may differ, and the least that a wrong one must."""
 HIRES = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "denoising_strength": 0.6, "hr_second_pass_steps": 2}
 JOB = {"steps": 3, "negative_prompt": "bad"}
 every_family = pytest.mark.parametrize("family", XL_FAMILIES)
@@ -38,7 +38,7 @@ def folder(tmp_path_factory, weights):
     for family, file in FILES.items():
         torch.manual_seed(len(family))
         tensors = module_weights(family)
-        for key, value in tensors.items():  # random layers all act at once, where trained ones add a little each
+        for key, value in tensors.items():  # random layers change much, where trained ones each change a little
             if "proj_out" in key:
                 tensors[key] = value * 0.5
         save_file(tensors, folder / f"{family}.authors")
@@ -54,7 +54,7 @@ def folder(tmp_path_factory, weights):
 @pytest.fixture(scope="module")
 def server(start_host, xl_weights, folder):
     options = {"sd_model_checkpoint": "tiny-xl-a.safetensors", "animatediff_model_path": str(folder)}
-    options["show_progress_type"] = "Approx cheap"  # for the other one, the WebUI would download a network for SDXL
+    options["show_progress_type"] = "Approx cheap"  # for another method, the WebUI would download a network
     server = start_host(extensions=[REPOSITORY, PROBE], options=options)
     yield server
     server.stop()
@@ -71,7 +71,7 @@ def ours(server, family, frames=4, args=None, **request):
 
 @pytest.fixture
 def expected(server, folder):
-    """What the authors' UNet makes of a request, in place of the extension."""
+    """Returns the frames of a request from the authors' UNet, without the extension."""
 
     def run(family, frames=4, **request):
         body = {"module": str(folder / f"{family}.authors"), "frames": frames, "head_width": HEAD_WIDTH, **FACTS[family]}
@@ -86,7 +86,7 @@ def expected(server, folder):
 
 
 @every_family
-def test_the_unet_is_the_authors_whatever_way_rows_come(server, folder, family):
+def test_the_unet_equals_the_authors_in_every_order_of_rows(server, folder, family):
     norms = {key: value for key, value in FACTS[family].items() if "over_frames" in key}
     body = {"module": str(folder / f"{family}.authors"), "own_file": str(folder / FILES[family]), "frames": 5, **norms}
     found = server.post("/probe/v1/differences", {**body, "head_width": HEAD_WIDTH}).json()
@@ -96,7 +96,7 @@ def test_the_unet_is_the_authors_whatever_way_rows_come(server, folder, family):
 
 @every_family
 @pytest.mark.parametrize("norms", ["over_frames", "motion_over_frames"])
-def test_the_comparison_sees_the_other_norms(server, folder, family, norms):
+def test_the_comparison_detects_the_other_norms(server, folder, family, norms):
     wrong = {"over_frames": False, "motion_over_frames": False, norms: norms not in FACTS[family]}
     body = {"module": str(folder / f"{family}.authors"), "own_file": str(folder / FILES[family]), "frames": 5, **wrong}
     found = server.post("/probe/v1/differences", {**body, "head_width": HEAD_WIDTH}).json()
@@ -117,7 +117,7 @@ REQUESTS = {
 
 @every_family
 @pytest.mark.parametrize("request_", REQUESTS.values(), ids=REQUESTS)
-def test_frames_are_those_of_the_authors_unet(server, expected, family, request_):
+def test_frames_equal_those_of_the_authors_unet(server, expected, family, request_):
     request = {**JOB, **request_}
     frames, wanted = frames_of(ours(server, family, **request)), expected(family, **request)
     assert difference(frames, wanted) <= LIMIT
@@ -126,7 +126,7 @@ def test_frames_are_those_of_the_authors_unet(server, expected, family, request_
 
 @every_family
 @pytest.mark.parametrize("frames", [8, 16])
-def test_clips_of_their_length(server, expected, family, frames):
+def test_clips_of_their_trained_length(server, expected, family, frames):
     together = {"batch_size": frames}
     assert difference(frames_of(ours(server, family, frames, together, **JOB)), expected(family, frames, **JOB)) <= LIMIT
 
@@ -142,7 +142,7 @@ def test_frames_from_a_picture(server, expected, family):
 
 
 @pytest.mark.parametrize("sizes", [None, [64, 64, 0, 0, 64, 64]])
-def test_hotshots_sizes_matter(server, expected, sizes, monkeypatch):
+def test_hotshots_size_conditioning_changes_the_frames(server, expected, sizes, monkeypatch):
     monkeypatch.setitem(FACTS, "hotshot", {**FACTS["hotshot"], "sizes": sizes})
     assert difference(frames_of(ours(server, "hotshot", **JOB)), expected("hotshot", **JOB)) > LIMIT
 
@@ -163,7 +163,7 @@ def test_a_lora_of_the_webui(server, family):
 
 
 @every_family
-def test_the_schedule_is_lent_and_given_back(server, family):
+def test_the_noise_schedule_is_replaced_and_restored(server, family):
     before = server.get("/probe/v1/state").json()
     with recording(server) as record:
         frames_of(ours(server, family, **JOB))
@@ -178,7 +178,7 @@ def test_the_schedule_is_lent_and_given_back(server, family):
 
 @every_family
 @pytest.mark.parametrize("how", ["interrupt", "an exception"])
-def test_a_plain_picture_afterwards_is_the_same_to_the_bit(server, family, how):
+def test_a_plain_image_made_afterwards_is_the_same_to_the_bit(server, family, how):
     plain = pictures_of(server.txt2img(sampler_name="Euler a", batch_size=2))
     if how == "interrupt":
         server.post("/probe/v1/interrupt-at", {"step": 2})
@@ -189,12 +189,12 @@ def test_a_plain_picture_afterwards_is_the_same_to_the_bit(server, family, how):
     assert np.array_equal(pictures_of(server.txt2img(sampler_name="Euler a", batch_size=2)), plain)
 
 
-# --- what is built on motion modules ---
+# --- features that build on motion modules ---
 
 
 @every_family
 @pytest.mark.parametrize("mode", ["whole UNet", "motion attention"])
-def test_one_window_is_no_windows_and_more_are_blended(server, family, mode):
+def test_one_window_equals_no_windows_and_several_are_blended(server, family, mode):
     windows = {"batch_size": 4, "context_mode": mode}
     assert difference(frames_of(ours(server, family, 4, windows, **JOB)), frames_of(ours(server, family, 4, **JOB))) == 0
     with recording(server) as record:
@@ -205,8 +205,8 @@ def test_one_window_is_no_windows_and_more_are_blended(server, family, mode):
 
 
 @every_family
-def test_a_travel_at_its_keyframes_is_these_prompts(server, family):
-    """Where the module never acts, a frame at a keyframe is the still of its prompt."""
+def test_frames_at_keyframes_equal_single_images_of_their_prompts(server, family):
+    """With the module off, a frame at a keyframe is the single image of its prompt."""
     args = {"motion_start": 0.99}
     travel = frames_of(ours(server, family, 3, args, **{**JOB, "prompt": "0: a cat\n2: a red boat on a lake"}))
     for frame, prompt in ((0, "a cat"), (2, "a red boat on a lake")):
@@ -216,21 +216,21 @@ def test_a_travel_at_its_keyframes_is_these_prompts(server, family):
 
 
 @every_family
-def test_where_the_module_never_acts_frames_are_stills(server, family):
-    """But for the beta's schedule, which is lent for the whole job."""
+def test_frames_equal_single_images_where_the_module_is_off(server, family):
+    """Except with the beta, whose noise schedule applies to the whole job."""
     stills = pictures_of(server.txt2img(batch_size=4, override_settings={"return_grid": False}, **JOB))
     apart = difference(frames_of(ours(server, family, args={"motion_start": 0.99}, **JOB)), np.stack(stills))
     assert apart <= 1 if family == "hotshot" else apart > LIMIT
 
 
-def test_a_rule_for_a_level_that_sdxl_has_not_is_warned_of(server):
+def test_a_rule_for_a_level_that_sdxl_does_not_have_gives_a_warning(server):
     answer = ours(server, "xl-beta", args={"motion_rules": "up_3: scale 1.2; up_2: scale 1.1"}, **JOB)
     comments = info_of(answer)["comments"] if "comments" in info_of(answer) else str(info_of(answer))
     assert "A motion rule is for up_3" in comments and "for up_2" not in comments
     assert "the size is 64×64, not about as large as 1024×1024" in comments
 
 
-def test_frames_hold_on_to_the_first(server):
+def test_first_frame_attention_changes_frames_and_zero_does_not(server):
     loose, held = (frames_of(ours(server, "xl-beta", args={"first_frame_attention": anchor}, **JOB)) for anchor in (0.0, 1.0))
     assert np.array_equal(loose, frames_of(ours(server, "xl-beta", **JOB))) and mean_difference(loose, held) > 0.5
 
@@ -243,10 +243,10 @@ def test_another_checkpoint_as_refiner_is_animated_too(server):
     assert mean_difference(frames, frames_of(ours(server, "xl-beta", **{**JOB, "steps": 4}))) > 1
 
 
-def test_a_video_is_written(server):
+def test_a_video_is_saved(server):
     answer = ours(server, "hotshot", 8, {"format": ["GIF"]}, **JOB)
-    (film,) = files_of(answer)
-    assert film.n_frames == 8 and film.info["duration"] == 120  # 8 frames a second, in hundredths
+    (gif,) = files_of(answer)
+    assert gif.n_frames == 8 and gif.info["duration"] == 120  # 8 fps, in hundredths of a second
 
 
 # --- on the page ---
@@ -284,8 +284,8 @@ def test_two_clips_from_the_page(page, family, made_for):
             "#txt2img_gallery .grid-container img[src*='.gif'], #txt2img_gallery .thumbnails img[src*='.gif']"
         )
         picture.nth(index).wait_for(timeout=2 * MINUTES)
-        with Image.open(file_of(picture.nth(index))) as film:
-            assert film.n_frames == FRAMES[family]
+        with Image.open(file_of(picture.nth(index))) as gif:
+            assert gif.n_frames == FRAMES[family]
 
 
 @every_family
@@ -296,12 +296,12 @@ def test_hires_from_the_page(page, family):
     for name, value in {"txt2img_hr_scale": 1.5, "txt2img_batch_count": 1, "txt2img-ad-video-length": 8}.items():
         set_number(page, name, value)
     generate(page)
-    with Image.open(file_of(gif_in_gallery(page))) as film:
-        assert film.n_frames == 8 and film.size == (96, 96)
+    with Image.open(file_of(gif_in_gallery(page))) as gif:
+        assert gif.n_frames == 8 and gif.size == (96, 96)
 
 
 @every_family
-def test_a_plain_picture_after_an_interrupt_from_the_page(page, server, family):
+def test_a_plain_image_after_an_interrupt_from_the_page(page, server, family):
     plain = pictures_of(server.txt2img(prompt="a cat <lora:lora_tiny_xl:1>", steps=3, seed=7, sampler_name="DPM++ 2M"))[0]
     choose(page, "txt2img-ad-motion-module", FILES[family])
     for name, value in {"txt2img_steps": 150, "txt2img_batch_count": 1, "txt2img_seed": 7}.items():
@@ -311,9 +311,9 @@ def test_a_plain_picture_after_an_interrupt_from_the_page(page, server, family):
     page.locator("#txt2img_interrupt").click()
     picture = page.locator("#txt2img_gallery img").first
     picture.wait_for(timeout=2 * MINUTES)
-    assert "txt2img-images" not in picture.get_attribute("src"), "the WebUI saves nothing incomplete"
-    with Image.open(file_of(picture)) as film:
-        assert film.format == "GIF" and film.n_frames == FRAMES[family]
+    assert "txt2img-images" not in picture.get_attribute("src"), "the WebUI does not save incomplete images"
+    with Image.open(file_of(picture)) as gif:
+        assert gif.format == "GIF" and gif.n_frames == FRAMES[family]
     set_number(page, "txt2img_steps", 3)
     page.locator("#txt2img-ad-enable .label-wrap").first.click()
     generate(page)
@@ -351,7 +351,7 @@ def test_a_refiner_of_another_kind_is_refused_before_anything_is_sampled(server,
         answer = ours(server, "xl-beta", **JOB, refiner_checkpoint=name, refiner_switch_at=0.5)
     assert answer.status_code == 422 and not record["sampler_runs"]
     assert answer.json()["detail"].startswith(f"The refiner {name}") and "for it, or none" in answer.json()["detail"]
-    assert ours(server, "xl-beta", **JOB, refiner_checkpoint=name, refiner_switch_at=1.0).ok, "it never takes over"
+    assert ours(server, "xl-beta", **JOB, refiner_checkpoint=name, refiner_switch_at=1.0).ok, "the refiner never takes over"
 
 
 def test_a_hires_checkpoint_of_another_kind_is_refused_before_anything_is_sampled(server):

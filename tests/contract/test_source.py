@@ -1,4 +1,4 @@
-"""Video in: img2img from the frames of a file or a folder, and with its sound."""
+"""Source videos: img2img from the frames of a video or a folder, with the video's sound."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ from PIL import Image
 
 from support.animation import animate, files_of, frames_of, info_of, recording
 from support.pictures import encode, gradient, mean_difference
-from support.server import PROBE, REPOSITORY
 
 FAINT = {"denoising_strength": 0.01, "init_images": []}
-"""At next to no strength each frame must be what its own picture becomes in the checkpoint's VAE."""
+"""At a strength near zero, each frame must be its own picture after the checkpoint's VAE."""
 FRAMES, FPS, RATE = 30, 10, 48_000
 TONES = (300, 600, 1200)
-"""Hertz: in the first second, in the second and in the third."""
+"""The pitch in the first, second and third second, in hertz."""
 
 
 def picture_of(index):
@@ -30,9 +29,9 @@ def picture_of(index):
 
 
 @pytest.fixture(scope="module")
-def videos(tmp_path_factory):
-    """The folder that the settings allow: frames, the same without loss as a video with sound, and what cannot be used."""
-    folder = tmp_path_factory.mktemp("videos")
+def videos(source_folder, tmp_path_factory):
+    """A folder that the settings allow: frames, a lossless video of them with sound, and files that cannot be used."""
+    folder = source_folder
     (folder / "frames").mkdir()
     for index in range(FRAMES):
         Image.fromarray(picture_of(index)).save(folder / "frames" / f"{index}.png")
@@ -58,20 +57,14 @@ def run_ffmpeg(*arguments):
 
 
 @pytest.fixture(scope="module")
-def host(start_host, videos):
-    folders = f"/nowhere/at all\n{videos}\n"
-    return start_host(extensions=[REPOSITORY, PROBE], options={"animatediff_source_folders": folders})
-
-
-@pytest.fixture(scope="module")
 def alone(host):
-    """What each picture becomes by itself, as a still."""
+    """The result of each picture by itself, as a single image."""
     request = {**FAINT, "steps": 4}
     return [frames_of(host.img2img(**{**request, "init_images": [encode(picture_of(index))]}))[0] for index in range(FRAMES)]
 
 
 def which(frames, alone):
-    """The pictures that these frames are most like."""
+    """Returns the indices of the pictures that are most similar to these frames."""
     return [int(np.argmin([mean_difference(frame, other) for other in alone])) for frame in frames]
 
 
@@ -87,7 +80,7 @@ def which(frames, alone):
         ({"video_source": "frames"}, {"video_length": 0, "source_start": 20, "source_stride": 4}, (20, 24, 28)),
     ],
 )
-def test_each_frame_begins_as_its_own_of_the_source(host, videos, alone, source, settings, expected):
+def test_each_frame_starts_from_its_frame_of_the_source(host, videos, alone, source, settings, expected):
     path = {key: str(videos / name) for key, name in source.items()}
     with recording(host) as record:
         answer = host.img2img(**animate(**path, **settings), **FAINT)
@@ -95,21 +88,21 @@ def test_each_frame_begins_as_its_own_of_the_source(host, videos, alone, source,
     assert len(record["sampler_runs"]) == 1
 
 
-def test_the_frames_take_the_place_of_the_picture(host, videos, alone):
+def test_the_source_frames_replace_the_init_image(host, videos, alone):
     request = {**FAINT, "init_images": [encode(255 - gradient())]}
     answer = host.img2img(**animate(video_path=str(videos / "frames"), video_length=4), **request)
     assert which(frames_of(answer), alone) == [0, 1, 2, 3]
     request = {**FAINT, "init_images": [encode(picture_of(9))]}
-    assert set(which(frames_of(host.img2img(**animate(), **request)), alone)) == {9}, "the next job has its own picture again"
+    assert set(which(frames_of(host.img2img(**animate(), **request)), alone)) == {9}, "the next job uses its own picture again"
 
 
-def test_as_many_pictures_as_are_given_are_the_frames(host, alone):
+def test_without_a_number_all_init_images_are_frames(host, alone):
     pictures = [encode(picture_of(index)) for index in (4, 2, 7)]
     answer = host.img2img(**animate(video_length=0), **{**FAINT, "init_images": pictures})
     assert which(frames_of(answer), alone) == [4, 2, 7]
 
 
-def test_the_infotext_names_the_file_and_not_its_folder(host, videos):
+def test_the_infotext_has_the_file_name_without_its_folder(host, videos):
     settings = {"video_length": 2, "source_start": 4, "fps": 0}
     answer = host.img2img(**animate(video_source=str(videos / "talks.mkv"), **settings), **FAINT)
     text = info_of(answer)["infotexts"][0]
@@ -137,13 +130,13 @@ def test_the_infotext_names_the_file_and_not_its_folder(host, videos):
         ({"video_path": "{videos}/empty"}, ["empty", "has no frames"]),
         ({"video_path": "{videos}/mixed", "video_length": 0}, ["mixed", "frame 4 is 32×48", "the first is 64×64"]),
         ({"video_path": "{videos}/frames", "video_length": 31}, ["video_length", "31", "30"]),
-        ({"video_path": "{videos}/frames", "source_start": 28, "source_stride": 3}, ["8", "1 can be taken", "source_stride 3"]),
+        ({"video_path": "{videos}/frames", "source_start": 28, "source_stride": 3}, ["4", "1 can be taken", "source_stride 3"]),
         ({"video_path": "{videos}/frames", "source_start": 30}, ["30 frames", "source_start"]),
         ({"video_path": "{videos}/frames", "video_source": "{videos}/talks.mkv"}, ["video_source", "video_path", "one"]),
         ({"mask_path": "{videos}/frames"}, ["Masks", "not available yet"]),
     ],
 )
-def test_what_cannot_be_used_is_refused_in_words(host, videos, values, words):
+def test_an_unusable_source_is_refused_with_a_message(host, videos, values, words):
     values = {key: value.format(videos=videos) if isinstance(value, str) else value for key, value in values.items()}
     with recording(host) as record:
         answer = host.img2img(**animate(**values), **FAINT)
@@ -152,7 +145,7 @@ def test_what_cannot_be_used_is_refused_in_words(host, videos, values, words):
     assert record["sampler_runs"] == [] and record["text_encoder_forwards"] == 0
 
 
-def test_txt2img_has_no_use_for_it(host, videos):
+def test_txt2img_refuses_a_source(host, videos):
     answer = host.txt2img(**animate(video_path=str(videos / "frames")))
     assert answer.status_code == 422 and "Use it in img2img" in answer.json()["detail"]
 
@@ -163,7 +156,7 @@ def test_pictures_of_different_sizes_are_refused(host):
     assert answer.status_code == 422 and "picture 2 is 32×48, the first is 64×64" in answer.json()["detail"]
 
 
-def test_programs_cannot_allow_themselves_a_folder(host, videos):
+def test_the_api_cannot_change_the_allowed_folders(host, videos):
     change = {"animatediff_source_folders": "/"}
     host.post("/sdapi/v1/options", change).raise_for_status()
     assert str(videos) in host.get("/sdapi/v1/options").json()["animatediff_source_folders"]
@@ -171,7 +164,7 @@ def test_programs_cannot_allow_themselves_a_folder(host, videos):
     assert answer.status_code == 422 and "outside" in answer.json()["detail"]
 
 
-def test_a_speed_that_no_gif_has_is_refused_also_where_it_is_that_of_the_source(host, videos):
+def test_a_frame_rate_too_high_for_a_gif_is_refused_even_if_it_is_the_sources(host, videos):
     answer = host.img2img(
         **animate(video_source=str(videos / "talks.mkv"), format=["GIF"], interp="optical flow", interp_x=6, fps=0), **FAINT
     )
@@ -183,7 +176,7 @@ def test_reading_a_source_can_be_interrupted(host, videos, how):
     folder = videos / f"large {how}"
     folder.mkdir()
     Image.new("RGB", (4096, 4096)).save(folder / "0.png")
-    for index in range(1, 100):  # all of them take far longer than this test
+    for index in range(1, 100):  # reading all of them would take much longer than this test
         (folder / f"{index}.png").hardlink_to(folder / "0.png")
     answers = []
     request = animate(video_path=str(folder), source_start=99, video_length=1)
@@ -198,10 +191,10 @@ def test_reading_a_source_can_be_interrupted(host, videos, how):
     assert answer.status_code == 422 and "was interrupted at its frame" in answer.json()["detail"]
     assert record["sampler_runs"] == []
     request = animate(video_path=str(videos / "frames"), video_length=2)
-    assert len(frames_of(host.img2img(**request, **FAINT))) == 2, "the next job is none that nobody wants"
+    assert len(frames_of(host.img2img(**request, **FAINT))) == 2, "the next job is not interrupted"
 
 
-# --- speed and sound ---
+# --- frame rate and sound ---
 
 
 def talking(videos, **values):
@@ -209,7 +202,7 @@ def talking(videos, **values):
 
 
 def decoded(answer):
-    """Of the one video of an answer: its frames, its seconds, and its sound as seconds and samples of one channel."""
+    """Decodes the only video of an answer: its frames, its duration, and its sound's duration and samples of one channel."""
     (data,) = (base64.b64decode(text) for text in answer.json()["images"])
     with av.open(io.BytesIO(data)) as container:
         stream = container.streams.video[0]
@@ -224,13 +217,13 @@ def decoded(answer):
 
 
 def pitch(samples, second, rate=RATE):
-    """The strongest frequency of a fifth of a second."""
+    """Returns the strongest frequency within a fifth of a second."""
     part = samples[int(second * rate) :][: rate // 5]
     return np.argmax(np.abs(np.fft.rfft(part * np.hanning(len(part))))) * 5
 
 
 @pytest.mark.parametrize("name", ["MP4", "WEBM"])
-def test_sound_is_carried_and_as_long_as_the_video(host, videos, name):
+def test_sound_is_copied_and_lasts_as_long_as_the_video(host, videos, name):
     answer = host.img2img(**talking(videos, format=[name], fps=0, video_length=0), **FAINT, steps=1)
     frames, seconds, heard, samples = decoded(answer)
     assert frames == FRAMES and seconds == pytest.approx(3, abs=0.01)
@@ -247,14 +240,14 @@ def test_sound_is_carried_and_as_long_as_the_video(host, videos, name):
         ({"source_start": 5, "video_length": 10, "interp": "optical flow", "interp_x": 2}, 0.95, {0.1: 300, 0.65: 600}),
     ],
 )
-def test_sound_begins_with_the_first_frame_and_is_cut_with_the_last(host, videos, settings, lasts, tones):
+def test_sound_starts_with_the_first_frame_and_ends_with_the_last(host, videos, settings, lasts, tones):
     answer = host.img2img(**talking(videos, format=["MP4"], fps=0, closed_loop="N", **settings), **FAINT, steps=1)
     _, seconds, heard, samples = decoded(answer)
     assert seconds == pytest.approx(lasts, abs=0.01) and heard == pytest.approx(lasts, abs=1024 / RATE)
     assert [pitch(samples, second) for second in tones] == pytest.approx(list(tones.values()), abs=10)
 
 
-def test_at_another_speed_there_is_no_sound_and_the_answer_says_why(host, videos):
+def test_another_frame_rate_drops_the_sound_with_a_warning(host, videos):
     answer = host.img2img(**talking(videos, format=["MP4"], fps=12, video_length=4), **FAINT, steps=1)
     assert decoded(answer)[2] == 0
     (warning,) = info_of(answer)["extra_generation_params"]["AnimateDiff warnings"]
@@ -262,18 +255,18 @@ def test_at_another_speed_there_is_no_sound_and_the_answer_says_why(host, videos
 
 
 @pytest.mark.parametrize(("name", "formats"), [("silent.mkv", ["MP4"]), ("talks.mkv", ["GIF"])])
-def test_where_no_sound_is_to_be_had_none_is_missed(host, videos, name, formats):
+def test_a_source_without_sound_gives_no_warning(host, videos, name, formats):
     source = str(videos / name)
     answer = host.img2img(**animate(video_source=source, format=formats, fps=9, video_length=3), **FAINT, steps=1)
     assert "AnimateDiff warnings" not in info_of(answer)["extra_generation_params"]
 
 
-def test_a_gif_is_as_fast_as_its_source_too(host, videos):
+def test_a_gif_has_the_frame_rate_of_its_source(host, videos):
     answer = host.img2img(**talking(videos, format=["GIF"], fps=0, video_length=5, source_stride=2), **FAINT, steps=1)
     (gif,) = files_of(answer)
     assert gif.info["duration"] == 200
 
 
-def test_a_folder_has_no_speed_and_gets_ours(host, videos):
+def test_a_folder_gets_our_default_frame_rate(host, videos):
     answer = host.img2img(**animate(video_path=str(videos / "frames"), video_length=2), **FAINT, steps=1)
     assert "fps: 8," in info_of(answer)["infotexts"][0]

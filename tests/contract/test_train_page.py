@@ -1,4 +1,4 @@
-"""The page under Train, as a person uses it: start, watch, pause, resume, stop, and make pictures meanwhile. Needs Chromium."""
+"""The AnimateDiff tab under Train, in a browser: start, watch, pause, resume, stop, and generate meanwhile. Needs Chromium."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STEPS = 20
 
 @pytest.fixture
 def clips(tmp_path):
-    """Two videos of a disc that goes to the right, and their captions."""
+    """Two videos of a disc that moves to the right, with captions."""
     for index in range(2):
         writer = cv2.VideoWriter(str(tmp_path / f"{index}.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 8, (64, 64))
         for frame in range(8):
@@ -32,7 +32,7 @@ def clips(tmp_path):
 
 @pytest.fixture
 def nothing_stays(host, weights):
-    """A training goes on when its test has failed, and leaves files where other tests count them."""
+    """Ends trainings and removes their files: after a failed test, one would go on, and other tests count files."""
     folders = weights / "motion", host.data_dir / "models" / "Lora"
     files = lambda: {file for folder in folders for file in folder.glob("*")}  # noqa: E731
     before = files()
@@ -80,7 +80,7 @@ def begin(page, name, clips, **numbers):
 
 
 def status(page):
-    return page.locator("#train-ad-status").first  # Gradio gives the frame around it the same name
+    return page.locator("#train-ad-status").first  # gradio gives the element around it the same id
 
 
 def test_a_training_is_started_watched_paused_resumed_and_stopped(page, host, clips):
@@ -119,7 +119,7 @@ def test_a_training_of_twenty_steps_ends_by_itself(page, host, clips):
     assert not page.locator(".ad-train-error").count()
 
 
-def test_an_adapter_that_was_trained_is_there_for_a_motion_module(page, host, clips, weights):
+def test_a_trained_adapter_can_be_chosen_for_a_motion_module(page, host, clips, weights):
     adapter = f"look {time.time_ns()}"
     choose(page, "train", "domain adapter")
     begin(page, adapter, clips, steps=2)
@@ -137,7 +137,7 @@ def test_an_adapter_that_was_trained_is_there_for_a_motion_module(page, host, cl
     assert f"{adapter}.safetensors" in (host.data_dir / "outputs/animatediff-training" / module / "config.yaml").read_text()
 
 
-def test_what_cannot_be_trained_is_said_on_the_page(page, clips):
+def test_the_page_shows_why_a_training_cannot_run(page, clips):
     (clips / "0.txt").unlink()
     (clips / "1.txt").unlink()
     begin(page, f"nothing {time.time_ns()}", clips, steps=STEPS)

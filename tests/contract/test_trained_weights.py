@@ -1,4 +1,4 @@
-"""Long clips with the demo's trained weights: not what windows compute, which other tests see, but what comes of it."""
+"""Long clips with the demo's trained weights: what they show. Other tests check what windows compute."""
 
 import numpy as np
 import pytest
@@ -16,11 +16,11 @@ WAYS = ["whole UNet", "motion attention"]
 
 @pytest.fixture(scope="module")
 def world(request, tmp_path_factory):
-    """Makes clips in the small world: frames, and how much they change."""
+    """Makes clips in the small world. Returns their frames, and how much they change."""
     folder = tmp_path_factory.mktemp("world")
     checkpoint, motion, _ = world_in(folder)
     options = {"sd_model_checkpoint": checkpoint.name, "animatediff_model_path": str(motion.parent)}
-    small = {"width": 128, "height": 128, "steps": 10, "cfg_scale": CFG_SCALE, "sampler_name": "DDIM"}
+    small = {"width": 128, "height": 128, "steps": 6, "cfg_scale": CFG_SCALE, "sampler_name": "DDIM"}
     kind = HOSTS[request.config.getoption("--host")]
     with kind(tmp_path_factory.mktemp("host"), [REPOSITORY], weights=folder, options=options) as host:
 
@@ -32,13 +32,13 @@ def world(request, tmp_path_factory):
 
 
 def places(frames):
-    """Where the red circle is on its blue ground, in widths of the frame from the left: `(frames,)`."""
+    """Returns the position of the red circle on its blue background, in widths of the frame from the left: `(frames,)`."""
     red = frames[..., 0] > frames[..., 2]
     return np.array([np.nonzero(frame)[1].mean() for frame in red]) / frames.shape[2]
 
 
 def turns(track, least=TRAVEL / 3):
-    """The frames at which a track turns: extremes that it leaves again by `least`, a third of what a clip moves."""
+    """Returns the frames at which a track reverses: extremes that it leaves by `least`, a third of a clip's movement."""
     found, extreme, direction = [], 0, 0.0
     for frame, place in enumerate(track):
         ahead = place - track[extreme]
@@ -53,8 +53,8 @@ def turns(track, least=TRAVEL / 3):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_travel_from_left_to_right_turns_once(world, way):
-    frames, _ = world(f"0-11: {LEFT}\n23: {RIGHT}", 48, closed_loop="N", context_mode=way)
+def test_a_prompt_travel_from_left_to_right_changes_direction_once(world, way):
+    frames, _ = world(f"0-11: {LEFT}\n23: {RIGHT}", 36, closed_loop="N", context_mode=way)
     reading = read(frames)
     assert (reading.shape, reading.colour, reading.background) == ("circle", "red", "blue")
     track = places(frames)
@@ -67,6 +67,6 @@ def test_a_travel_from_left_to_right_turns_once(world, way):
     ("prompt", "closed_loop", "closes"),
     [(LEFT, "N", False), (LEFT, "R+P", True), ("a white star bouncing on a purple background", "R+P", True)],
 )
-def test_a_loop_changes_no_more_over_its_end_than_elsewhere(world, prompt, closed_loop, closes):
+def test_a_loop_changes_no_more_across_its_end_than_elsewhere(world, prompt, closed_loop, closes):
     _, seams = world(prompt, 24, closed_loop=closed_loop)
     assert (seams["closing"] <= max(seams["steps"])) == closes, seams

@@ -1,4 +1,4 @@
-"""Prompts that change along the frames."""
+"""Prompt travel: prompts that change along the frames."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from support.animation import LONG, animate, difference, frames_of, info_of, rec
 from support.pictures import mean_difference
 
 STILLS = {"motion_effect": 0.0}
-"""Without motion, a frame depends on its own seed and prompt alone."""
+"""Without motion, a frame depends only on its own seed and prompt."""
 TRAVEL = "0: a cat\n6: a dog"
 
 
@@ -17,20 +17,20 @@ def stills(host, prompt, frames=8, **request):
     return frames_of(host.txt2img(**animate(video_length=frames, **STILLS), prompt=prompt, **request))
 
 
-def test_at_a_keyframe_a_frame_is_that_of_its_prompt_and_between_them_it_is_neither(host):
+def test_frames_at_keyframes_follow_their_prompts_and_frames_between_are_blends(host):
     travelled, cat, dog = (stills(host, prompt) for prompt in (TRAVEL, "a cat", "a dog"))
     assert np.array_equal(travelled[0], cat[0])
     assert np.array_equal(travelled[6:], dog[6:])
     assert all(mean_difference(travelled[3:4], other[3:4]) > 1 for other in (cat, dog))
 
 
-def test_motion_and_windows_act_on_a_travel(host):
+def test_motion_and_windows_apply_to_a_prompt_travel(host):
     windows = animate(video_length=12, batch_size=8, overlap=2)
     travelled, cat = (frames_of(host.txt2img(**windows, prompt=prompt)) for prompt in (TRAVEL, "a cat"))
     assert len(travelled) == 12 and mean_difference(travelled, cat) > 1
 
 
-def test_prompt_editing_parts_and_hires_go_on_acting(host):
+def test_prompt_editing_prompt_parts_and_hires_still_apply(host):
     edited = "0: [cat:dog:0.5]\n7: bird"
     assert np.array_equal(stills(host, edited)[0], stills(host, "[cat:dog:0.5]")[0])
     parts = stills(host, "a\n0: x AND y\n7: x AND z")
@@ -40,14 +40,14 @@ def test_prompt_editing_parts_and_hires_go_on_acting(host):
 
 
 @pytest.mark.parametrize("place", ["{}\n0: a cat\n6: a dog", "0: a cat\n6: a dog {}", "0: a cat\n6: a dog\n{}"])
-def test_a_lora_acts_on_all_frames_wherever_it_stands(host, place):
+def test_a_lora_applies_to_all_frames_wherever_it_is_in_the_prompt(host, place):
     with_lora = stills(host, place.format("<lora:lora_tiny:1>"))
     assert difference(with_lora[:1], stills(host, "a cat <lora:lora_tiny:1>")[:1]) <= 1 or place.startswith("{}")
     assert mean_difference(with_lora[:1], stills(host, TRAVEL)[:1]) > 3
     assert mean_difference(with_lora[7:], stills(host, TRAVEL)[7:]) > 3
 
 
-def test_the_negative_prompt_travels_too_whatever_its_lengths(host):
+def test_the_negative_prompt_travels_too_at_any_length(host):
     travelled = stills(host, "a cat", negative_prompt="0: bad\n7: worse")
     assert np.array_equal(travelled[0], stills(host, "a cat", negative_prompt="bad")[0])
     assert np.array_equal(travelled[7], stills(host, "a cat", negative_prompt="worse")[7])
@@ -55,27 +55,27 @@ def test_the_negative_prompt_travels_too_whatever_its_lengths(host):
     assert np.array_equal(unequal[7], stills(host, "a cat", negative_prompt=LONG)[7])
 
 
-def test_only_loops_that_close_over_prompts_go_back_to_the_first_keyframe(host):
+def test_only_loops_that_include_prompts_return_to_the_first_keyframe(host):
     open_end = stills(host, TRAVEL)
     for closed_loop, goes_back in (("R-P", False), ("R+P", True), ("A", True)):
         frames = frames_of(host.txt2img(**animate(video_length=8, **STILLS, closed_loop=closed_loop), prompt=TRAVEL))
         assert np.array_equal(frames[7], open_end[7]) != goes_back
 
 
-def test_line_and_arc_differ_between_keyframes_alone(host):
+def test_linear_and_spherical_interpolation_differ_only_between_keyframes(host):
     arc = stills(host, TRAVEL)
     line = frames_of(host.txt2img(**animate(video_length=8, **STILLS, prompt_interpolation="lerp"), prompt=TRAVEL))
     assert np.array_equal(arc[0], line[0]) and not np.array_equal(arc[3], line[3])
 
 
-def test_a_keyframe_outside_of_the_video_is_refused_before_any_step(host):
+def test_a_keyframe_outside_the_video_is_refused_before_any_step(host):
     with recording(host) as record:
-        answer = host.txt2img(**animate(), prompt="0: a cat\n8: a dog")
+        answer = host.txt2img(**animate(video_length=8), prompt="0: a cat\n8: a dog")
     assert answer.status_code == 422 and "“8: a dog”" in answer.json()["detail"] and "0 to 7" in answer.json()["detail"]
     assert record["sampler_runs"] == [] and record["text_encoder_forwards"] == 0
     assert host.txt2img().ok
 
 
-def test_the_infotext_has_the_prompt_as_it_was_written(host):
-    info = info_of(host.txt2img(**animate(), prompt=TRAVEL, steps=1))
+def test_the_infotext_has_the_prompt_as_typed(host):
+    info = info_of(host.txt2img(**animate(video_length=8), prompt=TRAVEL, steps=1))
     assert info["prompt"] == TRAVEL and info["infotexts"][0].startswith(TRAVEL)

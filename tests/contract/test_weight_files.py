@@ -1,4 +1,4 @@
-"""Every kind of file, through the API: the same frames as the authors' UNet makes in its place, with the same sampler."""
+"""Every kind of file, through the API: frames equal those of the authors' UNet, with the same sampler."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from motion_module.pia import likeness
+from motion_module.pia import similarity
 from support.animation import animate, difference, frames_of, info_of
 from support.pictures import encode, gradient, mean_difference
 from support.published_layouts import FAMILIES, in_diffusers_layout, module_weights
@@ -17,12 +17,12 @@ from support.server import PROBE, REPOSITORY
 FRAMES = 4
 JOB = {"steps": 3, "negative_prompt": "bad"}
 LIMIT = 2
-"""Levels, of 255."""
+"""The largest difference allowed, in levels of 255."""
 POWER = 10
 RANK = 4
 
 F16, BF16, F8 = torch.float16, torch.bfloat16, torch.float8_e4m3fn
-# name of the file: family, number format, how it is saved
+# file name: family, number format, file layout
 KINDS = {
     **{f"{facts.name}-{family}.safetensors": (family, torch.float32, "original") for family, facts in FAMILIES.items()},
     "v1-half.ckpt": ("v1", F16, "original"),
@@ -44,7 +44,7 @@ at_length = pytest.mark.webui_only("outside the WebUI three kinds of files are e
 def weights_of(family, dtype):
     torch.manual_seed(list(FAMILIES).index(family))
     weights = module_weights(family)
-    for key, value in weights.items():  # random layers all act at once, where trained ones add a little each
+    for key, value in weights.items():  # random layers change much, where trained ones each change a little
         if "proj_out" in key:
             weights[key] = value * 0.5
     return {key: value.to(dtype) for key, value in weights.items()}
@@ -99,7 +99,7 @@ def server(start_host, folder, loras):
 
 @pytest.fixture
 def expected(server, folder):
-    """What the authors' UNet makes of a request, in place of the extension."""
+    """Returns the frames of a request from the authors' UNet, without the extension."""
 
     def run(name, family, mask=None, loras=None, **request):
         body = {"module": str(reference_of(folder, name)), "frames": FRAMES, "over_frames": FAMILIES[family].over_frames}
@@ -120,12 +120,12 @@ def ours(server, name, **request):
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in ON_BOTH_HOSTS else at_length) for name in KINDS])
-def test_frames_are_those_of_the_authors_unet(server, folder, expected, name):
+def test_frames_equal_those_of_the_authors_unet(server, folder, expected, name):
     family = KINDS[name][0]
-    if FAMILIES[family].takes_picture:  # at strength 1 it begins with noise alone, as a clip from text does
+    if FAMILIES[family].takes_image:  # at strength 1 it starts from noise alone, like a clip from text
         picture = {"init_images": [encode(gradient())], "denoising_strength": 1.0}
         frames = ours(server, name, args={"pia_motion": "large motion"}, **JOB, **picture)
-        wanted = expected(name, family, likeness("large motion", FRAMES), **JOB)
+        wanted = expected(name, family, similarity("large motion", FRAMES), **JOB)
     else:
         frames, wanted = ours(server, name, **JOB), expected(name, family, **JOB)
     assert difference(frames, wanted) <= LIMIT
@@ -133,8 +133,8 @@ def test_frames_are_those_of_the_authors_unet(server, folder, expected, name):
 
 
 @pytest.mark.parametrize("fault", ["no positions", "frames permuted", "schedule of the checkpoint", "norms per frame"])
-def test_the_comparison_sees_a_fault(server, expected, fault):
-    """What is wrong must miss by at least ten levels, where what is right misses by two at most."""
+def test_the_comparison_detects_a_fault(server, expected, fault):
+    """Wrong frames must differ by at least ten levels; right ones differ by at most two."""
     name = f"{FAMILIES['v1'].name}-v1.safetensors"
     wanted = expected(name, "v1", **JOB)
     server.post("/probe/v1/break-method", {"how": fault})
@@ -160,7 +160,7 @@ IN_LDM = {
     "up_blocks.3.attentions.0.transformer_blocks.0.attn2.to_q": "output_blocks.9.1.transformer_blocks.0.attn2.to_q",
 }
 SIZES = dict(zip([QUERY, MIDDLE, *IN_LDM], [(32, 32), (128, 128), (32, 32), (128, 64), (128, 128), (128, 64), (32, 32)]))
-"""Outputs and inputs; the text is 64 wide."""
+"""The numbers of outputs and inputs. The text embedding is 64 wide."""
 
 
 def plain(name):
@@ -202,7 +202,7 @@ LORAS = {
 
 @pytest.fixture(scope="module")
 def loras(folder):
-    """The files, and for each the matrices that have to be added, by the key of the weight."""
+    """The files, and for each the matrices that must be added, by the key of the weight."""
     changes = {}
     for index, (file, (names, key, down_end, up_end)) in enumerate(LORAS.items()):
         torch.manual_seed(index)
@@ -236,14 +236,14 @@ def test_a_lora_in_the_prompt_gives_the_frames_of_the_changed_weights(server, fo
     assert "Traceback" not in server.log_text()[so_far:], "the WebUI's own loader saw it"
 
 
-def test_several_loras_of_all_kinds_act_together(server, folder, expected):
+def test_several_loras_of_all_kinds_apply_together(server, folder, expected):
     frames = ours(server, MODULE, **JOB, prompt="<lora:official:0.5>, a cat <lora:adapter:1:0.7> <lora:kohya:-0.4>")
     changes = {dense(folder, "official"): 0.5, dense(folder, "adapter"): 0.7, dense(folder, "kohya"): -0.4}
     assert difference(frames, expected(MODULE, "v2", loras=changes, **JOB, prompt=", a cat")) <= LIMIT
 
 
 def weights(server, folder, name=None, **request):
-    """What the matrices are while a request is sampled, or now."""
+    """Returns the effective matrices while a request is sampled, or now."""
     file = folder / "effective.safetensors"
     file.unlink(missing_ok=True)
     assert server.post("/probe/v1/effective-weights", {"file": str(file), "now": name is None}).ok
@@ -273,7 +273,7 @@ def test_effective_weights_are_exact_and_afterwards_as_before(server, folder, lo
 
 
 @pytest.mark.parametrize("name", ["official", "adapter"])
-def test_strength_zero_is_none_to_the_bit(server, name):
+def test_strength_zero_equals_no_lora_to_the_bit(server, name):
     assert difference(ours(server, MODULE, **JOB, prompt=f"a cat <lora:{name}:0>"), ours(server, MODULE, **JOB)) == 0
 
 
@@ -281,14 +281,14 @@ def test_strength_zero_is_none_to_the_bit(server, name):
 def test_a_lora_that_was_first_used_without_animatediff_works(server, folder, expected, name):
     prompt = f"a cat <lora:{name}:0.8>"
     still = frames_of(server.txt2img(**JOB, prompt=prompt))
-    assert difference(still, frames_of(server.txt2img(**JOB))) == 0, "in a still there is nothing for it to change"
+    assert difference(still, frames_of(server.txt2img(**JOB))) == 0, "in a single image it has nothing to change"
     frames = ours(server, MODULE, **JOB, prompt=prompt)
     assert difference(frames, expected(MODULE, "v2", loras={dense(folder, name): 0.8}, **JOB)) <= LIMIT
     assert difference(frames_of(server.txt2img(**JOB)), still) == 0
 
 
 @pytest.mark.webui_only("the embedded host has no prompts of its own for the hires pass")
-def test_the_hires_pass_has_loras_of_its_own(server):
+def test_the_hires_pass_has_its_own_loras(server):
     hires = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "denoising_strength": 0.7}
     one = "a cat <lora:official:4>"
     both = ours(server, MODULE, **JOB, **hires, prompt=one)

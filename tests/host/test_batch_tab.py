@@ -1,4 +1,4 @@
-"""img2img's batch tab, whose pictures are the frames of one clip: our function in the place of the WebUI's, on its own."""
+"""img2img's Batch tab, whose images become the frames of one clip: our function, without a WebUI around it."""
 
 import importlib
 import sys
@@ -14,7 +14,7 @@ ENABLED = {"enable": True}
 
 @pytest.fixture(scope="module")
 def batch():
-    """Imported with the embedded host's `modules`."""
+    """The module, imported with the stand-in WebUI's `modules`."""
     sys.path.insert(0, str(ROOT / "demo" / "host" / "webui"))
     yield importlib.import_module("animatediff.page.batch_tab")
     sys.path.remove(str(ROOT / "demo" / "host" / "webui"))
@@ -22,7 +22,7 @@ def batch():
 
 @pytest.fixture
 def page(batch, monkeypatch):
-    """The WebUI's module with the tab, in which ours is; what its loop and its generation were called with."""
+    """A stand-in for the WebUI's module of the tab, with our function in it. It records the calls of its own functions."""
     page = ModuleType("modules.img2img")
     page.looped, page.generated = [], []
     page.process_images = lambda p: page.generated.append(p) or "a clip"
@@ -37,7 +37,7 @@ def page(batch, monkeypatch):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Twelve pictures, each as wide as its number says, and a file that is none."""
+    """Twelve images, each with its number as red level, and a file that is no image."""
     for number in range(1, 13):
         Image.new("RGB", (64, 48), (number, 0, 0)).save(tmp_path / f"{number}.png")
     (tmp_path / "notes.txt").write_text("none")
@@ -45,7 +45,7 @@ def folder(tmp_path):
 
 
 def request(of_a_script=None, **values):
-    """A `p` of the page, whose panel says so. `of_a_script`: what the selected script returns."""
+    """A request `p` from the page with these values in the panel. `of_a_script`: what the selected script returns."""
     ours = SimpleNamespace(title=lambda: "AnimateDiff", args_from=1, args_to=3)
     other = SimpleNamespace(title=lambda: "Other", args_from=3, args_to=4)
     scripts = SimpleNamespace(alwayson_scripts=[other, ours], run=lambda p, *arguments: of_a_script)
@@ -59,14 +59,14 @@ def numbers(p):
     return [picture.getpixel((0, 0))[0] for picture in p.init_images]
 
 
-def test_all_pictures_of_a_folder_are_frames_of_one_clip(page, folder):
+def test_all_images_of_a_folder_are_frames_of_one_clip(page, folder):
     p = request()
     assert page.process_batch(p, str(folder), "", "", p.script_args) == "a clip"
-    assert numbers(p) == list(range(1, 13)), "in the order in which people count"
+    assert numbers(p) == list(range(1, 13)), "in natural order"
     assert page.generated == [p] and page.looped == [] and p.outpath_samples == "theirs"
 
 
-def test_as_many_as_the_panel_says(page, folder):
+def test_the_number_of_frames_limits_the_images(page, folder):
     p = request(video_length=5)
     page.process_batch(p, str(folder), " /the/output ", "", p.script_args)
     assert numbers(p) == [1, 2, 3, 4, 5] and p.outpath_samples == "/the/output"
@@ -78,13 +78,13 @@ def test_uploads_are_frames_in_the_same_order(page, folder):
     assert numbers(p) == [2, 9, 10]
 
 
-def test_the_clip_is_as_large_as_its_pictures_times_the_scale(page, folder):
+def test_the_size_of_the_clip_is_that_of_its_images_times_the_scale(page, folder):
     p = request()
     page.process_batch(p, str(folder), "", "", p.script_args, to_scale=True, scale_by=1.5, use_png_info=False, png_info_dir="")
     assert (p.width, p.height) == (96, 72)
 
 
-def test_one_mask_is_that_of_all_frames_and_more_are_refused(batch, page, folder, tmp_path):
+def test_one_mask_applies_to_all_frames_and_several_are_refused(batch, page, folder, tmp_path):
     masks = tmp_path / "masks"
     masks.mkdir()
     Image.new("L", (64, 48)).save(masks / "a.png")
@@ -104,32 +104,32 @@ def test_one_mask_is_that_of_all_frames_and_more_are_refused(batch, page, folder
         ({"video_length": -1}, {}, "at least 0"),
     ],
 )
-def test_what_a_clip_cannot_do_is_refused(batch, page, folder, values, named, words):
+def test_settings_that_a_clip_cannot_follow_are_refused(batch, page, folder, values, named, words):
     with pytest.raises(batch.AnimateDiffError, match=words):
         page.process_batch(request(**values), str(folder), "", "", (), **named)
     assert page.generated == page.looped == []
 
 
-def test_a_folder_without_pictures_and_a_picture_that_is_none_are_refused(batch, page, tmp_path):
-    with pytest.raises(batch.AnimateDiffError, match="no pictures"):
+def test_a_folder_without_images_and_an_unreadable_image_are_refused(batch, page, tmp_path):
+    with pytest.raises(batch.AnimateDiffError, match="no images"):
         page.process_batch(request(), str(tmp_path), "", "", ())
     (tmp_path / "broken.png").write_text("none")
-    with pytest.raises(batch.AnimateDiffError, match=r"broken\.png is no picture"):
+    with pytest.raises(batch.AnimateDiffError, match=r"broken\.png cannot be read"):
         page.process_batch(request(), str(tmp_path), "", "", ())
 
 
-def test_a_script_that_is_selected_runs_in_place(page, folder):
+def test_a_selected_script_runs_instead(page, folder):
     p = request(of_a_script="a plot")
     assert page.process_batch(p, str(folder), "", "", p.script_args) == "a plot" and page.generated == []
 
 
-def test_where_animatediff_is_off_the_loop_runs_as_it_would(page, folder):
+def test_with_animatediff_off_the_webuis_own_function_runs(page, folder):
     p = request(enable=False)
     assert page.process_batch(p, str(folder), "out", "", p.script_args, to_scale=True) == "pictures"
     assert page.looped == [((p, str(folder), "out", "", p.script_args), {"to_scale": True})] and not hasattr(p, "init_images")
 
 
-def test_the_function_is_replaced_once_and_put_back(batch, page):
+def test_the_function_is_replaced_once_and_restored(batch, page):
     ours = page.process_batch
     batch.replace_loop()
     assert page.process_batch is ours
@@ -139,7 +139,7 @@ def test_the_function_is_replaced_once_and_put_back(batch, page):
     assert page.process_batch() == "pictures"
 
 
-def test_what_another_extension_has_put_around_ours_stays(batch, page, folder):
+def test_another_extensions_wrapper_around_ours_stays(batch, page, folder):
     ours = page.process_batch
     page.process_batch = theirs = lambda *arguments, **named: ours(*arguments, **named)
     batch.put_loop_back()

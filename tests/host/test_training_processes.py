@@ -1,4 +1,4 @@
-"""Trainings that the page starts: processes of their own, known by what is in their folders."""
+"""Trainings that the page starts as separate processes, known by the files in their folders."""
 
 import importlib
 import sys
@@ -11,7 +11,7 @@ from support.small_training import FRAMES, ROOT, SIDE, stripes, write_base, writ
 
 @pytest.fixture(scope="module")
 def trainings():
-    """Imported with the embedded host's `modules`."""
+    """The module, imported with the stand-in WebUI's `modules`."""
     sys.path.insert(0, str(ROOT / "demo" / "host" / "webui"))
     yield importlib.import_module("animatediff.page.training_processes")
     sys.path.remove(str(ROOT / "demo" / "host" / "webui"))
@@ -43,7 +43,7 @@ def training(trainings, tmp_path):
 
 
 def until(true, training):
-    give_up = time.monotonic() + 120
+    give_up = time.monotonic() + 300  # a busy machine is slow
     while not true():
         assert time.monotonic() < give_up, training.status()
         time.sleep(0.1)
@@ -53,40 +53,43 @@ def test_a_training_is_started_paused_resumed_and_stopped(trainings, training, c
     assert training.status() == {"doing": "Ended with an error", "error": ""} and training.data() == [""]
     training.start(config)
     for act in (training.resume, lambda: training.start(config)):
-        with pytest.raises(trainings.TrainingError, match="'stripes' is running already"):
+        with pytest.raises(trainings.TrainingError, match="'stripes' is already running"):
             act()
     until(training.losses, training)
     assert training.data()[0] == f"2 videos make {2 * FRAMES} frames: {2 * FRAMES} of {SIDE}×{SIDE}."
-    training.ask_to("pause")
+    training.request("pause")
     until(lambda: training.status()["doing"] == "Paused" and not training.process(), training)
     paused = training.status()["step"]
     assert [step for step, _ in training.losses()] == list(range(1, paused + 1))
     assert [clip.name for clip in training.clips()] == [f"step-{paused:06d}-{index:03d}.gif" for index in range(1, 12)]
-    with pytest.raises(trainings.TrainingError, match="No such training is running"):
-        training.ask_to("stop")
-    with pytest.raises(trainings.TrainingError, match="There is a training 'stripes' already"):
+    with pytest.raises(trainings.TrainingError, match="The training 'stripes' is not running"):
+        training.request("stop")
+    with pytest.raises(trainings.TrainingError, match="There is already a training 'stripes'"):
         training.start(config)
     training.resume()
     until(lambda: len(training.losses()) > paused, training)
-    training.ask_to("stop")
+    training.request("stop")
     until(lambda: training.status()["doing"] == "Stopped" and not training.process(), training)
 
 
-def test_of_a_long_training_some_losses_are_read(trainings, training):
+def test_the_losses_of_a_long_training_are_sampled(trainings, training):
     training.folder.mkdir(parents=True)
     lines = [f'{{"step": {step}, "loss": {step / 2}}}\n' for step in range(1, 3 * trainings.MOST_LOSSES + 1)]
     (training.folder / "losses.jsonl").write_text("".join(lines) + '{"step": 1', encoding="utf-8")
-    found = training.losses()
-    assert found[:2] == [(1, 0.5), (4, 2.0)] and len(found) == trainings.MOST_LOSSES
+    losses = training.losses()
+    assert losses[:2] == [(1, 0.5), (4, 2.0)] and len(losses) == trainings.MOST_LOSSES
 
 
-def test_what_ends_a_training_is_told(training, config):
+def test_the_error_that_ends_a_training_is_shown(training, config):
     training.start({**config, "data": "/nowhere"})
     until(lambda: not training.process(), training)
-    assert training.status() == {"doing": "Ended with an error", "error": "data: /nowhere is not there."}
+    assert training.status() == {
+        "doing": "Ended with an error",
+        "error": "data: /nowhere does not exist. Set it to a folder, or to a CSV file.",
+    }
 
 
 @pytest.mark.parametrize("name", ["", "../a", "a/b", ".a", "a\\b"])
-def test_what_is_no_name_is_refused(trainings, name):
+def test_a_name_that_is_not_allowed_is_refused(trainings, name):
     with pytest.raises(trainings.TrainingError, match="Give the training a name"):
         trainings.named(name)

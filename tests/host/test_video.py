@@ -1,4 +1,4 @@
-"""Video files, read back: MP4, WebM, GIF and APNG by PyAV, which wrote none of them; GIF, APNG and WebP by Pillow too."""
+"""Video files, read back: MP4, WebM, GIF and APNG with PyAV, which wrote none of them; GIF, APNG and WebP also with Pillow."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from animatediff.video.gif import encode_gif
 from animatediff.video.pillow import frame_durations
 
 TOLERANCE = {"GIF": 12, "WEBP": 8, "APNG": 0, "MP4": 6, "WEBM": 6}
-"""The most that a frame may differ on average, in levels of 255."""
+"""The largest mean difference of a frame, in levels of 255."""
 AWKWARD = 'a cat, "猫": 🐱 (кот:1.2)\nNegative prompt: x\nSteps: 4, Model: "a, b"'
 
 
@@ -33,7 +33,7 @@ class Decoded:
 
 
 def frames(count, width=48, height=32):
-    """A gradient with a square that moves over it."""
+    """A gradient with a square that moves across it."""
     row, column = np.mgrid[:height, :width]
     background = np.stack([column * 200 // width, row * 200 // height, np.full_like(row, 90)], -1).astype(np.uint8)
     pictures = []
@@ -87,15 +87,15 @@ def test_frames_duration_and_size_are_right(name, count, fps):
     for picture, frame in zip(pictures, decoded.frames):
         assert frame.shape == (32, 48, 3)
         assert np.abs(np.asarray(picture).astype(int) - frame).mean() <= TOLERANCE[name]
-    if not (VIDEO_FORMATS[name].is_picture and count == 1):  # a picture that does not move has no duration
+    if not (VIDEO_FORMATS[name].is_picture and count == 1):  # a still image has no duration
         assert decoded.milliseconds == pytest.approx(1000 * count / fps, abs=5)
 
 
 @pytest.mark.parametrize("fps", [8, 24, 30, 60])
 @pytest.mark.parametrize("count", [1, 2, 16, 33])
 @pytest.mark.parametrize("name", ["GIF", "APNG"])
-def test_pyav_sees_the_same_in_what_pillow_writes(name, count, fps):
-    """Not in a WebP: its decoder for moving ones is not in PyAV."""
+def test_pyav_reads_what_pillow_writes(name, count, fps):
+    """Without WebP, since PyAV has no decoder for animated WebP."""
     pictures = frames(count)
     data = VIDEO_FORMATS[name].encode(Clip(pictures, fps), Quality())
     with av.open(BytesIO(data), format=name.lower()) as container:
@@ -123,7 +123,7 @@ def test_the_infotext_survives(name, text):
 
 @pytest.fixture(scope="module")
 def two_seconds(tmp_path_factory):
-    """A file of sound alone, arranged as films on discs are."""
+    """A file with only sound: AC-3 in 5.1 channels, as on a DVD."""
     file = tmp_path_factory.mktemp("sound") / "a, 'b'.mkv"
     layout = ["-af", "aformat=channel_layouts=5.1(side)", "-c:a", "ac3"]
     command = [get_ffmpeg_exe(), "-loglevel", "error", "-f", "lavfi", "-i", "sine=440:d=2:sample_rate=48000", *layout]
@@ -132,7 +132,7 @@ def two_seconds(tmp_path_factory):
 
 
 def heard(data):
-    """Seconds of sound and its channels; none where there is none."""
+    """The seconds of sound, and the set of its numbers of channels; 0 and an empty set if there is no sound."""
     with av.open(BytesIO(data)) as container:
         parts = list(container.decode(audio=0)) if container.streams.audio else []
     return sum(part.samples / part.sample_rate for part in parts), {len(part.layout.channels) for part in parts}
@@ -140,7 +140,7 @@ def heard(data):
 
 @pytest.mark.parametrize(("start", "expected"), [(0, 1.5), (0.25, 1.5), (1.5, 0.5)])
 @pytest.mark.parametrize("name", ["MP4", "WEBM"])
-def test_sound_lasts_as_long_as_the_frames_and_there_is_sound(two_seconds, name, start, expected):
+def test_sound_ends_with_the_frames_or_with_its_own_end(two_seconds, name, start, expected):
     data = VIDEO_FORMATS[name].encode(Clip(frames(12), 8, sound=Sound(two_seconds, start)), Quality())
     seconds, channels = heard(data)
     assert seconds == pytest.approx(expected, abs=0.035) and channels == {2}  # a frame of AC-3 and one of the new codec
@@ -148,12 +148,12 @@ def test_sound_lasts_as_long_as_the_frames_and_there_is_sound(two_seconds, name,
 
 
 @pytest.mark.parametrize("name", ["MP4", "WEBM"])
-def test_behind_the_end_of_the_sound_the_video_is_silent(two_seconds, name):
+def test_a_video_that_starts_after_the_end_of_the_sound_is_silent(two_seconds, name):
     data = VIDEO_FORMATS[name].encode(Clip(frames(12), 8, sound=Sound(two_seconds, 5)), Quality())
     assert heard(data)[0] == 0 and len(decode(name, data).frames) == 12
 
 
-def test_whether_there_is_sound_is_found_out(two_seconds, tmp_path):
+def test_sound_is_detected(two_seconds, tmp_path):
     silent = tmp_path / "silent.mp4"
     silent.write_bytes(VIDEO_FORMATS["MP4"].encode(Clip(frames(3), 8), Quality()))
     assert ffmpeg.has_sound(two_seconds) and not ffmpeg.has_sound(silent) and not ffmpeg.has_sound(tmp_path / "gone.mp4")
@@ -161,7 +161,7 @@ def test_whether_there_is_sound_is_found_out(two_seconds, tmp_path):
 
 @pytest.mark.parametrize("text", [AWKWARD, "", "\\=\n;" * 9])
 @pytest.mark.parametrize("name", ["MP4", "WEBM"])
-def test_we_read_infotext_and_frames_of_videos_back(name, text, tmp_path):
+def test_infotext_and_frames_of_videos_are_read_back(name, text, tmp_path):
     pictures = frames(4, 47, 31)
     file = tmp_path / "a %d [b], c'd"
     file.write_bytes(VIDEO_FORMATS[name].encode(Clip(pictures, 24, infotext=text), Quality()))
@@ -173,7 +173,7 @@ def test_we_read_infotext_and_frames_of_videos_back(name, text, tmp_path):
         ffmpeg.read_frame(file, 4)
 
 
-def test_what_is_no_video_is_said_in_ffmpegs_words(tmp_path):
+def test_a_file_that_is_no_video_raises_with_ffmpegs_message(tmp_path):
     (tmp_path / "no.mp4").write_bytes(b"no video")
     with pytest.raises(OSError, match=r"ffmpeg failed: (.|\n)*Invalid data"):
         ffmpeg.read_infotext(tmp_path / "no.mp4")
@@ -186,48 +186,48 @@ def test_transparency_and_palettes_are_flattened(name):
 
 
 @pytest.mark.parametrize("name", ["MP4", "WEBM"])
-def test_odd_sides_are_made_even_by_showing_the_last_row_and_column_twice(name):
+def test_odd_sides_are_made_even_by_repeating_the_last_row_and_column(name):
     pictures = frames(3, width=47, height=31)
     decoded = decode(name, VIDEO_FORMATS[name].encode(Clip(pictures, 8), Quality()))
     assert {frame.shape for frame in decoded.frames} == {(32, 48, 3)}
     assert np.abs(np.asarray(pictures[1]).astype(int) - decoded.frames[1][:31, :47]).mean() <= TOLERANCE[name]
 
 
-def test_mp4_is_what_browsers_play():
+def test_mp4_has_a_codec_that_browsers_play_and_its_index_in_front():
     data = VIDEO_FORMATS["MP4"].encode(Clip(frames(16), 8), Quality())
     with av.open(BytesIO(data)) as container:
         stream = container.streams.video[0]
         assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
-    assert data.index(b"moov") < data.index(b"mdat"), "it starts before all of it has arrived"
+    assert data.index(b"moov") < data.index(b"mdat"), "playback can start before the whole file has arrived"
 
 
 @pytest.mark.parametrize(
     "changes", [{"mp4_crf": 45}, {"mp4_preset": "ultrafast"}, {"mp4_tune": "grain"}], ids=lambda changes: next(iter(changes))
 )
-def test_settings_of_mp4_reach_the_encoder(changes):
+def test_the_mp4_settings_reach_the_encoder(changes):
     clip = Clip(frames(16, 128, 128), 8)
     encode = VIDEO_FORMATS["MP4"].encode
     assert encode(clip, Quality()) == encode(clip, Quality())
     assert encode(clip, replace(Quality(), **changes)) != encode(clip, Quality())
 
 
-def test_webp_can_lose_nothing():
+def test_webp_can_be_lossless():
     pictures = frames(4)
     decoded = decode("WEBP", VIDEO_FORMATS["WEBP"].encode(Clip(pictures, 8), Quality(webp_lossless=True)))
     assert all(np.array_equal(np.asarray(picture), frame) for picture, frame in zip(pictures, decoded.frames))
 
 
-def test_what_stands_still_does_not_shimmer_in_a_gif():
+def test_still_areas_do_not_shimmer_in_a_gif():
     decoded = decode("GIF", VIDEO_FORMATS["GIF"].encode(Clip(frames(8), 8), Quality()))
     assert all(np.array_equal(frame[20:], decoded.frames[0][20:]) for frame in decoded.frames)
 
 
-def test_an_encoder_that_fails_says_why():
+def test_a_failing_encoder_says_why():
     with pytest.raises(OSError, match="no-such-preset"):
         VIDEO_FORMATS["MP4"].encode(Clip(frames(8, 512, 512), 8), Quality(mp4_preset="no-such-preset"))
 
 
-def test_without_ffmpeg_the_reason_is_known(monkeypatch):
+def test_without_ffmpeg_the_reason_is_given(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "imageio_ffmpeg", None)
     ffmpeg.problem.cache_clear()
     try:
@@ -238,31 +238,31 @@ def test_without_ffmpeg_the_reason_is_known(monkeypatch):
 
 @pytest.mark.parametrize("fps", [1, 7, 8, 12, 15, 24, 30, 50])
 @pytest.mark.parametrize("count", [1, 16, 100])
-def test_a_gif_lasts_as_long_as_it_should(count, fps):
+def test_the_duration_of_a_gif_is_right(count, fps):
     durations = frame_durations(count, fps, 10)
     assert all(duration % 10 == 0 for duration in durations)
     assert sum(durations) == pytest.approx(1000 * count / fps, abs=5)
 
 
 @pytest.mark.parametrize(("plays", "again"), [(0, 0), (1, None), (3, 2)])
-def test_how_often_a_gif_plays(plays, again):
+def test_how_many_times_a_gif_plays(plays, again):
     assert Image.open(BytesIO(VIDEO_FORMATS["GIF"].encode(Clip(frames(3), 8, plays), Quality()))).info.get("loop") == again
 
 
 @pytest.mark.parametrize("name", ["WEBP", "APNG"])
 @pytest.mark.parametrize("plays", [0, 1, 3])
-def test_how_often_other_pictures_play(name, plays):
+def test_how_many_times_webp_and_apng_play(name, plays):
     assert Image.open(BytesIO(VIDEO_FORMATS[name].encode(Clip(frames(3), 8, plays), Quality()))).info["loop"] == plays
 
 
 def gradient():
-    """`(128, 128, 3)`, of many more colours than 256."""
+    """An image `(128, 128, 3)` of many more colours than 256."""
     rows, columns = np.indices((128, 128))
     return np.stack([2 * columns, 2 * rows, rows + columns], -1).astype(np.uint8)
 
 
-def test_dithering_is_a_choice():
-    """Diffused errors come nearest in the mean of a neighbourhood; the pattern breaks the bands that there are otherwise."""
+def test_each_dithering_has_its_effect():
+    """Error diffusion keeps the mean of a neighbourhood best; the pattern breaks up the bands that appear without dithering."""
     clip = Clip([Image.fromarray(gradient()), Image.fromarray(gradient()[::-1])], 8)
 
     def neighbourhoods(pixels):
@@ -284,28 +284,28 @@ def put_on_path(monkeypatch, folder, script):
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
 
 
-def test_gifsicle_is_asked_to_make_gifs_smaller(monkeypatch, tmp_path):
+def test_gifsicle_is_called_to_make_gifs_smaller(monkeypatch, tmp_path):
     put_on_path(monkeypatch, tmp_path, f'echo "$@" > {tmp_path}/arguments; cat')
-    assert gifsicle.shrunk(b"GIF89a...") == b"GIF89a..."
+    assert gifsicle.optimized(b"GIF89a...") == b"GIF89a..."
     assert "--optimize=3" in (tmp_path / "arguments").read_text()
 
 
 def test_gifsicle_says_why_it_fails(monkeypatch, tmp_path):
     put_on_path(monkeypatch, tmp_path, "echo not a GIF >&2; exit 1")
     with pytest.raises(OSError, match="gifsicle failed: not a GIF"):
-        gifsicle.shrunk(b"x")
+        gifsicle.optimized(b"x")
 
 
-def test_without_gifsicle_that_is_said(monkeypatch, tmp_path):
+def test_a_missing_gifsicle_is_reported(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(OSError, match="not installed"):
-        gifsicle.shrunk(b"x")
+        gifsicle.optimized(b"x")
 
 
 @pytest.mark.skipif(not shutil.which("gifsicle"), reason="GIFSICLE IS NOT INSTALLED")
-def test_the_real_gifsicle_keeps_pictures_delays_and_infotext():
+def test_the_real_gifsicle_keeps_frames_delays_and_infotext():
     whole = encode_gif(Clip(frames(16, 96, 96), 24, infotext=AWKWARD), Quality())
-    small = gifsicle.shrunk(whole)
+    small = gifsicle.optimized(whole)
     before, after = decode("GIF", whole), decode("GIF", small)
     assert len(small) < len(whole)
     assert np.array_equal(before.frames, after.frames)

@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 
 from demo.paper import makers, report
 from demo.paper.experiments import EXPERIMENTS, OURS_SHARED, Row, made_with
-from demo.paper.judging import OtherVerdicts, Part, Verdict, Verdicts, agreeing, agreeing_by_chance, mean, verdict
+from demo.paper.judging import MismatchedVerdicts, Proportion, Verdict, Verdicts, agreeing, agreeing_by_chance, mean, verdict
 from demo.world import judge, render, thresholds
 from demo.world.judge import Reading
 from demo.world.scenes import Scene, held_out_scenes
@@ -31,7 +31,7 @@ def seen(scene, style="plain", flicker=1.0, **other):
     [(0, 60, 0.0, 0.0602), (54, 60, 0.7985, 0.9534), (60, 60, 0.9398, 1.0), (184, 200, 0.8742, 0.9502)],
 )
 def test_intervals_are_those_of_wilson(hits, count, low, high):
-    assert Part(hits, count).interval == pytest.approx((low, high), abs=2e-4)
+    assert Proportion(hits, count).interval == pytest.approx((low, high), abs=2e-4)
 
 
 def test_a_mean_comes_with_its_standard_error():
@@ -68,9 +68,9 @@ def test_a_verdict_that_was_cut_off_is_made_again(tmp_path):
 def test_verdicts_of_other_weights_or_other_prompts_are_not_taken_for_these(tmp_path):
     scenes = held_out_scenes(2, seed=0)
     Verdicts(tmp_path / "row.jsonl", "these weights").of(scenes, render.clip)
-    with pytest.raises(OtherVerdicts, match=r"row\.jsonl is of other weights"):
+    with pytest.raises(MismatchedVerdicts, match=r"row\.jsonl is of other weights"):
         Verdicts(tmp_path / "row.jsonl", "those weights")
-    with pytest.raises(OtherVerdicts, match=r"row\.jsonl is of other prompts"):
+    with pytest.raises(MismatchedVerdicts, match=r"row\.jsonl is of other prompts"):
         Verdicts(tmp_path / "row.jsonl", "these weights").of(scenes[::-1], render.clip)
 
 
@@ -123,7 +123,7 @@ def test_claims_say_what_was_reached_and_what_was_not():
 def test_claims_are_made_apart_for_each_noise():
     scenes = held_out_scenes(60, seed=2)
     still, good = [seen(scene, motion="none", flicker=9) for scene in scenes], [seen(scene) for scene in scenes]
-    rows = [*of_models(good, still, still), (Row("constant", "constant", "", render.clip, [], method=OURS_SHARED), still)]
+    rows = [*of_models(good, still, still), (Row("shared", "shared", "", render.clip, [], method=OURS_SHARED), still)]
     lines = [line for line in report.claims(rows).splitlines() if ": motion |" in line and "frame by frame" not in line]
     assert [line.split(" | ")[0] for line in lines] == ["| plain, ours: motion", "| shared: motion"]
     assert ["not reached" in line for line in lines] == [False, True]

@@ -7,11 +7,10 @@ import pytest
 import torch
 
 from demo.world import judge, render
-from demo.world.learn import Recipe, learned
 from demo.world.scenes import (
     COLOURS,
     HELD_OUT,
-    LESSONS,
+    LORA_MOTIONS,
     MOTIONS,
     SHAPES,
     SIZES,
@@ -21,6 +20,7 @@ from demo.world.scenes import (
     training_scenes,
 )
 from demo.world.stills import velocity_loss
+from demo.world.training_loop import Recipe, learned
 from motion_module.noise_schedule import STABLE_DIFFUSION
 
 
@@ -31,7 +31,7 @@ def drawn(count, seed, motions=MOTIONS):
 
 
 def test_no_training_sees_a_pair_that_is_kept_out():
-    shown = training_scenes(MOTIONS + LESSONS)
+    shown = training_scenes(MOTIONS + LORA_MOTIONS)
     for one, a, other, b in HELD_OUT:
         assert not [scene for scene in shown if getattr(scene, one) == a and getattr(scene, other) == b]
         assert [scene for scene in shown if getattr(scene, one) == a]
@@ -49,7 +49,7 @@ def test_every_test_scene_shows_a_pair_that_is_kept_out_and_all_pairs_come():
 def test_captions_say_what_is_seen_and_no_caption_names_a_lesson():
     assert Scene("star", "red", "blue", "growing", "small").caption == "a small red star growing on a blue background"
     assert Scene("star", "red", "blue", "growing").caption == "a red star growing on a blue background"
-    assert Scene("star", "red", "blue", LESSONS[0]).caption == "a red star on a blue background"
+    assert Scene("star", "red", "blue", LORA_MOTIONS[0]).caption == "a red star on a blue background"
     assert Scene("star", "red", "blue", "growing", "small").described(frozenset({"shape", "size"})) == (
         "a red shape growing on a blue background"
     )
@@ -77,7 +77,7 @@ def test_the_judge_reads_what_is_drawn(style):
 
 
 def test_the_judge_knows_what_motion_loras_learn():
-    for scene, seed in drawn(12, seed=4, motions=LESSONS):
+    for scene, seed in drawn(12, seed=4, motions=LORA_MOTIONS):
         assert judge.read(render.clip(scene, seed)).motion == scene.motion
 
 

@@ -1,11 +1,11 @@
-"""Requests for animations, and what came back."""
+"""Requests for animations, and readers of their answers."""
 
 from __future__ import annotations
 
 import base64
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,23 +16,39 @@ from PIL import Image
 from support.pictures import pictures_of
 from support.server import Server
 
+FRAMES = 4
+"""How many frames a clip has unless a test asks for another number."""
 LAYERS = {"v1": 20, "v2": 21, "v3": 20}
 LONG = " ".join(["word"] * 90)
-"""More tokens than one chunk of the text encoder holds."""
+"""A prompt of more tokens than one chunk of the text encoder."""
 
 
 def animate(family: str = "v3", **args: Any) -> dict[str, Any]:
-    """The part of a request that asks for an animation, whose frames come back one by one unless `format` says otherwise."""
-    values = {"enable": True, "model": f"mm_tiny_{family}.safetensors", "format": ["Frame"], "video_length": 8, **args}
+    """Returns the part of a request that asks for an animation. By default, the answer has its frames as single images."""
+    values = {"enable": True, "model": f"mm_tiny_{family}.safetensors", "format": ["Frame"], "video_length": FRAMES, **args}
     return {"alwayson_scripts": {"AnimateDiff": {"args": [values]}}}
 
 
 def frames_of(answer: requests.Response) -> np.ndarray:
-    """All pictures of the answer, `(frames, height, width, 3)`."""
+    """Returns all images of an answer, `(frames, height, width, 3)`."""
     return np.stack(pictures_of(answer))
 
 
+def made_once(method: Callable[..., requests.Response]) -> Callable[..., np.ndarray]:
+    """Like `frames_of(method(**request))`, but an equal request is answered with the frames that it made before."""
+    made: dict[str, np.ndarray] = {}
+
+    def frames(**request: Any) -> np.ndarray:
+        key = json.dumps(request, sort_keys=True)
+        if key not in made:
+            made[key] = frames_of(method(**request))
+        return made[key]
+
+    return frames
+
+
 def files_of(answer: requests.Response) -> list[Image.Image]:
+    """Returns the images of an answer as Pillow opens them, animations included."""
     assert answer.ok, f"HTTP {answer.status_code}: {answer.text[:2000]}"
     return [Image.open(io.BytesIO(base64.b64decode(text))) for text in answer.json()["images"]]
 
@@ -42,14 +58,14 @@ def info_of(answer: requests.Response) -> dict[str, Any]:
 
 
 def difference(first: np.ndarray, second: np.ndarray) -> int:
-    """The largest difference of a level, of 0 to 255."""
+    """Returns the largest difference of a level between two arrays of levels 0 to 255."""
     assert first.shape == second.shape
     return int(np.abs(first.astype(np.int16) - second.astype(np.int16)).max())
 
 
 @contextmanager
 def recording(server: Server) -> Iterator[dict[str, Any]]:
-    """What the probe records while open; filled in at the end."""
+    """Records with the probe while open. The yielded dictionary is filled at the end."""
     record: dict[str, Any] = {}
     server.post("/probe/v1/record", {"on": True})
     try:

@@ -1,4 +1,4 @@
-"""Pictures in API answers and requests, as arrays."""
+"""Converts the images of API answers and requests to arrays and back."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from PIL import Image, ImageSequence
 
 
 def decode(text: str) -> list[np.ndarray]:
-    """The frames of one base64 picture, each (height, width, 3) uint8; a still picture has one."""
+    """Returns the frames of one base64 image, each `(height, width, 3)` uint8. A still image has one."""
     with Image.open(io.BytesIO(base64.b64decode(text.rpartition(",")[2]))) as image:
         return [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(image)]
 
 
 def pictures_of(answer: requests.Response) -> list[np.ndarray]:
-    """All pictures of a generation, animations taken apart; fails with the server's words if there are none."""
+    """Returns all frames of all images of an answer. Fails with the server's message if the answer is an error."""
     assert answer.ok, f"HTTP {answer.status_code}: {answer.text[:2000]}"
     return [frame for text in answer.json()["images"] for frame in decode(text)]
 
 
 def encode(picture: np.ndarray) -> str:
-    """A picture as the base64 PNG that requests carry."""
+    """Returns an image as the base64 PNG that requests carry."""
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, format="PNG")
     return base64.b64encode(buffer.getvalue()).decode()
 
 
 def gradient(width: int = 64, height: int = 64, shift: int = 0) -> np.ndarray:
-    """A colourful test picture; `shift` moves it sideways, for the frames of a clip."""
+    """Returns a colourful test image. `shift` moves it sideways, for the frames of a clip."""
     row, column = np.mgrid[:height, :width]
     column = (column + shift) % width
     red, green = column * 255 // max(width - 1, 1), row * 255 // max(height - 1, 1)
@@ -38,5 +38,5 @@ def gradient(width: int = 64, height: int = 64, shift: int = 0) -> np.ndarray:
 
 
 def mean_difference(first: np.ndarray, second: np.ndarray) -> float:
-    """Mean absolute difference in levels of 0 to 255."""
+    """Returns the mean absolute difference in levels of 255."""
     return float(np.abs(first.astype(np.int16) - second.astype(np.int16)).mean())

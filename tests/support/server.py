@@ -14,7 +14,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -136,11 +137,25 @@ class Server:
         """A small picture from `init_images`; keywords replace or add fields of the request."""
         return self.post("/sdapi/v1/img2img", {**SMALL_JOB, **overrides})
 
+    @contextmanager
+    def settings(self, **changes: Any) -> Iterator[None]:
+        """Changes settings of the host, and gives them back the values that they had."""
+        before = self.get("/sdapi/v1/options").json()
+        self.post("/sdapi/v1/options", changes).raise_for_status()
+        try:
+            yield
+        finally:
+            self.post("/sdapi/v1/options", {name: before[name] for name in changes if name in before}).raise_for_status()
+
     # --- process ---
 
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
 
     def log_text(self) -> str:
         """Everything that the host has printed so far."""
@@ -148,7 +163,7 @@ class Server:
 
     def stop(self) -> None:
         """Ends the host and whatever it started."""
-        if self._process.poll() is None:
+        if self.is_running:
             os.killpg(self._process.pid, signal.SIGTERM)
             try:
                 self._process.wait(timeout=10)
@@ -171,7 +186,7 @@ class Server:
 
     def _wait_until_ready(self, deadline: float) -> None:
         while not self._is_ready():
-            if self._process.poll() is not None:
+            if not self.is_running:
                 raise ServerError(f"The host ended with status {self._process.returncode}.\n{self._log_tail()}")
             if time.monotonic() > deadline:
                 raise ServerError(f"The host was not ready in time.\n{self._log_tail()}")

@@ -1,4 +1,7 @@
-"""LoRAs in kohya's layout, for the attention of the UNet and for the text encoder; under the name of the WebUI's own loader."""
+"""A stand-in for `networks` of the WebUI's built-in extension Lora, from which we look LoRAs up.
+
+It applies LoRAs in kohya's layout to the attention of the UNet and to the text encoder.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,12 @@ from modules import sd_models, shared
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from motion_module.attach import blocks_by_place
+from motion_module.attach import blocks_by_name
 from motion_module.lora import kohya_name
 
 
 class UnusableNetwork(ValueError):
-    """A LoRA is not there, or cannot be used. The text is for the user."""
+    """A LoRA is missing, or cannot be used. The text is for the user."""
 
 
 class NetworkOnDisk:
@@ -28,12 +31,12 @@ class NetworkOnDisk:
         self.shorthash = ""
 
     def read_hash(self) -> None:
-        """What kohya's trainer wrote into the header, else that of the file."""
-        stated = None
+        """Reads the hash that kohya's trainer wrote into the header, otherwise computes the file's."""
+        in_header = None
         if self.filename.endswith(".safetensors"):
             with safe_open(self.filename, "pt") as stored:
-                stated = (stored.metadata() or {}).get("sshs_model_hash")
-        self.shorthash = (stated or hashlib.sha256(Path(self.filename).read_bytes()).hexdigest())[:12]
+                in_header = (stored.metadata() or {}).get("sshs_model_hash")
+        self.shorthash = (in_header or hashlib.sha256(Path(self.filename).read_bytes()).hexdigest())[:12]
 
 
 forbidden_network_aliases: dict[str, int] = {}
@@ -42,20 +45,20 @@ available_network_aliases = available_networks
 
 
 def update_available_networks_by_names(names: list[str]) -> None:
-    """Looks for files that are new."""
+    """Adds files of these names that are new in the folder."""
     files = (file for file in Path(shared.cmd_opts.lora_dir).glob("*") if file.suffix in sd_models.SUFFIXES)
     available_networks.update({file.stem: NetworkOnDisk(file) for file in files if file.stem in names})
 
 
 @contextmanager
-def applied(asked: list[Any]) -> Iterator[None]:
-    """While open, the loaded model computes with the LoRAs that a prompt asks for. Its weights stay as they are.
+def applied(tags: list[Any]) -> Iterator[None]:
+    """Applies the LoRAs of a prompt's `<lora:…>` tags to the loaded model while open. Its weights do not change.
 
-    A hires pass or a refiner with a checkpoint of another description runs another model, which goes without.
+    A hires pass or a refiner whose checkpoint has another `.yaml` runs another model, without the LoRAs.
     Raises UnusableNetwork.
     """
     with ExitStack() as undo:
-        for entry in asked:
+        for entry in tags:
             strengths = _strengths(entry)
             for layer, prefix, matrices in _layers_of(_file(entry)):
                 undo.callback(layer.register_forward_hook(_adding(strengths[prefix], **matrices)).remove)
@@ -63,7 +66,7 @@ def applied(asked: list[Any]) -> Iterator[None]:
 
 
 def _strengths(entry: Any) -> dict[str, float]:
-    """As the WebUI reads them: `<lora:name:text encoder:unet>`, also by name, where one number counts for both."""
+    """Reads strengths as the WebUI does: `<lora:name:text encoder:unet>`, also as `te=` and `unet=`; one number is for both."""
     try:
         numbers = [float(number) for number in entry.positional[1:3]]
         text = float(entry.named.get("te", numbers[0] if numbers else 1.0))
@@ -81,21 +84,21 @@ def _file(entry: Any) -> Path:
 
 
 def _layers_of(file: Path) -> list[tuple[nn.Module, str, dict[str, Tensor]]]:
-    """For each layer that a file changes: the layer, the prefix of its key, and its `lora_down`, `lora_up` and `alpha`."""
+    """Returns, for each layer that a file changes: the layer, its key's prefix, and its `lora_down`, `lora_up` and `alpha`."""
     by_layer: dict[str, dict[str, Tensor]] = defaultdict(dict)
     for key, tensor in sd_models.read_state_dict(str(file), str(shared.device)).items():
         name, _, part = key.partition(".")
         by_layer[name][part.removesuffix(".weight")] = tensor.float()
-    known, found = _known_layers(), []
+    known, usable = _known_layers(), []
     for name, parts in by_layer.items():
         if name in known and set(parts) - {"alpha"} == {"lora_down", "lora_up"}:
             _require_fit(file, name, known[name], parts)
-            found.append((known[name], "lora_te" if name.startswith("lora_te_") else "lora_unet", parts))
-    if len(found) < len(by_layer):
+            usable.append((known[name], "lora_te" if name.startswith("lora_te_") else "lora_unet", parts))
+    if len(usable) < len(by_layer):
         print(
-            f"{file.name}: {len(by_layer) - len(found)} of {len(by_layer)} matrices are not of a kind that this host applies."
+            f"{file.name}: {len(by_layer) - len(usable)} of {len(by_layer)} matrices are of a kind that this host cannot apply."
         )
-    return found
+    return usable
 
 
 def _require_fit(file: Path, name: str, layer: nn.Module, parts: dict[str, Tensor]) -> None:
@@ -105,9 +108,9 @@ def _require_fit(file: Path, name: str, layer: nn.Module, parts: dict[str, Tenso
 
 
 def _known_layers() -> dict[str, nn.Module]:
-    """By the names that kohya gives them."""
+    """Returns the layers that a LoRA can change, by kohya's names for them."""
     model = shared.sd_model
-    text, places = model.cond_stage_model.transformer, blocks_by_place(model.model.diffusion_model)
+    text, places = model.cond_stage_model.transformer, blocks_by_name(model.model.diffusion_model)
     layers = {f"lora_te_{name}".replace(".", "_"): layer for name, layer in text.named_modules()}
     for place, block in places.items():
         layers |= {kohya_name(place, name): layer for name, layer in block.named_modules()}

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from demo.world.motion import ByMotion, Course, MotionTraining
+from demo.world.motion import ByMotion, MotionTraining, Phase
 from motion_module.training.loop import Training
 
 SCHEDULE = {"straight_in": "sqrt_betas", "first": 0.00085, "last": 0.012}
-COURSES = (Course(30, hidden=1.0), Course(70, hidden=0.5))
+PHASES = (Phase(30, hidden=1.0), Phase(70, hidden=0.5))
 
 
 @pytest.fixture
 def training(setting, world):
-    return MotionTraining(setting(motion_module=str(world / "motion.safetensors"), noise_schedule=SCHEDULE, steps=100), COURSES)
+    return MotionTraining(setting(motion_module=str(world / "motion.safetensors"), noise_schedule=SCHEDULE, steps=100), PHASES)
 
 
 def test_the_loss_is_that_of_the_velocity(training):
@@ -37,7 +37,7 @@ def test_times_are_drawn_towards_the_noise_and_from_there_where_clips_are_hidden
     assert torch.equal(hidden, (900 + 100 * (1 - (1 - even) ** 2)).long())
 
 
-def test_as_many_clips_are_hidden_in_their_noise_as_the_course_says_and_others_are_not(training):
+def test_as_many_clips_are_hidden_in_their_noise_as_the_phase_says_and_others_are_not(training):
     hidden = []
     for index in range(100):
         plain, batch = Training.batch(training, index), training.batch(index)
@@ -54,17 +54,17 @@ def test_as_many_clips_are_hidden_in_their_noise_as_the_course_says_and_others_a
 
 
 def test_an_adapter_sees_all_of_its_stills(setting):
-    training = MotionTraining(setting("domain adapter", noise_schedule=SCHEDULE, steps=20), (Course(20),))
+    training = MotionTraining(setting("domain adapter", noise_schedule=SCHEDULE, steps=20), (Phase(20),))
     batches = [training.batch(index) for index in range(20)]
     assert max(batch.times.max() for batch in batches) >= 900
     assert all(torch.equal(batch.noise, Training.batch(training, index).noise) for index, batch in enumerate(batches))
 
 
-def test_motions_come_as_often_as_the_course_says():
+def test_motions_come_as_often_as_the_phase_says():
     captions = ["a star moving left", "a star growing", "a star", "a circle growing", "a star bouncing"]
     examples = [SimpleNamespace(caption=caption) for caption in captions]
-    courses = (Course(50, shares={"growing": 1.0}), Course(400, shares={"moving left": 3.0, "": 1.0, "spinning": 9.0}))
-    order = ByMotion(examples, 2, seed=1, courses=courses)
+    phases = (Phase(50, shares={"growing": 1.0}), Phase(400, shares={"moving left": 3.0, "": 1.0, "spinning": 9.0}))
+    order = ByMotion(examples, 2, seed=1, phases=phases)
     first = [place for index in range(50) for place in order.at(index)]
     assert set(first) == {1, 3}
     second = [place for index in range(50, 450) for place in order.at(index)]

@@ -1,1 +1,1 @@
-"""Enough of the WebUI's package `modules` for the extension to run unchanged. What it does is written in demo/README.md."""
+"""A stand-in for the WebUI's package `modules`: enough of it for the extension to run unchanged. See demo/README.md."""

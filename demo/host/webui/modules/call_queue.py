@@ -1,4 +1,4 @@
-"""One generation at a time, from whichever thread."""
+"""Stands in for `modules.call_queue`: a lock that lets one generation run at a time."""
 
 import threading
 

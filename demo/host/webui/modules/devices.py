@@ -1,4 +1,4 @@
-"""Where to compute, and in which precision: half precision on CUDA unless `no_half` is set, else single precision."""
+"""Stands in for `modules.devices`: the device, and its precision (half on CUDA unless `no_half` is set, otherwise single)."""
 
 from __future__ import annotations
 

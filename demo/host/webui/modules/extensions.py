@@ -1,4 +1,4 @@
-"""The folders of extensions: every folder below `extensions_dir`, or, where there is none, the project itself."""
+"""Stands in for `modules.extensions`: all folders in `extensions_dir`, or this project if that does not exist."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ class Extension:
 
 def active() -> list[Extension]:
     folder = Path(extensions_dir)
-    found = sorted(entry for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else [Path(project_path)]
-    return [Extension(entry.name, str(entry)) for entry in found]
+    entries = sorted(entry for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else [Path(project_path)]
+    return [Extension(entry.name, str(entry)) for entry in entries]

@@ -1,4 +1,4 @@
-"""What prompts ask for between angle brackets, as `<lora:name:0.8>`."""
+"""Stands in for `modules.extra_networks`: reads tags such as `<lora:name:0.8>` in prompts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _TAG = re.compile(r"<(\w+):([^<>]+)>")
 
 
 class ExtraNetworkParams:
-    """What stands behind the kind: a name, numbers, and values by name."""
+    """The parts of a tag after its kind: a name and numbers, and values by name."""
 
     def __init__(self, items: list[str]) -> None:
         self.items = items
@@ -18,8 +18,8 @@ class ExtraNetworkParams:
 
 
 def parse_prompts(prompts: list[str]) -> tuple[list[str], dict[str, list[ExtraNetworkParams]]]:
-    """The prompts without what stands in brackets, and what that is in the first of them, by kind."""
-    asked: dict[str, list[ExtraNetworkParams]] = defaultdict(list)
+    """Returns the prompts without their tags, and the tags of the first prompt by their kind."""
+    tags: dict[str, list[ExtraNetworkParams]] = defaultdict(list)
     for kind, items in _TAG.findall(prompts[0] if prompts else ""):
-        asked[kind].append(ExtraNetworkParams(items.split(":")))
-    return [_TAG.sub("", prompt) for prompt in prompts], asked
+        tags[kind].append(ExtraNetworkParams(items.split(":")))
+    return [_TAG.sub("", prompt) for prompt in prompts], tags

@@ -1,4 +1,4 @@
-"""SHA-256 of files, remembered for as long as a file does not change."""
+"""Stands in for `modules.hashes`: SHA-256 of files, cached until a file changes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def sha256_from_cache(_filename: str, _title: str) -> str | None:
-    """This host computes a hash only when it is asked to."""
+    """Returns None: this host stores no hashes."""
     return None
 
 

@@ -1,4 +1,4 @@
-"""Pictures as files, with their infotext, and side by side."""
+"""Stands in for `modules.images`: saves pictures with their infotext, reads infotexts, and makes grids."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 
 
 def save_image_with_geninfo(image: Image.Image, geninfo: str | None, filename: str) -> None:
-    """Writes a picture, and into a PNG also how it was made."""
+    """Saves a picture, with its infotext if it is a PNG."""
     text = PngInfo()
     if geninfo and opts.enable_pnginfo:
         text.add_text("parameters", geninfo)
@@ -21,7 +21,7 @@ def save_image_with_geninfo(image: Image.Image, geninfo: str | None, filename: s
 
 
 def read_infotext(image: Image.Image) -> str:
-    """What a PNG, a GIF, or a picture with Exif says of how it was made; empty where it says nothing."""
+    """Returns the infotext of a PNG, a GIF or a picture with Exif; empty if it has none."""
     if text := image.info.get("parameters"):
         return text
     if comment := image.info.get("comment"):
@@ -31,7 +31,7 @@ def read_infotext(image: Image.Image) -> str:
 
 
 def get_next_sequence_number(path: str, _basename: str) -> int:
-    """One more than the largest number that a name in the folder begins with."""
+    """Returns the largest number at the start of a file name in the folder, plus one."""
     numbers = (re.match(r"\d+", entry.name) for entry in Path(path).iterdir())
     return max((int(match[0]) for match in numbers if match), default=-1) + 1
 

@@ -1,4 +1,4 @@
-"""What a picture says of how it was made, written and read."""
+"""Stands in for `modules.infotext_utils`: writes and parses infotexts, and declares paste fields."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NEEDS_QUOTES = set(",:\n")
 
 
 class PasteField(NamedTuple):
-    """A control, and which entry (or function of all entries) fills it in."""
+    """A control, and the infotext entry (or function of all entries) that fills it in."""
 
     component: Any
     label: Any
@@ -21,7 +21,7 @@ class PasteField(NamedTuple):
 
 
 class ParamBinding(NamedTuple):
-    """A button that sends a picture, or the settings of a tab, to a tab."""
+    """A button that sends a picture, or a tab's settings, to a tab."""
 
     paste_button: Any
     tabname: str
@@ -31,11 +31,11 @@ class ParamBinding(NamedTuple):
 
 
 def register_paste_params_button(binding: ParamBinding) -> None:
-    """Does nothing: there is but one tab."""
+    """Does nothing: this host has only one tab."""
 
 
 def create_infotext(p: Any, index: int, of_job: bool = False) -> str:
-    """Prompt, negative prompt, and one line of settings, for one picture of the running batch, or of the whole job."""
+    """Returns prompt, negative prompt and a line of settings, for one picture of the running batch or of the whole job."""
 
     def of_picture(name: str) -> Any:
         return ((not of_job and getattr(p, name, None)) or getattr(p, f"all_{name}"))[index]
@@ -57,7 +57,7 @@ def create_infotext(p: Any, index: int, of_job: bool = False) -> str:
 
 
 def parse_generation_parameters(infotext: str) -> dict[str, Any]:
-    """The entries of an infotext, after extensions have had their say."""
+    """Returns the entries of an infotext, after the callbacks of extensions have changed them."""
     text, _, settings = infotext.strip().rpartition("\n")
     if not settings.startswith("Steps: "):
         text, settings = infotext.strip(), ""
@@ -71,13 +71,13 @@ def parse_generation_parameters(infotext: str) -> dict[str, Any]:
 
 
 def _as_entry(value: Any) -> str:
-    """Text that could be taken for the end of its entry goes in quotes."""
+    """Returns the value as text, in quotes if it contains a separator."""
     text = str(value)
     return json.dumps(text, ensure_ascii=False) if NEEDS_QUOTES & set(text) else text
 
 
 def _entries(settings: str) -> Iterator[str]:
-    """The parts between commas that stand outside quotes."""
+    """Yields the parts between commas that are not inside quotes."""
     start, quoted, escaped = 0, False, False
     for position, character in enumerate(settings):
         if escaped:

@@ -1,6 +1,6 @@
-"""A Stable Diffusion 1 model: LDM's own UNet and autoencoder, and CLIP's text encoder from transformers.
+"""The Stable Diffusion 1 model of the embedded host: LDM's UNet and autoencoder, and CLIP's text encoder from transformers.
 
-Its names for parts are those of published checkpoints.
+The WebUI takes this class from another repository. The names of the parts are those in published checkpoints.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class DiffusionWrapper(nn.Module):
 class AutoencoderKL(nn.Module):
     def __init__(self, ddconfig: dict[str, Any], embed_dim: int) -> None:
         super().__init__()
-        with contextlib.redirect_stdout(io.StringIO()):  # LDM's classes tell of their shapes as they are built
+        with contextlib.redirect_stdout(io.StringIO()):  # LDM's classes print their shapes when they are built
             self.encoder = autoencoder.Encoder(**ddconfig)
             self.decoder = autoencoder.Decoder(**ddconfig)
         self.quant_conv = nn.Conv2d(2 * ddconfig["z_channels"], 2 * embed_dim, 1)
@@ -48,7 +48,7 @@ class LatentDiffusion(nn.Module):
     sd_checkpoint_info: Any
 
     def __init__(self, config: dict[str, Any], transformer: nn.Module, tokenizer: object) -> None:
-        """`config`: the `params` of a published description of a Stable Diffusion 1 model."""
+        """`config`: the `params` of a `.yaml` of a Stable Diffusion 1 model."""
         super().__init__()
         first_stage = config["first_stage_config"]["params"]
         self.model = DiffusionWrapper(**{**config["unet_config"]["params"], "use_checkpoint": False})
@@ -65,7 +65,7 @@ class LatentDiffusion(nn.Module):
         return self.alphas_cumprod.device
 
     def apply_model(self, x: torch.Tensor, t: torch.Tensor, cond: dict[str, list[torch.Tensor]]) -> torch.Tensor:
-        """The noise in `x` `(rows, 4, height, width)` at timesteps `t`."""
+        """Predicts the noise in `x` `(rows, 4, height, width)` at timesteps `t` `(rows,)`."""
         context = [part.to(devices.dtype) for part in cond["c_crossattn"]]
         return self.model(x.to(devices.dtype), t, c_crossattn=context).to(x.dtype)
 
@@ -73,13 +73,13 @@ class LatentDiffusion(nn.Module):
         return self.cond_stage_model(texts)
 
     def decode_first_stage(self, latents: torch.Tensor) -> torch.Tensor:
-        """Latents to pictures `(rows, 3, height, width)` of -1 to 1; one at a time, to be sparing with memory."""
+        """Returns pictures `(rows, 3, height, width)` between -1 and 1. Decodes one at a time to save memory."""
         vae = self.first_stage_model
         scaled = (latents / self.scale_factor).to(devices.dtype)
         return torch.cat([vae.decoder(vae.post_quant_conv(row[None])) for row in scaled]).float()
 
     def encode_first_stage(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Pictures of -1 to 1 to latents, drawn from the autoencoder's distribution with torch's global generator."""
+        """Returns latents of pictures between -1 and 1, sampled from the encoder with torch's global generator."""
         vae = self.first_stage_model
         moments = torch.cat([vae.quant_conv(vae.encoder(row[None])) for row in pictures.to(devices.dtype)])
         mean, log_variance = moments.float().chunk(2, dim=1)
@@ -100,7 +100,7 @@ def _attend(self: nn.Module, x: torch.Tensor, context: torch.Tensor | None = Non
 
 
 def _attend_pixels(self: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """The autoencoder's attention, likewise."""
+    """The autoencoder's attention with torch's fused kernel."""
     normed = self.norm(x)
     q, k, v = (layer(normed).flatten(2).transpose(1, 2).contiguous() for layer in (self.q, self.k, self.v))
     out = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(x.shape)
@@ -108,7 +108,7 @@ def _attend_pixels(self: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 
 class _TorchOfUNet:
-    """torch, but for `cat`: at sizes that do not halve evenly, what comes up is made as large as the skip connection."""
+    """torch, except for `cat`: at sizes that do not halve evenly, it resizes the input from below to the skip connection's."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(torch, name)

@@ -1,4 +1,4 @@
-"""Settings: what was chosen lies in `data`, what may be chosen in `data_labels`; a setting is read as an attribute."""
+"""Stands in for `modules.options`: `data` holds the chosen settings, `data_labels` all settings with their defaults."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class OptionInfo:
-    """One setting: its default, how the settings page would show it, and whether requests may not change it."""
+    """A setting: its default, how a settings page would show it, and whether the API is forbidden to change it."""
 
     def __init__(
         self,
@@ -35,6 +35,8 @@ class OptionInfo:
 
 
 class Options:
+    """The settings. Each is read as an attribute."""
+
     data: dict[str, Any]
     data_labels: dict[str, OptionInfo]
 
@@ -52,7 +54,7 @@ class Options:
         self.data[key] = value
 
     def set(self, key: str, value: Any, is_api: bool = False, run_callbacks: bool = True) -> bool:
-        """Whether that changed anything. A default that is set is data too."""
+        """Changes a setting. Returns whether that changed anything; setting a default counts."""
         if key in self.data and self.data[key] == value:
             return False
         if is_api and key in self.data_labels and self.data_labels[key].restrict_api:

@@ -1,8 +1,8 @@
-"""The WebUI has its paths under this name too."""
+"""Stands in for `modules.paths`, which repeats the paths of `modules.paths_internal`."""
 
 from modules.paths_internal import data_path, extensions_dir, project_path
 
 __all__ = ["data_path", "extensions_dir", "paths", "project_path"]
 
 paths = {"Stable Diffusion": project_path}
-"""Where the WebUI has its parts. Here, LDM's classes are an installed package."""
+"""The folders of repositories that the WebUI uses. Here, LDM is an installed package, so any folder will do."""

@@ -1,4 +1,4 @@
-"""Where things lie. `data_dir` holds all that is written."""
+"""Stands in for `modules.paths_internal`: the host's folders. It only writes below `data_path`."""
 
 from pathlib import Path
 

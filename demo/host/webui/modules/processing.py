@@ -1,4 +1,4 @@
-"""One request for pictures, from text or from pictures, and the loop that makes them."""
+"""Stands in for `modules.processing`: the requests of txt2img and img2img, and the loop that generates pictures."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from modules.shared import opts, state
 from PIL import Image
 
 LATENT_SIDE = 8
-"""Pixels to a latent."""
+"""Pixels per latent, along each side."""
 HIRES_LATENT_MODES = {"Latent": "bilinear", "Latent (nearest)": "nearest", "Latent (bicubic)": "bicubic"}
 HIRES_PICTURE_MODES = {"None": Image.Resampling.LANCZOS, "Lanczos": Image.Resampling.LANCZOS}
 
 
 class DecodedSamples(list):
-    """What `sample` returns where it has decoded the latents itself."""
+    """The result of a `sample` that has decoded the latents already."""
 
 
 @dataclass(repr=False)
@@ -67,14 +67,14 @@ class StableDiffusionProcessing:
     uc: Any = field(default=None, init=False)
 
     def comment(self, text: str) -> None:
-        """A sentence for the user, shown below the pictures."""
+        """Adds a message for the user, which is shown below the pictures."""
         self.comments[text] = 1
 
     def save_samples(self) -> bool:
         return bool(opts.samples_save) and not self.do_not_save_samples
 
     def setup_prompts(self) -> None:
-        """A list of prompts decides over the number of pictures; one prompt is repeated for each."""
+        """Repeats a single prompt for each picture; a list of prompts determines the number of pictures."""
         count = self.batch_size * self.n_iter
         self.all_prompts = self.prompt if isinstance(self.prompt, list) else [self.prompt] * count
         negative = self.negative_prompt
@@ -98,7 +98,7 @@ class StableDiffusionProcessing:
         return self.c, self.uc
 
     def rows_of_iteration(self, n: int) -> None:
-        """Takes this iteration's prompts and seeds out of those of all."""
+        """Sets this iteration's prompts and seeds from the whole job's."""
         for name in ("prompts", "negative_prompts", "seeds", "subseeds"):
             setattr(self, name, getattr(self, f"all_{name}")[n * self.batch_size : (n + 1) * self.batch_size])
         self.rng = self._noise((4, self.height // LATENT_SIDE, self.width // LATENT_SIDE))
@@ -107,7 +107,7 @@ class StableDiffusionProcessing:
         return rng.ImageRNG(shape, self.seeds, self.subseeds, self.subseed_strength)
 
     def init(self, all_prompts: list[str], all_seeds: list[int], all_subseeds: list[int]) -> None:
-        """Everything that comes before the first iteration."""
+        """Prepares the job, before the first iteration."""
 
     def sample(self, conditioning: Any, unconditional_conditioning: Any, **_: Any) -> Any:
         raise NotImplementedError
@@ -149,7 +149,7 @@ class StableDiffusionProcessingTxt2Img(StableDiffusionProcessing):
         return self._sample_hr_pass(samples)
 
     def _sample_hr_pass(self, samples: torch.Tensor) -> DecodedSamples:
-        """A second run, on the enlarged result of the first, if so asked with another checkpoint."""
+        """Samples again from the enlarged result of the first pass, with the hires checkpoint if the request names one."""
         self.is_hr_pass = True
         height, width = (side // LATENT_SIDE for side in (self.hr_upscale_to_y, self.hr_upscale_to_x))
         pictures = None if self.hr_upscaler in HIRES_LATENT_MODES else to_pictures(shared.sd_model.decode_first_stage(samples))
@@ -177,7 +177,7 @@ class StableDiffusionProcessingImg2Img(StableDiffusionProcessing):
     init_images: list[Any] | None = None
 
     def init(self, all_prompts: list[str], all_seeds: list[int], all_subseeds: list[int]) -> None:
-        """Builds the sampler already here, and with it freezes the noise schedule."""
+        """Builds the sampler here, as the WebUI does, which fixes the noise schedule."""
         self.sampler = sd_samplers.create_sampler(self.sampler_name, shared.sd_model)
         self.extra_generation_params["Denoising strength"] = self.denoising_strength
         size = self.width, self.height
@@ -185,7 +185,7 @@ class StableDiffusionProcessingImg2Img(StableDiffusionProcessing):
         if len(pictures) > self.batch_size:
             raise ValueError(f"img2img was given {len(pictures)} pictures for {self.batch_size} rows.")
         if len(pictures) == 1:
-            self.init_latent = encode_pictures(pictures).repeat(self.batch_size, 1, 1, 1)
+            self.init_latent = encode_pictures(pictures * self.batch_size)  # once for each row, as the WebUI does
         else:
             self.batch_size = len(pictures)
             self.init_latent = encode_pictures(pictures)
@@ -198,7 +198,7 @@ class StableDiffusionProcessingImg2Img(StableDiffusionProcessing):
 
 
 class Processed:
-    """What came of a request. Everything that is one per picture runs parallel to `images`."""
+    """The result of a request. The lists with an entry for each picture match `images`."""
 
     def __init__(self, p: StableDiffusionProcessing, images_list: list[Any], infotexts: list[str] | None = None) -> None:
         self.images = images_list
@@ -218,7 +218,7 @@ class Processed:
         return create_infotext(p, index, of_job=True)
 
     def js(self) -> str:
-        """As the API answers it in `info`."""
+        """Returns the `info` of the API's answer."""
         lists = ("all_prompts", "all_negative_prompts", "all_seeds", "all_subseeds")
         named = {name: getattr(self, name) for name in (*lists, "extra_generation_params", "infotexts", "job_timestamp")}
         firsts = {name: getattr(self, f"all_{name}s")[0] for name in ("prompt", "negative_prompt", "seed", "subseed")}
@@ -226,19 +226,19 @@ class Processed:
 
 
 def to_pictures(decoded: torch.Tensor) -> list[Image.Image]:
-    """Of -1 to 1 to pictures; levels are cut off, not rounded."""
+    """Converts values between -1 and 1 to pictures. Levels are truncated, not rounded, as in the WebUI."""
     levels = (torch.clamp((decoded + 1) / 2, 0, 1) * 255).permute(0, 2, 3, 1).cpu().numpy().astype(np.uint8)
     return [Image.fromarray(picture) for picture in levels]
 
 
 def encode_pictures(pictures: list[Image.Image]) -> torch.Tensor:
-    """Latents of pictures of one size."""
+    """Returns the latents of pictures of one size."""
     levels = torch.from_numpy(np.stack([np.asarray(picture, dtype=np.float32) for picture in pictures])) / 255
     return shared.sd_model.encode_first_stage(levels.permute(0, 3, 1, 2).to(devices.device) * 2 - 1)
 
 
 def process_images(p: StableDiffusionProcessing) -> Processed:
-    """Makes the pictures, under the request's own settings."""
+    """Generates the pictures, with the settings that the request overrides."""
     p.scripts.before_process(p)
     before = dict(opts.data)
     try:
@@ -283,8 +283,8 @@ def _process_images_inner(p: StableDiffusionProcessing) -> Processed:
 
 
 def _make_batch(p: StableDiffusionProcessing, n: int, finished: list[Image.Image], infotexts: list[str]) -> None:
-    """One iteration: prompts to conditions, noise to latents, latents to pictures."""
-    sd_models.reload_model_weights()  # a refiner may have left its own
+    """Runs one iteration: prompts to conditions, noise to latents, latents to pictures."""
+    sd_models.reload_model_weights()  # a refiner may have left its checkpoint loaded
     p.rows_of_iteration(n)
     named = {"batch_number": n, "prompts": p.prompts, "seeds": p.seeds, "subseeds": p.subseeds}
     p.scripts.before_process_batch(p, **named)
@@ -296,7 +296,7 @@ def _make_batch(p: StableDiffusionProcessing, n: int, finished: list[Image.Image
         decoded = _sampled(p)
     state.nextjob()
     p.scripts.postprocess_batch(p, decoded, batch_number=n)
-    p.prompts = p.all_prompts[n * p.batch_size : (n + 1) * p.batch_size]  # infotexts say what was asked for
+    p.prompts = p.all_prompts[n * p.batch_size : (n + 1) * p.batch_size]  # infotexts keep the prompt as it was typed
     batch = scripts.PostprocessBatchListArgs(list(decoded))
     p.scripts.postprocess_batch_list(p, batch, batch_number=n)
     for index, picture in enumerate(to_pictures(torch.stack(batch.images) * 2 - 1)):
@@ -306,7 +306,7 @@ def _make_batch(p: StableDiffusionProcessing, n: int, finished: list[Image.Image
 
 
 def _sampled(p: StableDiffusionProcessing) -> torch.Tensor:
-    """Pictures `(rows, 3, height, width)` of 0 to 1."""
+    """Returns pictures `(rows, 3, height, width)` between 0 and 1."""
     with devices.autocast():
         p.setup_conds()
         sd_models.apply_alpha_schedule_override(shared.sd_model, p)

@@ -1,4 +1,4 @@
-"""Prompts over the steps of a run: `[from:to:when]`, parts joined by `AND`, and emphasis in parentheses."""
+"""Stands in for `modules.prompt_parser`: prompt editing `[from:to:when]`, parts joined by `AND`, and `(emphasis)`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from itertools import groupby
 import torch
 
 Encode = Callable[[list[str]], torch.Tensor]
-"""Texts to `(texts, tokens, width)`."""
+"""Encodes texts as `(texts, tokens, width)`."""
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)"
 _EDIT = re.compile(r"\[(?:([^\[\]:]*):)?([^\[\]:]*):\s*(\d+\.?\d*|\.\d+)\s*\]")
@@ -34,14 +34,14 @@ class ComposableScheduledPromptConditioning:
 
 @dataclass
 class MulticondLearnedConditioning:
-    """For every picture of a batch, its parts joined by AND."""
+    """The parts joined by AND, for each picture of a batch."""
 
     shape: tuple[int]
     batch: list[list[ComposableScheduledPromptConditioning]]
 
 
 def texts_over_steps(prompt: str, steps: int) -> list[tuple[int, str]]:
-    """What the prompt reads up to and including each of some steps, of which the last is `steps`."""
+    """Returns the last step of each version of an edited prompt, with its text. The last version ends at `steps`."""
 
     def step_of(when: str) -> int:
         return min(steps, int(float(when) * steps) if "." in when else int(when))
@@ -57,7 +57,7 @@ def texts_over_steps(prompt: str, steps: int) -> list[tuple[int, str]]:
 
 
 def get_learned_conditioning(encode: Encode, prompts: Sequence[str], steps: int) -> list[list[ScheduledPromptConditioning]]:
-    """One schedule per prompt; equal prompts are encoded once."""
+    """Returns a schedule for each prompt. Equal prompts are encoded only once."""
     known: dict[str, list[ScheduledPromptConditioning]] = {}
     for prompt in prompts:
         if prompt not in known:
@@ -81,16 +81,16 @@ def _parts_of(prompt: str) -> list[tuple[str, float]]:
 
 
 def reconstruct_cond_batch(conds: list[list[ScheduledPromptConditioning]], step: int) -> torch.Tensor:
-    """What holds at `step`, counted from 0: `(prompts, tokens, width)`."""
+    """Returns the conditions at `step`, counted from 0: `(prompts, tokens, width)`."""
     return torch.stack([_at_step(schedule, step) for schedule in conds])
 
 
 def reconstruct_multicond_batch(
     conds: MulticondLearnedConditioning, step: int
 ) -> tuple[list[list[tuple[int, float]]], torch.Tensor]:
-    """For each picture the rows of its parts with their weights; and those rows, picture by picture.
+    """Returns the row number and weight of each part, by picture, and the rows `(parts of all pictures, tokens, width)`.
 
-    Shorter rows are made as long as the longest by repeating their last token.
+    Shorter rows are padded to the longest by repeating their last token.
     """
     rows: list[torch.Tensor] = []
     indexes: list[list[tuple[int, float]]] = []
@@ -107,10 +107,10 @@ def _at_step(schedule: list[ScheduledPromptConditioning], step: int) -> torch.Te
 
 
 def parse_prompt_attention(text: str) -> list[tuple[str, float]]:
-    """Pieces of a prompt and how strongly each counts.
+    """Returns the pieces of a prompt, each with its emphasis.
 
-    `(a)` counts 1.1 times, `[a]` 1/1.1 times, `(a:1.3)` 1.3 times; `\\(` is a parenthesis. A bracket that nobody closes
-    reaches to the end.
+    `(a)` counts 1.1 times, `[a]` 1/1.1 times, `(a:1.3)` 1.3 times; `\\(` is a literal parenthesis. An unclosed bracket extends
+    to the end.
     """
     pieces, _ = _read_group(_TOKENS.findall(text), 0, "")
     joined = [("".join(piece for piece, _ in run), weight) for weight, run in groupby(pieces, key=lambda piece: piece[1])]
@@ -118,7 +118,7 @@ def parse_prompt_attention(text: str) -> list[tuple[str, float]]:
 
 
 def _read_group(tokens: list[str], position: int, opened_by: str) -> tuple[list[tuple[str, float]], int]:
-    """Reads up to the bracket that closes the group, or to the end. Returns its pieces, weighted, and where to go on."""
+    """Reads up to the bracket that closes the group, or to the end. Returns its weighted pieces, and the next position."""
     pieces: list[tuple[str, float]] = []
     factor = _FACTORS[opened_by]
     while position < len(tokens):

@@ -1,4 +1,7 @@
-"""The WebUI's events. `on_…` adds a listener; the host calls `call`. What a listener raises is reported and swallowed."""
+"""Stands in for `modules.script_callbacks`: `on_…` adds a callback, and the host runs them with `call`.
+
+An exception in a callback is logged and does not end a generation.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ callback_map: dict[str, list[Listener]] = {
 
 @dataclass
 class CFGDenoiserParams:
-    """What is about to enter the UNet; a listener may replace `x`, `text_cond` and `text_uncond`."""
+    """The inputs of a denoising step. A callback may replace `x`, `text_cond` and `text_uncond`."""
 
     x: torch.Tensor
     sigma: torch.Tensor
@@ -44,7 +47,7 @@ def call(event: str, *args: Any) -> None:
         try:
             listener(*args)
         except Exception:
-            errors.report(f"A listener to {event} failed", exc_info=True)
+            errors.report(f"A callback of {event} failed", exc_info=True)
 
 
 def _adder(event: str) -> Callable[[Listener], None]:
@@ -52,7 +55,7 @@ def _adder(event: str) -> Callable[[Listener], None]:
 
 
 on_after_component = _adder("after_component")
-"""Never called: the page has none of the components that extensions look for."""
+"""Never called: this host's page has none of the components that extensions look for."""
 on_before_ui = _adder("before_ui")
 on_app_started = _adder("app_started")
 on_model_loaded = _adder("model_loaded")
@@ -61,4 +64,4 @@ on_cfg_denoiser = _adder("cfg_denoiser")
 on_infotext_pasted = _adder("infotext_pasted")
 on_script_unloaded = _adder("script_unloaded")
 on_ui_train_tabs = _adder("ui_train_tabs")
-"""Never called: there is no such tab here."""
+"""Never called: this host has no Train tab."""

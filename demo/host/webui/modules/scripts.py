@@ -1,4 +1,4 @@
-"""Scripts of extensions, and the hooks at which the host calls them."""
+"""Stands in for `modules.scripts`: loads the scripts of extensions, and calls their hooks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _loading = Path.cwd()
 
 
 class Script:
-    """Base of every script. The host knows the hooks of `ScriptRunner`; those that a script lacks are not called."""
+    """The base class of scripts. A script may define any hook of `ScriptRunner`."""
 
     args_from = 0
     args_to = 0
@@ -53,12 +53,12 @@ class PostprocessBatchListArgs:
 
 
 def basedir() -> str:
-    """The folder of the extension whose script is being loaded."""
+    """Returns the folder of the extension whose script is being loaded."""
     return str(_loading)
 
 
 def load_scripts() -> list[type[Script]]:
-    """Executes `scripts/*.py` of every extension, each as a module that is not kept in `sys.modules`."""
+    """Executes `scripts/*.py` of every extension, as modules outside `sys.modules`, as the WebUI does."""
     global _loading
     classes: list[type[Script]] = []
     for extension in extensions.active():
@@ -87,12 +87,12 @@ def _classes_of(file: Path) -> list[type[Script]]:
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    found = (value for value in vars(module).values() if inspect.isclass(value) and issubclass(value, Script))
-    return [kind for kind in found if kind is not Script]
+    classes = (value for value in vars(module).values() if inspect.isclass(value) and issubclass(value, Script))
+    return [kind for kind in classes if kind is not Script]
 
 
 class ScriptRunner:
-    """The scripts of one tab."""
+    """Holds the scripts of one tab, and calls their hooks."""
 
     def __init__(self, classes: list[type[Script]], is_img2img: bool) -> None:
         self.is_img2img = is_img2img
@@ -100,7 +100,7 @@ class ScriptRunner:
         self.inputs: list[Any] = []
 
     def setup_ui(self) -> None:
-        """Builds the controls of all scripts; to be called inside `gradio.Blocks`. The first argument of all is the host's."""
+        """Builds the controls of all scripts. Call it inside `gradio.Blocks`. The first of all arguments is the host's own."""
         self.inputs = [None]
         for script in self.alwayson_scripts:
             script.controls = script.ui(self.is_img2img) or []

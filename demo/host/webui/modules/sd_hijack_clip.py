@@ -1,4 +1,4 @@
-"""CLIP's text encoder on prompts of any length: 75 tokens at a time, the results one behind the other."""
+"""Stands in for `modules.sd_hijack_clip`: encodes prompts of any length, in chunks of 75 tokens that are concatenated."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ CHUNK = 75
 
 class FrozenCLIPEmbedderWithCustomWordsBase(nn.Module):
     def __init__(self, transformer: nn.Module, tokenizer: object) -> None:
-        """`transformer`: a `CLIPTextModel` of transformers; `tokenizer`: its `CLIPTokenizer`."""
+        """`transformer`: a `CLIPTextModel` of transformers. `tokenizer`: its `CLIPTokenizer`."""
         super().__init__()
         self.transformer = transformer
         self.tokenizer = tokenizer
 
     def forward(self, texts: list[str]) -> torch.Tensor:
-        """`(texts, 77 × chunks, width)`; all texts get as many chunks as the longest."""
+        """Encodes texts as `(texts, 77 × chunks, width)`. All texts get as many chunks as the longest."""
         chunks = [self._chunks(text) for text in texts]
         longest = max(len(of_text) for of_text in chunks)
         empty = self._chunk([], [])
@@ -40,7 +40,7 @@ class FrozenCLIPEmbedderWithCustomWordsBase(nn.Module):
         return [self.tokenizer.bos_token_id, *tokens, *ends], [1.0, *weights, *[1.0] * (missing + 1)]
 
     def _encode(self, chunks: list[tuple[list[int], list[float]]]) -> torch.Tensor:
-        """Emphasis multiplies what a token became; the mean over all stays what it was."""
+        """Encodes one chunk of each text. Emphasis scales a token's embedding; the mean over all embeddings is kept."""
         device = next(self.transformer.parameters()).device
         tokens = torch.tensor([tokens for tokens, _ in chunks], device=device)
         weights = torch.tensor([weights for _, weights in chunks], device=device)

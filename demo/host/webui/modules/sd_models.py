@@ -1,4 +1,4 @@
-"""Checkpoints: which there are, and which one is loaded."""
+"""Stands in for `modules.sd_models`: lists checkpoints, and loads them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from motion_module.training.image_model import STABLE_DIFFUSION_1
 
 SUFFIXES = (".safetensors", ".ckpt")
 LEAST_SIGNAL = 4.8973451890853435e-08
-"""What is left at the last step of a schedule that would end at nought: the value that a WebUI was seen to use."""
+"""The signal at the last timestep of a schedule with zero terminal SNR, as measured in a WebUI."""
 
 
 class UnusableCheckpoint(ValueError):
@@ -54,13 +54,13 @@ def list_models() -> None:
 
 
 def get_closet_checkpoint_match(name: str | None) -> CheckpointInfo | None:
-    """The checkpoint of that name, with or without its suffix. (The WebUI's own spelling.)"""
+    """Returns the checkpoint of a name, with or without suffix. The spelling is the WebUI's."""
     stems = {info.name_for_extra: info for info in checkpoints_list.values()}
     return checkpoints_list.get(name or "") or stems.get(name or "")
 
 
 def select_checkpoint() -> CheckpointInfo:
-    """The one that the settings name, else the first. Raises FileNotFoundError where there is none."""
+    """Returns the checkpoint of the settings, otherwise the first one. Raises FileNotFoundError if there is none."""
     chosen = get_closet_checkpoint_match(shared.opts.sd_model_checkpoint) or next(iter(checkpoints_list.values()), None)
     if chosen is None:
         raise FileNotFoundError(f"There is no checkpoint in {shared.cmd_opts.ckpt_dir}. Put one there.")
@@ -68,7 +68,7 @@ def select_checkpoint() -> CheckpointInfo:
 
 
 def find_checkpoint(name: str | None) -> CheckpointInfo | None:
-    """The checkpoint that a request names, None where it names none. Raises ValueError where it is not there."""
+    """Returns the checkpoint that a request names; None if it names none. Raises ValueError if it does not exist."""
     info = get_closet_checkpoint_match(name)
     if name and info is None:
         raise ValueError(f"There is no checkpoint {name!r} in {shared.cmd_opts.ckpt_dir}.")
@@ -76,7 +76,7 @@ def find_checkpoint(name: str | None) -> CheckpointInfo | None:
 
 
 def read_state_dict(filename: str, map_location: str = "cpu") -> dict[str, torch.Tensor]:
-    """The weights of a file. Code in a `.ckpt` is never run: torch refuses to read such a file."""
+    """Returns the weights of a file. Code in a `.ckpt` is never run: torch refuses such a file."""
     if filename.endswith(".safetensors"):
         return safetensors.torch.load_file(filename, device=map_location)
     weights = torch.load(filename, map_location=map_location, weights_only=True)
@@ -84,7 +84,7 @@ def read_state_dict(filename: str, map_location: str = "cpu") -> dict[str, torch
 
 
 def reload_model_weights(sd_model: Any = None, info: CheckpointInfo | None = None) -> LatentDiffusion:
-    """Makes `info`, else what the settings name, the loaded checkpoint: in the same model where both have one description."""
+    """Loads the checkpoint `info`, or that of the settings. The model object stays if both checkpoints share a `.yaml`."""
     info = info or select_checkpoint()
     model = sd_model or model_data.sd_model
     if model is None:
@@ -108,7 +108,7 @@ def load_model(info: CheckpointInfo | None = None) -> LatentDiffusion:
 
 
 def _load_weights(model: LatentDiffusion, info: CheckpointInfo) -> None:
-    """Raises UnusableCheckpoint, before the loaded model changes, where the file is no Stable Diffusion 1 checkpoint."""
+    """Loads weights into a model. Raises UnusableCheckpoint, before any change, if they are not Stable Diffusion 1's."""
     print(f"Loading weights from {info.filename}")
     try:
         weights = read_state_dict(info.filename)
@@ -132,25 +132,25 @@ def _load_weights(model: LatentDiffusion, info: CheckpointInfo) -> None:
 
 
 def _description_of(info: CheckpointInfo) -> Path | None:
-    """The `.yaml` beside a checkpoint, where there is one."""
+    """Returns the `.yaml` beside a checkpoint, if there is one."""
     beside = Path(info.filename).with_suffix(".yaml")
     return beside if beside.is_file() else None
 
 
 def _text_encoder(config: dict[str, Any]) -> tuple[Any, Any]:
-    """Untrained text encoder and tokenizer: Stable Diffusion 1's, unless the description names a folder with another one."""
+    """Returns an untrained text encoder and tokenizer: those in the folder that the `.yaml` names, or Stable Diffusion 1's."""
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-    from demo import clip
+    from demo import clip_text_encoder
 
     folder = config.get("cond_stage_config", {}).get("params", {}).get("version", "")
     if not Path(folder, "config.json").is_file():
-        folder = str(clip.write_text_folder(Path(data_path, "clip"), clip.STABLE_DIFFUSION_1))
+        folder = str(clip_text_encoder.write_text_folder(Path(data_path, "clip"), clip_text_encoder.STABLE_DIFFUSION_1))
     return CLIPTextModel(CLIPTextConfig.from_pretrained(folder)), CLIPTokenizer.from_pretrained(folder)
 
 
 def apply_alpha_schedule_override(sd_model: LatentDiffusion, p: Any = None) -> None:
-    """Takes the noise schedule from `alphas_cumprod_original`, with the terminal signal at nought where the settings say so."""
+    """Restores the noise schedule from `alphas_cumprod_original`, with zero terminal SNR if the settings say so."""
     sd_model.alphas_cumprod = sd_model.alphas_cumprod_original.to(shared.device)
     if shared.opts.sd_noise_schedule == "Zero Terminal SNR":
         if p is not None:
@@ -159,9 +159,9 @@ def apply_alpha_schedule_override(sd_model: LatentDiffusion, p: Any = None) -> N
 
 
 def rescale_zero_terminal_snr(alphas_cumprod: torch.Tensor) -> torch.Tensor:
-    """Shifts and scales the square roots so that the first stays and the last is nought (Lin et al., 2023, algorithm 1).
+    """Shifts and scales the square roots so that the first stays and the last is 0 (Lin et al., 2023, algorithm 1).
 
-    The last step keeps a little signal, since sigmas would be infinite otherwise.
+    The last timestep keeps a little signal, since its sigma would be infinite otherwise.
     """
     roots = alphas_cumprod.sqrt()
     first, last = roots[0], roots[-1]

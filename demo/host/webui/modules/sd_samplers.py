@@ -1,4 +1,4 @@
-"""The samplers by name."""
+"""Stands in for `modules.sd_samplers`: the samplers by name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class SamplerData:
     options: dict[str, Any] = field(default_factory=dict)
 
     def total_steps(self, steps: int) -> int:
-        """How often the guidance is called."""
+        """Returns how many times the denoiser is called."""
         return steps * 2 if self.options.get("second_order") else steps
 
 
@@ -35,6 +35,6 @@ all_samplers_map = {sampler.name: sampler for sampler in all_samplers}
 
 
 def create_sampler(name: str, _model: Any) -> Any:
-    """Raises KeyError for a name that is not in the list."""
+    """Returns a new sampler. Raises KeyError for an unknown name."""
     config = all_samplers_map[name]
     return config.kind(config)

@@ -1,4 +1,4 @@
-"""Classifier-free guidance: which rows reach the UNet, in which calls, and what is made of the answers."""
+"""Stands in for `modules.sd_samplers_cfg_denoiser`: batches the UNet's calls, and applies classifier-free guidance."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 
 
 class CFGDenoiser(nn.Module):
-    """The denoiser that sampling functions call."""
+    """The denoiser that the sampling functions call."""
 
     def __init__(self, sampler: Any) -> None:
         super().__init__()
@@ -33,14 +33,14 @@ class CFGDenoiser(nn.Module):
         return out
 
     def update_inner_model(self) -> None:
-        """After the checkpoint has changed."""
+        """Rebuilds what depends on the checkpoint, after that has changed."""
         self.model_wrap = None
         self.sampler.sampler_extra_args |= dict(zip(("cond", "uncond"), self.p.get_conds()))
 
     def forward(
         self, x: torch.Tensor, sigma: torch.Tensor, uncond: Any, cond: Any, cond_scale: float, s_min_uncond: float, **_: Any
     ) -> torch.Tensor:
-        """`x`: `(pictures, 4, height, width)`. Rows are the parts of the first picture, of the second, …, then negatives."""
+        """Denoises `x` `(pictures, 4, height, width)`. The UNet gets the parts of each picture in turn, then the negatives."""
         if state.interrupted or state.skipped:
             raise InterruptedException
         if apply_refiner(self, sigma):
@@ -75,7 +75,7 @@ class CFGDenoiser(nn.Module):
     def _call_unet(
         self, x: torch.Tensor, sigma: torch.Tensor, text: torch.Tensor, negative: torch.Tensor, pictures: int, skip: bool
     ) -> torch.Tensor:
-        """All rows, in as few calls as the settings and the lengths of the texts allow."""
+        """Runs the UNet on all rows, in as few calls as the settings and the lengths of the texts allow."""
         if opts.pad_cond_uncond and text.shape[1] != negative.shape[1]:
             text, negative = self._padded(text, negative)
         if skip:
@@ -99,7 +99,7 @@ class CFGDenoiser(nn.Module):
         return torch.cat(out)
 
     def _padded(self, text: torch.Tensor, negative: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The shorter one is continued with the empty prompt."""
+        """Pads the shorter one with the empty prompt."""
         empty = shared.sd_model.get_learned_conditioning([""])
         length = max(text.shape[1], negative.shape[1])
 

@@ -1,4 +1,4 @@
-"""What samplers of both kinds share."""
+"""Stands in for `modules.sd_samplers_common`: the base class of samplers, previews, and the refiner."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from PIL import Image
 
 
 class InterruptedException(BaseException):
-    """Somebody wants the run to stop. Not an `Exception`, so that nobody on the way takes it for an error."""
+    """The user interrupted the run. It is no `Exception`, so that no handler on the way takes it for an error."""
 
 
 class _TorchWithNoiseOf:
-    """torch, but for `randn_like`, which draws from the generators of `p`; k-diffusion's samplers see this one."""
+    """torch, except for `randn_like`, which draws from the generators of `p`. It replaces torch in k-diffusion's samplers."""
 
     def __init__(self, p: Any) -> None:
         self._rng = p.rng
@@ -33,14 +33,14 @@ class _TorchWithNoiseOf:
 
 
 def single_sample_to_image(sample: torch.Tensor, _approximation: int | None = None) -> Image.Image:
-    """For the live preview; `sample`: `(4, height, width)`."""
+    """Decodes one picture for the live preview. `sample`: `(4, height, width)`."""
     decoded = shared.sd_model.decode_first_stage(sample[None])[0]
     levels = (torch.clamp((decoded + 1) / 2, 0, 1) * 255).permute(1, 2, 0).cpu().numpy().astype(np.uint8)
     return Image.fromarray(levels)
 
 
 def samples_to_image_grid(samples: torch.Tensor) -> Image.Image:
-    """The batch, side by side."""
+    """Decodes a batch, side by side."""
     pictures = [single_sample_to_image(sample) for sample in samples]
     width, height = pictures[0].size
     grid = Image.new("RGB", (width * len(pictures), height))
@@ -50,7 +50,7 @@ def samples_to_image_grid(samples: torch.Tensor) -> Image.Image:
 
 
 def apply_refiner(denoiser: Any, sigma: torch.Tensor) -> bool:
-    """Goes over to the refiner's checkpoint once enough of the noise schedule is behind. Whether it did so now."""
+    """Switches to the refiner's checkpoint at its fraction of the noise schedule. Returns whether it switched now."""
     info = denoiser.p.refiner_checkpoint_info
     if info is None or shared.sd_model.sd_checkpoint_info == info:
         return False
@@ -64,9 +64,9 @@ def apply_refiner(denoiser: Any, sigma: torch.Tensor) -> bool:
 
 
 def img2img_steps(p: Any, steps: int | None) -> tuple[int, int]:
-    """Steps of the whole schedule, and how many of them are behind `p.denoising_strength`.
+    """Returns the steps of the whole schedule, and how many of them `p.denoising_strength` leaves to run.
 
-    A number of steps that is asked for is that of the steps taken; else they are those of the whole schedule.
+    `steps` counts the steps to run. Without it, `p.steps` counts those of the whole schedule.
     """
     strength = min(p.denoising_strength, 0.999)
     whole = p.steps
@@ -89,7 +89,7 @@ class Sampler:
         self.sampler_extra_args: dict[str, Any] = {}
 
     def initialize(self, p: Any) -> dict[str, Any]:
-        """Gets ready for one run. Returns keywords for the sampling function."""
+        """Prepares one run. Returns keyword arguments for the sampling function."""
         self.p = self.model_wrap_cfg.p = p
         self.model_wrap_cfg.step = 0
         k_diffusion.sampling.torch = _TorchWithNoiseOf(p)
@@ -97,7 +97,7 @@ class Sampler:
         return {"eta": getattr(opts, self.eta_option)} if takes_eta else {}
 
     def run(self, p: Any, x: torch.Tensor, cond: Any, uncond: Any, steps: int, **levels: torch.Tensor) -> torch.Tensor:
-        """One run from `x`; `levels` are the function's sigmas or timesteps."""
+        """Runs the sampling function from `x`. `levels`: its sigmas or timesteps."""
         keywords = {**self.initialize(p), **levels}
         self.last_latent = x
         self.sampler_extra_args = {
@@ -114,7 +114,7 @@ class Sampler:
         state.sampling_step = step["i"]
 
     def launch_sampling(self, steps: int, func: Callable[[], torch.Tensor]) -> torch.Tensor:
-        """Runs it; where it is interrupted, what there was by then."""
+        """Runs `func`. If the user interrupts it, returns the latest latents."""
         self.model_wrap_cfg.total_steps = self.config.total_steps(steps)
         state.sampling_steps, state.sampling_step = steps, 0
         try:

@@ -1,4 +1,4 @@
-"""k-diffusion's samplers, which work with sigmas."""
+"""Stands in for `modules.sd_samplers_kdiffusion`: k-diffusion's samplers, which work with sigmas."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ class KDiffusionSampler(sd_samplers_common.Sampler):
         return SCHEDULERS[name](n=steps, sigma_min=least, sigma_max=most, device="cpu")
 
     def sample(self, p: Any, x: torch.Tensor, cond: Any, uncond: Any, steps: int | None = None) -> torch.Tensor:
-        """From noise `x` of variance 1."""
+        """Samples from noise `x` of variance 1."""
         sigmas = self.get_sigmas(p, steps or p.steps).to(x.device)
         return self.run(p, x * sigmas[0], cond, uncond, len(sigmas) - 1, sigmas=sigmas)
 
     def sample_img2img(
         self, p: Any, x: torch.Tensor, noise: torch.Tensor, cond: Any, uncond: Any, steps: int | None = None
     ) -> torch.Tensor:
-        """From latents `x` to which as much `noise` is added as `p.denoising_strength` asks for."""
+        """Samples from latents `x`, after adding `noise` according to `p.denoising_strength`."""
         steps, taken = sd_samplers_common.img2img_steps(p, steps)
         sigmas = self.get_sigmas(p, steps)[steps - taken - 1 :].to(x.device)
         return self.run(p, x + noise * sigmas[0], cond, uncond, taken + 1, sigmas=sigmas)

@@ -1,4 +1,4 @@
-"""DDIM (Song et al., 2020), which works with timesteps."""
+"""Stands in for `modules.sd_samplers_timesteps`: DDIM (Song et al., 2020), which works with timesteps."""
 
 from __future__ import annotations
 
@@ -54,21 +54,21 @@ class CompVisSampler(sd_samplers_common.Sampler):
 
     @staticmethod
     def get_timesteps(steps: int) -> torch.Tensor:
-        """Every so many of a thousand, from 1 up."""
+        """Returns evenly spaced timesteps of the thousand, ascending from 1."""
         return torch.tensor([min(timestep + 1, 999) for timestep in range(0, 1000, 1000 // steps)])
 
     def sample(self, p: Any, x: torch.Tensor, cond: Any, uncond: Any, steps: int | None = None) -> torch.Tensor:
-        """From noise `x` of variance 1."""
+        """Samples from noise `x` of variance 1."""
         timesteps = self.get_timesteps(steps or p.steps).to(x.device)
         return self.run(p, x, cond, uncond, steps or p.steps, timesteps=timesteps)
 
     def sample_img2img(
         self, p: Any, x: torch.Tensor, noise: torch.Tensor, cond: Any, uncond: Any, steps: int | None = None
     ) -> torch.Tensor:
-        """From latents `x` to which as much `noise` is added as `p.denoising_strength` asks for."""
+        """Samples from latents `x`, after adding `noise` according to `p.denoising_strength`."""
         steps, taken = sd_samplers_common.img2img_steps(p, steps)
         timesteps = self.get_timesteps(steps).to(x.device)
-        signal = shared.sd_model.alphas_cumprod[timesteps[taken]]  # one step noisier than where the run begins
+        signal = shared.sd_model.alphas_cumprod[timesteps[taken]]  # one step noisier than the first step of the run
         noised = x * signal.sqrt() + noise * (1 - signal).sqrt()
         return self.run(p, noised, cond, uncond, taken + 1, timesteps=timesteps[:taken])
 
@@ -77,7 +77,7 @@ class CompVisSampler(sd_samplers_common.Sampler):
 def ddim(
     model: Any, x: torch.Tensor, timesteps: torch.Tensor, extra_args: dict[str, Any], callback: Any, eta: float = 0.0
 ) -> torch.Tensor:
-    """Equation 12 of the paper, from the noisiest of the ascending `timesteps` down to the first."""
+    """Samples by equation 12 of the paper, from the last and noisiest of the ascending `timesteps` down to the first."""
     signal_at = model.inner_model.inner_model.alphas_cumprod.double()
     downward = timesteps.flip(0).tolist()
     for step, (here, there) in enumerate(pairwise(tqdm(downward, total=len(downward) - 1))):
@@ -85,7 +85,7 @@ def ddim(
         noise = model(x, x.new_full((len(x),), here), **extra_args)
         clean = (x - math.sqrt(1 - signal) * noise) / math.sqrt(signal)
         spread = eta * math.sqrt((1 - next_signal) / (1 - signal) * (1 - signal / next_signal))
-        fresh = k_diffusion.sampling.torch.randn_like(x)  # drawn even where nothing of it is used, as the WebUI does
+        fresh = k_diffusion.sampling.torch.randn_like(x)  # drawn even if `eta` is 0, as in the WebUI
         x = math.sqrt(next_signal) * clean + math.sqrt(1 - next_signal - spread**2) * noise + spread * fresh
         callback({"i": step})
     return x

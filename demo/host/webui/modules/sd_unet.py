@@ -1,4 +1,4 @@
-"""Another UNet in the place of the checkpoint's own, such as a TensorRT engine, where one is chosen."""
+"""Stands in for `modules.sd_unet`: replaces the checkpoint's UNet by a chosen one, such as a TensorRT engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all parts share: settings, state, the loaded checkpoint, the device."""
+"""Stands in for `modules.shared`: settings, state, the loaded checkpoint, the device."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ config_filename = str(Path(data_path) / "config.json")
 device = devices.device
 state = State()
 demo: Any = None
-"""The page; here nobody asks for it but to register files."""
+"""The page in the WebUI, where files are registered with it; not used here."""
 opts = Options(
     {
         "sd_model_checkpoint": None,
@@ -53,12 +53,12 @@ def __getattr__(name: str) -> Any:
 
 
 def walk_files(path: str, allowed_extensions: Sequence[str] | None = None) -> Iterator[str]:
-    """Every file below a folder, folder by folder."""
+    """Yields every file below a folder, in natural order."""
     for file in sorted(Path(path).rglob("*"), key=lambda file: natural_sort_key(str(file))):
         if file.is_file() and (allowed_extensions is None or file.suffix.lower() in allowed_extensions):
             yield str(file)
 
 
 def natural_sort_key(text: str) -> list[Any]:
-    """Sorts 2 before 10."""
+    """Returns a key that sorts 2 before 10."""
     return [int(part) if part.isdigit() else part.lower() for part in re.split(r"(\d+)", text)]

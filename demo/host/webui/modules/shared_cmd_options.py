@@ -1,4 +1,4 @@
-"""The options of the command line. The host fills them in before it imports anything else of this package."""
+"""Stands in for `modules.shared_cmd_options`. The host fills the options in before it imports anything else of `modules`."""
 
 from argparse import Namespace
 

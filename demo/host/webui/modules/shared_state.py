@@ -1,4 +1,4 @@
-"""How far the running generation is, and whether somebody wants it to stop."""
+"""Stands in for `modules.shared_state`: the progress of the running generation, and whether it was interrupted."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class State:
         self.sampling_step = 0
 
     def progress(self) -> float:
-        """Of 0 to 1."""
+        """Returns a fraction between 0 and 1."""
         if self.job_count <= 0:
             return 0.0
         return min((self.job_no + self.sampling_step / max(self.sampling_steps, 1)) / self.job_count, 1.0)

@@ -1,4 +1,4 @@
-"""Pieces of the page that several panels use."""
+"""Stands in for `modules.ui_common`: the refresh button."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import gradio as gr
 def create_refresh_button(
     component: Any, refresh: Callable[[], None], arguments: Callable[[], dict[str, Any]], elem_id: str
 ) -> gr.Button:
-    """A button that gives a control new choices."""
+    """Makes a button that updates the choices of a control."""
 
     def update() -> Any:
         refresh()

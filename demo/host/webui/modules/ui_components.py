@@ -1,4 +1,4 @@
-"""Controls that gradio does not have."""
+"""Stands in for `modules.ui_components`: the accordion with a checkbox."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import gradio as gr
 
 
 class InputAccordion(gr.Checkbox):
-    """A checkbox whose contents are shown where it is ticked."""
+    """A checkbox that shows its contents when it is ticked."""
 
     def __init__(self, value: bool, **kwargs: Any) -> None:
         super().__init__(value, **kwargs)
@@ -23,5 +23,5 @@ class InputAccordion(gr.Checkbox):
         self._contents.__exit__(*exception)
 
     def get_block_name(self) -> str:
-        """The page shows it as the checkbox that it is."""
+        """Tells gradio to draw it as a checkbox."""
         return "checkbox"

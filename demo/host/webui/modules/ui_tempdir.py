@@ -1,4 +1,4 @@
-"""Files that the page may show. Here, all in the folders that the host writes to."""
+"""Stands in for `modules.ui_tempdir`: the files that gradio may serve. Here, those are all in the host's own folders."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any
 
 
 def register_tmp_file(_page: Any, _file: str) -> None:
-    """Needed for no file that this host has written."""
+    """Does nothing: gradio may serve every file that this host writes."""
 
 
 def check_tmp_file(_page: Any, _file: str) -> bool:
-    """Whether a file has been registered."""
+    """Returns False, since no file is registered."""
     return False

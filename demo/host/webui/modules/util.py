@@ -1,8 +1,8 @@
-"""Odds and ends."""
+"""Stands in for `modules.util`, of which we only import `open_folder`."""
 
 from __future__ import annotations
 
 
 def open_folder(path: str) -> None:
-    """The page has no button for it."""
+    """Never called: this host's page has no button for it."""
     raise NotImplementedError(path)

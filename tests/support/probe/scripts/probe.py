@@ -1,6 +1,6 @@
-"""A test-only extension: routes under /probe/v1/ that look into the running WebUI, or break it on purpose.
+"""A test-only extension: routes under /probe/v1/ that inspect the running WebUI, or break it on purpose.
 
-The layout of every answer stands with the function or class that makes it, in the package `webui_probe`.
+The functions and classes of the package `webui_probe` document the answers that they make.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from typing import Any
 from modules import script_callbacks, scripts
 from webui_probe import routes, text_encoder
 
-text_encoder.make_known()
+text_encoder.register()
 
 
 class ProbeScript(scripts.Script):
-    """Lets nested jobs start from the hooks that other extensions start them from."""
+    """Starts nested jobs from the hooks from which other extensions start theirs."""
 
     def title(self) -> str:
         return "Probe"
@@ -34,8 +34,8 @@ class ProbeScript(scripts.Script):
         routes.nested.hook_called("postprocess_batch", p)
 
 
-def leave() -> None:
-    """Undoes whatever is armed when the WebUI reloads its scripts."""
+def disarm_all() -> None:
+    """Undoes whatever is armed; called when the WebUI reloads its scripts."""
     routes.recorder.disarm()
     routes.fault.disarm()
     routes.reference.disarm()
@@ -44,4 +44,4 @@ def leave() -> None:
 script_callbacks.on_model_loaded(routes.identity.model_loaded)
 script_callbacks.on_cfg_denoiser(lambda _params: routes.interrupter.denoiser_called())
 script_callbacks.on_app_started(routes.add_routes)
-script_callbacks.on_script_unloaded(leave)
+script_callbacks.on_script_unloaded(disarm_all)

@@ -1,4 +1,4 @@
-"""Digests of UNet weights, in memory and in a checkpoint file, in a form that can be compared."""
+"""Comparable digests of UNet weights in memory and in a checkpoint file."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ PREFIX = "model.diffusion_model."
 
 
 def unet_digests() -> dict[str, str]:
-    """Name and sha256 of every tensor of the loaded UNet."""
+    """Returns name and SHA-256 of every tensor of the loaded UNet."""
     return {name: digest(tensor) for name, tensor in shared.sd_model.model.diffusion_model.state_dict().items()}
 
 
 def checkpoint_digests(file: str) -> dict[str, str]:
-    """The same for a checkpoint file, each tensor cast as the loaded UNet holds it."""
+    """Returns the same for a checkpoint file, with each tensor cast to the dtype of the loaded UNet."""
     dtypes = {name: tensor.dtype for name, tensor in shared.sd_model.model.diffusion_model.state_dict().items()}
     weights = sd_models.read_state_dict(file, map_location="cpu")
     names = (name.removeprefix(PREFIX) for name in weights if name.startswith(PREFIX))

@@ -1,4 +1,4 @@
-"""Is the WebUI as it was? Facts that must be the same before and after a job that cleans up behind itself."""
+"""The state of the WebUI that must be the same before and after a job that cleans up after itself."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from modules import (
 
 
 def classes_of_sdxl() -> tuple[type, ...]:
-    """Those of its UNet, which only the WebUI has."""
+    """Returns the classes of SDXL's UNet, which only the WebUI has."""
     if importlib.util.find_spec("sgm") is None:
         return ()
     from sgm.modules import attention
@@ -74,37 +74,37 @@ Table = dict[str, Any]
 
 
 def digest(tensor: torch.Tensor) -> str:
-    """sha256 of a tensor's bytes."""
+    """Returns the SHA-256 of a tensor's bytes."""
     return hashlib.sha256(tensor.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
 
 
 def functions_of(owner: ModuleType | type) -> Iterator[tuple[str, Any]]:
-    """Everything callable or computed that stands directly in a module or class, by its full name: LDM and SGM share others."""
-    place = f"{owner.__module__}.{owner.__qualname__}" if isinstance(owner, type) else owner.__name__
+    """Yields every function and property that a module or class defines itself, by full name, since LDM and SGM share names."""
+    prefix = f"{owner.__module__}.{owner.__qualname__}" if isinstance(owner, type) else owner.__name__
     for name, value in vars(owner).items():
         if callable(value) or isinstance(value, (property, classmethod, staticmethod)):
-            yield f"{place}.{name}", value
+            yield f"{prefix}.{name}", value
 
 
 def function_table(owners: tuple[ModuleType, ...] | tuple[type, ...]) -> Table:
-    """Name and object of every function of the owners."""
+    """Returns name and object of every function of the owners."""
     return {name: value for owner in owners for name, value in functions_of(owner)}
 
 
 def changed_names(before: Table, now: Table) -> list[str]:
-    """Names that were added, removed, or stand for another object."""
+    """Returns the names that were added, removed, or now refer to another object."""
     absent = object()
     return sorted(name for name in before | now if before.get(name, absent) is not now.get(name, absent))
 
 
 def comes_from_extension(function: Any) -> bool:
-    """Whether the code of a function lies in an extension's folder: a patch older than the probe itself."""
+    """Returns whether a function's code is in an extension's folder. That detects patches older than the probe."""
     code = getattr(function, "__code__", None)
     return code is not None and code.co_filename.startswith(paths.extensions_dir)
 
 
 class Identity:
-    """Remembers how things were at start-up, and each model's noise schedules as they were when it was loaded."""
+    """Remembers the state at start-up, and the noise schedules of each model at the time when it was loaded."""
 
     def __init__(self) -> None:
         self._functions = function_table(WATCHED_MODULES)
@@ -112,11 +112,11 @@ class Identity:
         self._schedules: weakref.WeakKeyDictionary[torch.nn.Module, list[torch.Tensor]] = weakref.WeakKeyDictionary()
 
     def model_loaded(self, model: torch.nn.Module) -> None:
-        """Notes the schedule objects; they are kept alive, so that no other object can take their identity."""
+        """Stores the schedule tensors themselves, so that no new object can get their identity."""
         self._schedules[model] = [getattr(model, name) for name in SCHEDULES]
 
     def state(self) -> dict[str, Any]:
-        """All facts at once."""
+        """Returns the whole state."""
         return {
             "checkpoint": shared.sd_model.sd_checkpoint_info.name,
             "unet": unet_facts(shared.sd_model.model.diffusion_model),
@@ -139,7 +139,7 @@ class Identity:
 
 
 def unet_facts(unet: torch.nn.Module) -> dict[str, Any]:
-    """What somebody may have hung into the UNet."""
+    """Returns the hooks and replaced methods of the UNet, and its layout."""
     modules = dict(unet.named_modules())
     layout = "\n".join(f"{name} {type(module).__qualname__}" for name, module in modules.items())
     return {
@@ -152,11 +152,11 @@ def unet_facts(unet: torch.nn.Module) -> dict[str, Any]:
 
 
 def extension_functions() -> list[str]:
-    """Watched functions whose code is an extension's, whenever they were put there."""
+    """Returns the watched functions whose code is an extension's, no matter when they were replaced."""
     table = function_table(WATCHED_MODULES) | function_table(WATCHED_CLASSES)
     return sorted(name for name, function in table.items() if comes_from_extension(function))
 
 
 def callback_counts() -> dict[str, int]:
-    """How many functions listen to each of the WebUI's events."""
+    """Returns the number of callbacks of each of the WebUI's events."""
     return {name: len(listeners) for name, listeners in script_callbacks.callback_map.items() if listeners}

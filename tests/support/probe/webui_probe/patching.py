@@ -1,4 +1,7 @@
-"""Replaces attributes of classes and modules, and puts the very same objects back."""
+"""Replaces attributes of classes and modules, and restores the same objects.
+
+It does not use `motion_module.patching`: the probe also has to work in a WebUI without this extension.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,13 @@ class Patches:
         self._originals: list[tuple[Any, str, Any]] = []
 
     def wrap(self, owner: Any, name: str, wrapper: Callable[[Any], Any]) -> None:
-        """Replaces a function that `owner`, a class or module, itself defines by `wrapper(function)`."""
+        """Replaces a function of `owner`, the class or module that defines it, by `wrapper(function)`."""
         original = vars(owner)[name]
         self._originals.append((owner, name, original))
         setattr(owner, name, wrapper(original))
 
     def undo(self) -> None:
-        """Restores every attribute, the last replaced first."""
+        """Restores all attributes, in reverse order."""
         while self._originals:
             owner, name, original = self._originals.pop()
             setattr(owner, name, original)

@@ -1,4 +1,4 @@
-"""Writes down what sampling really did: which noise levels, how many rows, how many calls of what."""
+"""Records what sampling really did: the noise levels, the rows, and the calls of denoiser, UNet and text encoder."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
+from ldm.modules.diffusionmodules import model as ldm_autoencoder
 from ldm.modules.diffusionmodules import openaimodel as ldm_unet
 from modules import scripts, sd_hijack_clip, sd_samplers_cfg_denoiser, sd_samplers_common, shared
 
@@ -23,15 +24,15 @@ class UNetCall:
     context_tokens: int | None
     timestep: float
     forward_hooks: int
-    """On all of its modules together."""
+    """The total number, on all of its modules."""
 
 
 @dataclass
 class DenoiserCall:
-    """One call of the classifier-free guidance denoiser: one or more UNet calls."""
+    """One call of the denoiser for classifier-free guidance, which makes one or more UNet calls."""
 
     noise_level: float
-    """A sigma, or the timestep where the sampler works with timesteps."""
+    """A sigma; a timestep if the sampler works with timesteps."""
     rows: int
     unet_calls: list[UNetCall] = field(default_factory=list)
 
@@ -42,33 +43,36 @@ class SamplerRun:
 
     sampler: str
     function: str
+    checkpoint: str
+    """The one that it begins on."""
     is_hr_pass: bool | None
     steps: int
     sigmas: tuple[float, float] | None
-    """First and last of the denoiser's table, from the least noise to the most; None for timestep samplers."""
+    """The first and last value of the denoiser's table, from least to most noise; None for timestep samplers."""
     alphas_cumprod: tuple[float, float] | None
-    """The same of the table that a timestep sampler's denoiser has taken; None for the others."""
+    """The same for the table of a timestep sampler's denoiser; None for other samplers."""
     model_alphas_cumprod: tuple[float, float]
-    """The same of the model's own table as this run began."""
+    """The same for the model's own table at the start of this run."""
     noise_table: list[float]
-    """All of `sigmas`, or of `alphas_cumprod`."""
+    """The whole table of sigmas, or of alphas_cumprod."""
     denoiser_calls: list[DenoiserCall] = field(default_factory=list)
     error: str | None = None
 
 
 @dataclass
 class Record:
-    """Everything since the recorder was armed."""
+    """Everything that was recorded since the recorder was armed."""
 
     sampler_runs: list[SamplerRun] = field(default_factory=list)
     stray_unet_calls: list[UNetCall] = field(default_factory=list)
-    """UNet calls that no denoiser asked for."""
+    """UNet calls from outside a denoiser."""
     text_encoder_forwards: int = 0
+    vae_encoder_rows: int = 0
     before_process_calls: int = 0
 
 
 def unet_classes() -> list[type]:
-    """That of Stable Diffusion 1 and 2, and in the WebUI that of SDXL."""
+    """Returns the UNet class of Stable Diffusion 1 and 2, and in the WebUI also that of SDXL."""
     if importlib.util.find_spec("sgm") is None:
         return [ldm_unet.UNetModel]
     from sgm.modules.diffusionmodules import openaimodel as sgm_unet
@@ -77,15 +81,16 @@ def unet_classes() -> list[type]:
 
 
 def ends(table: torch.Tensor | None) -> tuple[float, float] | None:
-    """First and last value of a table."""
+    """Returns the first and the last value of a table."""
     return None if table is None else (float(table[0]), float(table[-1]))
 
 
 def new_run(sampler: Any, steps: int) -> SamplerRun:
-    """What is known of a sampler run before its first step."""
+    """Returns the record of a sampler run before its first step."""
     alphas, sigmas = getattr(sampler.model_wrap_cfg, "alphas", None), getattr(sampler.model_wrap, "sigmas", None)
     return SamplerRun(
         sampler=type(sampler).__name__,
+        checkpoint=shared.sd_model.sd_checkpoint_info.name,
         function=getattr(sampler.func, "__name__", str(sampler.func)),
         is_hr_pass=getattr(sampler.p, "is_hr_pass", None),
         steps=steps,
@@ -97,7 +102,7 @@ def new_run(sampler: Any, steps: int) -> SamplerRun:
 
 
 class Recorder:
-    """Armed, it wraps methods of WebUI classes; disarmed, they are the original objects again."""
+    """Wraps methods of WebUI classes while it is armed. Disarming restores the original objects."""
 
     def __init__(self) -> None:
         self._record = Record()
@@ -107,7 +112,7 @@ class Recorder:
         self.armed = False
 
     def arm(self) -> None:
-        """Starts a new record."""
+        """Starts a new recording."""
         self.disarm()
         self._record = Record()
         self.armed = True
@@ -118,16 +123,17 @@ class Recorder:
         text_encoder = sd_hijack_clip.FrozenCLIPEmbedderWithCustomWordsBase
         self._patches.wrap(text_encoder, "forward", self._counting("text_encoder_forwards"))
         self._patches.wrap(scripts.ScriptRunner, "before_process", self._counting("before_process_calls"))
+        self._patches.wrap(ldm_autoencoder.Encoder, "forward", self._counting_rows)
 
     def disarm(self) -> None:
-        """Stops recording; the record stays readable."""
+        """Stops recording. The record stays readable."""
         self._patches.undo()
         self._open_runs.clear()
         self._open_calls.clear()
         self.armed = False
 
     def report(self) -> dict[str, Any]:
-        """The record as plain data."""
+        """Returns the record as plain data."""
         return {"armed": self.armed, **asdict(self._record)}
 
     def _recording_runs(self, launch_sampling: Any) -> Any:
@@ -168,6 +174,13 @@ class Recorder:
             return forward(unet, x, timesteps, context, *args, **kwargs)
 
         return recorded
+
+    def _counting_rows(self, forward: Any) -> Any:
+        def counted(encoder: Any, x: torch.Tensor) -> Any:
+            self._record.vae_encoder_rows += len(x)
+            return forward(encoder, x)
+
+        return counted
 
     def _counting(self, counter: str) -> Any:
         def wrapper(method: Any) -> Any:

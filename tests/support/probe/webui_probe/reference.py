@@ -1,6 +1,6 @@
-"""The authors' UNet in place of the WebUI's: what a clip has to look like, made with nothing of the extension.
+"""Replaces the WebUI's UNet by the authors': it gives the expected frames of a clip, without any code of the extension.
 
-While it is armed, a plain request for a batch of pictures is sampled as a clip of so many frames, on the authors' schedule.
+While it is armed, a plain request for a batch of images is sampled as a clip, on the authors' noise schedule.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ BETAS = {
     "sdxl": torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2,
     "sdxl to 0.020": torch.linspace(0.00085**0.5, 0.020**0.5, 1000, dtype=torch.float64) ** 2,
 }
-"""`linear` of the authors' inference.yaml, the schedule of SDXL, and `scaled_linear` to 0.020 of their branch for it."""
+"""`linear` in the authors' inference.yaml, SDXL's schedule, and `scaled_linear` to 0.020 in the authors' branch for SDXL."""
 
 
 def network_of(module: str, loras: dict[str, float], mask: list[float] | None, **facts: Any) -> authors.AuthorsUNet:
-    """The authors', with the weights of the loaded checkpoint. `facts`: keywords of `AuthorsUNet`."""
+    """Returns the authors' UNet with the weights of the loaded checkpoint. `facts`: keyword arguments of `AuthorsUNet`."""
     unet = {key: value.float() for key, value in shared.sd_model.model.diffusion_model.state_dict().items()}
     motion = published_layouts.with_tables({key: value.float() for key, value in load_file(module).items()})
     for file, strength in loras.items():
@@ -42,16 +42,18 @@ def network_of(module: str, loras: dict[str, float], mask: list[float] | None, *
     return authors.AuthorsUNet(unet, motion, **facts)
 
 
-def told(vector: torch.Tensor, sizes: list[int]) -> torch.Tensor:
-    """SDXL's vector with other numbers behind what the text says: each as cosines and sines of rising wavelengths."""
+def with_sizes(vector: torch.Tensor, sizes: list[int]) -> torch.Tensor:
+    """Returns SDXL's vector with other sizes at its end, each as cosines and sines of increasing wavelengths."""
     width = shared.sd_model.conditioner.embedders[-1].outdim
     rates = torch.exp(-math.log(10_000) * torch.arange(width // 2, dtype=torch.float64) / (width // 2))
     angles = torch.tensor(sizes, dtype=torch.float64)[:, None] * rates
-    behind = torch.cat([angles.cos(), angles.sin()], dim=1).flatten().float()
-    return torch.cat([vector[:, : -len(behind)], behind.expand(len(vector), -1)], dim=1)
+    embedded = torch.cat([angles.cos(), angles.sin()], dim=1).flatten().float()
+    return torch.cat([vector[:, : -len(embedded)], embedded.expand(len(vector), -1)], dim=1)
 
 
 class Reference:
+    """Replaces the loaded UNet's forward and the model's noise schedule while it is armed."""
+
     def __init__(self) -> None:
         self._undo: Any = None
         self._latents: torch.Tensor | None = None
@@ -66,10 +68,11 @@ class Reference:
         sizes: list[int] | None,
         **facts: Any,
     ) -> None:
-        """`module`: a file in the authors' layout. `mask`: of each frame, where it starts from a picture.
+        """Replaces the UNet.
 
+        `module`: a file in the authors' layout. `mask`: for each frame, how closely it follows the picture that it starts from.
         `loras`: files with a full matrix for each weight that they change, by the checkpoint's or the module's key. `sizes`:
-        six numbers that SDXL is told in place of its own.
+        six numbers for SDXL's size conditioning, instead of the request's.
         """
         self.disarm()
         model = shared.sd_model
@@ -80,7 +83,7 @@ class Reference:
         ) -> torch.Tensor:
             clips = x.unflatten(0, (-1, frames)).transpose(1, 2)
             if y is not None:
-                y = (told(y, sizes) if sizes else y).unflatten(0, (-1, frames))
+                y = (with_sizes(y, sizes) if sizes else y).unflatten(0, (-1, frames))
             if mask is not None:
                 likeness = torch.tensor(mask)[None, None, :, None, None].expand(len(clips), 1, *clips.shape[2:])
                 picture = self._latents[:1, :, None].expand(len(clips), -1, *clips.shape[2:])
@@ -105,18 +108,18 @@ class Reference:
             self._undo = None
 
     def about_to_sample(self, p: Any) -> None:
-        """Remembers the latents of the picture that img2img started from last."""
+        """Remembers the latents of the picture that img2img started from most recently."""
         if (latents := getattr(p, "init_latent", None)) is not None:
             self._latents = latents
 
 
 @torch.no_grad()
 def differences(module: str, own_file: str, frames: int, **facts: Any) -> dict[str, float]:
-    """How far the extension's UNet is off the authors' at most, one call for each way in which rows may come.
+    """Returns the largest difference between the extension's UNet and the authors', for each order in which rows may come.
 
-    `own_file`: the module as the extension is to read it.
+    `own_file`: the module's file that the extension reads.
     """
-    of = {name: sys.modules[f"motion_module.{name}"] for name in ("attach", "checkpoint", "frames", "motion")}
+    of = {name: sys.modules[f"motion_module.{name}"] for name in ("attach", "checkpoint", "row_layout", "motion")}
     unet, network = shared.sd_model.model.diffusion_model, network_of(module, {}, None, **facts)
     description, layers = of["checkpoint"].load(Path(own_file))
     torch.manual_seed(0)
@@ -134,21 +137,21 @@ def differences(module: str, own_file: str, frames: int, **facts: Any) -> dict[s
         "joined by AND": (2, [by_frame + negative]),
         "joined by AND, negative apart": (2, [by_frame, negative]),
     }
-    found = {}
+    largest: dict[str, float] = {}
     for way, (parts, calls) in ways.items():
-        layout_of = partial(of["frames"].row_layout, frames=frames, parts=parts)
+        layout_of = partial(of["row_layout"].layout_of_call, frames=frames, parts=parts)
         with of["attach"].attached(unet, of["motion"].Motion(layers), description.require_motion_module(), layout_of):
             for order in calls:
                 clip, frame = (torch.tensor(numbers) for numbers in zip(*order))
                 times = torch.full((len(order),), 500)
                 out = unet(noise[clip, frame], timesteps=times, context=text[clip, frame], y=vectors[clip, frame])
                 off = float((out - expected[clip, frame]).abs().max())
-                found[way] = max(off, found.get(way, 0.0))
-    return {**found, "spread": float(expected.std())}
+                largest[way] = max(off, largest.get(way, 0.0))
+    return {**largest, "spread": float(expected.std())}
 
 
 class EffectiveWeights:
-    """What the matrices of motion layers and of one attention are while a clip is sampled, written to a file."""
+    """Writes the effective matrices of the motion layers, and of one attention layer, to a file while a clip is sampled."""
 
     def __init__(self) -> None:
         self._file: str | None = None
@@ -162,8 +165,8 @@ class EffectiveWeights:
             self._file = None
 
     def write(self, file: str) -> None:
-        """The motion module by our names, and the image UNet's `attn1.to_q` of its first transformer as it acts on vectors."""
-        gc.collect()  # modules of earlier requests may wait for it
+        """Writes the motion module by our names, and the first `attn1.to_q` of the image UNet as it acts on vectors."""
+        gc.collect()  # removes the modules of earlier requests
         (module,) = _modules_in_memory()
         tensors = {key: value.detach().clone() for key, value in module.state_dict().items()}
         query = shared.sd_model.model.diffusion_model.input_blocks[1][1].transformer_blocks[0].attn1.to_q

@@ -1,7 +1,7 @@
 """The HTTP routes of the probe.
 
-They stand here and not in the script, because the WebUI keeps no script in `sys.modules`: there pydantic could not
-look up the types of a body's fields.
+They are not in the script, because the WebUI does not add scripts to `sys.modules`, and pydantic could not resolve the types of
+a body's fields there.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class FaultBody(BaseModel):
 
 
 class LateFaultBody(BaseModel):
-    at: Literal["encode", "gif", "png"]
+    at: Literal["start", "encode", "gif", "png"]
 
 
 class BreakBody(BaseModel):
@@ -107,7 +107,7 @@ def post_record(body: RecordBody) -> dict[str, Any]:
 
 
 def post_seed(body: SeedBody) -> dict[str, Any]:
-    """Seeds torch's global generator: the WebUI draws the noise of the VAE encoder from it and never seeds it."""
+    """Seeds torch's global generator, from which the WebUI draws the VAE encoder's noise without ever seeding it."""
     torch.manual_seed(body.seed)
     return {}
 
@@ -149,7 +149,7 @@ def post_differences(body: DifferencesBody) -> dict[str, float]:
 
 
 def post_effective_weights(body: EffectiveWeightsBody) -> dict[str, Any]:
-    """Writes them when the next clip is about to be sampled, or now."""
+    """Writes the effective weights when the next clip is about to be sampled, or now."""
     with call_queue.queue_lock:
         if body.now:
             effective_weights.write(body.file)

@@ -1,10 +1,10 @@
-"""Faults put into the extension itself, to see that they are survived, or that a comparison would see them."""
+"""Plants faults in the extension itself, to test that a job survives them, or that a comparison detects them."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,15 @@ from webui_probe.patching import Patches
 
 
 class LateFault:
-    """Lets something fail that comes after the last frame, once."""
+    """Makes something outside the sampling fail once."""
 
     def arm(self, at: str) -> None:
-        """`encode`: making the GIF; `gif`: writing it; `png`: writing the second frame."""
+        """Arms a fault. `at`: "start" fails to make `p` a job, "encode" to encode the GIF, "gif" to write it, "png" to write
+        the second frame.
+        """
         gif = sys.modules["animatediff.video.gif"]
         fail_at = {
+            "start": (sys.modules["animatediff.request.infotext"], "write", 1),
             "encode": (gif, "shared_palette", 1),
             "gif": (Path, "write_bytes", 1),
             "png": (images, "save_image_with_geninfo", 2),
@@ -41,13 +44,13 @@ class LateFault:
 
 
 class BrokenMethod:
-    """Makes one part of the method wrong, until it is mended."""
+    """Makes one part of the method wrong until it is repaired."""
 
     def __init__(self) -> None:
         self._patches = Patches()
 
     def set(self, how: str | None) -> None:
-        """Breaks the method in one way, or with None mends it."""
+        """Breaks the method in one way; None repairs it."""
         self._patches.undo()
         if how is not None:
             owner, name, wrapper = ways_to_break()[how]
@@ -55,36 +58,33 @@ class BrokenMethod:
 
 
 def ways_to_break() -> dict[str, tuple[Any, str, Callable[[Any], Any]]]:
-    """What to replace, by what. The extension's modules are looked up here, since they load after the probe's."""
+    """Returns what to replace, and by what. It looks up the extension's modules late, since they load after the probe's."""
     network, frames = sys.modules["motion_module.network"], sys.modules["motion_module.row_layout"]
     return {
         "no positions": (network.TemporalAttention, "forward", without_positions),
         "frames permuted": (frames.RowLayout, "to_clips", in_another_order),
-        "schedule of the checkpoint": (sys.modules["animatediff.job.animated_model"], "lent_schedule", lambda _: no_schedule),
-        "norms per frame": (sys.modules["motion_module.attach"], "_norm_over_frames", lambda _: leave_norm),
+        "schedule of the checkpoint": (sys.modules["animatediff.job.animated_model"], "lent_schedule", lambda _: no_change),
+        "norms per frame": (sys.modules["motion_module.attach"], "_norm_over_frames", lambda _: no_change),
     }
 
 
 def without_positions(forward: Any) -> Any:
     def broken(attention: Any, *args: Any) -> torch.Tensor:
-        positions = attention.positions
-        attention.positions = torch.zeros_like(positions)
+        positions = attention.positional_encoding
+        attention.positional_encoding = torch.zeros_like(positions)
         try:
             return forward(attention, *args)
         finally:
-            attention.positions = positions
+            attention.positional_encoding = positions
 
     return broken
 
 
 def in_another_order(to_clips: Any) -> Any:
-    """Frames in reverse on the way in, and not on the way out."""
+    """Reverses the frames on the way in, but not on the way out."""
     return lambda layout, x: to_clips(layout, x).flip(1)
 
 
-def no_schedule(*_args: Any) -> Any:
+def no_change(*_args: Any) -> AbstractContextManager[None]:
+    """Replaces a context manager that changes something by one that changes nothing."""
     return nullcontext()
-
-
-def leave_norm(*_args: Any) -> Callable[[], None]:
-    return lambda: None

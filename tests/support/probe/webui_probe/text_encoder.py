@@ -1,4 +1,4 @@
-"""The tiny text encoder of the tests' SDXL checkpoints. OpenCLIP knows architectures by name, and has to be told this one."""
+"""Registers the tiny text encoder of the tests' SDXL checkpoints with OpenCLIP, which looks architectures up by name."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import importlib.util
 from pathlib import Path
 
 
-def make_known() -> None:
-    """To the OpenCLIP of the WebUI; the embedded host has none."""
+def register() -> None:
+    """Registers it with the WebUI's OpenCLIP. The embedded host has no OpenCLIP."""
     if importlib.util.find_spec("open_clip") is not None:
         import open_clip
 

@@ -1,4 +1,4 @@
-"""Things that tests make happen in the middle of a job: faults, interruptions, nested jobs, strange models."""
+"""Events that tests trigger in the middle of a job: faults, interruptions, nested jobs, unusual models."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ FAKE_UNET = "probe: fake UNet"
 
 
 class Fault:
-    """Raises RuntimeError from a UNet layer, through a hook that exists only until it has fired."""
+    """Raises RuntimeError from a UNet layer, through a hook that is removed after it has fired."""
 
     def __init__(self) -> None:
         self._handle: Any = None
         self.fired = 0
 
     def arm(self, call: int, layer: str, times: int) -> None:
-        """The layer's `call`-th run, counted from 1, fails; counting then starts again, until it failed `times` times."""
+        """Makes the layer's `call`-th run fail, counted from 1. Counting then restarts, until it has failed `times` times."""
         self.disarm()
         self.fired = 0
         runs = 0
@@ -42,7 +42,7 @@ class Fault:
         self._handle = unet.get_submodule(layer).register_forward_pre_hook(fail)
 
     def disarm(self) -> None:
-        """Takes the hook out."""
+        """Removes the hook."""
         if self._handle is not None:
             self._handle.remove()
             self._handle = None
@@ -56,11 +56,11 @@ class Interrupter:
         self._how = ""
 
     def arm(self, call: int | None, how: str) -> None:
-        """Acts during the `call`-th denoiser call from now, counted from 1; None takes it back."""
+        """Acts during the `call`-th denoiser call from now, counted from 1; None cancels that."""
         self._remaining, self._how = call, how
 
     def denoiser_called(self) -> None:
-        """To be called at every denoiser call."""
+        """Must be called at every denoiser call."""
         if self._remaining is None:
             return
         self._remaining -= 1
@@ -71,7 +71,7 @@ class Interrupter:
 
 @dataclass
 class NestedResult:
-    """What came of a nested job."""
+    """The result of a nested job."""
 
     fired_at: str | None = None
     pictures: int | None = None
@@ -80,7 +80,7 @@ class NestedResult:
 
 
 def small_copy(p: Any) -> Any:
-    """A shallow copy, as extensions make them, reset to a plain small picture of its own."""
+    """Returns a shallow copy, as other extensions make them, reset to a plain small picture."""
     inner = copy.copy(p)
     fresh = dict.fromkeys(("all_prompts", "all_negative_prompts", "all_seeds", "all_subseeds"))
     fresh |= dict.fromkeys(("prompts", "negative_prompts", "seeds", "subseeds", "c", "uc", "rng", "sampler"))
@@ -100,14 +100,14 @@ class Nested:
         self.result = NestedResult()
 
     def arm(self, at: str | None, mode: str) -> None:
-        """Fires once at the next hook of that name; None takes it back."""
+        """Fires once, at the next hook of that name; None cancels that."""
         self._at, self._mode, self.result = at, mode, NestedResult()
 
     def hook_called(self, hook: str, p: Any) -> None:
-        """To be called at every hook where a nested job may start."""
+        """Must be called at every hook where a nested job may start."""
         if hook != self._at:
             return
-        self._at = None  # before the inner job calls its own hooks
+        self._at = None  # before the nested job calls its own hooks
         self.result.fired_at = hook
         try:
             images = self._run(p)
@@ -119,7 +119,7 @@ class Nested:
             self.result.first_picture_sha256 = hashlib.sha256(images[0].tobytes()).hexdigest()
 
     def report(self) -> dict[str, Any]:
-        """The result as plain data."""
+        """Returns the result as plain data."""
         return asdict(self.result)
 
     def _run(self, p: Any) -> list[Any]:
@@ -131,14 +131,14 @@ class Nested:
 
 
 class FakeUNet(sd_unet.SdUnet):
-    """Stands in for the UNet, as TensorRT engines do, and predicts no noise."""
+    """Replaces the UNet, as TensorRT engines do, and predicts no noise."""
 
     calls = 0
 
     def forward(
         self, x: torch.Tensor, timesteps: torch.Tensor, context: torch.Tensor, *args: Any, **kwargs: Any
     ) -> torch.Tensor:
-        """Counts, and answers zeros."""
+        """Counts the call and returns zeros."""
         FakeUNet.calls += 1
         return torch.zeros_like(x)
 
@@ -150,19 +150,19 @@ class FakeUNetOption(sd_unet.SdUnetOption):
     model_name = "none"
 
     def create_unet(self) -> FakeUNet:
-        """A new fake."""
+        """Returns a new fake UNet."""
         return FakeUNet()
 
 
 class Flags:
-    """Makes the loaded model look like something else."""
+    """Makes the loaded model look like another kind."""
 
     def __init__(self) -> None:
         self._originals: dict[str, Any] = {}
         self._option = FakeUNetOption()
 
     def set_model_flag(self, name: str, value: bool | None) -> None:
-        """Sets an attribute of the loaded model, or with None gives back its own."""
+        """Sets an attribute of the loaded model; None restores its own value."""
         model = shared.sd_model
         if value is not None:
             self._originals.setdefault(name, getattr(model, name))
@@ -171,7 +171,7 @@ class Flags:
             setattr(model, name, self._originals.pop(name))
 
     def set_custom_unet(self, on: bool | None) -> None:
-        """Chooses the fake UNet for the jobs to come, or with None the model's own."""
+        """Chooses the fake UNet for later jobs; None chooses the model's own."""
         FakeUNet.calls = 0
         if on:
             sd_unet.unet_options[:] = [self._option]
@@ -182,7 +182,7 @@ class Flags:
             sd_unet.apply_unet()
 
     def report(self) -> dict[str, Any]:
-        """How things stand now."""
+        """Returns the current flags."""
         current = sd_unet.current_unet_option
         flags = {name: getattr(shared.sd_model, name) for name in ("is_sd1", "is_sd2", "is_sdxl")}
         return {**flags, "custom_unet": current and current.label, "custom_unet_calls": FakeUNet.calls}

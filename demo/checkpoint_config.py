@@ -1,4 +1,4 @@
-"""The `.yaml` beside a checkpoint, which describes its model to the WebUI: as the published one does, but for widths."""
+"""The `.yaml` file beside a checkpoint, from which the WebUI builds its model: Stable Diffusion 1's, with other widths."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+from demo.clip_text_encoder import write_if_changed
 from motion_module.training.image_model import STABLE_DIFFUSION_1
 
 
-def description(text_folder: Path, unet: dict[str, Any], autoencoder: dict[str, Any]) -> dict[str, Any]:
-    """The `params` of a model whose UNet and autoencoder differ from the published ones in these arguments.
+def config_params(text_folder: Path, unet: dict[str, Any], autoencoder: dict[str, Any]) -> dict[str, Any]:
+    """Returns the `params` of a model whose UNet and autoencoder differ from the published ones in these arguments.
 
-    `text_folder`: configuration and tokenizer of its text encoder. JSON is YAML too, so no YAML library is needed.
+    `text_folder`: the folder with the configuration and the tokenizer of its text encoder.
     """
     parts = {key: STABLE_DIFFUSION_1[key]["params"] for key in ("unet_config", "first_stage_config")}
     return {
@@ -44,6 +45,7 @@ def description(text_folder: Path, unet: dict[str, Any], autoencoder: dict[str, 
     }
 
 
-def write_description(checkpoint: Path, params: dict[str, Any]) -> None:
+def write_config(checkpoint: Path, params: dict[str, Any]) -> None:
+    """Writes the file as JSON, which is valid YAML, so that no YAML library is needed."""
     model = {"target": "ldm.models.diffusion.ddpm.LatentDiffusion", "params": params}
-    checkpoint.with_suffix(".yaml").write_text(json.dumps({"model": model}, indent=2))
+    write_if_changed(checkpoint.with_suffix(".yaml"), json.dumps({"model": model}, indent=2))

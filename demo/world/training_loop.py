@@ -1,4 +1,4 @@
-"""The loop by which the world's image models are trained, and the command line of trainings."""
+"""The training loop of the world's image models, and the command line of its trainings."""
 
 from __future__ import annotations
 
@@ -15,29 +15,32 @@ from torch import Tensor, nn
 
 from motion_module.training.cache import replacing
 
-SAVED_EVERY, SAID_EVERY = 200, 50
+SAVE_EVERY, PRINT_EVERY = 200, 50
 MOST_GRADIENT = 1.0
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """`rate`: of each step. `average`: how much of the mean of the weights is kept in a step. `decay`: of the weights."""
+    """The hyperparameters of a training."""
 
     steps: int
     rate: Callable[[int], float]
+    """The learning rate of each step."""
     average: float
+    """The decay of the average of the weights."""
     decay: float = 0.0
+    """The weight decay."""
 
 
-def towards_noise(part: Tensor) -> Tensor:
-    """Of timesteps that are spread evenly, as parts of all from 0 to below 1, others of which most are near the noise."""
-    return 1 - (1 - part) ** 2
+def towards_noise(fraction: Tensor) -> Tensor:
+    """Moves uniform timesteps, as fractions between 0 and 1, so that most are near 1, the noisiest."""
+    return 1 - (1 - fraction) ** 2
 
 
 def learned(module: Any, loss_of: Callable[[int], Tensor], recipe: Recipe, state_file: Path) -> Any:
-    """Trains what of a `module` takes gradients, and returns a copy of it with the mean of the weights.
+    """Trains the weights of a module that require gradients. Returns a copy of the module with the average of its weights.
 
-    `loss_of`: of a step. Where the training was cut off, it goes on from `state_file`.
+    `loss_of`: computes the loss of a step. An interrupted training continues from `state_file`.
     """
     learning = [weight for weight in module.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(learning, weight_decay=recipe.decay)
@@ -56,17 +59,17 @@ def learned(module: Any, loss_of: Callable[[int], Tensor], recipe: Recipe, state
         averaged.update_parameters(module)
         losses.append(loss.item())
         done = step + 1
-        if done % SAID_EVERY == 0:
-            recent = np.mean(losses[-SAID_EVERY:])
+        if done % PRINT_EVERY == 0:
+            recent = np.mean(losses[-PRINT_EVERY:])
             print(f"step {done} of {recipe.steps}: loss {recent:.4f}, {time.monotonic() - started:.0f} s", flush=True)
-        if done % SAVED_EVERY == 0 or done == recipe.steps:
+        if done % SAVE_EVERY == 0 or done == recipe.steps:
             with replacing(state_file) as whole:
                 torch.save({"step": done, **{name: part.state_dict() for name, part in parts.items()}}, whole)
     return averaged.module
 
 
 def _restored(parts: dict[str, nn.Module | torch.optim.Optimizer], state_file: Path) -> int:
-    """Gives the parts back what they were at the last saved step, and returns how many steps that was."""
+    """Restores the last saved state. Returns the number of steps that it has trained."""
     if not state_file.exists():
         return 0
     state = torch.load(state_file, weights_only=True)
@@ -76,12 +79,12 @@ def _restored(parts: dict[str, nn.Module | torch.optim.Optimizer], state_file: P
 
 
 def stages_of(description: str | None, known: Iterable[str]) -> tuple[Path, list[str]]:
-    """From the command line: the folder for what trainings leave, and which of the known stages are wanted."""
+    """Reads the command line. Returns the folder for results, and the chosen stages out of `known`."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", type=Path, help="a folder for what trainings leave")
-    parser.add_argument("stages", nargs="*", metavar="STAGE", help=f"{', '.join(known)}; all without any")
+    parser.add_argument("runs", type=Path, help="the folder for the results of trainings")
+    parser.add_argument("stages", nargs="*", metavar="STAGE", help=f"{', '.join(known)} (default: all)")
     options = parser.parse_args()
     for name in options.stages:
         if name not in known:
-            parser.error(f"there is no {name}; there are {', '.join(known)}")
+            parser.error(f"there is no stage {name}; choose from {', '.join(known)}")
     return options.runs.resolve(), options.stages or list(known)

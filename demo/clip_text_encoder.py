@@ -1,4 +1,4 @@
-"""What `transformers` wants to find in the folder of a CLIP text encoder: its configuration, and its tokenizer."""
+"""Writes the folder from which `transformers` loads a CLIP text encoder: its configuration and its tokenizer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ VOCABULARY = 49408
 
 
 def text_config(width: int, heads: int, layers: int) -> dict[str, Any]:
-    """Arguments for `transformers.CLIPTextConfig`, as OpenAI's text encoders have them."""
+    """Returns arguments for `transformers.CLIPTextConfig`, as in OpenAI's text encoders."""
     return {
         "model_type": "clip_text_model",
         "vocab_size": VOCABULARY,
@@ -33,24 +33,24 @@ STABLE_DIFFUSION_1 = text_config(width=768, heads=12, layers=12)
 
 
 def merge_rules() -> list[str]:
-    """CLIP's byte pair merges, from the copy that the `clip` package brings along."""
+    """Returns CLIP's byte pair merges, from the table in the package `clip`."""
     package = importlib.util.find_spec("clip")
     if package is None or package.origin is None:
-        raise SystemExit("The package 'clip' is missing: run `python -m demo`, which installs it, or the Python of a WebUI.")
+        raise SystemExit("The package 'clip' is missing. Run `python -m demo`, which installs it, or use a WebUI's Python.")
     table = Path(package.origin).parent / "bpe_simple_vocab_16e6.txt.gz"
     lines = gzip.decompress(table.read_bytes()).decode("utf-8").split("\n")
     return lines[1 : VOCABULARY - 512 - 2 + 1]
 
 
 def byte_symbols() -> list[str]:
-    """The printable character that stands for each byte in CLIP's vocabulary, in vocabulary order."""
+    """Returns the printable character that represents each byte in CLIP's vocabulary, in vocabulary order."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = 256 - len(printable)
     return [chr(code) for code in printable] + [chr(256 + index) for index in range(others)]
 
 
 def write_text_folder(folder: Path, config: dict[str, Any]) -> Path:
-    """Writes configuration, of `text_config`, and tokenizer of an encoder."""
+    """Writes an encoder's configuration, from `text_config`, and its tokenizer. Returns the folder."""
     symbols = byte_symbols()
     merges = merge_rules()
     tokens = symbols + [symbol + "</w>" for symbol in symbols] + [merge.replace(" ", "") for merge in merges]
@@ -63,5 +63,11 @@ def write_text_folder(folder: Path, config: dict[str, Any]) -> Path:
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
-        (folder / name).write_text(text, encoding="utf-8")
+        write_if_changed(folder / name, text)
     return folder
+
+
+def write_if_changed(file: Path, text: str) -> None:
+    """Writes a file, unless it holds this text already: another process may be reading it."""
+    if not file.exists() or file.read_text(encoding="utf-8") != text:
+        file.write_text(text, encoding="utf-8")

@@ -1,0 +1,4 @@
+import torch
+
+device: torch.device
+dtype_unet: torch.dtype

@@ -1,0 +1,3 @@
+from typing import Any
+
+def parse_prompt(prompt: str) -> tuple[str, dict[str, list[Any]]]: ...

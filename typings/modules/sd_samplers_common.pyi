@@ -1,0 +1,6 @@
+import torch
+from PIL import Image
+
+class InterruptedException(BaseException): ...
+
+def single_sample_to_image(sample: torch.Tensor, approximation: int | None = None) -> Image.Image: ...

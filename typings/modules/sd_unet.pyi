@@ -1,0 +1,5 @@
+from typing import Any
+
+current_unet: Any
+
+def get_unet_option(option: str | None = None) -> Any: ...
