@@ -24,7 +24,7 @@ from motion_module.attach import attached, channels_by_block
 from motion_module.context_windows import ContextWindows, StepWindows
 from motion_module.families import V3
 from motion_module.layer_offload import in_chunks
-from motion_module.motion import Motion
+from motion_module.motion_layers import Motion
 from motion_module.network import MotionModule
 from motion_module.row_layout import layout_of_call
 from motion_module.training.image_model import STABLE_DIFFUSION_1, new_unet

@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from motion_module import network
 from motion_module.attach import attached, channels_by_block
 from motion_module.families import XL_BETA
-from motion_module.motion import Motion
+from motion_module.motion_layers import Motion
 from motion_module.network import MotionModule
 from motion_module.row_layout import layout_of_call
 from support.tensor_memory import GIB, Alive, fused

@@ -33,7 +33,7 @@ from demo.weights import SD15, unet_params  # noqa: E402
 from motion_module.attach import attached  # noqa: E402
 from motion_module.checkpoint import describe  # noqa: E402
 from motion_module.families import V3  # noqa: E402
-from motion_module.motion import Motion  # noqa: E402
+from motion_module.motion_layers import Motion  # noqa: E402
 from motion_module.network import MotionModule  # noqa: E402
 from motion_module.row_layout import layout_of_call  # noqa: E402
 from support.server import HOSTS, Server, weights_dir  # noqa: E402

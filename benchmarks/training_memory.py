@@ -19,7 +19,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from motion_module.families import V3
 from motion_module.training.image_model import STABLE_DIFFUSION_1, new_unet
 from motion_module.training.loop import checkpointing
-from motion_module.training.subjects import Animated, new_motion_module
+from motion_module.training.trained_parts import Animated, new_motion_module
 from support.tensor_memory import GIB
 
 FRAMES = 16

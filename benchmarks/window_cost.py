@@ -23,7 +23,7 @@ from motion_module.attach import attached
 from motion_module.checkpoint import describe
 from motion_module.context_windows import ContextWindows
 from motion_module.families import V3
-from motion_module.motion import Motion
+from motion_module.motion_layers import Motion
 from motion_module.network import MotionModule
 from motion_module.row_layout import layout_of_call
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .errors import UserError
 from .families import Family
-from .motion import Motion
+from .motion_layers import Motion
 from .patching import patched
 from .pia import ConditionImage
 from .row_layout import RowLayout

@@ -210,14 +210,14 @@ MUTATIONS = (
         "motion_module/network.py",
         "key = key * scale",
         "key = key * 1.0",
-        "method/test_motion.py",
+        "method/test_motion_layers.py",
     ),
     Mutation(
         "rules for single blocks are ignored",
         "motion_module/motion_strength.py",
         "for rule in self.rules:",
         "for rule in ():",
-        "method/test_motion.py",
+        "method/test_motion_layers.py",
     ),
     Mutation(
         "v1's norms stay over frames where the module is off",
@@ -289,7 +289,7 @@ MUTATIONS = (
         "chosen = [self.examples[number] for number in self.order.at(index)]",
         "self._seen = getattr(self, '_seen', -1) + 1\n"
         "        chosen = [self.examples[number] for number in self.order.at(self._seen)]",
-        "method/training/test_going_on.py",
+        "method/training/test_resume_training.py",
     ),
     Mutation(
         "training: the last weights are written, not their mean",
@@ -300,7 +300,7 @@ MUTATIONS = (
     ),
     Mutation(
         "training: a full disk takes the state with it",
-        "motion_module/training/cache.py",
+        "motion_module/training/latent_cache.py",
         "        yield part\n",
         "        file.unlink(missing_ok=True)\n        yield part\n",
         "method/training/test_faults.py",

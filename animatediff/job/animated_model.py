@@ -17,7 +17,7 @@ from motion_module.attach import LayoutOf, attached, blocks_by_name, require_fit
 from motion_module.context_windows import StepWindows
 from motion_module.layer_offload import in_chunks
 from motion_module.lora import Lora
-from motion_module.motion import Motion, SecondModule
+from motion_module.motion_layers import Motion, SecondModule
 from motion_module.patching import patched
 from motion_module.pia import ConditionImage, similarity
 from motion_module.row_layout import RowLayout, RowLayoutError, layout_of_call

@@ -13,7 +13,7 @@ from motion_module.weight_files import CheckpointError
 from ..errors import RequestError
 from ..request import infotext
 from ..request.params import MAIN, PANEL_FIELDS, option_of
-from . import dimming, expected_time, module_advice, module_notice, presets, resume_button, timeline_page
+from . import disabled_controls, expected_time, module_advice, module_notice, presets, resume_button, timeline_page
 from .chosen_module import trained_frames
 from .controls import Controls, ElemId, control, group
 from .webui_controls import Page
@@ -45,7 +45,7 @@ def build(page: Page) -> Controls:
         controls |= _groups(page, elem_id)
         presets.add_to_panel(controls, elem_id)
         module_advice.add_to_panel(page, controls, advised, use_settings)
-        dimming.add_to_panel(controls, elem_id, is_img2img=page.tab == "img2img")
+        disabled_controls.add_to_panel(controls, elem_id, is_img2img=page.tab == "img2img")
         _follow_length(controls, duration)
         expected_time.add_to_panel(page, [controls[name] for name in expected_time.LENGTH], expected)
         timeline_page.follow_typing(page, [controls[name] for name in timeline_page.PANEL])

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from .. import json_store
-from ..request.old_names import renamed
+from ..request.parameter_aliases import renamed
 from ..request.params import SAVED_FIELDS, default_of
 from ..video.formats import format_problems
 from .controls import ElemId

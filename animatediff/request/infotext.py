@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from .. import __version__
-from .old_names import renamed
+from .parameter_aliases import renamed
 from .params import FORMATS, SAVED_FIELDS, Params, option_of
 
 KEY = "AnimateDiff"

@@ -14,7 +14,7 @@ from motion_module.motion_strength import MotionStrengthError, parse_rules
 
 from ..errors import RequestError
 from ..video.formats import format_problems
-from .old_names import renamed
+from .parameter_aliases import renamed
 from .params import API_FORMATS, FIELDS, OWN_FPS, PANEL_FIELDS, Params, option_of
 
 MOST_GIF_FPS = 50

@@ -25,8 +25,8 @@ from motion_module.noise_schedule import STABLE_DIFFUSION, NoiseSchedule
 from motion_module.row_layout import RowLayout
 from motion_module.training.image_model import ImageModel
 from motion_module.training.sampling import ddim, guided, timesteps
-from motion_module.training.subjects import TrainedMotion
 from motion_module.training.text2video_zero import text2video_zero_clip
+from motion_module.training.trained_parts import TrainedMotion
 from motion_module.training.validation import decoded
 from motion_module.weight_patches import added_to_unet, merged
 

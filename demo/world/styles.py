@@ -26,8 +26,8 @@ from demo.world.training_loop import Recipe, learned, stages_of
 from motion_module.attach import blocks_by_name
 from motion_module.key_layouts import TRANSFORMER_BLOCK
 from motion_module.lora import kohya_name
-from motion_module.training.cache import fingerprint
 from motion_module.training.image_model import ImageModel, load_image_model
+from motion_module.training.latent_cache import fingerprint
 from motion_module.training.low_rank import ATTENTIONS, LowRankLayers, image_matrices
 
 SEED = 3

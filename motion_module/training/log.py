@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from .cache import replacing
 from .config import Config
 from .data import Report
+from .latent_cache import replacing
 
 T = TypeVar("T")
 LOSSES, STATUS, CLIPS = "losses.jsonl", "status.json", "validation"

@@ -28,14 +28,14 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.checkpoint import checkpoint
 
 from ..checkpoint import TRAINING
-from .cache import Embeddings, Example, cached_examples, fingerprint
+from .batch_order import Order
 from .config import PIXELS_PER_LATENT, Config, ConfigError
 from .data import Report
 from .image_model import load_image_model
+from .latent_cache import Embeddings, Example, cached_examples, fingerprint
 from .log import Log
-from .order import Order
 from .state import Identity, NotSaved, belongs, load_state, save_state, write
-from .subjects import SUBJECTS, Animated
+from .trained_parts import SUBJECTS, Animated
 from .validation import validation_clips
 
 T = TypeVar("T")

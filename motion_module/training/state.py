@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..checkpoint import TRAINING
-from .cache import replacing
 from .config import MAY_CHANGE, Config, ConfigError
+from .latent_cache import replacing
 
 NAME = "state.safetensors"
 

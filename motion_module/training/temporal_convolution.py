@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..network import NORM_GROUPS
 from ..row_layout import RowLayout
 from .config import Config
-from .subjects import MotionModuleSubject
+from .trained_parts import MotionModuleSubject
 
 LAYERS, KERNEL = 6, 3
 """The number of consecutive convolutions, and their kernel size in frames. With the output projection, there are 21 weights for

@@ -7,9 +7,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .cache import Embeddings
 from .config import PIXELS_PER_LATENT, Config
 from .image_model import ImageModel
+from .latent_cache import Embeddings
 from .sampling import ddim, guided, timesteps
 
 

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from motion_module.attach import UnsuitableUNet, attached, blocks_by_name
 from motion_module.checkpoint import load
 from motion_module.context_windows import ContextWindows
-from motion_module.motion import Motion
+from motion_module.motion_layers import Motion
 from motion_module.pia import ConditionImage
 from motion_module.row_layout import RowLayout, layout_of_call
 from motion_module.windowed_unet import WindowedUNet

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from motion_module.attach import attached
 from motion_module.checkpoint import load
 from motion_module.convert import convert_file
-from motion_module.motion import Motion
+from motion_module.motion_layers import Motion
 from motion_module.pia import ConditionImage, similarity
 from motion_module.row_layout import layout_of_call
 from support.authors_unet import AuthorsUNet

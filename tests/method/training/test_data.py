@@ -5,10 +5,10 @@ import csv
 import numpy as np
 import pytest
 
-from motion_module.training.cache import Example
+from motion_module.training.batch_order import Order
 from motion_module.training.config import ConfigError, read_config
 from motion_module.training.data import Clip, DataError, clips_of, find_videos, mirrored_caption, shape_for
-from motion_module.training.order import Order
+from motion_module.training.latent_cache import Example
 from motion_module.video_reader import UnreadableVideo, Video
 from support.small_training import FRAMES, small, stripes, write_frames, write_video
 

@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from motion_module.__main__ import main
-from motion_module.training import cache
+from motion_module.training import latent_cache
 from motion_module.training.config import ConfigError
 from motion_module.training.data import DataError
 from motion_module.training.loop import Diverged, StopRequested, Training
@@ -99,9 +99,9 @@ def test_a_missing_output_is_written_by_the_next_run(setting, tmp_path, monkeypa
         Training(setting(steps=2)).run()
         output.unlink()
     else:
-        put = cache._replace
+        put = latent_cache._replace
         with monkeypatch.context() as patch, pytest.raises(NotSaved):
-            patch.setattr(cache, "_replace", held_back(output, put))
+            patch.setattr(latent_cache, "_replace", held_back(output, put))
             Training(setting(steps=2)).run()
     assert not output.exists()
     assert Training(setting(steps=2)).run()
@@ -132,14 +132,14 @@ def test_a_log_that_cannot_be_written_does_not_end_the_training(setting, monkeyp
 
 def test_an_output_that_cannot_be_replaced_does_not_end_the_training(setting, tmp_path, monkeypatch, capsys):
     """On Windows a file cannot be replaced while another program reads it. The state is another file, and is saved."""
-    put = cache._replace
+    put = latent_cache._replace
 
     def held(part, file):
         if file.name == "out.safetensors" and training.step < 3:
             raise PermissionError(13, "held")
         put(part, file)
 
-    monkeypatch.setattr(cache, "_replace", held)
+    monkeypatch.setattr(latent_cache, "_replace", held)
     training = Training(setting(steps=3, save_every=1))
     assert training.run()
     assert capsys.readouterr().out.count("out.safetensors could not be written") == 2

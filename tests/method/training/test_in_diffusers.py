@@ -8,7 +8,7 @@ from motion_module.attach import attached, blocks_by_name
 from motion_module.checkpoint import load
 from motion_module.convert import convert_file
 from motion_module.lora import load_lora
-from motion_module.motion import Motion
+from motion_module.motion_layers import Motion
 from motion_module.row_layout import RowLayout
 from motion_module.training.image_model import load_image_model
 from motion_module.training.loop import Training

@@ -6,11 +6,11 @@ import torch
 
 from motion_module.attach import attached
 from motion_module.checkpoint import describe, load
-from motion_module.motion import Motion
+from motion_module.motion_layers import Motion
 from motion_module.row_layout import RowLayout
 from motion_module.training.image_model import load_image_model
 from motion_module.training.loop import Training
-from motion_module.training.subjects import new_motion_module
+from motion_module.training.trained_parts import new_motion_module
 from support.small_training import FRAMES, SUBJECTS, predicted, small, stripes, write_frames
 
 

@@ -12,7 +12,7 @@ from motion_module.checkpoint import describe, load
 from motion_module.convert import convert_file
 from motion_module.families import V3
 from motion_module.lora import load_lora
-from motion_module.motion import Motion
+from motion_module.motion_layers import Motion
 from motion_module.row_layout import RowLayout
 from motion_module.training.config import ConfigError
 from motion_module.training.image_model import load_image_model

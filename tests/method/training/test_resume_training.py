@@ -17,7 +17,7 @@ from motion_module.training.config import ConfigError
 from motion_module.training.image_model import load_image_model
 from motion_module.training.loop import Training
 from motion_module.training.state import Identity
-from motion_module.training.subjects import new_motion_module
+from motion_module.training.trained_parts import new_motion_module
 from support.small_training import FRAMES, ROOT, SUBJECTS, as_file, losses, small, stripes, write_base, write_frames
 
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from motion_module.checkpoint import load
-from motion_module.motion import Motion, SecondModule, same_device
+from motion_module.motion_layers import Motion, SecondModule, same_device
 from motion_module.motion_strength import LayerStrength, MotionStrength, MotionStrengthError, Rule, parse_rules
 from motion_module.network import TemporalTransformer
 from motion_module.pia import ConditionImage, similarity

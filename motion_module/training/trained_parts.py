@@ -12,12 +12,12 @@ from ..checkpoint import load, published
 from ..families import V3, Family
 from ..key_layouts import expected_blocks
 from ..lora import load_lora
-from ..motion import Motion
+from ..motion_layers import Motion
 from ..network import MotionModule
 from ..row_layout import RowLayout
 from ..weight_patches import added_to_unet
-from .cache import fingerprint
 from .config import Config, ConfigError
+from .latent_cache import fingerprint
 from .low_rank import LowRankLayers, image_matrices, motion_matrices
 
 MIN_POSITIONS = 32

@@ -3,8 +3,8 @@
 import torch
 from safetensors.torch import load_file
 
-from motion_module.training.cache import CAPTIONS_AT_ONCE, Embeddings
 from motion_module.training.image_model import load_image_model
+from motion_module.training.latent_cache import CAPTIONS_AT_ONCE, Embeddings
 from motion_module.training.loop import Training
 from support.small_training import ROOT, as_file, launched, write_base
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from .cache import Example
+from .latent_cache import Example
 
 
 class Order:
