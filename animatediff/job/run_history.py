@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from modules import devices, shared
 
-from motion_module.context_windows import Windows
+from motion_module.context_windows import ContextWindows
 from motion_module.vram import memory_of
 
 from .. import json_store
@@ -35,7 +35,7 @@ class Stopwatch:
         state = shared.state
         self._cut_short |= bool(state.interrupted or state.skipped or state.stopping_generation)
 
-    def record(self, p: Any, base: str, windows: Windows, within: bool) -> None:
+    def record(self, p: Any, base: str, windows: ContextWindows, within: bool) -> None:
         """Remembers the job, if others can be judged by it: one that took all its steps, at one size, with one checkpoint."""
         if self._cut_short or getattr(p, "enable_hr", False) or p.refiner_checkpoint:
             return
@@ -59,7 +59,7 @@ def runs(base: str) -> list[Run]:
     return [Run(**{**run, "size": Size(**run["size"])}) for run in alike]
 
 
-def size_of(windows: Windows, within: bool, width: int, height: int, steps: int, videos: int) -> Size:
+def size_of(windows: ContextWindows, within: bool, width: int, height: int, steps: int, videos: int) -> Size:
     """What will go through the UNet; how many windows there are is much the same in all steps."""
     if within:
         return Size(windows.frames, width, height, steps, videos)
