@@ -111,7 +111,12 @@ class Training:
         self.order = Order(self.examples, config.batch * self.accelerator.num_processes, config.seed)
         self._overflows = 0
         self.step = load_state(
-            config.folder, self.identity, self.animated.learning, self.averaged, optimizer, self.accelerator.scaler
+            config.folder,
+            identity=self.identity,
+            learning=self.animated.learning,
+            averaged=self.averaged,
+            optimizer=optimizer,
+            scaler=self.accelerator.scaler,
         )
 
     def _cached_examples(self) -> list[Example]:
@@ -256,8 +261,15 @@ class Training:
         """Writes the state, and the output from the weights so far. Raises NotSaved."""
         if not self.accelerator.is_main_process:
             return
-        learning, scaler = self.animated.learning, self.accelerator.scaler
-        save_state(self.config.folder, self.step, self.identity, learning, self.averaged, self.optimizer, scaler)
+        save_state(
+            self.config.folder,
+            self.step,
+            identity=self.identity,
+            learning=self.animated.learning,
+            averaged=self.averaged,
+            optimizer=self.optimizer,
+            scaler=self.accelerator.scaler,
+        )
         self._write_output()
 
     def _write_output(self) -> None:
