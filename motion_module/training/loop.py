@@ -123,10 +123,8 @@ class Training:
         """Returns the clips of the training. The main process encodes them; the others wait, and then read the cache."""
         config, report = self.config, Report()
         examples: list[Example] = []
-        with (
-            self.accelerator.main_process_first(),
-            suppress(StopRequested),
-        ):  # raised below instead, when no process waits
+        # StopRequested is raised again below, where no other process waits for this one.
+        with self.accelerator.main_process_first(), suppress(StopRequested):
             examples, report = cached_examples(config, self.model, self._encoding)
             self.embeddings = Embeddings(config.folder / "cache", self.model)
             captions = {"", *config.validation.prompts, *(example.caption for example in examples)}
