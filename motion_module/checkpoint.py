@@ -79,6 +79,7 @@ class Description:
 
     @property
     def is_lora(self) -> bool:
+        """Whether the file is a LoRA that AnimateDiff applies."""
         return self.kind in _LORA_KINDS.values()
 
     def require_motion_module(self) -> Family:

@@ -55,6 +55,7 @@ class Motion:
 
     @property
     def modules(self) -> tuple[MotionModule, ...]:
+        """The motion modules that act: one or two."""
         return (self.module, self.second.module) if self.second else (self.module,)
 
     @property

@@ -51,7 +51,9 @@ def zero_shot(model: ImageModel, caption: str, seed: int) -> Clip:
     """Samples with Text2Video-Zero (arXiv 2303.13439)."""
     condition, unconditional = model.text_encoder([caption]), model.text_encoder([""])
     noise = noise_of(seed, render.FRAMES)
-    return decoded(model, text2video_zero_clip(model.unet, condition, unconditional, noise, render.FRAMES, SCALE, STEPS))
+    return decoded(
+        model, text2video_zero_clip(model.unet, condition, unconditional, noise, frames=render.FRAMES, scale=SCALE, steps=STEPS)
+    )
 
 
 class WithMotion:

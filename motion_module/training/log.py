@@ -40,6 +40,7 @@ class Log:
         self._board: Any = None
 
     def say(self, text: str) -> None:
+        """Prints a line without breaking the progress bar."""
         if self._main:
             tqdm.write(text)
 

@@ -111,17 +111,20 @@ class Training:
         self.order = Order(self.examples, config.batch * self.accelerator.num_processes, config.seed)
         self._overflows = 0
         self.step = load_state(
-            config.folder, self.identity, self.animated.learning, self.averaged, optimizer, self.accelerator.scaler
+            config.folder,
+            identity=self.identity,
+            learning=self.animated.learning,
+            averaged=self.averaged,
+            optimizer=optimizer,
+            scaler=self.accelerator.scaler,
         )
 
     def _cached_examples(self) -> list[Example]:
         """Returns the clips of the training. The main process encodes them; the others wait, and then read the cache."""
         config, report = self.config, Report()
         examples: list[Example] = []
-        with (
-            self.accelerator.main_process_first(),
-            suppress(StopRequested),
-        ):  # raised below instead, when no process waits
+        # StopRequested is raised again below, where no other process waits for this one.
+        with self.accelerator.main_process_first(), suppress(StopRequested):
             examples, report = cached_examples(config, self.model, self._encoding)
             self.embeddings = Embeddings(config.folder / "cache", self.model)
             captions = {"", *config.validation.prompts, *(example.caption for example in examples)}
@@ -256,8 +259,15 @@ class Training:
         """Writes the state, and the output from the weights so far. Raises NotSaved."""
         if not self.accelerator.is_main_process:
             return
-        learning, scaler = self.animated.learning, self.accelerator.scaler
-        save_state(self.config.folder, self.step, self.identity, learning, self.averaged, self.optimizer, scaler)
+        save_state(
+            self.config.folder,
+            self.step,
+            identity=self.identity,
+            learning=self.animated.learning,
+            averaged=self.averaged,
+            optimizer=self.optimizer,
+            scaler=self.accelerator.scaler,
+        )
         self._write_output()
 
     def _write_output(self) -> None:

@@ -68,6 +68,7 @@ def _of_another(folder: Path, why: str) -> ConfigError:
 def save_state(
     folder: Path,
     step: int,
+    *,
     identity: Identity,
     learning: nn.Module,
     averaged: nn.Module,
@@ -96,7 +97,13 @@ def write(file: Path, tensors: dict[str, Tensor], header: dict[str, str]) -> Non
 
 
 def load_state(
-    folder: Path, identity: Identity, learning: nn.Module, averaged: nn.Module, optimizer: torch.optim.Optimizer, scaler: Any
+    folder: Path,
+    *,
+    identity: Identity,
+    learning: nn.Module,
+    averaged: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scaler: Any,
 ) -> int:
     """Loads what `save_state` wrote, and returns its step; 0 if there is no state. Raises ConfigError."""
     if not (folder / NAME).exists():

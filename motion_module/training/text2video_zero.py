@@ -24,7 +24,7 @@ SHIFT = 12 / 512
 
 
 def text2video_zero_clip(
-    unet: nn.Module, condition: Tensor, unconditional: Tensor, noise: Tensor, frames: int, scale: float, steps: int = 50
+    unet: nn.Module, condition: Tensor, unconditional: Tensor, noise: Tensor, *, frames: int, scale: float, steps: int = 50
 ) -> Tensor:
     """Returns the latents `(frames, 4, height, width)` of a clip.
 
@@ -37,9 +37,9 @@ def text2video_zero_clip(
     first = ddim(predict, noise[:1], STABLE_DIFFUSION, times[: noised + 1])
     later = ddim(predict, first, STABLE_DIFFUSION, times[noised : moved + 1])
     alphas = STABLE_DIFFUSION.alphas_cumprod()
-    kept = (alphas[times[noised]] / alphas[times[moved]]).item()
+    signal = (alphas[times[noised]] / alphas[times[moved]]).item()  # what is left of it after noising again
     copies = [shifted(later, SHIFT * index) for index in range(1, frames)]
-    others = [kept**0.5 * copy + (1 - kept) ** 0.5 * other for copy, other in zip(copies, noise[1:].split(1))]
+    others = [signal**0.5 * copy + (1 - signal) ** 0.5 * other for copy, other in zip(copies, noise[1:].split(1))]
     predict = guided(unet, condition.expand(frames, -1, -1), unconditional, scale)
     with self_attention_over(unet, partial(_first_frames, frames=frames)):
         return ddim(predict, torch.cat([first, *others]), STABLE_DIFFUSION, times[noised:])
