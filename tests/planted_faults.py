@@ -151,9 +151,9 @@ MUTATIONS = (
     ),
     Mutation(
         "copies of p take part in the job",
-        "animatediff/job/processing_hooks.py",
-        "return role if role.p is p else role.for_copies()",
-        "return role",
+        "animatediff/job/job.py",
+        "return role if isinstance(role, Job) and role.p is p else None",
+        "return role if isinstance(role, Job) else None",
         "contract/test_cleanliness.py",
     ),
     Mutation(
