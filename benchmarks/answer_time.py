@@ -1,10 +1,9 @@
-"""How long an answer takes once the last step is done: `make bench-answer`.
+"""Measures the time from the last sampling step to the answer of the API: `make bench-answer`.
 
-In one live WebUI, on its CPU: from the end of sampling to the answer of the API, which is files and encoding. The VAE, which
-costs the same under every extension, is left out, so that what differs shows.
+It runs in a live WebUI on the CPU, and measures the encoding and writing of files. The VAE, which takes the same time with
+every extension, is replaced.
 
-    python benchmarks/answer_time.py
-    python benchmarks/answer_time.py --extension DIR     another AnimateDiff extension, in the same way
+python benchmarks/answer_time.py python benchmarks/answer_time.py --extension DIR another AnimateDiff extension, in the same way
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ def without_networks(model):
 
 script_callbacks.on_model_loaded(without_networks)
 """
-"""An extension that notes when sampling has ended. UNet and VAE, the same to all, do nothing, and clouds take their place."""
+"""An extension that writes down when sampling has ended, and replaces the results of UNet and VAE with moving clouds."""
 
 
 def main() -> None:
@@ -90,7 +89,7 @@ def main() -> None:
 
 
 def measure(server: Server, sampled: Path, options: argparse.Namespace) -> dict[str, list[float]]:
-    """Seconds from the end of sampling to the answer, by format; formats take turns, and a round before them warms up."""
+    """Returns seconds from the end of sampling to the answer by format. Formats alternate, after a round to warm up."""
     seconds: dict[str, list[float]] = {name: [] for name in options.formats}
     for round_number in range(options.rounds + 1):
         for name in options.formats:

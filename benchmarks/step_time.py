@@ -1,10 +1,10 @@
-"""How much time and memory animation costs: `make bench`.
+"""Measures the time and memory that animation costs: `make bench`.
 
-In one process of a host, runs with and without a motion module take turns, on the same number of rows, at SD 1.5 size, with
-torch's fused attention in the image model too. The time of one sampling step is the difference between a long and a short
-run, so that text encoding, VAE and files do not count. Beside it stands the ratio of counted arithmetic.
+In one process of a host, runs with and without a motion module alternate, with the same number of rows, at the size of SD 1.5,
+with torch's fused attention in the image model too. The time of one sampling step is the difference between a long and a short
+run, so that text encoding, VAE and files are not included. The ratio of the FLOP is printed for comparison.
 
-    python benchmarks/step_time.py                        the embedded host; on CUDA where there is one, in half precision
+    python benchmarks/step_time.py                        the embedded host; on CUDA in half precision if there is a GPU
     python benchmarks/step_time.py --host webui           a live WebUI on the CPU
     python benchmarks/step_time.py --host webui --extension DIR     another AnimateDiff extension, in the same way
 """
@@ -33,9 +33,9 @@ from demo.weights import SD15, unet_params  # noqa: E402
 from motion_module.attach import attached  # noqa: E402
 from motion_module.checkpoint import describe  # noqa: E402
 from motion_module.families import V3  # noqa: E402
-from motion_module.motion import Motion  # noqa: E402
+from motion_module.motion_layers import Motion  # noqa: E402
 from motion_module.network import MotionModule  # noqa: E402
-from motion_module.row_layout import row_layout  # noqa: E402
+from motion_module.row_layout import layout_of_call  # noqa: E402
 from support.server import HOSTS, Server, weights_dir  # noqa: E402
 
 SHORT, LONG = 1, 3
@@ -85,7 +85,7 @@ def requests_of(options: argparse.Namespace) -> dict[str, dict]:
 def measure(
     server: Server, requests: dict[str, dict], rounds: int, peak: Callable[[Server], float]
 ) -> dict[str, list[tuple[float, float]]]:
-    """Seconds per sampling step and peak memory in GiB, for each kind of request and round. A round before them warms up."""
+    """Returns seconds per sampling step and peak GiB for each kind of request and round, after a round to warm up."""
     measured: dict[str, list[tuple[float, float]]] = {kind: [] for kind in requests}
     for round_number in range(rounds + 1):
         for kind, request in requests.items():
@@ -108,18 +108,18 @@ def reset_peak_on_cpu(server: Server) -> None:
 
 
 def peak_on_cpu(server: Server) -> float:
-    """The most memory that the process has held since `reset_peak_on_cpu`, in GiB (Linux)."""
+    """Returns the peak GiB of the process since `reset_peak_on_cpu` (Linux)."""
     lines = Path(f"/proc/{server.pid}/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 2**20
 
 
 def peak_on_cuda(server: Server) -> float:
-    """The most memory that torch has held on the device in the last request, in GiB."""
+    """Returns the peak GiB that torch has allocated on the GPU in the last request."""
     return server.get("/sdapi/v1/memory").json()["cuda"]["allocated"]["peak"] / 2**30
 
 
 def counted_ratio(options: argparse.Namespace) -> float:
-    """Multiplications with the module over those without it, in one UNet call; counted by torch on tensors without data."""
+    """Returns the FLOP of one UNet call with the module divided by those without it, counted on meta tensors."""
     description = describe(weights_dir() / "motion" / options.module)
     rows, latent = 2 * options.frames, options.size // 8
     with torch.device("meta"):
@@ -133,8 +133,8 @@ def counted_ratio(options: argparse.Namespace) -> float:
             return counter.get_total_flops()
 
         without = count()
-        # The family decides over norms alone, which are not counted.
-        with attached(unet, Motion(module), V3, lambda rows: row_layout(rows, options.frames)):
+        # The family changes only norms, which are not counted.
+        with attached(unet, Motion(module), V3, lambda rows: layout_of_call(rows, options.frames)):
             return count() / without
 
 

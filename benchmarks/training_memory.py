@@ -1,10 +1,10 @@
-"""Computes what training a motion module on Stable Diffusion 1.5 takes of a GPU's memory. Nothing is run: shapes are enough.
+"""Computes the GPU memory for training a motion module with Stable Diffusion 1.5 from shapes, without running the training.
 
     PYTHONPATH=.:tests .venv/bin/python benchmarks/training_memory.py
 
-Weights, gradients and the two moments of AdamW are counted from their shapes, and so is what autograd keeps for the backward
-pass: every tensor that it saves under mixed precision, once, but for the weights. What an allocator wastes, the workspace of
-convolutions and CUDA's own part (about half a GB together) are not in it.
+The result includes weights, gradients, the two moments of AdamW, and all tensors except weights that autograd saves for the
+backward pass in mixed precision. The fragmentation of the allocator, the workspace of convolutions and CUDA's own memory (about
+half a GB together) are not included.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from torch.autograd.graph import saved_tensors_hooks
 from motion_module.families import V3
 from motion_module.training.image_model import STABLE_DIFFUSION_1, new_unet
 from motion_module.training.loop import checkpointing
-from motion_module.training.subjects import Animated, new_motion_module
+from motion_module.training.trained_parts import Animated, new_motion_module
 from support.tensor_memory import GIB
 
 FRAMES = 16
 
 
-def as_if_halved(unet: nn.Module) -> None:
-    """`loop.halved`, which does not work on shapes alone."""
+def to_half(unet: nn.Module) -> None:
+    """Does what `loop.halved` does, which does not work for fake tensors."""
     for layer in unet.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d):
             for name, weight in list(layer.named_parameters(recurse=False)):
                 setattr(layer, name, nn.Parameter(weight.detach().to(torch.bfloat16), requires_grad=False))
 
 
-def kept_for_backward(animated: Animated, side: int, clips: int, checkpoint: bool) -> tuple[int, int]:
-    """Bytes of what autograd saves in one pass, without the weights: in all, and for the block of the UNet that saves most."""
+def saved_for_backward(animated: Animated, side: int, clips: int, checkpoint: bool) -> tuple[int, int]:
+    """Returns the bytes that autograd saves in one pass without the weights: in all, and for the UNet block with the most."""
     weights = {tensor.untyped_storage()._cdata for tensor in [*animated.parameters(), *animated.buffers()]}
     seen: dict[int, int] = {}
 
@@ -45,7 +45,7 @@ def kept_for_backward(animated: Animated, side: int, clips: int, checkpoint: boo
         alive.append(tensor)
         return tensor
 
-    alive: list[torch.Tensor] = []  # so that no storage takes the place of another
+    alive: list[torch.Tensor] = []  # so that no storage gets the address of another one
 
     def begin(block: nn.Module, _inputs: Any) -> None:
         by_block[block] = -sum(seen.values())
@@ -69,7 +69,7 @@ def kept_for_backward(animated: Animated, side: int, clips: int, checkpoint: boo
 def main() -> None:
     with FakeTensorMode(allow_non_fake_inputs=True):
         unet = new_unet(STABLE_DIFFUSION_1["unet_config"]["params"]).requires_grad_(False)
-        as_if_halved(unet)
+        to_half(unet)
         module = new_motion_module(unet, FRAMES)
         animated = Animated(unet, module, V3, FRAMES)
         trained = sum(weight.numel() for weight in module.parameters())
@@ -79,11 +79,11 @@ def main() -> None:
             f"motion module, {trained / 1e6:.0f} M weights: with gradients, AdamW and the mean {trained * 4 * 5 / GIB:.2f} GiB"
         )
         for side, clips, checkpoint in ((256, 1, False), (256, 1, True), (256, 4, True), (512, 1, True)):
-            kept, largest = kept_for_backward(animated, side, clips, False)
+            saved, largest = saved_for_backward(animated, side, clips, False)
             if checkpoint:  # blocks are computed again one by one
-                kept = kept_for_backward(animated, side, clips, True)[0] + largest
+                saved = saved_for_backward(animated, side, clips, True)[0] + largest
             how = "with checkpointing" if checkpoint else "without"
-            print(f"{clips} clip(s) of {FRAMES} frames, {side} px, {how}: {kept / GIB:.2f} GiB")
+            print(f"{clips} clip(s) of {FRAMES} frames, {side} px, {how}: {saved / GIB:.2f} GiB")
 
 
 if __name__ == "__main__":

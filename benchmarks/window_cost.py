@@ -1,7 +1,7 @@
-"""What windows within the attention between frames cost: `make bench-windows`.
+"""Measures the cost of context windows that are limited to motion attention: `make bench-windows`.
 
-A video of 64 frames in windows of 16 that share all but attention, against four videos of 16 frames: the time of one sampling
-step, the arithmetic in it, and the most memory. Options are those of `benchmarks/step_time.py`.
+A video of 64 frames in windows of 16 frames is compared with four videos of 16 frames: the time of one sampling step, its FLOP,
+and the peak memory. The options are those of `benchmarks/step_time.py`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from motion_module.attach import attached
 from motion_module.checkpoint import describe
-from motion_module.context_windows import Windows
+from motion_module.context_windows import ContextWindows
 from motion_module.families import V3
-from motion_module.motion import Motion
+from motion_module.motion_layers import Motion
 from motion_module.network import MotionModule
-from motion_module.row_layout import row_layout
+from motion_module.row_layout import layout_of_call
 
 WINDOW, VIDEOS = 16, 4
 OVERLAPS = (4, 12)
@@ -62,17 +62,17 @@ def requests_of(options: argparse.Namespace) -> dict[str, dict]:
 
     long = {"video_length": VIDEOS * WINDOW, "context_mode": "motion attention"}
     windows = {f"64 frames, overlap {overlap}": request(**long, overlap=overlap) for overlap in OVERLAPS}
-    waiting = {"64 frames, waiting": request(**long, overlap=OVERLAPS[0], offload=True)}
-    return {"16 frames": request(video_length=WINDOW), **windows, **waiting}
+    offloaded = {"64 frames, offloaded": request(**long, overlap=OVERLAPS[0], offload=True)}
+    return {"16 frames": request(video_length=WINDOW), **windows, **offloaded}
 
 
 def counted_ratio(options: argparse.Namespace, overlap: int) -> float:
-    """Multiplications in a UNet call of the long video over those of four short ones; on tensors without data.
+    """Returns the FLOP of a UNet call for the long video divided by those of four short ones, counted on meta tensors.
 
-    The call is of the second step: there windows are shifted, and so one more than in the first.
+    The call is that of the second step, which has one window more than the first, because windows are shifted.
     """
     description = describe(weights_dir() / "motion" / options.module)
-    windows = Windows(VIDEOS * WINDOW, WINDOW, overlap)
+    windows = ContextWindows(VIDEOS * WINDOW, WINDOW, overlap)
     with torch.device("meta"):
         unet, module = UNetModel(**unet_params(SD15)), MotionModule(description.channels or {}, description.length)
 
@@ -83,12 +83,12 @@ def counted_ratio(options: argparse.Namespace, overlap: int) -> float:
                 torch.zeros(2 * frames),
                 torch.randn(2 * frames, 77, 768),
             )
-        animating = attached(unet, motion, V3, lambda rows: row_layout(rows, frames))
+        animating = attached(unet, motion, V3, lambda rows: layout_of_call(rows, frames))
         with animating, torch.no_grad(), FlopCounterMode(display=False) as counter:
             unet(*call)
         return counter.get_total_flops()
 
-    return count(windows.frames, Motion(module, cut=lambda: windows.at(1))) / (VIDEOS * count(WINDOW, Motion(module)))
+    return count(windows.frames, Motion(module, step_windows=lambda: windows.at(1))) / (VIDEOS * count(WINDOW, Motion(module)))
 
 
 if __name__ == "__main__":

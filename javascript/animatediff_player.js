@@ -1,5 +1,5 @@
-// What is below the gallery: it plays MP4 and WebM, as the gallery shows pictures alone, and has plots of long videos beside it.
-// `animatediff/page/player.py` builds its place and hidden controls.
+// The player of MP4 and WebM below the gallery, which shows only images, and the plots of long videos.
+// `animatediff/page/player.py` adds its element and hidden controls.
 
 const animateDiffPlayer = (() => {
     const SPEEDS = [0.25, 0.5, 1, 2];
@@ -19,7 +19,7 @@ const animateDiffPlayer = (() => {
         return gradioApp().getElementById(`${tab}_gallery`);
     }
 
-    // Called with each answer of the WebUI, as JSON. Shows its videos and plots, or takes those of the last one away.
+    // Shows the videos and plots of an answer of the WebUI (JSON), or removes those of the answer before.
     function show(tab, answer) {
         const facts = factsOf(answer);
         const videos = facts["AnimateDiff videos"] ?? [];
@@ -34,7 +34,7 @@ const animateDiffPlayer = (() => {
         try {
             return JSON.parse(answer).extra_generation_params ?? {};
         } catch {
-            return {}; // nothing was generated yet, or the answer is an error in words
+            return {}; // nothing was generated yet, or the answer is an error message
         }
     }
 
@@ -54,7 +54,7 @@ const animateDiffPlayer = (() => {
         function step(frames) {
             const next = (frame() + frames + playing.frames) % playing.frames;
             video.pause();
-            video.currentTime = (next + 0.5) / playing.fps; // the middle of a frame, where no rounding reaches the next
+            video.currentTime = (next + 0.5) / playing.fps; // the middle of a frame, so that rounding cannot reach the next one
             say();
         }
 
@@ -67,13 +67,13 @@ const animateDiffPlayer = (() => {
             say();
         }
 
-        // The gallery shows below it how the picked picture was made: that of this video, then.
+        // Selects the video's image in the gallery too, because the gallery shows the infotext of the selected image.
         function pick(choice) {
             load(choice);
             gallery(tab).querySelectorAll(".thumbnails button")[choice.pictures[0]]?.click();
         }
 
-        // A picture of another video was picked in the gallery.
+        // Switches to the video of the image that was selected in the gallery.
         function follow() {
             const picked = selected_gallery_index();
             const choice = videos.find(candidate => candidate.pictures.includes(picked));

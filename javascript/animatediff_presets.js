@@ -1,4 +1,5 @@
-// The page comes with the presets that there were when the WebUI was started. `animatediff/page/presets.py` has the buttons.
+// Updates the list of presets, because the page has those that existed when the WebUI started.
+// `animatediff/page/presets.py` adds the hidden buttons.
 
 window.animateDiffPresets = {
     refresh() {
@@ -6,4 +7,4 @@ window.animateDiffPresets = {
     },
 };
 
-onOptionsAvailable(window.animateDiffPresets.refresh); // before that, the page does not listen to its buttons
+onOptionsAvailable(window.animateDiffPresets.refresh); // buttons have no effect before that

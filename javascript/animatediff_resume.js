@@ -1,4 +1,4 @@
-// What is unfinished changes while the page is open. `animatediff/page/resume_button.py` has the buttons.
+// Updates the button that resumes an unfinished video. `animatediff/page/resume_button.py` adds the hidden buttons.
 
 window.animateDiffUnfinished = {
     refresh() {
@@ -6,4 +6,4 @@ window.animateDiffUnfinished = {
     },
 };
 
-onOptionsAvailable(window.animateDiffUnfinished.refresh); // before that, the page does not listen to its buttons
+onOptionsAvailable(window.animateDiffUnfinished.refresh); // buttons have no effect before that

@@ -1,11 +1,11 @@
-// Plots how much a long video changes from frame to frame, and where its windows begin. The numbers are in the WebUI's answer.
+// Plots how much a long video changes between frames, and where its context windows start. The WebUI's answer has the numbers.
 
 const animateDiffSeams = (() => {
     const WIDTH = 640;
     const HEIGHT = 120;
 
-    // `steps`: from each frame to the next, `closing`: from the last one to the first, in levels. `borders`: frames.
-    // `name`: of one of several videos.
+    // `steps`: the change from each frame to the next, `closing`: from the last one to the first, both in levels (0 to 255).
+    // `borders`: the frames at which windows start. `name`: a heading, where there are several videos.
     function plot({steps, closing, borders}, name) {
         const figure = document.createElement("figure");
         const words = inWords(steps, closing, borders);
@@ -15,7 +15,7 @@ const animateDiffSeams = (() => {
         return figure;
     }
 
-    // What leads to a frame stands at its place, and what leads from the last one to the first behind the last.
+    // The change to a frame is plotted at that frame, and the change from the last frame to the first after the last frame.
     function drawing(steps, closing, borders, words) {
         const top = 1.1 * Math.max(...steps, closing) || 1;
         const across = frame => (WIDTH * (frame - 1) / steps.length).toFixed(1);
@@ -23,7 +23,7 @@ const animateDiffSeams = (() => {
         const line = steps.map((level, index) => `${across(index + 1)},${down(level)}`).join(" ");
         const windows = borders.map(frame => `<line x1="${across(frame)}" x2="${across(frame)}" y1="0" y2="${HEIGHT}"/>`);
         return `<svg viewBox="-4 -12 ${WIDTH + 60} ${HEIGHT + 30}" role="img">
-            <title>Change from frame to frame</title>
+            <title>Change between frames</title>
             <desc>${words}</desc>
             <line class="ad-seams-ground" x1="0" x2="${WIDTH}" y1="${HEIGHT}" y2="${HEIGHT}"/>
             <g class="ad-seams-borders">${windows.join("")}</g>
@@ -37,13 +37,13 @@ const animateDiffSeams = (() => {
 
     function inWords(steps, closing, borders) {
         const most = Math.max(...steps);
-        const usual = [...steps].sort((one, other) => one - other)[steps.length >> 1];
+        const median = [...steps].sort((one, other) => one - other)[steps.length >> 1];
         const parts = [
-            `<span>Change from frame to frame: usually</span> ${usual.toFixed(1)}`,
-            `<span>at most</span> ${most.toFixed(1)} (<span>to frame</span> ${steps.indexOf(most) + 1})`,
+            `<span>Change between frames: median</span> ${median.toFixed(1)}`,
+            `<span>maximum</span> ${most.toFixed(1)} (<span>at frame</span> ${steps.indexOf(most) + 1})`,
             `<span>from the last frame to the first</span> ${closing.toFixed(1)}`,
         ];
-        if (borders.length) parts.push(`<span>windows begin at</span> ${borders.join(", ")}`);
+        if (borders.length) parts.push(`<span>windows start at</span> ${borders.join(", ")}`);
         return parts.join(" · ");
     }
 

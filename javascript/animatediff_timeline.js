@@ -1,4 +1,4 @@
-// Has the keyframes of the prompts read when typing pauses. `animatediff/page/timeline_page.py` has the hidden button.
+// Updates the timelines of the prompts when typing pauses. `animatediff/page/timeline_page.py` adds the hidden button.
 
 const animateDiffTimeline = (() => {
     const PAUSE = 200; // milliseconds

@@ -1,4 +1,4 @@
-// Keeps the page of a training up to date while it is looked at. `animatediff/page/train_page.py` has the hidden button.
+// Updates the status of a training while it is visible. `animatediff/page/train_page.py` adds the hidden button.
 
 onUiLoaded(() => {
     setInterval(() => {

@@ -1,5 +1,5 @@
-"""AnimateDiff's motion modules: reading them, running them inside a Stable Diffusion UNet.
+"""AnimateDiff's motion modules: reads their files, runs them in a Stable Diffusion UNet, and trains them.
 
 Guo et al., "AnimateDiff: Animate Your Personalized Text-to-Image Diffusion Models without Specific Tuning",
-arXiv 2307.04725. This package knows nothing of the WebUI: torch, numpy and safetensors are all it needs.
+arXiv 2307.04725. This package does not depend on the WebUI: torch, numpy and safetensors are all it needs to generate.
 """

@@ -1,4 +1,4 @@
-"""`python -m motion_module inspect|convert|train|evaluate …`: tools for weight files and for clips."""
+"""The command line `python -m motion_module inspect|convert|train|evaluate …`: tools for weight files and clips."""
 
 from __future__ import annotations
 
@@ -9,27 +9,29 @@ from pathlib import Path
 from typing import Any
 
 from .checkpoint import Description, describe
-from .convert import convert
+from .convert import convert_file
 from .lora import load_lora
-from .video_reader import MissingPart
+from .video_reader import MissingDependency
 from .weight_files import CheckpointError
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m motion_module", description="Tools for AnimateDiff motion modules.")
     commands = parser.add_subparsers(dest="command", required=True)
-    inspect = commands.add_parser("inspect", help="say what weight files are")
+    inspect = commands.add_parser("inspect", help="describe weight files")
     inspect.add_argument("files", nargs="+", type=Path, metavar="FILE")
     inspect.add_argument("--json", action="store_true", help="print one JSON list")
-    conversion = commands.add_parser("convert", help="write a motion module in the authors' layout, or in that of diffusers")
-    conversion.add_argument("source", type=Path, metavar="IN", help="a weight file, or a folder of diffusers")
+    conversion = commands.add_parser(
+        "convert", help="convert a motion module or LoRA to the authors' layout, or to that of diffusers"
+    )
+    conversion.add_argument("source", type=Path, metavar="IN", help="a weight file, or a diffusers folder")
     conversion.add_argument("target", type=Path, metavar="OUT", help="a .safetensors file, or a folder for diffusers")
     conversion.add_argument("--to", choices=("original", "diffusers"), required=True)
     training = commands.add_parser("train", help="train a motion module, a motion LoRA or a domain adapter")
-    training.add_argument("config", type=Path, metavar="CONFIG", help="a YAML file; docs/training.md says what is in it")
-    evaluation = commands.add_parser("evaluate", help="measure how smoothly clips run, whether they close, and how they change")
+    training.add_argument("config", type=Path, metavar="CONFIG", help="a YAML file; docs/training.md describes its options")
+    evaluation = commands.add_parser("evaluate", help="measure how smooth clips are, whether they loop, and how they change")
     evaluation.add_argument("clips", nargs="+", type=Path, metavar="CLIP", help="a video file, or a folder of frames")
-    evaluation.add_argument("--plot", type=Path, metavar="FILE", help="draw the measures into a .png file")
+    evaluation.add_argument("--plot", type=Path, metavar="FILE", help="write a plot of the measures to a .png file")
     options = parser.parse_args(arguments)
     return {"inspect": _inspect, "convert": _convert, "train": _train, "evaluate": _evaluate}[options.command](options)
 
@@ -38,7 +40,7 @@ def _train(options: argparse.Namespace) -> int:
     try:
         from .training import command
     except ImportError as error:
-        print(f"Training needs a package that is not installed, or another version of it: {error}.", file=sys.stderr)
+        print(f"Training needs a package that is missing or too old: {error}. Install it with pip.", file=sys.stderr)
         return 1
     return command.train(options.config)
 
@@ -53,7 +55,7 @@ def _evaluate(options: argparse.Namespace) -> int:
             print(as_table(measures))
         if measures and options.plot:
             write_plot(measures, options.plot)
-    except (MissingPart, OSError, ValueError) as error:
+    except (MissingDependency, OSError, ValueError) as error:
         faults.append(str(error))
     for fault in faults:
         print(fault, file=sys.stderr)
@@ -62,7 +64,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _convert(options: argparse.Namespace) -> int:
     try:
-        print(convert(options.source, options.target, options.to))
+        print(convert_file(options.source, options.target, options.to))
     except (CheckpointError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -76,7 +78,7 @@ def _inspect(options: argparse.Namespace) -> int:
 
 
 def _report(path: Path) -> dict[str, Any]:
-    """`usable` and `problem`, and with them all that is known of the file."""
+    """Returns `usable` and `problem`, and all that is known of the file."""
     try:
         description = describe(path)
     except CheckpointError as error:
@@ -120,7 +122,7 @@ def _facts(description: Description) -> dict[str, Any]:
         "most frames": description.length,
         "group norms of the UNet": family.unet_norms,
         "group norms of motion layers": family.motion_norms,
-        "noise schedule": f"straight in {family.schedule.straight_in}, {family.schedule.first} to {family.schedule.last}",
+        "noise schedule": f"linear in {family.schedule.straight_in}, {family.schedule.first} to {family.schedule.last}",
         "trained on": f"{family.frames} frames",
         "made for": f"{advice.sampler}, schedule type {advice.schedule_type}, {advice.steps} steps, CFG {advice.cfg:g}"
         + (f", about {advice.side}×{advice.side}" if advice.side else ""),

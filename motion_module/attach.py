@@ -1,7 +1,8 @@
-"""Putting a motion module into a Stable Diffusion UNet for a while.
+"""Attaches a motion module to a Stable Diffusion UNet.
 
-The UNet's tree is left as it is. A motion layer is a forward hook on the block that it follows, so checkpoint keys, LoRA names
-and reloads of weights never meet it, and whatever calls the blocks (ControlNet calls them itself) calls the layer too.
+The UNet's modules stay as they are. A motion layer is a forward hook on the block that it follows, so that checkpoint keys,
+LoRA names and reloads of weights are not affected, and everything that calls the blocks (ControlNet does so itself) calls the
+layers too.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from torch import Tensor, nn
 
 from .errors import UserError
 from .families import Family
-from .motion import Motion
+from .motion_layers import Motion
 from .patching import patched
-from .pia import Picture
+from .pia import ConditionImage
 from .row_layout import RowLayout
 
 LayoutOf = Callable[[int], RowLayout]
-"""From the number of rows in a UNet call to which row is which frame."""
+"""From the number of rows in a UNet call, returns which row is which frame."""
 
 
 class UnsuitableUNet(UserError):
@@ -30,100 +31,103 @@ class UnsuitableUNet(UserError):
 
 @contextmanager
 def attached(
-    unet: nn.Module, motion: Motion, family: Family, layout_of: LayoutOf, picture: Picture | None = None
+    unet: nn.Module, motion: Motion, family: Family, layout_of: LayoutOf, condition_image: ConditionImage | None = None
 ) -> Iterator[None]:
-    """While open, `unet` animates: its rows are frames, told apart by `layout_of`.
+    """While open, motion layers act in `unet`, whose rows are frames as `layout_of` describes them.
 
-    It is LDM's `UNetModel` for SD 1.x, or SGM's for SDXL. Layers move to the device and number format of what it hands them.
-    `picture` is what a module of PIA starts from. Raises UnsuitableUNet before anything changed.
+    `unet` is LDM's `UNetModel` for SD 1.x, or SGM's for SDXL. Layers move to the device and dtype of their input.
+    `condition_image`: for a PIA module. Raises UnsuitableUNet before anything is changed.
     """
     require_fit(unet, motion.channels)
-    blocks = blocks_by_place(unet)
+    blocks = blocks_by_name(unet)
     with ExitStack() as undo:
-        for place in motion.channels:
-            undo.callback(_follow(blocks[place], place, motion, layout_of))
+        for name in motion.channels:
+            undo.callback(_animate(blocks[name], name, motion, layout_of))
         if family.unet_norms == "over frames":
             for norm in _unet_norms(unet):
                 undo.enter_context(_norm_over_frames(norm, motion, layout_of))
-        if picture is not None:
-            undo.callback(_show(unet, picture, motion, layout_of))
+        if condition_image is not None:
+            undo.callback(_add_condition_image(unet, condition_image, motion, layout_of))
         yield
 
 
-def blocks_by_place(unet: Any) -> dict[str, nn.Module]:
-    """The module behind which each motion layer acts.
+def blocks_by_name(unet: Any) -> dict[str, nn.Module]:
+    """Returns the module after which each motion layer acts, by the name of its block, such as "down_0_1".
 
     The authors' `down_blocks.I.motion_modules.J` is LDM's `input_blocks[3I + 1 + J]`, and `up_blocks.I.motion_modules.J` is
-    `output_blocks[3I + J]`. There the layer follows the SpatialTransformer, or the ResBlock where there is no transformer:
-    in either case it comes before an Upsample. SD 1.x has four levels, SDXL three.
+    `output_blocks[3I + J]`. There the layer follows the SpatialTransformer, or the ResBlock if there is no transformer;
+    in either case it comes before an Upsample. SD 1.x has four resolution levels, SDXL has three. Raises UnsuitableUNet.
     """
     inputs, outputs = getattr(unet, "input_blocks", ()), getattr(unet, "output_blocks", ())
     if len(inputs) not in (9, 12) or len(outputs) != len(inputs):
         raise UnsuitableUNet(
-            "This checkpoint's UNet has other levels than any motion module. Choose a Stable Diffusion 1.5 or SDXL checkpoint."
+            f"This checkpoint's UNet has {len(inputs)} input blocks, and no motion module is made for that. "
+            "Choose a Stable Diffusion 1.5 or SDXL checkpoint."
         )
     levels = range(len(inputs) // 3)
-    places = {f"down_{i}_{j}": _last_before_resampling(inputs[3 * i + 1 + j]) for i in levels for j in range(2)}
-    places["mid_0"] = _last_before_resampling(unet.middle_block[:2])
-    places.update({f"up_{i}_{j}": _last_before_resampling(outputs[3 * i + j]) for i in levels for j in range(3)})
-    return places
+    blocks = {f"down_{i}_{j}": _last_before_resampling(inputs[3 * i + 1 + j]) for i in levels for j in range(2)}
+    blocks["mid_0"] = _last_before_resampling(unet.middle_block[:2])
+    blocks.update({f"up_{i}_{j}": _last_before_resampling(outputs[3 * i + j]) for i in levels for j in range(3)})
+    return blocks
 
 
 def _last_before_resampling(block: nn.Sequential) -> nn.Module:
-    """The SpatialTransformer of a block, else its ResBlock; both told by their parts, since their classes are LDM's."""
+    """Returns the SpatialTransformer of a block, else its ResBlock. Both are recognised by their parts: the classes are
+    LDM's.
+    """
     return next(child for child in reversed(block) if hasattr(child, "transformer_blocks") or hasattr(child, "in_layers"))
 
 
 def require_fit(unet: nn.Module, channels: dict[str, int]) -> None:
-    """Raises UnsuitableUNet unless motion layers of these widths, by place, can follow the blocks of `unet`."""
-    found = widths_by_place(unet)
-    for place, width in channels.items():
-        if found.get(place) != width:
-            there = f"the checkpoint {found[place]}" if place in found else "where the checkpoint has no block"
+    """Raises UnsuitableUNet unless motion layers with these channels, by block, can follow the blocks of `unet`."""
+    actual = channels_by_block(unet)
+    for block, count in channels.items():
+        if actual.get(block) != count:
+            theirs = f"the checkpoint has {actual[block]}" if block in actual else "the checkpoint does not have this block"
             raise UnsuitableUNet(
-                f"The motion module is made for another model: at {place} it is {width} channels wide, "
-                f"{there}. Choose a motion module and a checkpoint of the same kind."
+                f"The motion module does not fit the checkpoint: at {block} it has {count} channels, and {theirs}. "
+                "Choose a motion module and a checkpoint of the same kind."
             )
 
 
-def widths_by_place(unet: nn.Module) -> dict[str, int]:
-    """How many channels the UNet has at each place."""
-    blocks: dict[str, Any] = blocks_by_place(unet)
+def channels_by_block(unet: nn.Module) -> dict[str, int]:
+    """Returns the number of channels of each UNet block."""
+    blocks: dict[str, Any] = blocks_by_name(unet)
     return {
-        place: block.in_channels if hasattr(block, "transformer_blocks") else block.out_channels
-        for place, block in blocks.items()
+        name: block.in_channels if hasattr(block, "transformer_blocks") else block.out_channels
+        for name, block in blocks.items()
     }
 
 
-def _follow(block: nn.Module, place: str, motion: Motion, layout_of: LayoutOf) -> Callable[[], None]:
-    """Runs motion layers behind a block. Returns what undoes it."""
+def _animate(block: nn.Module, name: str, motion: Motion, layout_of: LayoutOf) -> Callable[[], None]:
+    """Runs motion layers after a block. Returns a function that undoes it."""
 
     def animate(_block: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
-        return motion.animate(place, output, layout_of(output.shape[0]))
+        return motion.animate(name, output, layout_of(output.shape[0]))
 
     return block.register_forward_hook(animate).remove
 
 
-def _show(unet: Any, picture: Picture, motion: Motion, layout_of: LayoutOf) -> Callable[[], None]:
-    """Lets the UNet's first convolution see a picture too. Returns what undoes it."""
-    kernel = motion.module.picture_kernel
+def _add_condition_image(unet: Any, image: ConditionImage, motion: Motion, layout_of: LayoutOf) -> Callable[[], None]:
+    """Adds a condition image to the output of the UNet's first convolution. Returns a function that undoes it."""
+    kernel = motion.module.condition_kernel
     assert kernel is not None
 
-    def see(_convolution: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+    def add(_convolution: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
         if not motion.active:
             return output
         layout = layout_of(output.shape[0])
-        seen = picture.seen_through(kernel.to(picture.latents.device, output.dtype)).to(output.device)
-        whole = torch.arange(layout.frames).expand(layout.rows // layout.frames, -1)
-        return output + layout.to_rows(seen[whole if layout.shown is None else layout.shown])
+        added = image.convolved(kernel.to(image.latents.device, output.dtype)).to(output.device)
+        all_frames = torch.arange(layout.frames).expand(layout.rows // layout.frames, -1)
+        return output + layout.to_rows(added[all_frames if layout.frame_numbers is None else layout.frame_numbers])
 
-    return unet.input_blocks[0][0].register_forward_hook(see).remove
+    return unet.input_blocks[0][0].register_forward_hook(add).remove
 
 
 def _unet_norms(unet: Any) -> Iterator[nn.GroupNorm]:
-    """The UNet's own norms that the authors' v1 inflates: two in each ResBlock, and that of the output.
+    """Yields the UNet's norms that the authors' v1 inflates: two in each ResBlock, and that of the output.
 
-    Those of its SpatialTransformers, and all norms of a ControlNet, stay as they are.
+    The norms of SpatialTransformers, and all norms of a ControlNet, stay as they are.
     """
     for block in unet.modules():
         if hasattr(block, "in_layers") and hasattr(block, "out_layers"):
@@ -134,16 +138,16 @@ def _unet_norms(unet: Any) -> Iterator[nn.GroupNorm]:
 
 @contextmanager
 def _norm_over_frames(norm: Any, motion: Motion, layout_of: LayoutOf) -> Iterator[None]:
-    """While open, one norm takes its statistics over all frames of a clip."""
-    of_frame = norm.forward  # the class's, or what another extension put there: it goes on acting
+    """While open, a norm computes its statistics over all frames of a clip."""
+    per_frame = norm.forward  # the class's, or another extension's: it stays in use
 
     def forward(x: Tensor) -> Tensor:
         if not motion.active:
-            return of_frame(x)
+            return per_frame(x)
         layout = layout_of(x.shape[0])
         clips = layout.to_clips(x)  # (clips, frames, channels, height, width)
         count, frames, channels, height, width = clips.shape
-        normed = of_frame(clips.transpose(1, 2).reshape(count, channels, frames * height, width))
+        normed = per_frame(clips.transpose(1, 2).reshape(count, channels, frames * height, width))
         return layout.to_rows(normed.view(count, channels, frames, height, width).transpose(1, 2))
 
     with patched(norm, "forward", forward):

@@ -1,7 +1,7 @@
-"""Motion module files: what a file is, and its weights in our layout.
+"""Motion module files: what a file is, and its weights in this package's layout.
 
-A file is known by its keys and shapes. What those do not tell — Lightning has the shapes of v2 — is assumed from its name, and
-the description says so.
+A file is identified by its keys and shapes. What those leave open (Lightning has the shapes of v2) is assumed from its name,
+and the description says so.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ from .families import (
     XL_BETA,
     Family,
 )
-from .key_layouts import BLOCK, TABLES, Layers, Layout, expected_places, expected_shapes, key_of, layers_of
+from .key_layouts import TABLES, TRANSFORMER_BLOCK, Layers, Layout, expected_blocks, expected_shapes, key_of, layers_of
 from .lora import kinds_of
 from .network import HEADS, NORM_GROUPS, MotionModule, sinusoidal_positions
 from .noise_schedule import NoiseSchedule
 from .weight_files import DIFFUSERS_WEIGHTS, CheckpointError, Entry, WeightFile, open_weights, weights_of
 
 TRAINING = "animatediff_training"
-"""Under this name the header of a file that was trained here says how it came to be."""
-PICTURE_CHANNELS = 5
-"""What PIA's first convolution takes beside the four channels of the noise: a mask, and the latents of a picture."""
+"""The entry of a file's header that describes how this package trained the file."""
+CONDITION_CHANNELS = 5
+"""The channels that PIA's first convolution takes in addition to the four of the noise: a mask, and the latents of an image."""
 
 
 @dataclass(frozen=True)
 class Description:
     """What a weight file is, from its keys and shapes.
 
-    `family` is None where the file is no motion module that can be used; `kind` and `reason` then say what it is instead.
-    `assumed`: what of the family keys and shapes do not say, in words; empty where they say it all. `alternatives`: the
-    families that have these keys and shapes. `channels`: width at each place of the UNet. `length`: rows of the position table.
-    `training`: what the header says of how the file was trained, if it was trained here.
+    `family` is None if the file is not a motion module that can be used; `kind` and `reason` then say what it is instead.
+    `assumed`: a sentence on what keys and shapes leave open about the family; empty if nothing. `alternatives`: the families
+    that have these keys and shapes. `channels`: by UNet block. `length`: rows of the positional encoding. `training`: how this
+    package trained the file, from its header; empty if it did not.
     """
 
     path: Path
@@ -73,28 +73,29 @@ class Description:
     training: Mapping[str, Any] = field(default_factory=dict)
 
     def with_hash(self, sha256: str | None) -> Description:
-        """The same, sure of its family if this is the SHA-256 of a published file."""
+        """Returns the same description; with a certain family if this is the SHA-256 of a known published file."""
         known = KNOWN_FILES.get((sha256 or "")[:16])
         return replace(self, family=known, assumed="") if known in self.alternatives else self
 
     @property
     def is_lora(self) -> bool:
+        """Whether the file is a LoRA that AnimateDiff applies."""
         return self.kind in _LORA_KINDS.values()
 
     def require_motion_module(self) -> Family:
-        """The family; raises CheckpointError with a sentence for the user where the file cannot be used."""
+        """Returns the family. Raises CheckpointError if the file cannot be used as a motion module."""
         name = self.path.name
         faults = [f"{key} is missing" for key in self.missing] + list(self.misshapen)
         faults += [f"{key} is unknown" for key in self.unexpected]
         if faults:
             more = f", and {len(faults) - 3} more" if len(faults) > 3 else ""
             raise CheckpointError(
-                f"{name} is an incomplete or altered motion module: {'; '.join(faults[:3])}{more}. Download it again."
+                f"{name} is an incomplete or changed motion module: {'; '.join(faults[:3])}{more}. Download it again."
             )
         if self.is_lora:
             raise CheckpointError(
                 f"{name} cannot be used as a motion module: it is {self.kind}. Put it into the folder models/Lora and write "
-                f"<lora:{self.path.stem}:1> in the prompt, beside a motion module."
+                f"<lora:{self.path.stem}:1> in the prompt, and choose a motion module."
             )
         if self.family is None:
             raise CheckpointError(
@@ -105,39 +106,39 @@ class Description:
 
 
 def describe(path: Path) -> Description:
-    """Says what a file, or a folder of diffusers, is without reading weights. Raises CheckpointError if it cannot be opened."""
+    """Describes a file, or a folder of diffusers, without reading weights. Raises CheckpointError if it cannot be opened."""
     path = weights_of(path)
     return _describe(path, open_weights(path))
 
 
 def load(path: Path, family: Family | None = None) -> tuple[Description, MotionModule]:
-    """Reads a motion module on the CPU, in the number format of its file; eight-bit floats, made for storing, become float16.
+    """Reads a motion module on the CPU in the dtype of its file; 8-bit floats, which are for storage only, become float16.
 
-    `family`: as which it is to act, if not as the one that it is found to be. Raises CheckpointError if the file is not a
+    `family`: the family to use it as, if not the one that the file seems to be. Raises CheckpointError if the file is not a
     motion module that can be used.
     """
     path = weights_of(path)
     file = open_weights(path)
     description = _describe(path, file)
-    found = description.require_motion_module()
-    family = family or found
+    detected = description.require_motion_module()
+    family = family or detected
     assert description.channels is not None
     weights: dict[str, Tensor] = {}
-    for place, keys in layers_of(file.entries)[1].items():
+    for block, keys in layers_of(file.entries)[1].items():
         tensors = {name: _widened(file.read(key)) for name, key in keys.items()}
-        weights.update({f"layers.{place}.{name}": value for name, value in _to_our_layout(tensors, description.length).items()})
-    if family.takes_picture:
-        weights["picture_kernel"] = _widened(file.read(conv_in(file.entries)))[:, -PICTURE_CHANNELS:].clone()
-    with torch.device("meta"):  # every weight is about to be replaced: make none
+        weights.update({f"layers.{block}.{name}": value for name, value in _to_our_layout(tensors, description.length).items()})
+    if family.takes_image:
+        weights["condition_kernel"] = _widened(file.read(conv_in(file.entries)))[:, -CONDITION_CHANNELS:].clone()
+    with torch.device("meta"):  # without memory, since every weight is replaced below
         module = MotionModule(
-            description.channels, description.length, takes_picture=family.takes_picture, norms=family.motion_norms
+            description.channels, description.length, takes_image=family.takes_image, norms=family.motion_norms
         )
     module.load_state_dict(weights, strict=True, assign=True)
     return description, module.eval().requires_grad_(False)
 
 
 def _config_beside(path: Path) -> dict[str, Any]:
-    """The `config.json` of a diffusers MotionAdapter whose weights are at `path`; empty where there is none."""
+    """Returns the `config.json` of a diffusers MotionAdapter whose weights are at `path`; empty if there is none."""
     if not path.stem.startswith(DIFFUSERS_WEIGHTS):
         return {}
     try:
@@ -152,52 +153,52 @@ def _widened(tensor: Tensor) -> Tensor:
 
 
 def _to_our_layout(tensors: dict[str, Tensor], length: int) -> dict[str, Tensor]:
-    """The tensors of one published layer under the names of `TemporalTransformer`, with q, k and v in one matrix."""
+    """Returns the tensors of one published layer under the names of `TemporalTransformer`, with q, k and v in one matrix."""
     ours = {name: tensors[name] for part in ("norm", "proj_in", "proj_out") for name in (part + ".weight", part + ".bias")}
     for kind in ("weight", "bias"):
-        ours[f"feed_forward_norm.{kind}"] = tensors[f"{BLOCK}ff_norm.{kind}"]
-        ours[f"feed_forward.widen.{kind}"] = tensors[f"{BLOCK}ff.net.0.proj.{kind}"]
-        ours[f"feed_forward.narrow.{kind}"] = tensors[f"{BLOCK}ff.net.2.{kind}"]
-    for block, table in enumerate(TABLES):
-        attention = f"{BLOCK}attention_blocks.{block}."
-        ours[f"attentions.{block}.to_qkv.weight"] = torch.cat(
+        ours[f"feed_forward_norm.{kind}"] = tensors[f"{TRANSFORMER_BLOCK}ff_norm.{kind}"]
+        ours[f"feed_forward.widen.{kind}"] = tensors[f"{TRANSFORMER_BLOCK}ff.net.0.proj.{kind}"]
+        ours[f"feed_forward.narrow.{kind}"] = tensors[f"{TRANSFORMER_BLOCK}ff.net.2.{kind}"]
+    for index, table in enumerate(TABLES):
+        attention = f"{TRANSFORMER_BLOCK}attention_blocks.{index}."
+        ours[f"attentions.{index}.to_qkv.weight"] = torch.cat(
             [tensors[f"{attention}{name}.weight"] for name in ("to_q", "to_k", "to_v")]
         )
-        # A copy: the table is used in its own number format, and a view would keep the whole file mapped.
-        ours[f"attentions.{block}.positions"] = (
+        # A copy: a view would keep the whole file mapped.
+        ours[f"attentions.{index}.positional_encoding"] = (
             tensors[table][0].clone() if table in tensors else sinusoidal_positions(length, len(tensors["norm.bias"]))
         )
         for kind in ("weight", "bias"):
-            ours[f"attentions.{block}.to_out.{kind}"] = tensors[f"{attention}to_out.0.{kind}"]
-            ours[f"attention_norms.{block}.{kind}"] = tensors[f"{BLOCK}norms.{block}.{kind}"]
+            ours[f"attentions.{index}.to_out.{kind}"] = tensors[f"{attention}to_out.0.{kind}"]
+            ours[f"attention_norms.{index}.{kind}"] = tensors[f"{TRANSFORMER_BLOCK}norms.{index}.{kind}"]
     return ours
 
 
 def published(module: MotionModule, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`weights`, named as those of `module` are, under the authors' keys; undoes what `load` does to names."""
+    """Returns `weights`, whose names are those of `module`, under the authors' keys; undoes what `load` does to names."""
     tensors: dict[str, Tensor] = {}
-    for place in module.layers:
-        prefix = f"layers.{place}."
+    for block in module.layers:
+        prefix = f"layers.{block}."
         own = {name[len(prefix) :]: tensor for name, tensor in weights.items() if name.startswith(prefix)}
-        tensors.update({key_of(place, name, "original"): tensor for name, tensor in _to_authors_layout(own).items()})
+        tensors.update({key_of(block, name, "original"): tensor for name, tensor in _to_authors_layout(own).items()})
     return tensors
 
 
 def _to_authors_layout(ours: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Undoes `_to_our_layout`."""
+    """Returns tensors in the authors' layout; undoes `_to_our_layout`."""
     theirs = {name: ours[name] for part in ("norm", "proj_in", "proj_out") for name in (part + ".weight", part + ".bias")}
     for kind in ("weight", "bias"):
-        theirs[f"{BLOCK}ff_norm.{kind}"] = ours[f"feed_forward_norm.{kind}"]
-        theirs[f"{BLOCK}ff.net.0.proj.{kind}"] = ours[f"feed_forward.widen.{kind}"]
-        theirs[f"{BLOCK}ff.net.2.{kind}"] = ours[f"feed_forward.narrow.{kind}"]
-    for block, table in enumerate(TABLES):
-        attention = f"{BLOCK}attention_blocks.{block}."
-        theirs[table] = ours[f"attentions.{block}.positions"][None]
-        for name, matrix in zip(("to_q", "to_k", "to_v"), ours[f"attentions.{block}.to_qkv.weight"].chunk(3)):
+        theirs[f"{TRANSFORMER_BLOCK}ff_norm.{kind}"] = ours[f"feed_forward_norm.{kind}"]
+        theirs[f"{TRANSFORMER_BLOCK}ff.net.0.proj.{kind}"] = ours[f"feed_forward.widen.{kind}"]
+        theirs[f"{TRANSFORMER_BLOCK}ff.net.2.{kind}"] = ours[f"feed_forward.narrow.{kind}"]
+    for index, table in enumerate(TABLES):
+        attention = f"{TRANSFORMER_BLOCK}attention_blocks.{index}."
+        theirs[table] = ours[f"attentions.{index}.positional_encoding"][None]
+        for name, matrix in zip(("to_q", "to_k", "to_v"), ours[f"attentions.{index}.to_qkv.weight"].chunk(3)):
             theirs[f"{attention}{name}.weight"] = matrix
         for kind in ("weight", "bias"):
-            theirs[f"{attention}to_out.0.{kind}"] = ours[f"attentions.{block}.to_out.{kind}"]
-            theirs[f"{BLOCK}norms.{block}.{kind}"] = ours[f"attention_norms.{block}.{kind}"]
+            theirs[f"{attention}to_out.0.{kind}"] = ours[f"attentions.{index}.to_out.{kind}"]
+            theirs[f"{TRANSFORMER_BLOCK}norms.{index}.{kind}"] = ours[f"attention_norms.{index}.{kind}"]
     return theirs
 
 
@@ -258,49 +259,49 @@ _FOREIGN_KINDS = (
 
 
 def _foreign_kind(entries: dict[str, Entry], layers: Layers) -> tuple[str, str] | None:
-    """What the file is, if it is not a motion module: (kind, reason)."""
-    whole_layers = any("norm.weight" in keys for keys in layers.values())  # beside which a training dump may hold low-rank keys
-    if not whole_layers and (kinds := kinds_of(entries)):
+    """Returns what the file is and why, if it is not a motion module: (kind, reason)."""
+    complete_layers = any("norm.weight" in keys for keys in layers.values())  # a training dump may have low-rank keys too
+    if not complete_layers and (kinds := kinds_of(entries)):
         return _LORA_KINDS[frozenset(kinds)], "low-rank keys"
-    if not whole_layers and any(_LOW_RANK.search(key) for key in entries):
+    if not complete_layers and any(_LOW_RANK.search(key) for key in entries):
         return "a LoRA", "low-rank keys"
     for pattern, kind, reason in _FOREIGN_KINDS:
         if any(re.search(pattern, key) for key in entries):
             return kind, reason
     if not layers:
-        return "no file of a known kind", f"none of its {len(entries)} tensors is named as in a motion module"
+        return "a file of an unknown kind", f"none of its {len(entries)} tensors has a key of a motion module"
     return None
 
 
 def _levels(layers: Layers) -> int:
-    """Of the UNet that the module is made for: four in SD 1.5, three in SDXL."""
-    return 4 if any(place.startswith(("down_3_", "up_3_")) for place in layers) else 3
+    """Returns the resolution levels of the UNet that the module is made for: four in SD 1.5, three in SDXL."""
+    return 4 if any(block.startswith(("down_3_", "up_3_")) for block in layers) else 3
 
 
 def conv_in(entries: dict[str, Entry]) -> str:
-    """The key of the UNet's first convolution, where the file has one that takes PIA's channels; else empty."""
+    """Returns the key of the UNet's first convolution, if the file has one that takes PIA's channels; else an empty text."""
     for key in ("conv_in.weight", "module.conv_in.weight", "unet.conv_in.weight"):
-        if key in entries and entries[key].shape[1:2] == (4 + PICTURE_CHANNELS,):
+        if key in entries and entries[key].shape[1:2] == (4 + CONDITION_CHANNELS,):
             return key
     return ""
 
 
 def _table_rows(entries: dict[str, Entry], layers: Layers) -> int:
-    """Rows of the position tables; 0 where the file has none."""
+    """Returns the rows of the positional encodings; 0 if the file has none."""
     tables = (keys[name] for keys in layers.values() for name in TABLES if name in keys)
     shape = entries[table].shape if (table := next(tables, "")) else ()
     return shape[1] if len(shape) == 3 else 0
 
 
 _BY_STEPS = tuple(LIGHTNING[steps] for steps in (1, 2, 8, 4))
-"""The one that is taken where a name has no number last."""
+"""The last one is assumed if the file's name has no number of steps."""
 
 
 def _candidates(entries: dict[str, Entry], layout: Layout, layers: Layers, length: int) -> tuple[tuple[Family, ...], str]:
-    """The families that have these keys and shapes, the likeliest first, and why."""
+    """Returns the families that have these keys and shapes, the likeliest first, and why."""
     if layout == "hotshot":
         return (HOTSHOT,), "keys named temporal_attentions"
-    known = f"{length} positions" if length else "no position table"
+    known = f"{length} positions" if length else "no positional encoding"
     if _levels(layers) == 3:
         reason = f"three levels, {known}"
         return ((HOTSHOT, XL_BETA), reason) if length == HOTSHOT.positions else ((XL_BETA, HOTSHOT), reason)
@@ -320,13 +321,13 @@ def _candidates(entries: dict[str, Entry], layout: Layout, layers: Layers, lengt
 
 
 def _as_trained(family: Family, training: Mapping[str, Any], length: int) -> Family:
-    """The family with the schedule and the frames that a file was trained with, where its header says so."""
+    """Returns the family with the noise schedule and the frames that a file was trained with, if its header has them."""
     try:
-        said = training["noise_schedule"]
-        schedule = NoiseSchedule(said["straight_in"], float(said["first"]), float(said["last"]))
+        facts = training["noise_schedule"]
+        schedule = NoiseSchedule(facts["straight_in"], float(facts["first"]), float(facts["last"]))
         frames = training["frames"]
         possible = schedule.straight_in in ("betas", "sqrt_betas") and 0 < schedule.first < schedule.last < 1
-        possible = possible and said["steps"] == schedule.steps and type(frames) is int and 1 <= frames <= length
+        possible = possible and facts["steps"] == schedule.steps and type(frames) is int and 1 <= frames <= length
     except (KeyError, TypeError, ValueError):
         return family
     return replace(family, schedule=schedule, frames=frames) if possible else family
@@ -340,49 +341,49 @@ _NAMES = {
     V2.key: r"v2|v1-5-2|mm-p_0",
     HOTSHOT.key: r"hotshot|hsxl",
     **{family.key: rf"lightning.*{steps}[-_ ]?step" for steps, family in LIGHTNING.items() if steps != 4},
-    LIGHTNING[4].key: "lightning",  # also where a name has no number of steps
+    LIGHTNING[4].key: "lightning",  # also if a name has no number of steps
 }
 
 
 def _named_like(family: Family, path: Path) -> bool:
-    """Whether the name of a file says that it is of a family. Weights in diffusers' folders are named by the folder."""
+    """Returns whether the name of a file, or of a folder of diffusers, says that it is of a family."""
     name = path.parent.name if path.stem.startswith(DIFFUSERS_WEIGHTS) else path.stem
     return family.key in _NAMES and re.search(_NAMES[family.key], name, re.IGNORECASE) is not None
 
 
 def _assumption(family: Family, candidates: tuple[Family, ...], path: Path) -> str:
-    """What of the family is not in keys and shapes, in words; empty where they say it all, or the others would act the same."""
+    """Returns a sentence on what keys and shapes leave open about the family; empty if other candidates would act the same."""
     if family is not candidates[0]:
         return f"That it is {family.title} is assumed from its name."
     distilled = [other.title for other in candidates if other.advice.samplers and other is not family]
     if not distilled or family.advice.samplers or _named_like(family, path):
         return ""
-    return f"That it is {family.title} is assumed; {distilled[0]} and others have the same keys."
+    return f"That it is {family.title} is assumed; {distilled[0]} and others have the same keys and shapes."
 
 
 def _check(entries: dict[str, Entry], layers: Layers, layout: Layout, rows: int) -> dict[str, Any]:
-    """Width at each place, keys that are missing or unknown, and sentences on keys of a wrong shape."""
+    """Returns the channels of each block, keys that are missing or unknown, and descriptions of wrong shapes."""
     channels: dict[str, int] = {}
     missing: list[str] = []
     misshapen: list[str] = []
-    places = expected_places(_levels(layers), "mid_0" in layers)
-    unexpected = [key for place, keys in layers.items() if place not in places for key in keys.values()]
-    for place in places:
-        keys = layers.get(place, {})
+    blocks = expected_blocks(_levels(layers), "mid_0" in layers)
+    unexpected = [key for block, keys in layers.items() if block not in blocks for key in keys.values()]
+    for block in blocks:
+        keys = layers.get(block, {})
         if "norm.weight" not in keys:
-            missing.append(key_of(place, "norm.weight", layout))
+            missing.append(key_of(block, "norm.weight", layout))
             continue
-        width = entries[keys["norm.weight"]].shape[0]
-        channels[place] = width
-        if width % NORM_GROUPS or width % HEADS:
-            misshapen.append(f"{place} is {width} channels wide, which {NORM_GROUPS} groups do not divide")
-        expected = expected_shapes(width, rows)
+        count = entries[keys["norm.weight"]].shape[0]
+        channels[block] = count
+        if count % NORM_GROUPS or count % HEADS:
+            misshapen.append(f"{block} has {count} channels, which cannot be divided into {NORM_GROUPS} groups")
+        expected = expected_shapes(count, rows)
         unexpected += [key for name, key in keys.items() if name not in expected]
         for name, shape in expected.items():
             if name not in keys:
-                missing.append(key_of(place, name, layout))
-            elif (found := entries[keys[name]].shape) != shape:
-                misshapen.append(f"{keys[name]} is {list(found)}, not {list(shape)}")
+                missing.append(key_of(block, name, layout))
+            elif (actual := entries[keys[name]].shape) != shape:
+                misshapen.append(f"{keys[name]} has the shape {list(actual)}, not {list(shape)}")
     return {
         "channels": channels,
         "missing": tuple(dict.fromkeys(missing)),

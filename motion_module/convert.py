@@ -1,4 +1,4 @@
-"""Motion modules, and LoRAs for them, from one published layout into the other, number by number: there and back is the same.
+"""Conversion of motion modules, and LoRAs for them, between the published layouts. No number changes.
 
 Reference for diffusers' layout: `MotionAdapter` in `models/unets/unet_motion_model.py`, and its `config.json`.
 """
@@ -19,14 +19,15 @@ from .network import HEADS, NORM_GROUPS, sinusoidal_positions
 from .weight_files import CheckpointError, WeightFile, open_weights
 
 ADDED_TABLES = "position tables added"
-"""Marks, in the header of a file, that its tables are not the original's: diffusers wants some where AnimateLCM has none."""
+"""The entry of a file's header which says that its positional encodings were added: diffusers needs them, AnimateLCM has none.
+"""
 
 
-def convert(source: Path, target: Path, to: Layout) -> Path:
+def convert_file(source: Path, target: Path, to: Layout) -> Path:
     """Writes the motion module or LoRA `source` in another layout, and returns the path of the weights.
 
-    `target` is a `.safetensors` file, or, for diffusers, a folder, where a motion module gets a `config.json` too. What is
-    there is replaced. Raises CheckpointError where the source is something else, or the target is neither.
+    `target` is a `.safetensors` file, or, for diffusers, a folder; a motion module there gets a `config.json` too. Existing
+    files are replaced. Raises CheckpointError if the source or the target is something else.
     """
     description = describe(source)
     if description.is_lora:
@@ -36,20 +37,20 @@ def convert(source: Path, target: Path, to: Layout) -> Path:
     file = open_weights(description.path)
     _, layers = layers_of(file.entries)
     tensors, header = (_as_original if to == "original" else _as_diffusers)(description, file, layers)
-    if description.family and description.family.takes_picture:
+    if description.family and description.family.takes_image:
         weight = conv_in(file.entries)
         tensors |= {f"conv_in.{part}": file.read(weight.replace("weight", part)) for part in ("weight", "bias")}
     weights_path.parent.mkdir(parents=True, exist_ok=True)
     if description.training:
         header[TRAINING] = json.dumps(description.training)
     save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, weights_path, header)
-    if weights_path != target:  # a folder, which is ours to fill
+    if weights_path != target:  # the target is a folder
         (weights_path.parent / "config.json").write_text(json.dumps(_config(description), indent=2) + "\n", encoding="utf-8")
     return weights_path
 
 
 def _convert_lora(description: Description, target: Path, to: Layout) -> Path:
-    """Scales go into the numbers, since the authors' layout has no place for them."""
+    """Converts a LoRA. Its scales are multiplied into the matrices, since the authors' layout has no key for them."""
     lora = load_lora(description.path)
     path = _weights_path(target, to, "pytorch_lora_weights.safetensors")
     tensors: dict[str, Tensor] = {}
@@ -66,15 +67,15 @@ def _weights_path(target: Path, to: Layout, in_folder: str = "diffusion_pytorch_
     if target.suffix == ".safetensors":
         return target
     if target.suffix or to == "original":
-        raise CheckpointError(f"{target.name} cannot be written: give it a name that ends with .safetensors.")
+        raise CheckpointError(f"{target.name} cannot be written. Give it a name that ends with .safetensors.")
     return target / in_folder
 
 
 def _as_original(_description: Description, file: WeightFile, layers: Layers) -> tuple[dict[str, Tensor], dict[str, str]]:
     left_out = TABLES if file.header_json(ADDED_TABLES) else ()
     tensors = {
-        key_of(place, name, "original"): file.read(key).clone()  # diffusers' one table becomes two
-        for place, keys in layers.items()
+        key_of(block, name, "original"): file.read(key).clone()  # diffusers' one positional encoding becomes two
+        for block, keys in layers.items()
         for name, key in keys.items()
         if name not in left_out
     }
@@ -84,31 +85,31 @@ def _as_original(_description: Description, file: WeightFile, layers: Layers) ->
 def _as_diffusers(description: Description, file: WeightFile, layers: Layers) -> tuple[dict[str, Tensor], dict[str, str]]:
     tensors: dict[str, Tensor] = {}
     added = False
-    for place, keys in layers.items():
+    for block, keys in layers.items():
         for name, key in keys.items():
-            tensor, new_key = file.read(key), key_of(place, name, "diffusers")
+            tensor, new_key = file.read(key), key_of(block, name, "diffusers")
             if new_key in tensors and not equal(tensors[new_key].view(uint8), tensor.view(uint8)):
                 raise CheckpointError(
-                    f"{description.path.name} cannot be converted: at {place} its two attentions have different position "
-                    "tables, and diffusers has room for one."
+                    f"{description.path.name} cannot be converted to diffusers: the two attentions at {block} have different "
+                    "positional encodings, and diffusers has only one for both. Use the file as it is."
                 )
             tensors[new_key] = tensor
         if TABLES[0] not in keys:
             added = True
-            table = sinusoidal_positions(description.length, (description.channels or {})[place])[None]
-            tensors[key_of(place, TABLES[0], "diffusers")] = table.to(file.read(keys["norm.weight"]).dtype)
+            table = sinusoidal_positions(description.length, (description.channels or {})[block])[None]
+            tensors[key_of(block, TABLES[0], "diffusers")] = table.to(file.read(keys["norm.weight"]).dtype)
     return tensors, {ADDED_TABLES: json.dumps({"rows": description.length})} if added else {}
 
 
 def _config(description: Description) -> dict[str, object]:
     channels = description.channels or {}
-    takes_picture = description.family is not None and description.family.takes_picture
+    takes_image = description.family is not None and description.family.takes_image
     return {
         "_class_name": "MotionAdapter",
         "block_out_channels": [
-            width for place, width in channels.items() if place.startswith("down_") and place.endswith("_0")
+            count for block, count in channels.items() if block.startswith("down_") and block.endswith("_0")
         ],
-        "conv_in_channels": 9 if takes_picture else None,
+        "conv_in_channels": 9 if takes_image else None,
         "motion_layers_per_block": 2,
         "motion_max_seq_length": description.length,
         "motion_mid_block_layers_per_block": 1,

@@ -1,4 +1,4 @@
-"""Measures of clips that need no network: how smoothly they run, whether they close, and how they change."""
+"""Measures of clips that need no neural network: how smooth they are, whether they loop, and how they change."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .optical_flow import Flow, flow_between, moved
-from .video_reader import MissingPart, Picture, UnreadableVideo, Video
+from .optical_flow import Flow, flow_between, warped
+from .video_reader import Frame, MissingDependency, UnreadableVideo, Video
 
 Floats = NDArray[np.float64]
 QUARTER = 4
@@ -19,13 +19,13 @@ QUARTER = 4
 
 @dataclass(frozen=True, eq=False)
 class Measures:
-    """What is measured of a clip. Levels are those of its pixels, 0 to 255.
+    """The measures of a clip. Levels are pixel values from 0 to 255.
 
-    `flicker`: what of each frame is not the one before it moved along its optical flow (warping error, as in Lai et al., arXiv
-    1808.00449), in levels; by frame from the second on. `jitter`: how much the flow changes from one step to the next, in
-    pixels. `seam`: the step from the last frame to the first, in usual steps (the median): 1 where the loop closes. `drift`: by
-    how much mean and contrast of the colours in the last quarter differ from those in the first, in levels. `consistency`: the
-    correlation of neighbouring frames, 1 where they are alike.
+    `flicker`: how much each frame, from the second on, differs from the previous one warped along the optical flow, in levels
+    (warping error, as in Lai et al., arXiv 1808.00449). `jitter`: how much the flow changes from frame to frame, in pixels.
+    `seam`: the change from the last frame to the first, divided by the median change between frames; 1 in a perfect loop.
+    `drift`: how much mean and standard deviation of the colours in the last quarter differ from those in the first, in levels.
+    `consistency`: the correlation of neighbouring frames; 1 if they are the same.
     """
 
     frames: int
@@ -46,10 +46,10 @@ COLUMNS = {
 }
 
 
-def measures_of(frames: Iterable[Picture]) -> Measures:
-    """Measures a clip of frames `(height, width, 3)`. It holds three of them at a time, as clips may be long and large.
+def measures_of(frames: Iterable[Frame]) -> Measures:
+    """Returns the measures of a clip of frames `(height, width, 3)`. Only three frames are in memory at a time.
 
-    Raises UnreadableVideo where there are fewer than three.
+    Raises UnreadableVideo if there are fewer than three.
     """
     first: Floats | None = None
     flows: list[Flow] = []
@@ -61,42 +61,42 @@ def measures_of(frames: Iterable[Picture]) -> Measures:
             first = one
             colours.append(_colours(one))
         colours.append(_colours(other))
-        flows = [*flows[-1:], flow_between(after, before)]  # where each pixel was
+        flows = [*flows[-1:], flow_between(after, before)]  # to where each pixel was before
         jitter += [np.linalg.norm(later - earlier, axis=-1).mean() for earlier, later in pairwise(flows)]
-        flicker.append(float(np.abs(moved(before, flows[-1]) - other).mean()))
+        flicker.append(float(np.abs(warped(before, flows[-1]) - other).mean()))
         steps.append(np.abs(other - one).mean())
         correlations.append(_correlation(one, other))
     if first is None or len(colours) < 3:
-        raise UnreadableVideo("it has fewer than three frames, which are the least that can be measured")
-    closing, usual = np.abs(other - first).mean(), np.median(steps)
+        raise UnreadableVideo("it has fewer than three frames, and three are needed to measure it")
+    last_to_first, median = np.abs(other - first).mean(), np.median(steps)
     return Measures(
         frames=len(colours),
         flicker=np.array(flicker),
         jitter=float(np.mean(jitter)),
-        seam=float(closing / usual) if usual > 0 else float(closing > 0),
+        seam=float(last_to_first / median) if median > 0 else float(last_to_first > 0),
         drift=_drift(np.array(colours)),
         consistency=float(np.mean(correlations)),
     )
 
 
-def changes_of(frames: Sequence[Picture]) -> tuple[list[float], float]:
-    """How much frames `(height, width, 3)` change from each to the next, and from the last to the first: in mean levels."""
+def changes_of(frames: Sequence[Frame]) -> tuple[list[float], float]:
+    """Returns the mean changes between neighbouring frames `(height, width, 3)`, and from the last to the first, in levels."""
     steps = [_change(before, after) for before, after in pairwise(frames)]
     return steps, _change(frames[-1], frames[0])
 
 
-def _change(one: Picture, other: Picture) -> float:
+def _change(one: Frame, other: Frame) -> float:
     return float(np.abs(one.astype(np.float32) - other).mean())
 
 
-def _colours(picture: Floats) -> Floats:
-    """Mean and contrast of its colours, `(2, 3)`."""
-    colours: Floats = np.stack([picture.mean(axis=(0, 1)), picture.std(axis=(0, 1))])
+def _colours(frame: Floats) -> Floats:
+    """Returns mean and standard deviation of the colours of a frame, `(2, 3)`."""
+    colours: Floats = np.stack([frame.mean(axis=(0, 1)), frame.std(axis=(0, 1))])
     return colours
 
 
 def _drift(colours: Floats) -> float:
-    """`colours`: those of each frame, `(frames, 2, 3)`."""
+    """Returns the drift of a clip. `colours`: those of each frame, `(frames, 2, 3)`."""
     part = max(1, len(colours) // QUARTER)
     changes: Floats = np.abs(colours[-part:].mean(axis=0) - colours[:part].mean(axis=0))
     return float(changes.sum(axis=0).mean())
@@ -109,18 +109,21 @@ def _correlation(one: Floats, other: Floats) -> float:
 
 
 def measured(paths: list[Path]) -> tuple[dict[str, Measures], list[str]]:
-    """The measures of video files and folders of frames by name, and what is wrong with others. Raises MissingPart."""
-    found, faults = {}, []
+    """Returns the measures of video files and folders of frames, by name, and texts on those that cannot be measured.
+
+    Raises MissingDependency.
+    """
+    measures, faults = {}, []
     for path in paths:
         try:
-            found[str(path)] = measures_of(Video(path))
+            measures[str(path)] = measures_of(Video(path))
         except (UnreadableVideo, OSError) as error:
             faults.append(f"{path}: {error}.")
-    return found, faults
+    return measures, faults
 
 
 def as_table(measures: Mapping[str, Measures]) -> str:
-    """A Markdown table, a line each."""
+    """Returns a Markdown table with a row for each clip."""
     rows = [["clip", *COLUMNS.values()]]
     for name, measure in measures.items():
         values = [float(np.mean(getattr(measure, column))) for column in COLUMNS]
@@ -131,14 +134,14 @@ def as_table(measures: Mapping[str, Measures]) -> str:
 
 
 def write_plot(measures: Mapping[str, Measures], file: Path) -> None:
-    """Draws flicker by frame, a line for each clip, and below it bars of the other measures.
+    """Writes a plot: flicker by frame with a line for each clip, and bars of the other measures below it.
 
-    Raises MissingPart, or ValueError where the name of the file says no format that is known.
+    Raises MissingDependency, or ValueError if the file has an unknown suffix.
     """
     try:
         import matplotlib
     except ImportError as error:
-        raise MissingPart("A plot is drawn with matplotlib, which is not installed: `pip install matplotlib`.") from error
+        raise MissingDependency("Plots need matplotlib, which is not installed. Run `pip install matplotlib`.") from error
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
@@ -148,7 +151,7 @@ def write_plot(measures: Mapping[str, Measures], file: Path) -> None:
     lines, colours = figure.add_subplot(grid[0, :]), [f"C{index}" for index in range(len(measures))]
     for (name, measure), colour in zip(measures.items(), colours):
         lines.plot(np.arange(2, measure.frames + 1), measure.flicker, color=colour, marker=".", label=Path(name).name)
-    lines.set(xlabel="frame", ylabel="flicker (levels)", title="What of each frame is not the one before it, moved")
+    lines.set(xlabel="frame", ylabel="flicker (levels)", title="Difference of each frame from the previous one, warped")
     lines.set_ylim(bottom=0)
     lines.legend()
     for index, column in enumerate(others):

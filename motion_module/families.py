@@ -1,4 +1,4 @@
-"""What is known of each published family of motion modules, and what no file says of itself.
+"""The published families of motion modules, with the facts that are not in their files.
 
 Sources: the authors' configurations and training code. guoyww/AnimateDiff (v1, v2, v3: `configs/inference/*.yaml`), Lightricks
 LongAnimateDiff, G-U-N/AnimateLCM, ByteDance AnimateDiff-Lightning (arXiv 2403.12706), open-mmlab/PIA (arXiv 2312.13964). For
@@ -17,12 +17,12 @@ Norms = Literal["per frame", "over frames"]
 
 @dataclass(frozen=True)
 class Advice:
-    """How a family is meant to be sampled, in the WebUI's names.
+    """The sampling settings that a family is made for, in the WebUI's names.
 
-    `sampler`, `schedule_type`, `steps`, `cfg` and `motion_scale` are what its authors use, and in img2img `denoising`, where
-    they say so. `side`: of a square with as many pixels as they use, where a module is bound to a size. What else does as well
-    is in `samplers`, `schedule_types` (empty: any), `steps_between` and `cfg_between`; a module that was distilled has narrow
-    ranges.
+    `sampler`, `schedule_type`, `steps`, `cfg` and `motion_scale` are those of its authors, as is `denoising` for img2img if
+    they give it. `side`: the side of a square with as many pixels as they use, for a module that is made for one size; else 0.
+    Other settings that work too are in `samplers` and `schedule_types` (empty: any), `steps_between` and `cfg_between`;
+    distilled modules have narrow ranges.
     """
 
     sampler: str = "DDIM"
@@ -38,29 +38,31 @@ class Advice:
     cfg_between: tuple[float, float] = (0.0, 100.0)
 
     def is_far_from(self, width: int, height: int) -> bool:
-        """Whether a picture has less than half or more than twice as many pixels as authors use."""
+        """Returns whether an image has less than half or more than twice as many pixels as the authors use."""
         return self.side > 0 and not 0.5 <= width * height / self.side**2 <= 2
 
     def contradictions(self, sampler: str, schedule_type: str, steps: int, cfg: float, width: int, height: int) -> list[str]:
-        """What of these settings a family was not made for, in words."""
-        found = []
+        """Returns which of these settings the family was not made for, in words."""
+        contradictions = []
         if self.samplers and sampler not in self.samplers:
-            found.append(f"the sampler is {sampler}, not {' or '.join(self.samplers)}")
+            contradictions.append(f"the sampler is {sampler}, not {' or '.join(self.samplers)}")
         if self.schedule_types and schedule_type not in self.schedule_types:
-            found.append(f"the schedule type is {schedule_type}, not {' or '.join(self.schedule_types)}")
+            contradictions.append(f"the schedule type is {schedule_type}, not {' or '.join(self.schedule_types)}")
         for name, value, (least, most) in (
             ("number of steps", steps, self.steps_between),
             ("CFG scale", cfg, self.cfg_between),
         ):
             if not least <= value <= most:
-                found.append(f"the {name} is {value:g}, not {least:g}" + (f" to {most:g}" if most > least else ""))
+                contradictions.append(f"the {name} is {value:g}, not {least:g}" + (f" to {most:g}" if most > least else ""))
         if self.is_far_from(width, height):
-            found.append(f"the size is {width}×{height}, not about as large as {self.side}×{self.side}")
-        return found
+            contradictions.append(f"the size is {width}×{height}, not about as large as {self.side}×{self.side}")
+        return contradictions
 
 
 def _distilled(steps: int) -> Advice:
-    """AnimateDiff-Lightning: Euler on trailing timesteps, guidance baked in. The 2-step one also does 3 steps."""
+    """Returns the settings of AnimateDiff-Lightning: Euler on trailing timesteps, no guidance. The 2-step module works with
+    3.
+    """
     return Advice(
         sampler="Euler",
         schedule_type="Trailing",
@@ -75,20 +77,20 @@ def _distilled(steps: int) -> Advice:
 
 @dataclass(frozen=True)
 class Family:
-    """One record per family.
+    """The facts about one family.
 
-    `unet_norms`: whether the group norms of the UNet's ResBlocks and of its output take their statistics from one frame
-    or from all frames of a clip together. The authors' v1 UNet is inflated with plain `nn.GroupNorm` over five dimensions
+    `unet_norms`: whether the group norms of the UNet's ResBlocks and of its output compute their statistics over one frame, or
+    over all frames of a clip together. The authors' v1 UNet is inflated with plain `nn.GroupNorm` over five dimensions
     (`use_inflated_groupnorm: false` in inference-v1.yaml), so it was trained with the latter. The norms of the UNet's
     SpatialTransformers are per frame in all families.
-    `motion_norms`: the same for the norms of the motion layers. Only AnimateDiff-XL beta takes theirs over all frames.
-    `told_sizes`: (original height, original width), (target height, target width) as SDXL's UNet is told of them, where authors
-    use the same for all clips.
+    `motion_norms`: the same for the norms of the motion layers. Only those of AnimateDiff-XL beta are over all frames.
+    `size_conditioning`: (original height, original width), (target height, target width) for SDXL's UNet, if the authors use
+    the same for all clips.
     `frames`: the length of the clips it was trained on, and so the best one.
-    `positions`: rows of the position table where a file brings none; it is a fixed sinusoid.
-    `original_steps`: the timesteps of the consistency training, among which its sampler has to choose; 0 where it is none.
-    `lora`: the LoRA that has to be in the prompt beside it.
-    `takes_picture`: whether its UNet sees a picture beside the noise.
+    `positions`: the rows of the positional encoding, a fixed sinusoid, if the file has none.
+    `original_steps`: the timesteps of the consistency training, from which its sampler has to choose; 0 if there was none.
+    `lora`: the LoRA that has to be in the prompt.
+    `takes_image`: whether its UNet takes a condition image in addition to the noise.
     """
 
     key: str
@@ -101,8 +103,8 @@ class Family:
     positions: int = 32
     original_steps: int = 0
     lora: str = ""
-    takes_picture: bool = False
-    told_sizes: tuple[tuple[int, int], tuple[int, int]] | None = None
+    takes_image: bool = False
+    size_conditioning: tuple[tuple[int, int], tuple[int, int]] | None = None
     advice: Advice = Advice()
 
 
@@ -133,7 +135,7 @@ LIGHTNING = {
     steps: Family(f"lightning-{steps}", f"AnimateDiff-Lightning, {steps} step{'s' * (steps > 1)}", advice=_distilled(steps))
     for steps in (1, 2, 4, 8)
 }
-PIA = Family("pia", "PIA", unet_norms="over frames", takes_picture=True, advice=Advice(denoising=1.0))
+PIA = Family("pia", "PIA", unet_norms="over frames", takes_image=True, advice=Advice(denoising=1.0))
 
 XL_BETA = Family(
     "xl-beta",
@@ -151,7 +153,10 @@ HOTSHOT = Family(
     unet_norms="over frames",
     frames=8,
     positions=24,
-    told_sizes=((1920, 1080), (512, 512)),  # inference.py's own, and those of the validation in fine_tune.py; in this order
+    size_conditioning=(
+        (1920, 1080),
+        (512, 512),
+    ),  # inference.py's own, and those of the validation in fine_tune.py; in this order
     advice=Advice(sampler="Euler a", steps=30, cfg=5.0, side=512),
 )
 
@@ -176,4 +181,4 @@ KNOWN_FILES = {
     "fb08053b37ee27d6": LCM,
     "1997997a982432f5": LCM,
 }
-"""Published files whose keys and shapes are those of another family, by the first 16 digits of their SHA-256."""
+"""Published files with the keys and shapes of another family, by the first 16 digits of their SHA-256."""

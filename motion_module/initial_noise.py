@@ -1,6 +1,6 @@
-"""With which noise the frames of a clip begin: with their own, or some with that of others, so that they are alike.
+"""The initial noise of the frames of a clip: each frame has its own, or frames share noise to be more alike.
 
-Noise comes of seeds, so a frame that begins with another's noise has its seed. Nothing else of a sampler has to know.
+Noise is generated from seeds, so frames with the same noise have the same seed. Samplers need no other change.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-NoiseMode = Literal["per frame", "constant", "mixed", "repeated context", "FreeNoise"]
+NoiseType = Literal["per frame", "constant", "mixed", "repeated context", "FreeNoise"]
 
 
-def seeds_of(mode: NoiseMode, first: int, frames: int, window: int, advance: int) -> list[int]:
+def seeds_of(mode: NoiseType, first: int, frames: int, window: int, advance: int) -> list[int]:
     """Returns the seed of each frame; frame 0 has `first`, as a single image would.
 
     "per frame" and "mixed": each frame has its own. "constant": all frames share one. "repeated context": the seeds of the
@@ -30,14 +30,15 @@ def seeds_of(mode: NoiseMode, first: int, frames: int, window: int, advance: int
         draw, seeds = np.random.default_rng(first), own[:window]
         while len(seeds) < frames:
             again = seeds[len(seeds) - window :][:advance]
-            seeds += [again[place] for place in draw.permutation(len(again))]
+            seeds += [again[index] for index in draw.permutation(len(again))]
         return seeds[:frames]
     return own
 
 
-def noise_behind(like: Tensor, seeds: list[int], number: int = 0) -> Tensor:
-    """Noise `(frames, channels, height, width)` that goes with the seeds of frames, another one for each number. Of the noise
-    that a sampler draws of the same seeds nothing is used up.
+def noise_for_seeds(like: Tensor, seeds: list[int], number: int = 0) -> Tensor:
+    """Returns noise `(frames, channels, height, width)` for the seeds of frames; each `number` gives different noise.
+
+    It is independent of the noise that a sampler draws from the same seeds. Dtype and device are those of `like`.
     """
     draws = [torch.Generator().manual_seed((int(seed) + (number + 1) * 1_000_003) % 2**63) for seed in seeds]
     return torch.stack([torch.randn(like.shape[1:], generator=draw) for draw in draws]).to(like)

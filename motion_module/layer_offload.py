@@ -1,7 +1,8 @@
-"""The image UNet's own layers, for some frames at a time, while the others wait: where they are, or in RAM.
+"""Runs the image UNet's own layers on some frames at a time, while the other frames stay on the GPU or in RAM.
 
-A layer of the image UNet sees one row at a time, so nothing is changed by it. What a layer allocates while it works is then
-that of a few frames, whatever the length of the clip. What lies between two layers, or waits for the way up, is that of all.
+A layer of the image UNet processes every row separately, so the result is the same. What a layer allocates is then that of a
+few frames, whatever the length of the clip. Only the activations between layers and the skip connections are those of all
+frames.
 """
 
 from __future__ import annotations
@@ -17,30 +18,32 @@ from .patching import patched
 
 
 @contextmanager
-def in_parts(unet: Any, rows: int, device: torch.device | None = None) -> Iterator[None]:
-    """While open, layers of an LDM `UNetModel` work on `rows` rows at a time.
+def in_chunks(unet: Any, rows: int, device: torch.device | None = None) -> Iterator[None]:
+    """While open, the layers of an LDM `UNetModel` run on `rows` rows at a time.
 
-    `device`: where they work, if rows are to wait in RAM between layers. What the UNet returns lies there.
+    `device`: where the layers run and the UNet's result is, if rows are to be in RAM between layers; else None.
     """
-    waiting = None if device is None else torch.device("cpu")
+    between_layers = None if device is None else torch.device("cpu")
     blocks = [*unet.input_blocks, unet.middle_block, *unet.output_blocks]
     with ExitStack() as undo:
         for layer in (layer for block in blocks for layer in block):
-            undo.enter_context(patched(layer, "forward", _in_parts(layer, rows, device, waiting)))
-        undo.enter_context(patched(unet.out, "forward", _in_parts(unet.out, rows, device, device)))
+            undo.enter_context(patched(layer, "forward", _in_chunks(layer, rows, device, between_layers)))
+        undo.enter_context(patched(unet.out, "forward", _in_chunks(unet.out, rows, device, device)))
         yield
 
 
-def _in_parts(layer: nn.Module, rows: int, device: torch.device | None, after: torch.device | None) -> Callable[..., Tensor]:
-    """`device`: where the layer works. `after`: where its result goes. None: where its rows come from."""
-    whole = layer.forward
+def _in_chunks(layer: nn.Module, rows: int, device: torch.device | None, after: torch.device | None) -> Callable[..., Tensor]:
+    """Returns the forward function of a layer that runs on `device`, with its result on `after`; None: on its input's
+    device.
+    """
+    forward_all = layer.forward
 
-    def forward(x: Tensor, *others: Any) -> Tensor:
-        found = []
+    def forward(x: Tensor, *args: Any) -> Tensor:
+        results = []
         for first in range(0, len(x), rows):
-            part = slice(first, first + rows)
-            given = [other[part] if isinstance(other, Tensor) else other for other in others]
-            found.append(whole(x[part].to(device or x.device), *given).to(after or x.device))
-        return torch.cat(found)
+            chunk = slice(first, first + rows)
+            others = [arg[chunk] if isinstance(arg, Tensor) else arg for arg in args]
+            results.append(forward_all(x[chunk].to(device or x.device), *others).to(after or x.device))
+        return torch.cat(results)
 
     return forward

@@ -1,9 +1,9 @@
-"""LoRAs (arXiv 2106.09685) beside a motion module: motion LoRAs and domain adapters (arXiv 2307.04725, 4.1 and 4.3).
+"""LoRAs (arXiv 2106.09685) for AnimateDiff: motion LoRAs and domain adapters (arXiv 2307.04725, sections 4.1 and 4.3).
 
-A motion LoRA changes the matrices of motion layers, a domain adapter those of the image UNet's attention: W + s·up·down. Files
-come as their authors published them (`…processor.to_q_lora.down.weight`), from diffusers and PEFT (`…to_q.lora_A.weight`), from
-MotionDirector (the authors' form), and in kohya's form (`lora_unet_…_to_q.lora_down.weight` with `alpha`). An alpha that lies
-in another file, as PEFT's `adapter_config.json`, is not read.
+A motion LoRA changes the matrices of motion layers, a domain adapter those of the image UNet's attention: W + s·up·down. Keys
+may be the authors' (`…processor.to_q_lora.down.weight`, also MotionDirector's), those of diffusers and PEFT
+(`…to_q.lora_A.weight`), or kohya's (`lora_unet_…_to_q.lora_down.weight` with `alpha`). An alpha in another file, such as PEFT's
+`adapter_config.json`, is not read.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Literal
 from torch import Tensor
 
 from . import key_layouts
-from .key_layouts import BLOCK, Layout, place_of
+from .key_layouts import TRANSFORMER_BLOCK, Layout, block_name
 from .weight_files import CheckpointError, Entry, WeightFile, open_weights
 
 Kind = Literal["motion", "image"]
@@ -26,33 +26,39 @@ Kind = Literal["motion", "image"]
 
 @dataclass(frozen=True)
 class Target:
-    """A matrix that a LoRA changes: of the motion layer at `place`, or of the image UNet's transformer there.
+    """A matrix that a LoRA changes: in the motion layer of a UNet block, or in the image UNet's transformer of that block.
 
     `name` is the authors' for a motion layer (`transformer_blocks.0.attention_blocks.0.to_q`), LDM's for the image UNet
     (`transformer_blocks.0.attn1.to_q`), which is diffusers' too.
     """
 
     kind: Kind
-    place: str
+    block: str
     name: str
 
 
 @dataclass(frozen=True, eq=False)
 class LowRank:
-    """`down`: (rank, inputs). `up`: (outputs, rank). `scale`: alpha over rank, or 1 where the file says nothing of it."""
+    """The change of one matrix: `down` is `(rank, inputs)`, `up` is `(outputs, rank)`.
+
+    `scale`: alpha divided by rank, or 1 if the file has no alpha.
+    """
 
     down: Tensor
     up: Tensor
     scale: float
 
     def change(self) -> Tensor:
-        """What it adds to the matrix at strength 1, `(outputs, inputs)` in float32."""
+        """Returns what is added to the matrix at strength 1: `(outputs, inputs)` in float32."""
         return self.scale * (self.up.float() @ self.down.float())
 
 
 @dataclass(frozen=True, eq=False)
 class Lora:
-    """`left_out`: keys that are neither of motion layers, nor of the image UNet's attention, nor for the WebUI's own loader."""
+    """What a LoRA file changes.
+
+    `left_out`: keys that are neither for motion layers, nor for the image UNet's attention, nor for the WebUI's own loader.
+    """
 
     path: Path
     parts: dict[Target, LowRank]
@@ -72,30 +78,30 @@ _MOTION = re.compile(
     rf"{_BLOCK}motion_modules_(?P<index>\d+)_(?:temporal_transformer_)?(?:transformer_blocks_(?P<depth>0)_(?:{_NAME})|{_PROJECTION})"
 )
 _IMAGE = re.compile(rf"{_BLOCK}attentions_(?P<index>\d+)_(?:transformer_blocks_(?P<depth>\d+)_(?:{_NAME})|{_PROJECTION})")
-"""A motion layer has one transformer block, SDXL's image UNet up to ten at a place."""
-_OURS = re.compile(r"motion_modules?[._]|^(?!lora_unet).*attentions\.\d+\..*lora")
-"""Keys that only we can mean. Kohya's for the image UNet are read by the WebUI itself."""
-_OF_THE_WEBUI = ("lora_unet_", "lora_te")
+"""A motion layer has one transformer block; the image UNet of SDXL has up to ten in one of its blocks."""
+_FOR_ANIMATEDIFF = re.compile(r"motion_modules?[._]|^(?!lora_unet).*attentions\.\d+\..*lora")
+"""Keys that can only be for AnimateDiff. Kohya's keys for the image UNet are read by the WebUI itself."""
+_FOR_THE_WEBUI = ("lora_unet_", "lora_te")
 
 
 def target_of(key: str) -> tuple[Target, str] | None:
-    """What a key of a LoRA file belongs to, and which part of it it is: "down", "up" or "alpha"; None for other keys."""
+    """Returns the matrix that a key of a LoRA file changes, and its part: "down", "up" or "alpha". None for other keys."""
     if not (part := _PART.fullmatch(key)):
         return None
-    name = part["target"].replace(".", "_").replace("_processor_", "_")  # MotionDirector has it in the middle of names
+    name = part["target"].replace(".", "_").replace("_processor_", "_")  # MotionDirector's keys have it in the middle
     bare = _PREFIX.sub("", name, count=1) if _PREFIX.match(name) else name
     which = next(which for which in ("down", "up", "alpha") if part[which])
     if match := _MOTION.fullmatch(bare):
-        return Target("motion", place_of(match), _authors_name(match)), which
+        return Target("motion", block_name(match), _authors_name(match)), which
     if (match := _IMAGE.fullmatch(bare)) and not name.startswith("lora_unet_") and not match["authors"]:
-        return Target("image", place_of(match), _image_name(match)), which
+        return Target("image", block_name(match), _image_name(match)), which
     return None
 
 
 def _authors_name(match: re.Match[str]) -> str:
     if match["matrix"]:
         index = match["authors"] or int(match["theirs"]) - 1
-        return f"{BLOCK}attention_blocks.{index}.to_{match['matrix']}" + (".0" if match["matrix"] == "out" else "")
+        return f"{TRANSFORMER_BLOCK}attention_blocks.{index}.to_{match['matrix']}" + (".0" if match["matrix"] == "out" else "")
     return _shared_name(match)
 
 
@@ -111,26 +117,29 @@ def _shared_name(match: re.Match[str]) -> str:
 
 
 def kinds_of(entries: Iterable[str]) -> set[Kind]:
-    """What a LoRA file changes that is ours to apply; nothing where it is a LoRA of another kind, or none."""
+    """Returns what a LoRA file changes that AnimateDiff applies: motion layers, the image UNet, both, or nothing."""
     return {found[0].kind for key in entries if (found := target_of(key))}
 
 
 def load_lora(path: Path) -> Lora:
-    """Reads what of a file is ours to apply. Raises CheckpointError, with the key, where that is none, or not whole."""
+    """Reads what AnimateDiff applies of a LoRA file. Raises CheckpointError if that is nothing, incomplete or unknown."""
     file = open_weights(path)
     keys: dict[Target, dict[str, str]] = defaultdict(dict)
-    strangers, left_out = [], []
+    unknown, left_out = [], []
     for key in file.entries:
         if found := target_of(key):
             keys[found[0]][found[1]] = key
-        elif _OURS.search(key) or key.endswith("dora_scale"):
-            strangers.append(key)
-        elif not key.startswith(_OF_THE_WEBUI):
+        elif _FOR_ANIMATEDIFF.search(key) or key.endswith("dora_scale"):
+            unknown.append(key)
+        elif not key.startswith(_FOR_THE_WEBUI):
             left_out.append(key)
-    if strangers:
-        raise CheckpointError(f"{path.name} cannot be used as a LoRA: {strangers[0]} is no key that AnimateDiff knows.")
+    if unknown:
+        raise CheckpointError(
+            f"{path.name} cannot be used as a LoRA: its key {unknown[0]} is unknown. Remove it from the prompt, or get "
+            "the file in the layout of diffusers or kohya."
+        )
     if not keys:
-        raise CheckpointError(f"{path.name} is neither a motion LoRA nor a domain adapter.")
+        raise CheckpointError(f"{path.name} is neither a motion LoRA nor a domain adapter. Choose another file.")
     return Lora(path, {target: _low_rank(path, file, parts) for target, parts in keys.items()}, tuple(left_out))
 
 
@@ -138,41 +147,42 @@ def _low_rank(path: Path, file: WeightFile, keys: dict[str, str]) -> LowRank:
     present = next(iter(keys.values()))
     for part in ("down", "up"):
         if part not in keys:
-            raise CheckpointError(f"{path.name} is incomplete: {present} has no {part} matrix beside it. Download it again.")
+            raise CheckpointError(f"{path.name} is incomplete: there is {present}, but no {part} matrix. Download it again.")
     shapes = [file.entries[keys[part]].shape for part in ("down", "up")]
     rank = _rank(file.entries[keys["down"]], file.entries[keys["up"]])
     if rank is None:
         raise CheckpointError(
-            f"{path.name} is altered: {keys['down']} is {list(shapes[0])}, which does not fit {keys['up']}, {list(shapes[1])}. "
-            "Download it again."
+            f"{path.name} is damaged: the shape {list(shapes[0])} of {keys['down']} does not fit {list(shapes[1])} of "
+            f"{keys['up']}. Download it again."
         )
     scale = float(file.read(keys["alpha"])) / rank if "alpha" in keys else _scale_in_header(file)
-    down, up = (file.read(keys[part]).clone() for part in ("down", "up"))  # on Windows no file is replaced that has views
+    # Copies, because Windows does not replace a file that is mapped into memory.
+    down, up = (file.read(keys[part]).clone() for part in ("down", "up"))
     return LowRank(down.reshape(rank, -1), up.reshape(-1, rank), scale)
 
 
 def _rank(down: Entry, up: Entry) -> int | None:
-    """Matrices may come as 1×1 kernels."""
+    """Returns the rank of two matrices, which may be 1×1 convolution kernels; None if they do not fit each other."""
     flat = all(len(entry.shape) >= 2 and set(entry.shape[2:]) <= {1} for entry in (down, up))
     return down.shape[0] if flat and down.shape[0] == up.shape[1] else None
 
 
 def _scale_in_header(file: WeightFile) -> float:
-    """diffusers writes PEFT's `lora_alpha` and `r` into the header of a safetensors file; else nothing is scaled."""
+    """Returns alpha divided by rank from PEFT's `lora_alpha` and `r`, which diffusers writes into the header; else 1."""
     facts = file.header_json("lora_adapter_metadata")
     alpha, rank = (facts.get(f"unet.{name}") for name in ("lora_alpha", "r"))
     return alpha / rank if alpha and rank else 1.0
 
 
-def kohya_name(place: str, name: str) -> str:
-    """What kohya's trainer calls the layer `name` of the image UNet's transformer at `place`."""
-    side, *numbers = place.split("_")
-    block = f"{side}_blocks_{numbers[0]}" if len(numbers) == 2 else f"{side}_block"
-    return f"lora_unet_{block}_attentions_{numbers[-1]}_{name.replace('.', '_')}"
+def kohya_name(block: str, name: str) -> str:
+    """Returns kohya's name for the layer `name` in the image UNet's transformer of a block."""
+    side, *numbers = block.split("_")
+    path = f"{side}_blocks_{numbers[0]}" if len(numbers) == 2 else f"{side}_block"
+    return f"lora_unet_{path}_attentions_{numbers[-1]}_{name.replace('.', '_')}"
 
 
 def key_of(target: Target, part: Literal["down", "up"], layout: Layout = "original") -> str:
-    """The key of one matrix of a LoRA: as the authors name it, or, with PEFT's words, diffusers."""
+    """Returns the key of one matrix of a LoRA in the authors' layout, or in that of diffusers."""
     if layout == "diffusers":
         name = f"{target.name}.{'lora_A' if part == 'down' else 'lora_B'}.weight"
         prefix = "unet."
@@ -180,5 +190,5 @@ def key_of(target: Target, part: Literal["down", "up"], layout: Layout = "origin
         *attention, matrix = target.name.removesuffix(".0").split(".")
         name = ".".join([*attention, "processor", f"{matrix}_lora", part, "weight"])
         prefix = ""
-    key = prefix + key_layouts.key_of(target.place, name, layout)
+    key = prefix + key_layouts.key_of(target.block, name, layout)
     return key if target.kind == "motion" else key.replace("motion_modules", "attentions").replace("temporal_transformer.", "")

@@ -14,9 +14,9 @@ from torch import Tensor
 class NoiseSchedule:
     """Variances of the forward diffusion (DDPM, arXiv 2006.11239, section 2).
 
-    The curves are named by their mathematics, since LDM and diffusers use the same names for different ones:
-    `betas` is a straight line in beta (diffusers `linear`, LDM `sqrt_linear`); `sqrt_betas` is a straight line in its
-    square root (diffusers `scaled_linear`, LDM `linear`), on which Stable Diffusion itself was trained.
+    The curves are named by their mathematics, since LDM and diffusers use the same names for different curves: `betas` is
+    linear in beta (diffusers `linear`, LDM `sqrt_linear`); `sqrt_betas` is linear in the square root of beta (diffusers
+    `scaled_linear`, LDM `linear`), and is the schedule that Stable Diffusion itself was trained with.
     """
 
     straight_in: Literal["betas", "sqrt_betas"] = "betas"
@@ -25,7 +25,7 @@ class NoiseSchedule:
     steps: int = 1000
 
     def alphas_cumprod(self) -> Tensor:
-        """The share of signal left after each step, `(steps,)` in float32; a new tensor at each call."""
+        """Returns the cumulative product of 1 − beta after each step, `(steps,)` in float32; a new tensor at each call."""
         if self.straight_in == "betas":
             betas = np.linspace(self.first, self.last, self.steps, dtype=np.float64)
         else:
@@ -33,7 +33,7 @@ class NoiseSchedule:
         return torch.from_numpy(np.cumprod(1.0 - betas)).to(torch.float32)
 
     def sigmas(self) -> Tensor:
-        """Noise over signal after each step, `(steps,)`: the scale in which k-diffusion counts (arXiv 2206.00364)."""
+        """Returns the noise level after each step as k-diffusion measures it (arXiv 2206.00364): `(steps,)`."""
         alphas = self.alphas_cumprod()
         return ((1 - alphas) / alphas) ** 0.5
 

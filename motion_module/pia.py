@@ -1,8 +1,8 @@
-"""A picture to start from, seen by the UNet beside the noise: PIA (arXiv 2312.13964, section 3).
+"""The condition image of PIA, which the UNet takes in addition to the noise (arXiv 2312.13964, section 3).
 
 Reference: open-mmlab/PIA `animatediff/utils/util.py` (the curves) and `animatediff/pipelines/i2v_pipeline.py`. There the UNet's
-first convolution takes nine channels: the noise, a mask, and the latents of the picture. Its part for the noise is that of the
-checkpoint. A convolution is linear, so here the other part is computed apart and added.
+first convolution takes nine channels: the noise, a mask, and the latents of the image. Its weights for the noise are those of
+the checkpoint. A convolution is linear, so here the contribution of the other five channels is computed separately and added.
 """
 
 from __future__ import annotations
@@ -25,26 +25,32 @@ CURVES: dict[str, tuple[float, ...]] = {
     "moderate motion, new style": (0.5, 0.4, 0.4, 0.4, 0.35, 0.35, 0.3, 0.25, 0.2),
     "large motion, new style": (0.5, 0.2),
 }
-"""How much each frame is to be like the picture, by its distance from it; the last value holds from there on."""
+"""How similar each frame is to the condition image, by its distance from it; the last value is for all further frames."""
 
 
 @dataclass(frozen=True)
-class Picture:
-    """`latents`: `(1, 4, height, width)` of the picture, scaled as the UNet's are. `likeness`: of each frame to it."""
+class ConditionImage:
+    """The image that a clip starts from.
+
+    `latents`: `(1, 4, height, width)`, scaled as the UNet's are. `similarity`: of each frame to the image, from 0 to 1.
+    """
 
     latents: Tensor
-    likeness: Sequence[float]
+    similarity: Sequence[float]
 
-    def seen_through(self, kernel: Tensor) -> Tensor:
-        """What the mask and the picture add to the first convolution, `(frames, channels, height, width)`."""
-        frames = len(self.likeness)
+    def convolved(self, kernel: Tensor) -> Tensor:
+        """Returns what mask and image add to the output of the first convolution: `(frames, channels, height, width)`.
+
+        `kernel`: `(channels, 5, 3, 3)`.
+        """
+        frames = len(self.similarity)
         latents = self.latents.to(kernel).expand(frames, -1, -1, -1)
         height, width = latents.shape[2:]
-        mask = torch.tensor(self.likeness).to(kernel)[:, None, None, None].expand(frames, 1, height, width)
+        mask = torch.tensor(self.similarity).to(kernel)[:, None, None, None].expand(frames, 1, height, width)
         return F.conv2d(torch.cat([mask, latents], dim=1), kernel, padding=1)
 
 
-def likeness(curve: str, frames: int) -> list[float]:
-    """A curve for a clip that starts from the picture."""
+def similarity(curve: str, frames: int) -> list[float]:
+    """Returns the similarity of each frame to the condition image, which is at the first frame. `curve`: a name in `CURVES`."""
     values = CURVES[curve]
     return [values[min(frame, len(values) - 1)] for frame in range(frames)]

@@ -1,4 +1,4 @@
-"""Prompt travel: a prompt whose words change along the frames, and what a text encoder made of it between two of its keyframes.
+"""Prompt travel: a prompt that changes along the frames, and the interpolation of conditions between its keyframes.
 
     a cat in a garden
     0: sleeping
@@ -6,8 +6,8 @@
     100%: running
     sharp, colourful
 
-Lines before the first keyframe and behind the last one count for all frames. The form is that of the established extension, and
-more of it is understood: percentages, frames counted from the end, ranges, any order, no space behind the colon.
+Lines before the first keyframe and after the last one are for all frames. The syntax is that of sd-webui-animatediff, with some
+additions: percentages, frames counted from the end, ranges, any order, no space after the colon.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from .errors import UserError
 
 Interpolation = Literal["slerp", "lerp"]
 NEARLY_ALIKE = 0.9995
-"""The cosine of two conditions from which on the arc between them is taken for a line."""
-_PLACE = r"-?\d+(?:(?:\.\d+)?\s*%)?"
-_KEYFRAME = re.compile(rf"\s*(?P<first>{_PLACE})\s*(?:-\s*(?P<last>{_PLACE})\s*)?:(?!\d)(?P<text>.*)")
-"""Digits right behind the colon are a ratio or a time of day: 16:9, 12:30."""
+"""The cosine of two conditions above which they are interpolated linearly."""
+_POSITION = r"-?\d+(?:(?:\.\d+)?\s*%)?"
+_KEYFRAME = re.compile(rf"\s*(?P<first>{_POSITION})\s*(?:-\s*(?P<last>{_POSITION})\s*)?:(?!\d)(?P<text>.*)")
+"""Digits right after the colon are a ratio or a time of day, such as 16:9 and 12:30."""
 
 
 class TravelError(UserError):
-    """A prompt's keyframes cannot be followed. The text is for the user. `lines`: those of the prompt that it is about."""
+    """The keyframes of a prompt are wrong. The text is for the user. `lines`: the lines of the prompt that are wrong."""
 
     def __init__(self, text: str, *lines: str) -> None:
         super().__init__(text)
@@ -40,7 +40,7 @@ class TravelError(UserError):
 
 @dataclass(frozen=True)
 class Keyframe:
-    """From frame `first` to frame `last`, `text` is what the prompt says beside the words for all frames."""
+    """The part of a prompt, `text`, that is for the frames from `first` to `last`."""
 
     first: int
     last: int
@@ -49,8 +49,10 @@ class Keyframe:
 
 @dataclass(frozen=True)
 class Travel:
-    """The keyframes of one prompt, in their order. `closed`: whether the last one goes over into the first. `head`, `tail`: the
-    words for all frames, before those of a keyframe and behind them.
+    """The keyframes of one prompt, in order.
+
+    `closed`: whether the last keyframe blends into the first. `head`, `tail`: the parts of the prompt for all frames, before
+    and after that of a keyframe.
     """
 
     keyframes: tuple[Keyframe, ...]
@@ -60,62 +62,62 @@ class Travel:
     tail: str = ""
 
     def prompt_at(self, keyframe: Keyframe) -> str:
-        """The whole of it."""
+        """Returns the complete prompt of a keyframe."""
         return _joined([self.head, keyframe.text, self.tail])
 
     def texts(self) -> list[str]:
-        """For each frame, the prompt of the keyframe that it is in, or of the one before it."""
+        """Returns for each frame the prompt of the keyframe that it is in, or of the one before it."""
         prompts = [self.prompt_at(keyframe) for keyframe in self.keyframes]
-        return [prompts[before] for before, _, _ in self._places()]
+        return [prompts[before] for before, _, _ in self._keyframes_around()]
 
     def sources(self) -> list[tuple[int, int, float]]:
-        """For each frame: two frames whose prompts are those of the keyframes around it, and the share of the second."""
+        """Returns for each frame the first frames of the keyframes before and after it, and the weight of the second one."""
         first = [keyframe.first for keyframe in self.keyframes]
-        return [(first[before], first[behind], share) for before, behind, share in self._places()]
+        return [(first[before], first[after], weight) for before, after, weight in self._keyframes_around()]
 
-    def _places(self) -> list[tuple[int, int, float]]:
-        return [self._place(frame) for frame in range(self.frames)]
+    def _keyframes_around(self) -> list[tuple[int, int, float]]:
+        """Returns for each frame the indices of the keyframes before and after it, and the weight of the second one."""
+        return [self._around(frame) for frame in range(self.frames)]
 
-    def _place(self, frame: int) -> tuple[int, int, float]:
-        """The keyframes around a frame, by their numbers, and how far it is from the first of them to the second."""
+    def _around(self, frame: int) -> tuple[int, int, float]:
         count = len(self.keyframes)
         before = max((number for number in range(count) if self.keyframes[number].first <= frame), default=count - 1)
-        behind = (before + 1) % count
-        start, end = self.keyframes[before], self.keyframes[behind]
-        over_the_end = behind <= before
-        if over_the_end and not self.closed:
+        after = (before + 1) % count
+        start, end = self.keyframes[before], self.keyframes[after]
+        wraps = after <= before
+        if wraps and not self.closed:
             return (0, 0, 0.0) if frame < self.keyframes[0].first else (before, before, 0.0)
-        way = (end.first - start.last) % self.frames or self.frames
+        length = (end.first - start.last) % self.frames or self.frames
         done = (frame - start.last) % self.frames
         inside = start.first <= frame <= start.last
-        return (before, before, 0.0) if inside or count == 1 else (before, behind, done / way)
+        return (before, before, 0.0) if inside or count == 1 else (before, after, done / length)
 
 
 def read_travel(prompt: str, frames: int, *, closed: bool = False) -> Travel | None:
-    """The keyframes of a prompt for a video of `frames` frames; None where it has none. Raises TravelError."""
+    """Reads the keyframes of a prompt for a video of `frames` frames; returns None if it has none. Raises TravelError."""
     lines = [line.strip() for line in prompt.splitlines()]
-    found = [_KEYFRAME.fullmatch(line) for line in lines]
-    places = [index for index, match in enumerate(found) if match]
-    if not places:
+    matches = [_KEYFRAME.fullmatch(line) for line in lines]
+    indices = [index for index, match in enumerate(matches) if match]
+    if not indices:
         return None
     read = []
-    for place, following in zip(places, [*places[1:], places[-1] + 1]):
-        match, line = found[place], lines[place]
+    for index, following in zip(indices, [*indices[1:], indices[-1] + 1]):
+        match, line = matches[index], lines[index]
         assert match is not None
         first = _frame(match["first"], frames, line)
         last = _frame(match["last"], frames, line) if match["last"] else first
         if last < first:
             raise TravelError(
-                f"The keyframe “{line}” ends at frame {last}, before it starts at {first}. Turn them round.", line
+                f"The keyframe “{line}” ends at frame {last}, before it starts at frame {first}. Swap the two numbers.", line
             )
-        read.append((Keyframe(first, last, _joined([match["text"].strip(), *lines[place + 1 : following]])), line))
+        read.append((Keyframe(first, last, _joined([match["text"].strip(), *lines[index + 1 : following]])), line))
     read.sort(key=lambda entry: entry[0].first)
     for (one, line), (other, next_line) in pairwise(read):
         if other.first <= one.last:
             raise TravelError(
-                f"Two keyframes of the prompt are at frame {other.first}. Leave one out, or move it.", line, next_line
+                f"Two keyframes of the prompt are at frame {other.first}. Remove or move one of them.", line, next_line
             )
-    head, tail = _joined(lines[: places[0]]), _joined(lines[places[-1] + 1 :])
+    head, tail = _joined(lines[: indices[0]]), _joined(lines[indices[-1] + 1 :])
     return Travel(tuple(keyframe for keyframe, _ in read), frames, closed, head, tail)
 
 
@@ -123,31 +125,32 @@ def _joined(parts: list[str]) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _frame(place: str, frames: int, line: str) -> int:
-    """A place in words as a frame: 12, -1 for the last one, 50% for the middle."""
-    if place.endswith("%"):
-        share = float(place[:-1]) / 100
-        frame = round(share * (frames - 1)) if 0 <= share <= 1 else frames
+def _frame(position: str, frames: int, line: str) -> int:
+    """Returns the frame at a position: 12 for itself, -1 for the last one, 50% for the middle one. Raises TravelError."""
+    if position.endswith("%"):
+        fraction = float(position[:-1]) / 100
+        frame = round(fraction * (frames - 1)) if 0 <= fraction <= 1 else frames
     else:
-        frame = int(place) + (frames if place.startswith("-") else 0)
+        frame = int(position) + (frames if position.startswith("-") else 0)
     if not 0 <= frame < frames:
         raise TravelError(
-            f"The keyframe “{line}” is outside of the video, whose {frames} frames are numbered from 0 to {frames - 1}. "
-            "Move it, or ask for more frames.",
+            f"The keyframe “{line}” is outside of the video, whose {frames} frames have the numbers 0 to {frames - 1}. "
+            "Move it, or set a larger number of frames.",
             line,
         )
     return frame
 
 
 def between(conditions: Tensor, sources: list[tuple[int, int, float]], how: Interpolation = "slerp") -> Tensor:
-    """What the frames of a travel are conditioned on, `(frames, …)`, from what their own keyframes' prompts gave, likewise.
+    """Returns the interpolated conditions of all frames, `(frames, …)`.
 
-    `sources`: of `Travel`. "slerp" follows the arc between the whole conditions (Shoemake 1985), "lerp" the line.
+    `conditions`: `(frames, …)`, from the prompt of each frame's keyframe (`Travel.texts`). `sources`: of `Travel`. "slerp" is
+    spherical interpolation of the whole conditions (Shoemake 1985), "lerp" is linear.
     """
     first, second = (torch.tensor([source[side] for source in sources]) for side in (0, 1))
-    shares = torch.tensor([source[2] for source in sources])
+    weights = torch.tensor([source[2] for source in sources])
     one, other = conditions[first.to(conditions.device)].float(), conditions[second.to(conditions.device)].float()
-    along = shares.to(one).view(-1, *[1] * (one.ndim - 1))
+    along = weights.to(one).view(-1, *[1] * (one.ndim - 1))
     mixed = torch.lerp(one, other, along)
     if how == "slerp":
         flat, end = one.flatten(1), other.flatten(1)
@@ -155,5 +158,5 @@ def between(conditions: Tensor, sources: list[tuple[int, int, float]], how: Inte
         angle = cosine.clamp(-1, 1).acos().view_as(along)
         arc = (torch.sin((1 - along) * angle) * one + torch.sin(along * angle) * other) / torch.sin(angle).clamp(min=1e-12)
         mixed = torch.where((cosine.abs() > NEARLY_ALIKE).view_as(along), mixed, arc)
-    at_keyframe = (shares == 0).to(mixed.device).view_as(along)
+    at_keyframe = (weights == 0).to(mixed.device).view_as(along)
     return torch.where(at_keyframe, one, mixed).to(conditions.dtype)

@@ -1,7 +1,7 @@
-"""Calls of a UNet, kept on disk: one that has been made before is answered from there.
+"""A cache of UNet calls on disk, from which an interrupted generation is resumed.
 
-A sampler that begins anew asks for the same, call by call, until it comes to where it was cut off. So any sampler is resumed
-exactly, with its own history and its own random numbers, and nothing here knows of samplers.
+A sampler that starts again makes the same calls until it reaches the point of the interruption, and those are read from the
+cache. So every sampler is resumed exactly, with its own history and random numbers, and nothing here depends on samplers.
 """
 
 from __future__ import annotations
@@ -22,115 +22,126 @@ from .patching import patched
 
 log = logging.getLogger("AnimateDiff")
 SUFFIX = ".safetensors"
-ROUNDING = 0.003
-"""By how much the same call may be off on average, in deviations of what it finds; another model is off by more."""
+TOLERANCE = 0.003
+"""How far the results of the same call may be apart: their root mean square difference in standard deviations of the result.
+Those of another model are further apart."""
 
 
-class KeptCalls:
-    """Each call is a file in `folder`, named for all that was asked. `where`: words for where the running sampler is. `acting`:
-    what is known to act inside the UNet, such as the file of its weights.
+class UNetCache:
+    """Stores the result of each UNet call as a file in `folder`, named by a hash of the call's arguments.
 
-    What other extensions add is in no name. So the first call is made again although it is there; unless it finds the same,
-    nothing that was kept counts. Whatever the sampler has gone past is let go.
+    `progress`: returns in words how far the running sampler is. `context`: returns what else is known to change the result,
+    such as the file of the UNet's weights; it is part of the hash.
+
+    What other extensions change is in no hash. So the first cached call is made again, and the cache is used only if the result
+    is the same. Once a call is not in the cache, the files that were not used are deleted.
     """
 
-    def __init__(self, folder: Path, where: Callable[[], str], acting: Callable[[], Any] = lambda: None) -> None:
+    def __init__(self, folder: Path, progress: Callable[[], str], context: Callable[[], Any] = lambda: None) -> None:
         self._folder = folder
-        self._where = where
-        self._acting = acting
-        self._catching_up = True
-        self._answered: set[str] = set()
-        self.went_on_after: str | None = None
-        """Where the last call was that had been made before; None where none had."""
+        self._progress = progress
+        self._context = context
+        self._resuming = True
+        self._used: set[str] = set()
+        self.resumed_after: str | None = None
+        """How far the sampler was at the last call that was read from the cache; None if none was."""
         self.outdated = False
-        """Whether calls had been kept and none of them counted."""
+        """Whether the cache had calls and none of them could be used."""
         self.problem: str | None = None
-        """Why no more calls are kept."""
+        """Why no more calls are stored; None while they are."""
 
     @contextmanager
-    def around(self, model: Any) -> Iterator[None]:
-        """While open, calls of `model` are kept and answered; it may be another model each time."""
-        whole = model.forward
+    def applied_to(self, model: Any) -> Iterator[None]:
+        """While open, calls of `model` are stored and read. It may be another model each time."""
+        uncached = model.forward
 
-        def forward(*given: Any, **named: Any) -> Tensor:
-            return self._answer(whole, *given, **named)
+        def forward(*args: Any, **kwargs: Any) -> Tensor:
+            return self._call(uncached, *args, **kwargs)
 
         with patched(model, "forward", forward):
             yield
 
-    def _answer(self, whole: Callable[..., Tensor], x: Tensor, *others: Any, **named: Any) -> Tensor:
-        name = _digest([x, others, named, self._acting()])
-        kept = self._read(name) if self._catching_up else None
-        if kept is None or not self._answered:
-            found = whole(x, *others, **named)
-            if kept is None or not _alike(kept, found):
-                self._go_on()
-                self._keep(name, found)
-                return found
-        self._answered.add(name)
-        self.went_on_after = self._where()
-        return kept.to(x.device)
+    def _call(self, uncached: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        name = _digest([x, args, kwargs, self._context()])
+        cached = self._read(name) if self._resuming else None
+        if cached is None or not self._used:
+            result = uncached(x, *args, **kwargs)
+            if cached is None or not _alike(cached, result):
+                self._stop_resuming()
+                self._store(name, result)
+                return result
+        self._used.add(name)
+        self.resumed_after = self._progress()
+        return cached.to(x.device)
 
-    def _go_on(self) -> None:
-        """From the first call that is new, all are."""
-        if not self._catching_up:
+    def _stop_resuming(self) -> None:
+        """Deletes the files that were not used: from the first new call on, all calls are new."""
+        if not self._resuming:
             return
-        self._catching_up = False
-        others = [file for file in self._folder.glob(f"*{SUFFIX}") if file.stem not in self._answered]
-        self.outdated = bool(others) and not self._answered
-        if self._answered:
-            log.info("Going on after %s", self.went_on_after)
-        for file in others:
+        self._resuming = False
+        unused = [file for file in self._folder.glob(f"*{SUFFIX}") if file.stem not in self._used]
+        self.outdated = bool(unused) and not self._used
+        if self._used:
+            log.info("Resuming after %s", self.resumed_after)
+        for file in unused:
             with suppress(OSError):
                 file.unlink()
 
     def _read(self, name: str) -> Tensor | None:
         try:
-            return load((self._folder / f"{name}{SUFFIX}").read_bytes())["found"]
-        except (OSError, SafetensorError):  # never made, or damaged
+            return load((self._folder / f"{name}{SUFFIX}").read_bytes())["result"]
+        except (OSError, SafetensorError):  # never stored, or damaged
             return None
 
-    def _keep(self, name: str, found: Tensor) -> None:
-        """A file is there wholly or not at all, so that a kill costs the call that it hits, and no other."""
+    def _store(self, name: str, result: Tensor) -> None:
+        """Writes a file completely or not at all, so that a crash loses only the call in which it happens."""
         if self.problem is not None:
             return
         file = self._folder / f"{name}{SUFFIX}"
         part = file.with_suffix(".part")
         try:
-            save_file({"found": found.detach().cpu().contiguous()}, part, {"where": self._where()})
+            save_file({"result": result.detach().cpu().contiguous()}, part, {"where": self._progress()})
             part.replace(file)
         except (OSError, SafetensorError) as error:
             self.problem = str(error)
-            for kept in (part, *self._folder.glob(f"*{SUFFIX}")):  # the finished video may need their place
+            for stored in (part, *self._folder.glob(f"*{SUFFIX}")):  # the finished video may need the disk space
                 with suppress(OSError):
-                    kept.unlink(missing_ok=True)
+                    stored.unlink(missing_ok=True)
 
 
-def _digest(given: Any) -> str:
+def _digest(value: Any) -> str:
+    """Returns a hash of tensors, numbers, texts, and lists, tuples and dictionaries of them. Different values have different
+    hashes.
+    """
     digest = hashlib.blake2b(digest_size=16)
-    for part in _parts(given):
+    for part in _parts(value):
+        digest.update(len(part).to_bytes(8, "little"))  # so that `1, 23` differs from `12, 3`
         digest.update(part)
     return digest.hexdigest()
 
 
-def _parts(given: Any) -> Iterator[Any]:
-    """Bytes of all values in lists, tuples and dictionaries, each behind what sets it apart from others of the same bytes."""
-    if isinstance(given, Tensor):
-        content = given.detach().cpu().contiguous()
-        yield f"{content.dtype}{tuple(content.shape)}".encode()
-        yield content.flatten().view(torch.uint8).numpy()
-    elif isinstance(given, dict):
-        yield from _parts([[name, given[name]] for name in sorted(given)])
-    elif isinstance(given, list | tuple):
-        yield f"[{len(given)}".encode()
-        for value in given:
-            yield from _parts(value)
+def _parts(value: Any) -> Iterator[Any]:
+    """Yields the bytes that a value consists of: its type, how many items it has, and its items or its content."""
+    if isinstance(value, Tensor):
+        tensor = value.detach().cpu().contiguous()
+        yield f"tensor {tensor.dtype} {tuple(tensor.shape)}".encode()
+        yield tensor.flatten().view(torch.uint8).numpy()
+    elif isinstance(value, dict):
+        yield f"dictionary {len(value)}".encode()
+        for key in sorted(value):
+            yield from _parts(key)
+            yield from _parts(value[key])
+    elif isinstance(value, list | tuple):
+        yield f"list {len(value)}".encode()
+        for item in value:
+            yield from _parts(item)
     else:
-        yield repr(given).encode()
+        yield str(type(value)).encode()
+        yield repr(value).encode()
 
 
-def _alike(kept: Tensor, found: Tensor) -> bool:
-    if kept.shape != found.shape or kept.dtype != found.dtype:
+def _alike(cached: Tensor, result: Tensor) -> bool:
+    if cached.shape != result.shape or cached.dtype != result.dtype:
         return False
-    kept, found = kept.float(), found.detach().cpu().float()
-    return bool((kept - found).square().mean().sqrt() <= ROUNDING * found.std())
+    cached, result = cached.float(), result.detach().cpu().float()
+    return bool((cached - result).square().mean().sqrt() <= TOLERANCE * result.std())

@@ -1,4 +1,4 @@
-"""Reading videos: files, folders of frames, and single pictures."""
+"""Reads videos: video files, folders of frames, and single images."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from PIL import Image, ImageSequence
 from .errors import UserError
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".webm", ".mkv", ".avi", ".m4v", ".gif")
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
-Picture = NDArray[np.uint8]
-"""`(height, width, 3)`, red first."""
+Frame = NDArray[np.uint8]
+"""An RGB image, `(height, width, 3)`."""
 
 
-class MissingPart(RuntimeError):
-    """Something that is needed is not installed. The text is for the user."""
+class MissingDependency(RuntimeError):
+    """A package or file that is needed is not installed. The text is for the user."""
 
 
 class UnreadableVideo(UserError):
-    """A video cannot be used. The text is for the user."""
+    """A video cannot be used. The text is for the user; it follows the name of the video and a colon."""
 
 
 @dataclass(frozen=True)
 class Video:
-    """A file, or a folder of frames, that is there, and what is to be seen in it."""
+    """A video file, a single image, or a folder of frames, with a caption for training."""
 
     path: Path
     caption: str = ""
 
-    def __iter__(self) -> Iterator[Picture]:
-        """Its frames, in order. Raises UnreadableVideo or MissingPart."""
-        frames = _frames_of_pictures(_pictures(self.path)) if self._is_pictures else _frames_of_file(self.path)
+    def __iter__(self) -> Iterator[Frame]:
+        """Yields the frames in order. Raises UnreadableVideo or MissingDependency."""
+        frames = _frames_of_images(self.files()) if self._is_images else _frames_of_file(self.path)
         size, count = None, 0
         for count, frame in enumerate(frames, start=1):
             size = size or frame.shape
@@ -49,54 +49,50 @@ class Video:
                 )
             yield frame
         if count == 0:
-            raise UnreadableVideo("it has no frames" if self._is_pictures else "it cannot be read, or has no frames")
+            raise UnreadableVideo("it has no frames" if self._is_images else "it cannot be read, or has no frames")
 
     def files(self) -> list[Path]:
-        """The files that it is in."""
-        return _pictures(self.path)
+        """Returns the files of the video; those of a folder are sorted by the numbers in their names."""
+        if self.path.is_dir():
+            return sorted((file for file in self.path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES), key=_by_number)
+        return [self.path]
 
     def fps(self) -> float:
-        """How many frames its file shows in a second, on average; 0 of a folder, and where it cannot be told.
+        """Returns the average frames per second of the file; 0 for images, and if the file does not say it.
 
-        Raises MissingPart.
+        Raises MissingDependency.
         """
-        if self._is_pictures:
+        if self._is_images:
             return 0.0
         return _fps_of_gif(self.path) if self.path.suffix.lower() == ".gif" else _fps_of_file(self.path)
 
     @property
-    def _is_pictures(self) -> bool:
-        return self.path.is_dir() or self.path.suffix.lower() in PICTURE_SUFFIXES
-
-
-def _pictures(path: Path) -> list[Path]:
-    if path.is_dir():
-        return sorted((file for file in path.iterdir() if file.suffix.lower() in PICTURE_SUFFIXES), key=_by_number)
-    return [path]
+    def _is_images(self) -> bool:
+        return self.path.is_dir() or self.path.suffix.lower() in IMAGE_SUFFIXES
 
 
 def _by_number(file: Path) -> list[tuple[int, str]]:
-    """So that 2.png comes before 10.png."""
+    """Returns a sort key by which 2.png comes before 10.png."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", file.name.lower())]
 
 
-def _frames_of_pictures(files: list[Path]) -> Iterator[Picture]:
+def _frames_of_images(files: list[Path]) -> Iterator[Frame]:
     cv2 = opencv()
     for file in files:
-        # imread knows no other letters than those of the system's code page
+        # imread cannot open paths with characters outside of the system's code page
         frame = cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_COLOR) if file.stat().st_size else None
         if frame is None:
-            raise UnreadableVideo(f"{file.name} is no picture that can be read")
+            raise UnreadableVideo(f"{file.name} is not an image that can be read")
         yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
 
 
-def _frames_of_file(path: Path) -> Iterator[Picture]:
+def _frames_of_file(path: Path) -> Iterator[Frame]:
     cv2 = opencv()
     capture = cv2.VideoCapture(str(path))
     try:
         while True:
-            there, frame = capture.read()
-            if not there:
+            success, frame = capture.read()
+            if not success:
                 return
             yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
     finally:
@@ -107,14 +103,14 @@ def _fps_of_file(path: Path) -> float:
     cv2 = opencv()
     capture = cv2.VideoCapture(str(path))
     try:
-        said = float(capture.get(cv2.CAP_PROP_FPS))
+        fps = float(capture.get(cv2.CAP_PROP_FPS))
     finally:
         capture.release()
-    return said if 0 < said < float("inf") else 0.0
+    return fps if 0 < fps < float("inf") else 0.0
 
 
 def _fps_of_gif(path: Path) -> float:
-    """From the delays themselves: those of a file are of hundredths of a second, and OpenCV looks at the first few."""
+    """Returns the frames per second from the delays of all frames, since OpenCV reads only the first few."""
     try:
         with Image.open(path) as gif:
             milliseconds = [frame.info.get("duration", 0) for frame in ImageSequence.Iterator(gif)]
@@ -123,22 +119,24 @@ def _fps_of_gif(path: Path) -> float:
     return 1000 * len(milliseconds) / sum(milliseconds) if any(milliseconds) else 0.0
 
 
-def resized(picture: Picture, size: tuple[int, int]) -> Picture:
-    """A picture at a height and width: scaled until it covers them, and cut at the middle."""
+def resized(frame: Frame, size: tuple[int, int]) -> Frame:
+    """Returns a frame at a height and width: scaled until it covers them, and cropped to the centre."""
     height, width = size
-    scale = max(height / picture.shape[0], width / picture.shape[1])
-    across, down = max(width, round(picture.shape[1] * scale)), max(height, round(picture.shape[0] * scale))
-    if (down, across) != picture.shape[:2]:
+    scale = max(height / frame.shape[0], width / frame.shape[1])
+    across, down = max(width, round(frame.shape[1] * scale)), max(height, round(frame.shape[0] * scale))
+    if (down, across) != frame.shape[:2]:
         cv2 = opencv()
-        picture = cv2.resize(picture, (across, down), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+        frame = cv2.resize(frame, (across, down), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
     top, left = (down - height) // 2, (across - width) // 2
-    return picture[top : top + height, left : left + width]
+    return frame[top : top + height, left : left + width]
 
 
 def opencv() -> Any:
-    """The package cv2. Raises MissingPart."""
+    """Returns the package cv2. Raises MissingDependency."""
     try:
         import cv2
     except ImportError as error:
-        raise MissingPart("Videos are read with OpenCV, which is not installed: `pip install 'opencv-python<4.12'`.") from error
+        raise MissingDependency(
+            "Reading videos needs OpenCV, which is not installed. Run `pip install 'opencv-python<4.12'`."
+        ) from error
     return cv2

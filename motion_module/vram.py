@@ -1,4 +1,4 @@
-"""How many windows of a clip fit into the memory of a device together."""
+"""How many context windows of a clip fit into the memory of a device together."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ from contextlib import contextmanager
 import torch
 
 LEFT_FREE = 0.25
-"""Part of the free memory that is never counted on: where drivers lend RAM once it is used up, everything becomes slow."""
+"""The fraction of the free memory that is never used. Some drivers continue in RAM once a GPU is full, which is very slow."""
 
 
 def memory_of(device: torch.device) -> tuple[int, int]:
-    """Bytes of a CUDA device that are free, and all that it has. Older versions of torch want its number."""
+    """Returns the free and the total bytes of a CUDA device. Older versions of torch need the index of the device."""
     return torch.cuda.mem_get_info(torch.cuda.current_device() if device.index is None else device.index)
 
 
-class Room:
-    """Learns from one window what it takes. Elsewhere than on CUDA it is always one window at a time."""
+class WindowBudget:
+    """Measures what one window takes, and returns how many fit. On other devices than CUDA it is always one."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._fitting: dict[Hashable, int] = {}
 
     def windows(self, size: Hashable) -> int:
-        """How many of this size may pass at once: one, until one has been measured."""
+        """Returns how many windows of this size one call may have: one, until a call has been measured."""
         return self._fitting.get(size, 1)
 
     @contextmanager
     def measuring(self, size: Hashable) -> Iterator[None]:
-        """Around a call with one window, or more when its size is known."""
+        """Measures the call of one window that is made while this is open, unless windows of this size have been measured."""
         if self._device.type != "cuda" or size in self._fitting:
             yield
             return
-        torch.cuda.empty_cache()  # so that what the call allocates has to be reserved
+        torch.cuda.empty_cache()  # so that all that the call allocates has to be reserved
         before = torch.cuda.memory_reserved(self._device)
         yield
         taken = torch.cuda.memory_reserved(self._device) - before
-        if taken > 0:  # else it went where there was room already, and tells nothing
+        if taken > 0:  # otherwise it fitted into what was reserved before, and says nothing
             self._fitting[size] = 1 + int(memory_of(self._device)[0] * (1 - LEFT_FREE) / taken)

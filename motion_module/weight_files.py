@@ -1,8 +1,8 @@
-"""Opening weight files of unknown origin: shapes first, tensors on demand, and never any code from the file.
+"""Reads weight files of unknown origin: shapes first, tensors on demand, and never any code from the file.
 
-`.safetensors` cannot hold code. A PyTorch `.ckpt` is a zip with a pickle in it, and a pickle is a program: it is read here by
-an unpickler that knows only how to describe tensors and refuses every other name. (`torch.load(weights_only=True)` would do
-the like, but before torch 2.6 it could be tricked, and it reads all weights where the question is only what the file is.)
+`.safetensors` cannot contain code. A PyTorch `.ckpt` is a zip with a pickle in it, and a pickle is a program: it is read here
+by an unpickler that can only describe tensors and refuses every other name. `torch.load(weights_only=True)` is similar, but was
+unsafe before torch 2.6, and it reads all weights even if only the shapes are needed.
 """
 
 from __future__ import annotations
@@ -29,51 +29,54 @@ SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 
 
 class CheckpointError(UserError):
-    """A weight file cannot be used. The text is for the user: which file, what is wrong, what to do."""
+    """A weight file cannot be used. The text tells the user which file, what is wrong, and what to do."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What a file says of one tensor before its numbers are read."""
+    """Shape and dtype of a tensor in a file."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
 
 
 class WeightFile(ABC):
-    """An opened weight file: `entries` by key, and `read(key)`."""
+    """An open weight file. `container`: its format. `entries`: its tensors, by key."""
 
     container: str
     entries: dict[str, Entry]
 
     @abstractmethod
-    def read(self, key: str) -> Tensor: ...
+    def read(self, key: str) -> Tensor:
+        """Returns a tensor. Raises CheckpointError if the file is damaged."""
 
     def header_json(self, _name: str) -> dict[str, Any]:
-        """A JSON object that lies under a name in the header of the file; empty where there is none."""
+        """Returns the JSON object with this name in the header of the file; empty if there is none."""
         return {}
 
 
 def open_weights(path: Path) -> WeightFile:
-    """Opens a `.safetensors` or a PyTorch file. Raises CheckpointError if it is missing, damaged, or wants to run code."""
+    """Opens a `.safetensors` or PyTorch file. Raises CheckpointError if it is missing or damaged, or if it contains code."""
     if not path.is_file():
-        raise CheckpointError(f"{path.name} is not there. Looked in {path.parent}.")
+        raise CheckpointError(f"{path.name} does not exist in {path.parent}. Choose another file, or put it there.")
     try:
         if path.suffix.lower() == ".safetensors":
             return SafetensorsFile(path)
         return TorchFile(path)
     except OSError as error:
-        raise CheckpointError(f"{path.name} cannot be read: {error}.") from error
+        raise CheckpointError(f"{path.name} cannot be read: {error}. Check the file and its permissions.") from error
 
 
 def weights_of(path: Path) -> Path:
-    """The file itself, or, of a folder of diffusers, the weights in it. Raises CheckpointError if there are none."""
+    """Returns the path of a file, or of the weights in a diffusers folder. Raises CheckpointError if there are none."""
     if not path.is_dir():
         return path
     files = sorted(file for file in path.glob(f"{DIFFUSERS_WEIGHTS}*") if file.suffix in SUFFIXES)
     if not files:
-        raise CheckpointError(f"{path.name} is a folder without weights: it has no {DIFFUSERS_WEIGHTS}.safetensors.")
-    return files[-1]  # safetensors come last
+        raise CheckpointError(
+            f"{path.name} is a folder without weights: it has no {DIFFUSERS_WEIGHTS}.safetensors. Choose another folder."
+        )
+    return files[-1]  # .safetensors is the last suffix in alphabetical order
 
 
 _SAFETENSORS_DTYPES = {
@@ -93,6 +96,8 @@ _SAFETENSORS_DTYPES = {
 
 
 class SafetensorsFile(WeightFile):
+    """An open `.safetensors` file. Raises CheckpointError if it is damaged."""
+
     container = "safetensors"
 
     def __init__(self, path: Path) -> None:
@@ -144,17 +149,17 @@ _STORAGE_DTYPES = {
     "BoolStorage": torch.bool,
 }
 _DTYPES = {str(dtype)[len("torch.") :]: dtype for dtype in _SAFETENSORS_DTYPES.values()}
-"""Newer number formats, such as eight-bit floats, have no storage class; their dtype is named beside an untyped storage."""
+"""Newer dtypes, such as 8-bit floats, have no storage class: a pickle has an untyped storage and the name of the dtype."""
 
 
 class _ForbiddenName(Exception):
-    """A pickle asks for something that is not part of a tensor."""
+    """A pickle uses a name that no tensor needs."""
 
 
 def _described_tensor(storage: _Storage, offset: int, shape: Any, stride: Any, *_: Any) -> _StoredTensor:
     numbers = (offset, *shape, *stride)
     if not isinstance(storage, _Storage) or not all(isinstance(number, int) and number >= 0 for number in numbers):
-        raise ValueError("a tensor of impossible shape")
+        raise ValueError("a tensor with an impossible shape")
     return _StoredTensor(storage, offset, tuple(shape), tuple(stride))
 
 
@@ -162,12 +167,12 @@ def _described_typed_tensor(
     storage: _Storage, offset: int, shape: Any, stride: Any, _grad: Any, _hooks: Any, dtype: Any, *_: Any
 ) -> _StoredTensor:
     if not isinstance(dtype, torch.dtype):
-        raise ValueError("a tensor without a number format")
+        raise ValueError("a tensor without a dtype")
     return _described_tensor(_Storage(storage.key, dtype), offset, shape, stride)
 
 
 class _DescribingUnpickler(pickle.Unpickler):
-    """Builds dictionaries, lists, numbers, strings and descriptions of tensors; refuses every other name in the pickle."""
+    """Builds dictionaries, lists, numbers, strings and descriptions of tensors. Refuses every other name in the pickle."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):
@@ -191,7 +196,7 @@ class _DescribingUnpickler(pickle.Unpickler):
 
 
 class TorchFile(WeightFile):
-    """A file of `torch.save` in its zip format, which it has written since torch 1.6 (2020)."""
+    """A file that `torch.save` has written in its zip format, the default since torch 1.6 (2020). Raises CheckpointError."""
 
     container = "PyTorch zip"
 
@@ -201,23 +206,23 @@ class TorchFile(WeightFile):
             self._archive = zipfile.ZipFile(path)
             pickles = [name for name in self._archive.namelist() if name.endswith("data.pkl")]
             if len(pickles) != 1 or any(item.compress_type for item in self._archive.infolist()):
-                raise CheckpointError(f"{path.name} is a zip, but not one that PyTorch wrote.")
+                raise CheckpointError(f"{path.name} is a zip file, but not one of PyTorch. Get it as .safetensors.")
             self._folder = pickles[0][: -len("data.pkl")]
             with self._archive.open(pickles[0]) as stream:
                 self._tensors = _tensors_in(_DescribingUnpickler(stream).load())
         except _ForbiddenName as error:
             raise CheckpointError(
-                f"{path.name} was not loaded, because opening it would run {error}: a weight file must hold numbers, "
-                "not programs. Get it as .safetensors, or from its authors."
+                f"{path.name} was not loaded, because opening it would run {error}. Weight files must not contain programs. "
+                "Get it as .safetensors, or from its authors."
             ) from error
         except CheckpointError:
             raise
         except zipfile.BadZipFile as error:
             raise CheckpointError(
-                f"{path.name} is damaged, incomplete, or not a PyTorch file of 2020 or later. "
+                f"{path.name} is damaged, incomplete, or not a PyTorch file from 2020 or later. "
                 "Download it again, or get it as .safetensors."
             ) from error
-        except Exception as error:  # a damaged pickle can raise nearly anything
+        except Exception as error:  # a damaged pickle can raise any exception
             raise CheckpointError(f"{path.name} is damaged: {error!r}. Download it again.") from error
         self.entries = {key: Entry(tensor.shape, tensor.storage.dtype) for key, tensor in self._tensors.items()}
 
@@ -235,7 +240,7 @@ class TorchFile(WeightFile):
 
 
 def _tensors_in(content: Any) -> dict[str, _StoredTensor]:
-    """The tensors of a saved state dict, also where training code nested it under `state_dict`."""
+    """Returns the tensors of a state dict, which training code may have nested under `state_dict`."""
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict):

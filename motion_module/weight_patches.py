@@ -1,7 +1,7 @@
-"""Weights that are others for a while: LoRAs, and position tables for more frames. Afterwards they are the very same tensors.
+"""Temporary changes of weights: LoRAs, and positional encodings for more frames. Afterwards the original tensors are back.
 
-Motion layers are ours, so what a LoRA changes in them is merged, and nothing is slower for it. The image UNet's weights are not
-ours, and the WebUI changes them too; so there, what a LoRA adds is added to the output.
+In motion layers a LoRA is merged into the weights, which costs no time in sampling. The image UNet's weights are changed by the
+WebUI too; so there, the change is computed separately and added to the output of the layer.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .key_layouts import BLOCK
+from .key_layouts import TRANSFORMER_BLOCK
 from .lora import Lora, LowRank, Target
 from .network import MotionModule, TemporalTransformer, sinusoidal_positions
 from .patching import patched
@@ -26,9 +26,9 @@ from .weight_files import CheckpointError
 
 @contextmanager
 def merged(module: MotionModule, loras: Iterable[tuple[Lora, float]]) -> Iterator[None]:
-    """While open, the matrices of `module` are W + Σ s·up·down, computed in float32.
+    """While open, the matrices of `module` are W + Σ strength·up·down, computed in float32.
 
-    Raises CheckpointError for a LoRA that does not fit, before anything changed.
+    Raises CheckpointError for a LoRA that does not fit, before anything is changed.
     """
     changes: dict[nn.Linear, list[tuple[slice, Tensor]]] = defaultdict(list)
     for lora, strength in loras:
@@ -45,18 +45,21 @@ def merged(module: MotionModule, loras: Iterable[tuple[Lora, float]]) -> Iterato
 
 
 def require_motion_fit(module: MotionModule, lora: Lora) -> None:
-    """Raises CheckpointError where the motion parts of a LoRA are made for another module.
+    """Raises CheckpointError if the motion layers' part of a LoRA is made for another module.
 
-    Parts for a middle block that the module has not are left out, as the authors do.
+    If the module has no layer in the middle block, the LoRA's part for it is left out, as the authors do.
     """
     motion_parts(module, lora)
 
 
 def motion_parts(module: MotionModule, lora: Lora) -> list[tuple[nn.Linear, slice, LowRank]]:
-    """What a LoRA changes in a motion module: layers, which rows of their matrices, and the change. Raises CheckpointError."""
+    """Returns what a LoRA changes in a motion module: the layers, which rows of their matrices, and the change.
+
+    Raises CheckpointError.
+    """
     parts = []
     for target, part in lora.parts.items():
-        if target.kind == "motion" and not (target.place == "mid_0" and "mid_0" not in module.layers):
+        if target.kind == "motion" and not (target.block == "mid_0" and "mid_0" not in module.layers):
             linear, rows = _matrix(module, lora, target)
             _require_size(lora, target, part, linear.weight[rows])
             parts.append((linear, rows, part))
@@ -66,22 +69,23 @@ def motion_parts(module: MotionModule, lora: Lora) -> list[tuple[nn.Linear, slic
 _MATRICES = {
     "proj_in": "proj_in",
     "proj_out": "proj_out",
-    BLOCK + "ff.net.0.proj": "feed_forward.widen",
-    BLOCK + "ff.net.2": "feed_forward.narrow",
+    TRANSFORMER_BLOCK + "ff.net.0.proj": "feed_forward.widen",
+    TRANSFORMER_BLOCK + "ff.net.2": "feed_forward.narrow",
 }
 
 
 def _matrix(module: MotionModule, lora: Lora, target: Target) -> tuple[nn.Linear, slice]:
-    """The layer that holds a matrix, and the matrix's rows in it: those for query, key and value are one."""
-    if target.place not in module.layers:
+    """Returns the layer with a matrix, and the rows of the matrix in it: those for query, key and value are one layer."""
+    if target.block not in module.layers:
         raise CheckpointError(
-            f"{lora.path.name} is made for another kind of motion module: there is no layer {target.place} in the chosen one."
+            f"{lora.path.name} is made for another kind of motion module: the chosen one has no layer at {target.block}. "
+            "Choose the motion module that the LoRA is made for, or remove the LoRA from the prompt."
         )
-    layer = module.layers[target.place]
+    layer = module.layers[target.block]
     assert isinstance(layer, TemporalTransformer)
     if target.name in _MATRICES:
         return layer.get_submodule(_MATRICES[target.name]), slice(None)  # type: ignore[return-value]
-    attention = layer.attentions[int(target.name[len(BLOCK + "attention_blocks.")])]
+    attention = layer.attentions[int(target.name[len(TRANSFORMER_BLOCK + "attention_blocks.")])]
     if target.name.endswith("to_out.0"):
         return attention.to_out, slice(None)  # type: ignore[return-value]
     channels = layer.norm.num_channels
@@ -90,11 +94,11 @@ def _matrix(module: MotionModule, lora: Lora, target: Target) -> tuple[nn.Linear
 
 
 def _require_size(lora: Lora, target: Target, part: LowRank, weight: Tensor) -> None:
-    found = part.up.shape[0], part.down.shape[1]
-    if found != weight.shape:
+    shape = part.up.shape[0], part.down.shape[1]
+    if shape != weight.shape:
         raise CheckpointError(
-            f"{lora.path.name} does not fit: at {target.place}.{target.name} it changes a matrix of {list(found)}, "
-            f"where the model has {list(weight.shape)}."
+            f"{lora.path.name} does not fit: at {target.block}.{target.name} it changes a matrix of {list(shape)}, "
+            f"and the model has {list(weight.shape)}. Choose the model that the LoRA is made for, or remove it from the prompt."
         )
 
 
@@ -103,10 +107,10 @@ def _require_size(lora: Lora, target: Target, part: LowRank, weight: Tensor) -> 
 
 @contextmanager
 def added_to_unet(transformers: dict[str, nn.Module], loras: Iterable[tuple[Lora, float]]) -> Iterator[None]:
-    """While open, the layers that the image parts of `loras` name compute (W + s·up·down)x.
+    """While open, the layers of the image UNet that `loras` change compute (W + strength·up·down)·x.
 
-    `transformers`: what of the UNet is at each place (`attach.blocks_by_place`). Raises CheckpointError for a part that does
-    not fit, before anything changed.
+    `transformers`: the UNet's blocks (`attach.blocks_by_name`). Raises CheckpointError for a LoRA that does not fit, before
+    anything is changed.
     """
     hooks = [
         (layer, _adding(part, strength))
@@ -121,12 +125,12 @@ def added_to_unet(transformers: dict[str, nn.Module], loras: Iterable[tuple[Lora
 
 
 def require_image_fit(transformers: dict[str, nn.Module], lora: Lora) -> None:
-    """Raises CheckpointError where the image parts of a LoRA are made for another checkpoint."""
+    """Raises CheckpointError if the image UNet's part of a LoRA is made for another checkpoint."""
     image_parts(transformers, lora)
 
 
 def image_parts(transformers: dict[str, nn.Module], lora: Lora) -> list[tuple[nn.Module, LowRank]]:
-    """What a LoRA changes in the image UNet: layers, and the change. Raises CheckpointError."""
+    """Returns what a LoRA changes in the image UNet: the layers, and the change. Raises CheckpointError."""
     parts = []
     for target, part in lora.parts.items():
         if target.kind == "image":
@@ -139,10 +143,11 @@ def image_parts(transformers: dict[str, nn.Module], lora: Lora) -> list[tuple[nn
 
 def _image_layer(lora: Lora, target: Target, transformers: dict[str, nn.Module]) -> nn.Module:
     try:
-        return transformers[target.place].get_submodule(target.name)
+        return transformers[target.block].get_submodule(target.name)
     except (KeyError, AttributeError):
         raise CheckpointError(
-            f"{lora.path.name} is made for another kind of checkpoint: there is no {target.place}.{target.name} in this one."
+            f"{lora.path.name} is made for another kind of checkpoint: this one has no {target.block}.{target.name}. "
+            "Choose the checkpoint that the LoRA is made for, or remove the LoRA from the prompt."
         ) from None
 
 
@@ -161,36 +166,38 @@ def _adding(part: LowRank, strength: float) -> Callable[..., Tensor]:
     return add
 
 
-# --- position tables ---
+# --- positional encodings ---
 
-Positions = Literal["as trained", "stretch", "extend"]
+PositionalEncodingMode = Literal["as trained", "stretch", "extend"]
 
 
 @contextmanager
-def positions(module: MotionModule, how: Positions, frames: int, trained_on: int) -> Iterator[None]:
-    """While open, the position tables of `module` are made for `frames` frames.
+def resized_positional_encoding(
+    module: MotionModule, mode: PositionalEncodingMode, frames: int, trained_on: int
+) -> Iterator[None]:
+    """While open, the positional encodings of `module` are made for `frames` frames.
 
-    "stretch": the rows of the `trained_on` frames that it was trained on are drawn out over all frames, so that the same motion
-    takes longer. "extend": rows beyond the end of the table go on as the sinusoid does.
+    "stretch": the rows for the `trained_on` frames that it was trained on are interpolated to all frames, so that the same
+    motion takes longer. "extend": the sinusoid is continued beyond the last row.
     """
     with ExitStack() as undo:
         for layer in module.layers.values():
             for attention in layer.attentions:  # type: ignore[union-attr]
-                table = changed_table(attention.positions, how, frames, trained_on)
-                if table is not attention.positions:
-                    undo.enter_context(patched(attention, "positions", table))
+                table = resized_table(attention.positional_encoding, mode, frames, trained_on)
+                if table is not attention.positional_encoding:
+                    undo.enter_context(patched(attention, "positional_encoding", table))
         yield
 
 
-def changed_table(table: Tensor, how: Positions, frames: int, trained_on: int) -> Tensor:
-    """A table `(rows, channels)` for `frames` frames; the same one where nothing has to change.
+def resized_table(table: Tensor, mode: PositionalEncodingMode, frames: int, trained_on: int) -> Tensor:
+    """Returns a positional encoding `(rows, channels)` for `frames` frames; `table` itself if nothing has to change.
 
-    Stretching interpolates along the frames, each channel by itself: `F.interpolate` with `align_corners` off, as is usual.
+    "stretch" interpolates each channel along the frames with `align_corners` off, which is the usual setting.
     """
-    if how == "stretch" and frames > min(trained_on, len(table)):
+    if mode == "stretch" and frames > min(trained_on, len(table)):
         rows = table[: min(trained_on, len(table))].float().t()[None]
         return F.interpolate(rows, size=frames, mode="linear")[0].t().contiguous()
-    if how == "extend" and frames > len(table):
+    if mode == "extend" and frames > len(table):
         more = sinusoidal_positions(frames, table.shape[1])[len(table) :]
         return torch.cat([table, more.to(table)])
     return table

@@ -1,4 +1,4 @@
-"""Windows over the whole UNet: each passes through it by itself, and the noise that they find is blended."""
+"""Context windows over the whole UNet: each window passes through it separately, and the predicted noise is blended."""
 
 from __future__ import annotations
 
@@ -9,90 +9,87 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .context_windows import Windows
+from .context_windows import ContextWindows
 from .patching import patched
 from .row_layout import RowLayout
-from .vram import Room
+from .vram import WindowBudget
 
 
-class WholeFrames:
-    """What makes one call of a UNet into calls of windows.
+class WindowedUNet:
+    """Splits each call of a UNet into calls for its context windows.
 
-    `step`: of the running sampler. `layout_of`: of the rows of a whole call. `room`: for how many windows at once; None: one.
-    `before_window`: called before each window; it may raise to end the sampling, such as when the user interrupts.
+    `step`: returns the number of the running sampling step. `layout_of`: returns the layout of a whole call from its number of
+    rows. `budget`: how many windows one call may have; without it, one. `before_window`: called before each call; it may raise
+    to end the sampling, such as when the user interrupts.
     """
 
     def __init__(
         self,
-        windows: Windows,
+        windows: ContextWindows,
         step: Callable[[], int],
         layout_of: Callable[[int], RowLayout],
-        room: Room | None = None,
+        budget: WindowBudget | None = None,
+        *,
         before_window: Callable[[], None] = lambda: None,
     ) -> None:
         self._windows = windows
         self._step = step
-        self._whole = layout_of
-        self._room = room or Room(torch.device("cpu"))
+        self._layout_of_clip = layout_of
+        self._budget = budget or WindowBudget(torch.device("cpu"))
         self._before_window = before_window
-        self._within: RowLayout | None = None
+        self._layout_of_windows: RowLayout | None = None
 
     def layout_of(self, rows: int) -> RowLayout:
-        """That of the call that the UNet is in: of a window, or of the whole clip."""
-        return self._within or self._whole(rows)
+        """Returns the layout of the call that the UNet is in: of some windows, or of the whole clip."""
+        return self._layout_of_windows or self._layout_of_clip(rows)
 
     @contextmanager
-    def around(self, model: Any) -> Iterator[None]:
-        """While open, calls of `model` are cut: of a module whose first argument is `(rows, channels, height, width)`.
-        It may return fewer channels, as one for inpainting does.
+    def applied_to(self, model: Any) -> Iterator[None]:
+        """While open, calls of `model` are split. Its first argument is `(rows, channels, height, width)`.
 
-        Whatever else it is given goes along with its rows, if it has as many of them.
+        Other arguments are split too if they have as many rows. The model may return fewer channels than it is given, as one
+        for inpainting does.
         """
-        whole = model.forward
+        forward_whole = model.forward
 
-        def forward(x: Tensor, *others: Any, **named: Any) -> Tensor:
-            return self._blended(whole, x, others, named)
+        def forward(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            return self._blended(forward_whole, x, args, kwargs)
 
         with patched(model, "forward", forward):
             yield
 
-    def _blended(self, whole: Callable[..., Tensor], x: Tensor, others: tuple[Any, ...], named: dict[str, Any]) -> Tensor:
-        rows = len(x)
-        cut = self._windows.at(self._step())
-        places = self._whole(rows).to_clips(torch.arange(rows))  # (clips, frames): the row of each frame
-        blended: Tensor | None = None
-        size, first = (places[:, cut.frames[0]].numel(), *x.shape[1:]), 0
-        while first < len(cut.frames):
+    def _blended(self, forward: Callable[..., Tensor], x: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        layout = self._layout_of_clip(len(x))
+        rows = layout.to_clips(torch.arange(len(x)))  # (clips, frames): the row of each frame
+        windows = self._windows.at(self._step())
+        size, first = (len(rows) * windows.frames.shape[1], *x.shape[1:]), 0
+        results: list[Tensor] = []
+        while first < len(windows.frames):
             self._before_window()
-            at_once = slice(first, first + self._room.windows(size))
-            frames, weights = cut.frames[at_once], cut.weights[at_once]
-            chosen = places[:, frames].transpose(0, 1).flatten()  # of all clips of the first window, then of the next
-            given, more = _rows((x, *others), chosen, rows), _rows(named, chosen, rows)
-            with self._room.measuring(size):
-                found = self._of_windows(frames, len(places), whole, *given, **more)
-            shares = weights.repeat_interleave(len(places), dim=0).flatten().to(x.device)
-            if blended is None:
-                blended = torch.zeros(rows, *found.shape[1:], device=x.device)
-            blended.index_add_(0, chosen.to(x.device), found.float() * shares.view(-1, 1, 1, 1))
-            first = at_once.stop
-        assert blended is not None
-        return blended.to(found.dtype)
+            frames = windows.frames[first : first + self._budget.windows(size)]
+            chosen = rows[:, frames].transpose(0, 1).flatten()  # all clips of the first window, then those of the next
+            given, named = _rows((x, *args), chosen, len(x)), _rows(kwargs, chosen, len(x))
+            with self._budget.measuring(size):
+                results.append(self._of_windows(frames, len(rows), forward, *given, **named))
+            first += len(frames)
+        noise = torch.cat(results).unflatten(0, (len(windows.frames), len(rows), -1)).transpose(0, 1)
+        return layout.to_rows(windows.blended(noise.float())).to(noise.dtype)
 
-    def _of_windows(self, frames: Tensor, clips: int, whole: Callable[..., Tensor], *given: Any, **named: Any) -> Tensor:
-        shown = frames.repeat_interleave(clips, dim=0)
-        self._within = RowLayout(frames.shape[1], shown.numel(), shown=shown)
+    def _of_windows(self, frames: Tensor, clips: int, forward: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        frame_numbers = frames.repeat_interleave(clips, dim=0)
+        self._layout_of_windows = RowLayout(frames.shape[1], frame_numbers.numel(), frame_numbers=frame_numbers)
         try:
-            return whole(*given, **named)
+            return forward(*args, **kwargs)
         finally:
-            self._within = None
+            self._layout_of_windows = None
 
 
-def _rows(given: Any, chosen: Tensor, rows: int) -> Any:
-    """The chosen rows of every tensor that has `rows` of them, in tuples, lists and dictionaries too."""
-    if isinstance(given, dict):
-        return {key: _rows(value, chosen, rows) for key, value in given.items()}
-    if isinstance(given, list | tuple):
-        return type(given)(_rows(value, chosen, rows) for value in given)
-    if isinstance(given, Tensor) and given.ndim and len(given) == rows:
-        return given[chosen.to(given.device)]
-    return given
+def _rows(value: Any, chosen: Tensor, rows: int) -> Any:
+    """Returns the chosen rows of every tensor that has `rows` of them, also in tuples, lists and dictionaries."""
+    if isinstance(value, dict):
+        return {key: _rows(item, chosen, rows) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_rows(item, chosen, rows) for item in value)
+    if isinstance(value, Tensor) and value.ndim and len(value) == rows:
+        return value[chosen.to(value.device)]
+    return value

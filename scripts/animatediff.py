@@ -47,9 +47,19 @@ if conflict := _conflict():
     print(f"AnimateDiff is off: {conflict}")
 
 else:
-    from animatediff import api, settings
+    from animatediff import api
     from animatediff.job import job, samplers
-    from animatediff.page import batch_tab, panel, player, png_info, resume_button, timeline_page, train_page, xyz
+    from animatediff.page import (
+        batch_tab,
+        panel,
+        player,
+        png_info,
+        resume_button,
+        settings_section,
+        timeline_page,
+        train_page,
+        xyz,
+    )
     from animatediff.page.webui_controls import Page
     from animatediff.request import infotext
 
@@ -67,7 +77,7 @@ else:
             return list(controls.values())
 
         def after_component(self, component, **kwargs):
-            self._page(self.is_img2img).see(component, kwargs.get("elem_id"))
+            self._page(self.is_img2img).register(component, kwargs.get("elem_id"))
 
         def _page(self, is_img2img):
             """Returns the page's state, which is made once: some components come before `ui` is called, others after it."""
@@ -96,7 +106,7 @@ else:
     script_callbacks.on_script_unloaded(samplers.remove_schedule_type)
     batch_tab.replace_loop()
     script_callbacks.on_script_unloaded(batch_tab.put_loop_back)
-    script_callbacks.on_ui_settings(settings.add_settings)
+    script_callbacks.on_ui_settings(settings_section.add_settings)
     script_callbacks.on_ui_train_tabs(train_page.add_to_page)
     script_callbacks.on_after_component(player.add_to_page)
     script_callbacks.on_after_component(png_info.add_to_page)

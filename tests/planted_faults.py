@@ -39,7 +39,7 @@ MUTATIONS = (
     ),
     Mutation(
         "noise schedule stays lent",
-        "animatediff/job/animated_model.py",
+        "animatediff/job/noise_schedule.py",
         'with patched(model, "alphas_cumprod", model.alphas_cumprod), patched(model, "alphas_cumprod_original", own):\n',
         "model.alphas_cumprod_original = own\n    if True:\n",
         "contract/test_cleanliness.py",
@@ -110,8 +110,8 @@ MUTATIONS = (
     Mutation(
         "no positions",
         "motion_module/network.py",
-        "return self.positions[:frames].to(dtype)",
-        "return torch.zeros_like(self.positions[:frames]).to(dtype)",
+        "return self.positional_encoding[:frames].to(dtype)",
+        "return torch.zeros_like(self.positional_encoding[:frames]).to(dtype)",
         "method/test_network.py",
     ),
     Mutation(
@@ -151,9 +151,9 @@ MUTATIONS = (
     ),
     Mutation(
         "copies of p take part in the job",
-        "animatediff/job/processing_hooks.py",
-        "return role if role.p is p else role.for_copies()",
-        "return role",
+        "animatediff/job/job.py",
+        "return role if isinstance(role, Job) and role.p is p else None",
+        "return role if isinstance(role, Job) else None",
         "contract/test_cleanliness.py",
     ),
     Mutation(
@@ -210,19 +210,19 @@ MUTATIONS = (
         "motion_module/network.py",
         "key = key * scale",
         "key = key * 1.0",
-        "method/test_motion.py",
+        "method/test_motion_layers.py",
     ),
     Mutation(
         "rules for single blocks are ignored",
         "motion_module/motion_strength.py",
         "for rule in self.rules:",
         "for rule in ():",
-        "method/test_motion.py",
+        "method/test_motion_layers.py",
     ),
     Mutation(
         "v1's norms stay over frames where the module is off",
         "motion_module/attach.py",
-        "        if not motion.active:\n            return of_frame(x)\n",
+        "        if not motion.active:\n            return per_frame(x)\n",
         "",
         "contract/test_controls.py",
     ),
@@ -278,18 +278,18 @@ MUTATIONS = (
     Mutation(
         "training: another timestep for each frame",
         "motion_module/training/loop.py",
-        "left = self.alphas[batch.times].view(-1, 1, 1, 1, 1)",
+        "alphas = self.alphas[batch.times].view(-1, 1, 1, 1, 1)",
         "times = (batch.times[:, None] + torch.arange(self.config.frames)) % 1000\n"
-        "        left = self.alphas[times].view(*times.shape, 1, 1, 1)",
+        "        alphas = self.alphas[times].view(*times.shape, 1, 1, 1)",
         "method/training/test_learning.py",
     ),
     Mutation(
         "training: what is gone on from has another order",
         "motion_module/training/loop.py",
-        "chosen = [self.examples[place] for place in self.order.at(index)]",
+        "chosen = [self.examples[number] for number in self.order.at(index)]",
         "self._seen = getattr(self, '_seen', -1) + 1\n"
-        "        chosen = [self.examples[place] for place in self.order.at(self._seen)]",
-        "method/training/test_going_on.py",
+        "        chosen = [self.examples[number] for number in self.order.at(self._seen)]",
+        "method/training/test_resume_training.py",
     ),
     Mutation(
         "training: the last weights are written, not their mean",
@@ -300,7 +300,7 @@ MUTATIONS = (
     ),
     Mutation(
         "training: a full disk takes the state with it",
-        "motion_module/training/cache.py",
+        "motion_module/training/latent_cache.py",
         "        yield part\n",
         "        file.unlink(missing_ok=True)\n        yield part\n",
         "method/training/test_faults.py",
@@ -320,10 +320,10 @@ MUTATIONS = (
         "method/test_small_world.py",
     ),
     Mutation(
-        "cut off: what another model has found counts",
+        "cut off: the results of another model are used",
         "motion_module/unet_cache.py",
-        "if kept is None or not _alike(kept, found):",
-        "if kept is None:",
+        "if cached is None or not _alike(cached, result):",
+        "if cached is None:",
         "method/test_unet_cache.py",
     ),
     Mutation(
@@ -350,15 +350,15 @@ MUTATIONS = (
     Mutation(
         "the first frame of a window counts as that of the clip",
         "motion_module/self_attention.py",
-        "if layout.shown is None else self._first_of_windows(attention, clips, layout.shown)",
+        "if numbers is None else self._first_of_windows(attention, clips, numbers)",
         "if True else clips[:, 0]",
         "method/test_first_frame_attention.py",
     ),
     Mutation(
         "layers have all rows at once",
         "motion_module/layer_offload.py",
-        "for first in range(0, len(x), rows):\n            part = slice(first, first + rows)",
-        "for first in (0,):\n            part = slice(None)",
+        "for first in range(0, len(x), rows):\n            chunk = slice(first, first + rows)",
+        "for first in (0,):\n            chunk = slice(None)",
         "method/test_layer_offload.py",
     ),
     Mutation(

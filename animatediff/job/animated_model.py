@@ -8,31 +8,39 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
-from modules import devices, sd_models, sd_samplers_common, sd_unet, shared
+from modules import devices, sd_models, sd_unet, shared
 
-from motion_module.attach import attached, blocks_by_place, require_fit
-from motion_module.context_windows import Cut
-from motion_module.layer_offload import in_parts
+from motion_module.attach import LayoutOf, attached, blocks_by_name, require_fit
+from motion_module.context_windows import StepWindows
+from motion_module.layer_offload import in_chunks
 from motion_module.lora import Lora
-from motion_module.motion import Motion, Second
-from motion_module.noise_schedule import NoiseSchedule
+from motion_module.motion_layers import Motion, SecondModule
 from motion_module.patching import patched
-from motion_module.pia import Picture, likeness
-from motion_module.row_layout import RowLayout, RowLayoutError, row_layout
-from motion_module.self_attention import Anchor, looking_at
-from motion_module.unet_cache import KeptCalls
-from motion_module.vram import Room
-from motion_module.weight_patches import added_to_unet, merged, positions, require_image_fit, require_motion_fit
-from motion_module.windowed_unet import WholeFrames
+from motion_module.pia import ConditionImage, similarity
+from motion_module.row_layout import RowLayout, RowLayoutError, layout_of_call
+from motion_module.self_attention import FirstFrameAttention, self_attention_over
+from motion_module.unet_cache import UNetCache
+from motion_module.vram import WindowBudget
+from motion_module.weight_patches import (
+    PositionalEncodingMode,
+    added_to_unet,
+    merged,
+    require_image_fit,
+    require_motion_fit,
+    resized_positional_encoding,
+)
+from motion_module.windowed_unet import WindowedUNet
 
 from ..errors import AnimateDiffError, reported_to_user
+from ..interrupt import stop_if_interrupted
 from ..request import module_files
 from ..request.plan import Plan
 from .checkpoints import kind_of, kind_of_file
 from .loras import Loras
+from .noise_schedule import swapped_noise_schedule
 from .samplers import original_steps
 from .size_conditioning import fixed_sizes
 
@@ -55,7 +63,7 @@ class AnimatedModel:
         self._plan = plan
         self._family = plan.family
         self._windows = plan.windows
-        self.cache: KeptCalls | None = None
+        self.cache: UNetCache | None = None
         """Keeps what the UNet returns, where that is wanted."""
         self._loras: Loras = ()
         self._expected: list[Lora] = []
@@ -91,7 +99,10 @@ class AnimatedModel:
     @contextmanager
     def _schedule(self) -> Iterator[None]:
         """While open, samplers are built for the noise schedule and the timesteps of the motion module."""
-        with noise_schedule(shared.sd_model, self._family.schedule, self._p), original_steps(self._family.original_steps):
+        with (
+            swapped_noise_schedule(shared.sd_model, self._family.schedule, self._p),
+            original_steps(self._family.original_steps),
+        ):
             yield
 
     @contextmanager
@@ -125,39 +136,73 @@ class AnimatedModel:
         self._require_usable_model(sd_unet.current_unet is not None)
         shared.state.textinfo = "AnimateDiff: loading the motion module"
         model, motion = shared.sd_model, self._motion()
-        unet = model.model.diffusion_model
         for lora in self._expected:
-            require_image_fit(blocks_by_place(unet), lora)
+            require_image_fit(blocks_by_name(model.model.diffusion_model), lora)
             for module in motion.modules:
                 require_motion_fit(module, lora)
+        with ExitStack() as stack:
+            stack.enter_context(self._prepared(motion))
+            stack.enter_context(self._schedule())
+            stack.enter_context(self._conditioned(model, motion))
+            layout_of = stack.enter_context(self._split_calls(model.model))
+            stack.enter_context(self._attached(model.model.diffusion_model, motion, layout_of))
+            stack.enter_context(patched(model, ON_MODEL, self))
+            self._undo = stack.pop_all()
+
+    @contextmanager
+    def _prepared(self, motion: Motion) -> Iterator[None]:
+        """While open, the motion modules have their LoRAs and their positional encoding; afterwards they are on the CPU."""
+        how = cast(PositionalEncodingMode, self._plan.params.positional_encoding)
+        frames = self._windows.attended_frames
         with ExitStack() as stack:
             for module, (_, family) in zip(motion.modules, self._plan.module_files):
                 module.to(dtype=devices.dtype_unet)  # before a LoRA is merged, so that rounding does not depend on earlier jobs
                 if not shared.opts.data.get("animatediff_keep_on_gpu", False):
-                    stack.callback(module.to, "cpu")  # layers move to the checkpoint's device by themselves, when they are used
+                    stack.callback(module.to, "cpu")  # layers move to the checkpoint's device when they are used
                 stack.enter_context(merged(module, self._loras))
-                stack.enter_context(
-                    positions(module, self._plan.params.positional_encoding, self._windows.at_once, family.frames)
-                )
-            stack.enter_context(added_to_unet(blocks_by_place(unet), self._loras))
-            stack.enter_context(self._schedule())
-            if self._family.told_sizes is not None:
-                stack.enter_context(fixed_sizes(model, *self._family.told_sizes, lambda: motion.active))
-            if self._family.takes_picture:
+                stack.enter_context(resized_positional_encoding(module, how, frames, family.frames))
+            yield
+
+    @contextmanager
+    def _conditioned(self, model: Any, motion: Motion) -> Iterator[None]:
+        """While open, the image model has the LoRAs, sizes and start that the motion module's family needs."""
+        with ExitStack() as stack:
+            stack.enter_context(added_to_unet(blocks_by_name(model.model.diffusion_model), self._loras))
+            if self._family.size_conditioning is not None:
+                stack.enter_context(fixed_sizes(model, *self._family.size_conditioning, lambda: motion.active))
+            if self._family.takes_image:
                 stack.enter_context(starting_from_noise(self._p))
-            layout_of = self._layout_of
+            yield
+
+    @contextmanager
+    def _split_calls(self, wrapper: Any) -> Iterator[LayoutOf]:
+        """While open, UNet calls are split into windows or chunks as planned, and cached. Yields the layout of their rows.
+
+        `wrapper`: LDM's module around the UNet.
+        """
+        layout_of: LayoutOf = self._layout_of
+        with ExitStack() as stack:
             if self._windows.needed and not self._plan.windows_in_attention:
-                whole = WholeFrames(self._windows, self._step, layout_of, Room(devices.device), _stop_if_interrupted)
-                stack.enter_context(whole.around(model.model))
-                layout_of = whole.layout_of
-            if self._in_parts:
-                stack.enter_context(in_parts(unet, CONDITIONS * self._windows.length, self._working_device()))
+                budget = WindowBudget(devices.device)
+                windowed = WindowedUNet(self._windows, self._step, layout_of, budget, before_window=stop_if_interrupted)
+                stack.enter_context(windowed.applied_to(wrapper))
+                layout_of = windowed.layout_of
+            if self._in_chunks:
+                rows = CONDITIONS * self._windows.length
+                stack.enter_context(in_chunks(wrapper.diffusion_model, rows, self._working_device()))
             if self.cache is not None:
-                stack.enter_context(self.cache.around(model.model))  # around all windows of a call
-            stack.enter_context(attached(unet, motion, self._family, layout_of, self._picture()))
-            stack.enter_context(looking_at(unet, Anchor(layout_of), self._plan.params.first_frame_attention))
-            stack.enter_context(patched(model, ON_MODEL, self))
-            self._undo = stack.pop_all()
+                stack.enter_context(self.cache.applied_to(wrapper))  # around all windows of a call
+            yield layout_of
+
+    @contextmanager
+    def _attached(self, unet: Any, motion: Motion, layout_of: LayoutOf) -> Iterator[None]:
+        """While open, motion layers act in the UNet, and its self-attention sees the first frame if that is asked for."""
+        to_first = self._plan.params.first_frame_attention
+        with (
+            attached(unet, motion, self._family, layout_of, self._condition_image()),
+            self_attention_over(unet, FirstFrameAttention(layout_of), to_first),
+        ):
+            yield
 
     def _motion(self) -> Motion:
         second = self._plan.second
@@ -166,25 +211,25 @@ class AnimatedModel:
             module,
             self._plan.controls,
             self.progress,
-            Second(others[0], second.how, second.weight) if second else None,
-            self._cut if self._windows.needed and self._plan.windows_in_attention else None,
-            self._working_device(),
+            second=SecondModule(others[0], second.how, second.weight) if second else None,
+            step_windows=self._step_windows if self._windows.needed and self._plan.windows_in_attention else None,
+            device=self._working_device(),
         )
 
     @property
-    def _in_parts(self) -> bool:
+    def _in_chunks(self) -> bool:
         """Whether layers of the image model work on a long clip in chunks."""
         apart = self._family.unet_norms != "over frames" and not self._plan.params.first_frame_attention
         return self._windows.needed and self._plan.windows_in_attention and apart
 
     def _working_device(self) -> torch.device | None:
-        return devices.device if self._in_parts and self._plan.params.offload else None
+        return devices.device if self._in_chunks and self._plan.params.offload else None
 
     def _step(self) -> int:
         """The running sampler's step, from 0. Some samplers take two for one of the WebUI's."""
-        return self._p.sampler.model_wrap_cfg.step  # type: ignore[no-any-return]
+        return self._p.sampler.model_wrap_cfg.step
 
-    def _cut(self) -> Cut:
+    def _step_windows(self) -> StepWindows:
         return self._windows.at(self._step())
 
     def progress(self) -> float:
@@ -198,11 +243,11 @@ class AnimatedModel:
             steps -= 1 if getattr(guidance, "init_latent", None) is None else 2
         return guidance.step / max(steps, 1)
 
-    def _picture(self) -> Picture | None:
+    def _condition_image(self) -> ConditionImage | None:
         """The image that a PIA module starts from: the first one of img2img."""
-        if not self._family.takes_picture:
+        if not self._family.takes_image:
             return None
-        return Picture(self._p.init_latent[:1], likeness(self._plan.params.pia_motion, self._plan.frames))
+        return ConditionImage(self._p.init_latent[:1], similarity(self._plan.params.pia_motion, self._plan.frames))
 
     def _require_usable_model(self, custom_unet: bool) -> None:
         """Raises AnimateDiffError or UnsuitableUNet unless the checkpoint that is loaded now can be animated."""
@@ -242,13 +287,7 @@ class AnimatedModel:
         frames = self._plan.frames
         if len(conditions.batch) != frames:
             raise RowLayoutError(f"There are {len(conditions.batch)} prompts for {frames} frames. Give one for each frame.")
-        return row_layout(rows, frames, prompt_parts(conditions))
-
-
-def _stop_if_interrupted() -> None:
-    """Ends sampling as the WebUI does between steps: a step of a long clip is a UNet call for each of its windows."""
-    if shared.state.interrupted or shared.state.skipped:
-        raise sd_samplers_common.InterruptedException
+        return layout_of_call(rows, frames, prompt_parts(conditions))
 
 
 def prompt_parts(conditions: Any) -> int:
@@ -270,18 +309,6 @@ def options_for_parts(parts: int) -> dict[str, bool]:
     if parts == 1:
         return {}
     return {"batch_cond_uncond": True} | ({"pad_cond_uncond": True} if parts > 2 else {})
-
-
-@contextmanager
-def noise_schedule(model: Any, schedule: NoiseSchedule, p: Any) -> Iterator[None]:
-    """While open, a checkpoint has another noise schedule; the WebUI's settings (zero terminal SNR, downcast) act on top of it.
-
-    It is a new tensor each time, because a reload of weights copies into whatever tensor it finds.
-    """
-    own = schedule.alphas_cumprod().to(model.alphas_cumprod.device)
-    with patched(model, "alphas_cumprod", model.alphas_cumprod), patched(model, "alphas_cumprod_original", own):
-        sd_models.apply_alpha_schedule_override(model, p)
-        yield
 
 
 @contextmanager

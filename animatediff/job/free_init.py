@@ -10,7 +10,7 @@ from typing import Any, cast
 from torch import Tensor
 
 from motion_module.free_init import Filter, low_pass, with_low_frequencies_of
-from motion_module.initial_noise import noise_behind
+from motion_module.initial_noise import noise_for_seeds
 from motion_module.patching import patched
 
 from ..request.params import Params
@@ -52,7 +52,7 @@ class Rounds:
                     break
                 left = self.signal_left().to(latents)
                 again = left.sqrt() * latents + (1 - left).sqrt() * first.to(latents)
-                noise = with_low_frequencies_of(again, noise_behind(first, p.seeds, number), kept).to(first)
+                noise = with_low_frequencies_of(again, noise_for_seeds(first, p.seeds, number), kept).to(first)
             return latents
 
         return sample_in_rounds

@@ -11,7 +11,7 @@ from modules import shared
 from torch import Tensor
 
 from motion_module import init_frames
-from motion_module.initial_noise import noise_behind
+from motion_module.initial_noise import noise_for_seeds
 from motion_module.patching import patched
 
 from ..request.params import MIX, Params
@@ -80,7 +80,7 @@ class InitFrames:
             of_first, of_last = init_frames.faded(frames, *first), torch.zeros(frames)
         else:
             of_first, of_last = init_frames.faded_between(frames, first, last)
-        noise = noise_behind(self._first.expand(frames, -1, -1, -1), seeds)
+        noise = noise_for_seeds(self._first.expand(frames, -1, -1, -1), seeds)
         return init_frames.mixed(self._first, of_first, self._last, of_last, noise)
 
     @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from modules import errors, sd_models, shared
@@ -13,12 +13,14 @@ from PIL import Image
 
 from motion_module.errors import UserError
 from motion_module.evaluation import changes_of
-from motion_module.initial_noise import seeds_of
+from motion_module.initial_noise import NoiseType, seeds_of
 from motion_module.patching import patched, patched_items
+from motion_module.prompt_travel import Interpolation
 from motion_module.row_layout import RowLayoutError
 
 from .. import settings
 from ..errors import AnimateDiffError, reported_to_user
+from ..interrupt import is_interrupted
 from ..output.results import Results, Video
 from ..request import infotext, module_files
 from ..request.inputs import find_inputs
@@ -118,10 +120,6 @@ def _model_of_running_job(p: Any) -> AnimatedModel | None:
     return getattr(sd_models.model_data.sd_model, ON_MODEL, None)
 
 
-def _was_interrupted() -> bool:
-    return bool(shared.state.interrupted or shared.state.skipped)
-
-
 def _refuse(p: Any, text: str, status_code: int = 422) -> None:
     log.error(text)
     shared.state.textinfo = None
@@ -175,7 +173,7 @@ class Job:
             self._warn_once(advice.distilled(p, shared.sd_model.sd_checkpoint_info.title))
             with init_frames.encoded_once(p, self.plan.frames) if self.plan.starts_from_image else nullcontext():
                 yield
-            if self.plan.starts_from_image and not self.plan.family.takes_picture:
+            if self.plan.starts_from_image and not self.plan.family.takes_image:
                 self._init_frames = InitFrames(self.params, p.init_latent)
 
     @contextmanager
@@ -228,14 +226,17 @@ class Job:
             self._during_pass.enter_context(held)
         if self._in_rounds():
             model = shared.sd_model
-            rounds = Rounds(self.params, self._begin_round, _was_interrupted, lambda: model.alphas_cumprod[-1])
+            rounds = Rounds(self.params, self._begin_round, is_interrupted, lambda: model.alphas_cumprod[-1])
             sampler = self.p.sampler
             self._during_pass.enter_context(patched(sampler, "sample", rounds.of(sampler.sample)))
 
     def mix_prompts(self, params: Any) -> None:
         """Mixes the prompts of frames between keyframes for one step."""
         if self._travels:
-            parts, how = prompt_parts(self.p.sampler.sampler_extra_args["cond"]), self.params.prompt_interpolation
+            parts, how = (
+                prompt_parts(self.p.sampler.sampler_extra_args["cond"]),
+                cast(Interpolation, self.params.prompt_interpolation),
+            )
             prompt_travel.mix(self._travels, params, parts, how, hires=getattr(self.p, "is_hr_pass", False))
 
     def before_hires(self) -> None:
@@ -320,8 +321,8 @@ class Job:
         if params.noise_type == "per frame":
             return
         firsts = p.all_seeds[:: windows.frames]
-        advance = windows.length - windows.overlap
-        of_videos = [seeds_of(params.noise_type, int(first), windows.frames, windows.length, advance) for first in firsts]
+        kind, advance = cast(NoiseType, params.noise_type), windows.length - windows.overlap
+        of_videos = [seeds_of(kind, int(first), windows.frames, windows.length, advance) for first in firsts]
         p.all_seeds = [seed for seeds in of_videos for seed in seeds]
         if params.noise_type == "mixed":
             p.all_subseeds = [int(first) for first in firsts for _ in range(windows.frames)]
@@ -369,7 +370,7 @@ class Job:
 
     def _seams(self, frames: list[Image.Image]) -> dict[str, Any]:
         steps, closing = changes_of([np.asarray(frame.convert("RGB")) for frame in frames])
-        borders = self.plan.windows.borders()
+        borders = self.plan.windows.boundaries()
         return {"steps": [round(step, 2) for step in steps], "closing": round(closing, 2), "borders": borders}
 
     def _other_images(self, processed: Any) -> list[Image.Image]:

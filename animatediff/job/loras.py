@@ -34,7 +34,7 @@ def take_from(parsed: dict[str, list[Any]] | None) -> tuple[Loras, dict[str, str
         for entry in (parsed or {}).get(kind, ()):
             on_disk = _on_disk(str(entry.positional[0])) if entry.positional else None
             keys = _keys_of_ours(on_disk)
-            if keys is None:
+            if on_disk is None or keys is None:
                 kept.append(entry)
                 continue
             ours.append((module_files.lora(Path(on_disk.filename)), _strength(entry)))

@@ -10,11 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import AnimateDiffError
 from .animated_model import AnimatedModel
 
+if TYPE_CHECKING:
+    from modules.processing import StableDiffusionProcessing as _Processing
+else:
+    _Processing = object  # the WebUI's class comes in as the other base
 ROLE = "_animatediff"
 """The attribute of a `p` that holds its role."""
 
@@ -47,37 +51,38 @@ class Role(Protocol):
         ...
 
 
-class _Hooked:
+class _Hooked(_Processing):
     """Mixed into the class of a `p`."""
 
     def init(self, *args: Any, **kwargs: Any) -> Any:
         with _role_of(self).during_init():
-            return super().init(*args, **kwargs)  # type: ignore[misc]  # the WebUI's class is the other base
+            return super().init(*args, **kwargs)
 
     def parse_extra_network_prompts(self) -> Any:
         with _role_of(self).during_parse():
-            return super().parse_extra_network_prompts()  # type: ignore[misc]
+            return super().parse_extra_network_prompts()
 
     def setup_conds(self) -> Any:
-        super().setup_conds()  # type: ignore[misc]
+        super().setup_conds()
         _role_of(self).after_conditions()
 
     def calculate_hr_conds(self) -> Any:
-        super().calculate_hr_conds()  # type: ignore[misc]
+        super().calculate_hr_conds()
         _role_of(self).after_conditions()
 
     def sample(self, *args: Any, **kwargs: Any) -> Any:
         with _role_of(self).during_sample():
-            return super().sample(*args, **kwargs)  # type: ignore[misc]
+            return super().sample(*args, **kwargs)
 
     def sample_hr_pass(self, *args: Any, **kwargs: Any) -> Any:
         _role_of(self).before_hires()
-        return super().sample_hr_pass(*args, **kwargs)  # type: ignore[misc]
+        return super().sample_hr_pass(*args, **kwargs)
 
 
 def take(p: Any, role: Role) -> None:
     """Gives `p` a role."""
-    p.__class__ = _hooked(type(p))
+    kind: Any = type(p)
+    p.__class__ = _hooked(kind)
     setattr(p, ROLE, role)
 
 
@@ -100,7 +105,7 @@ def _role_of(p: Any) -> Role:
 
 
 @cache
-def _hooked(kind: type) -> type:
+def _hooked(kind: Any) -> type:
     """The subclass of one of the WebUI's processing classes."""
     return type(kind.__name__, (_Hooked, kind), {"__module__": kind.__module__})
 

@@ -96,4 +96,4 @@ def _stretched(entry: Any, length: int) -> Any:
 
 def _tokens(condition: Any) -> Tensor:
     """Returns the token embeddings of one prompt, `(tokens, width)`."""
-    return condition["crossattn"] if isinstance(condition, dict) else condition  # type: ignore[no-any-return]
+    return condition["crossattn"] if isinstance(condition, dict) else condition

@@ -20,7 +20,7 @@ from modules.paths_internal import data_path
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 
-from motion_module.unet_cache import SUFFIX, KeptCalls
+from motion_module.unet_cache import SUFFIX, UNetCache
 
 DESCRIPTION = "video.json"
 MOST = 3
@@ -95,7 +95,7 @@ def keyed(key: str) -> Unfinished | None:
     return unfinished if re.fullmatch("[0-9a-f]{32}", key) and unfinished.folder.is_dir() else None
 
 
-def warnings(calls: KeptCalls) -> list[str]:
+def warnings(calls: UNetCache) -> list[str]:
     """Returns warnings for the user about a cache that was outdated, or could not be written."""
     found = []
     if calls.outdated:

@@ -11,7 +11,7 @@ from modules import shared
 from modules.processing import Processed
 
 from motion_module.patching import patched_items
-from motion_module.unet_cache import KeptCalls
+from motion_module.unet_cache import UNetCache
 
 from .. import settings
 from ..request import infotext
@@ -19,7 +19,14 @@ from ..request.params import Params
 from ..request.plan import Plan
 from . import live_preview, resume_store
 
-WITHOUT_EFFECT_ON_FRAMES = {"format": ("PNG",), "fps": 8.0, "loop_number": 0, "interp": "Off", "interp_x": 10, "request_id": ""}
+WITHOUT_EFFECT_ON_FRAMES: dict[str, Any] = {
+    "format": ("PNG",),
+    "fps": 8.0,
+    "loop_number": 0,
+    "interp": "Off",
+    "interp_x": 10,
+    "request_id": "",
+}
 """Parameters that change nothing in the frames themselves, each at some fixed value."""
 
 
@@ -42,7 +49,7 @@ class Resuming:
         self._rounds = rounds
         self._loras_in_use = loras_in_use
         self._stored: resume_store.Unfinished | None = None
-        self.cache: KeptCalls | None = None
+        self.cache: UNetCache | None = None
         """The UNet's results; None before `start`, and where nothing is kept."""
 
     @property
@@ -58,7 +65,7 @@ class Resuming:
             self._stored = resume_store.begin(tab, _infotext(self._p), _identity(self._p, self._plan.params))
         except OSError as error:
             return [f"This video could not be resumed if it were cut off: {error}. Make room there."]
-        self.cache = KeptCalls(self._stored.folder, self._position, self._inside_unet)
+        self.cache = UNetCache(self._stored.folder, self._position, self._inside_unet)
         return []
 
     def reproducible_noise(self, seed: int) -> AbstractContextManager[None]:
@@ -69,7 +76,7 @@ class Resuming:
         """Writes into the answer where the clip went on, if it was resumed. Returns warnings."""
         if self.cache is None:
             return []
-        if (after := self.cache.went_on_after) is not None:
+        if (after := self.cache.resumed_after) is not None:
             processed.comments += f"AnimateDiff went on after {after}.\n"
             facts = {"AnimateDiff went on after": after}
             processed.extra_generation_params = {**processed.extra_generation_params, **facts}
@@ -77,7 +84,7 @@ class Resuming:
 
     @property
     def was_resumed(self) -> bool:
-        return self.cache is not None and self.cache.went_on_after is not None
+        return self.cache is not None and self.cache.resumed_after is not None
 
     def finish(self) -> None:
         """Deletes what was kept: the clip is finished."""
@@ -105,7 +112,7 @@ def _infotext(p: Any) -> str:
     if p.refiner_checkpoint_info is not None:
         later |= {"Refiner": p.refiner_checkpoint_info.short_title, "Refiner switch at": p.refiner_switch_at}
     with patched_items(p.extra_generation_params, later):
-        return Processed(p, []).infotext(p, 0)  # type: ignore[no-any-return]
+        return Processed(p, []).infotext(p, 0)
 
 
 def _identity(p: Any, params: Params) -> list[Any]:
@@ -113,7 +120,7 @@ def _identity(p: Any, params: Params) -> list[Any]:
     prompts = p.all_prompts[0], p.all_negative_prompts[0], int(p.all_seeds[0])
     mask = getattr(p, "image_mask", None)
     images = resume_store.digest([*(getattr(p, "init_images", None) or []), *([] if mask is None else [mask])])
-    ours = infotext.write(dataclasses.replace(params, **WITHOUT_EFFECT_ON_FRAMES), None)  # type: ignore[arg-type]
+    ours = infotext.write(dataclasses.replace(params, **WITHOUT_EFFECT_ON_FRAMES), None)
     return [*prompts, p.width, p.height, p.steps, p.sampler_name, float(p.cfg_scale), ours, images, _hires_of(p)]
 
 

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from modules import devices, sd_models, shared
 
-from motion_module.context_windows import Windows
+from motion_module.context_windows import ContextWindows
 from motion_module.vram import memory_of
 
 from .. import json_store
+from ..interrupt import is_stopping
 from ..request.params import IN_ATTENTION, Params
 from ..request.plan import Plan
 from .estimate import Run, Size
@@ -34,8 +35,7 @@ class Stopwatch:
 
     def lap(self) -> None:
         """Notes whether the video that was just sampled was cut short; the WebUI knows that only until the next one begins."""
-        state = shared.state
-        self._cut_short |= bool(state.interrupted or state.skipped or state.stopping_generation)
+        self._cut_short |= is_stopping()
 
     def record(self, p: Any, plan: Plan) -> None:
         """Remembers a job that others can be estimated by: one that took all its steps, at one size, with one checkpoint."""
@@ -63,11 +63,11 @@ def runs(base: str) -> list[Run]:
     return [Run(**{**run, "size": Size(**run["size"])}) for run in alike]
 
 
-def size_of(windows: Windows, params: Params, *, width: int, height: int, steps: int, videos: int) -> Size:
+def size_of(windows: ContextWindows, params: Params, *, width: int, height: int, steps: int, videos: int) -> Size:
     """Returns what will go through the UNet. The number of windows is much the same in all steps."""
     if params.context_mode == IN_ATTENTION:
         return Size(windows.frames, width, height, steps, videos)
-    return Size(windows.at(0).frames.numel(), width, height, steps, videos, windows.at_once)
+    return Size(windows.at(0).frames.numel(), width, height, steps, videos, windows.attended_frames)
 
 
 def steps_taken(steps: int, strength: float | None) -> int:

@@ -31,7 +31,7 @@ def original_steps(steps: int) -> Iterator[None]:
 
 
 def _denoiser(webuis: Any, original: int) -> type:
-    class Denoiser(webuis):  # type: ignore[misc,valid-type]
+    class Denoiser(webuis):  # type: ignore[misc]  # its base is known only at run time
         def __init__(self, model: Any) -> None:
             self.skip_steps = len(model.alphas_cumprod) // original
             distilled_on = model.alphas_cumprod[self.skip_steps - 1 :: self.skip_steps].float()

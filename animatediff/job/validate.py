@@ -49,7 +49,7 @@ def _require_matching_images(plan: Plan) -> None:
         raise RequestError(
             f"img2img was given {len(images)} pictures for {plan.frames} frames. Give it one picture, or one for each frame."
         )
-    if plan.family.takes_picture and not images:
+    if plan.family.takes_image and not images:
         raise RequestError(f"{plan.family.title} animates a picture: use it in img2img.")
 
 
@@ -60,7 +60,7 @@ def _require_usable_last_frame(p: Any, plan: Plan) -> None:
     hindrance = ""
     if images is None:
         hindrance = "is for img2img, where it goes with a first one"
-    elif plan.family.takes_picture:
+    elif plan.family.takes_image:
         hindrance = f"cannot be used with {plan.family.title}, which animates one picture"
     elif len(images) != 1:
         hindrance = f"needs one first picture, but {len(images)} are given"
@@ -79,9 +79,9 @@ def _first_image_sets_size(p: Any) -> bool:
 
 def _require_all_frames_within_positions(plan: Plan) -> None:
     for module in plan.descriptions:
-        if plan.windows.at_once > module.length and plan.params.positional_encoding == "as trained":
+        if plan.windows.attended_frames > module.length and plan.params.positional_encoding == "as trained":
             raise RequestError(
-                f"{plan.windows.at_once} frames at once are asked for, but {module.path.name} knows {module.length} "
+                f"{plan.windows.attended_frames} frames at once are asked for, but {module.path.name} knows {module.length} "
                 f"positions. Set “Context length” (batch_size) to {module.length} or fewer, or “Positional encoding” "
                 "(positional_encoding) to stretch or extend."
             )

@@ -1,1 +1,1 @@
-"""Everything that the browser shows: the panel, the timelines, the player, the Train page."""
+"""The page: the panel, timelines, player, presets, settings and the tab Train."""

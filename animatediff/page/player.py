@@ -1,4 +1,4 @@
-"""The player below the page's gallery, for what that cannot show. What is seen of it is `javascript/animatediff_player.js`."""
+"""The player of MP4 and WebM below the gallery. `javascript/animatediff_player.js` draws it; here are its server functions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DESTINATIONS = ("img2img", "inpaint")
 
 
 def add_to_page(component: Any, **facts: Any) -> None:
-    """`on_after_component`: puts the player behind each gallery, and lets it know of each answer."""
+    """`on_after_component`: adds the player after each gallery, and passes it every answer of the WebUI."""
     for tab in TABS:
         if facts.get("elem_id") == f"{tab}_gallery_container":
             _build(tab)
@@ -27,7 +27,7 @@ def add_to_page(component: Any, **facts: Any) -> None:
 
 
 def _build(tab: str) -> None:
-    """The place for the player, and hidden controls that its script uses: a request as JSON, and buttons for what is asked."""
+    """Adds an element for the player, and hidden controls for its script: a request as JSON, and a button for each action."""
     gr.HTML(elem_id=f"{tab}-ad-player")
     request = gr.Textbox(visible=False, elem_id=f"{tab}-ad-player-request")
     frame = gr.Image(visible=False, type="pil", elem_id=f"{tab}-ad-player-frame")
@@ -39,15 +39,15 @@ def _build(tab: str) -> None:
         fetch.click(_frame, [request], [frame], show_progress=False).success(
             None, [], [], _js=f"() => animateDiffPlayer.press('{tab}', 'send-{destination}')"
         )
-        source = "txt2img" if tab == "txt2img" else None  # as the gallery's own buttons: the prompt goes along
+        source = "txt2img" if tab == "txt2img" else None  # like the buttons of the gallery, which send the prompt too
         register_paste_params_button(
             ParamBinding(send, tabname=destination, source_tabname=source, source_image_component=frame)
         )
 
 
 def _frame(request: str) -> Image.Image:
-    """The frame that a request names: as it was saved, else out of the video."""
-    file, index = _asked_for(request)
+    """Returns the frame that a request names: its saved file, or else the frame of the video."""
+    file, index = _parsed(request)
     saved = file.with_suffix("") / f"{index:05}.png"
     try:
         return Image.open(saved) if saved.is_file() else ffmpeg.read_frame(file, index)
@@ -57,12 +57,12 @@ def _frame(request: str) -> Image.Image:
 
 def _open_folder(request: str) -> None:
     if not shared.cmd_opts.hide_ui_dir_config:
-        util.open_folder(str(_asked_for(request)[0].parent))
+        util.open_folder(str(_parsed(request)[0].parent))
 
 
-def _asked_for(request: str) -> tuple[Path, int]:
-    """The video and frame of a request. Only what the page has been given can be asked for."""
-    asked = json.loads(request)
-    if not ui_tempdir.check_tmp_file(shared.demo, asked["file"]):
-        raise gr.Error("This page has not made that video. Generate it again.")
-    return Path(asked["file"]), int(asked["frame"])
+def _parsed(request: str) -> tuple[Path, int]:
+    """Returns the video and the frame number of a request. Only files that the page was given are allowed."""
+    fields = json.loads(request)
+    if not ui_tempdir.check_tmp_file(shared.demo, fields["file"]):
+        raise gr.Error("This video was not made since the WebUI started. Generate it again.")
+    return Path(fields["file"]), int(fields["frame"])

@@ -1,4 +1,4 @@
-"""MP4 and WebM in the WebUI's tab PNG Info, which itself takes pictures alone."""
+"""MP4 and WebM in the WebUI's tab PNG Info, which accepts only images."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ FILE_TYPES = [".mp4", ".webm"]
 
 
 def add_to_page(component: Any, **facts: Any) -> None:
-    """`on_after_component`: a place for videos behind that for pictures.
+    """`on_after_component`: adds an upload of videos after the tab's upload of images.
 
-    A video becomes its first frame with the video's infotext, and the tab does with it what it does with any picture.
+    A video is replaced by its first frame with the video's infotext, which the tab handles like any image.
     """
     if facts.get("elem_id") == "pnginfo_image":
         video = gr.File(label="Or a video: MP4, WebM", file_types=FILE_TYPES, elem_id="pnginfo-ad-video")

@@ -1,21 +1,21 @@
-"""The whole panel, saved under a name and loaded again."""
+"""Presets: the values of the whole panel, saved under a name in `presets.json`."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
 
 from .. import json_store
-from ..request.old_names import renamed
-from ..request.params import KEPT_FIELDS
+from ..request.parameter_aliases import renamed
+from ..request.params import SAVED_FIELDS, default_of
 from ..video.formats import format_problems
+from .controls import ElemId
 
 log = logging.getLogger("AnimateDiff")
 FILE = "presets"
-FIELDS = tuple(field for field in KEPT_FIELDS if field.name != "enable")
+FIELDS = tuple(field for field in SAVED_FIELDS if field.name != "enable")
 
 
 def names() -> list[str]:
@@ -23,15 +23,15 @@ def names() -> list[str]:
 
 
 def save(name: str, *values: Any) -> None:
-    """`values`: those of the controls of FIELDS."""
+    """Saves a preset. `values`: one for each of FIELDS."""
     preset = {field.name: value for field, value in zip(FIELDS, values)}
     json_store.update(FILE, lambda presets: {**(presets or {}), name: preset})
 
 
 def load(name: str) -> list[Any]:
-    """Values for the controls of FIELDS: the default where the preset has none, without formats that cannot be written here."""
+    """Returns a value for each of FIELDS: the default where the preset has none, without formats this machine cannot write."""
     preset = renamed(_all()[name])
-    values = [preset.get(field.name, list(field.default) if field.name == "format" else field.default) for field in FIELDS]
+    values = [preset.get(field.name, list(default_of(field)) if field.name == "format" else field.default) for field in FIELDS]
     formats = [field.name for field in FIELDS].index("format")
     values[formats] = [name for name in values[formats] if name not in format_problems()]
     return values
@@ -45,12 +45,12 @@ def _all() -> dict[str, dict[str, Any]]:
     try:
         return json_store.read(FILE) or {}
     except (OSError, ValueError):
-        log.warning("The presets in %s cannot be read. Mend that file, or move it away.", json_store.folder())
+        log.warning("The presets in %s cannot be read. Repair presets.json, or move it away.", json_store.folder())
         return {}
 
 
-def add_to_panel(controls: dict[str, Any], elem_id: Callable[[str], str]) -> None:
-    """A folded group that saves, loads and deletes presets of these controls."""
+def add_to_panel(controls: dict[str, Any], elem_id: ElemId) -> None:
+    """Adds a folded group that saves, loads and deletes presets of these controls."""
     panel = [controls[field.name] for field in FIELDS]
     with gr.Accordion("Presets", open=False, elem_id=elem_id("presets")):
         with gr.Row(elem_classes="ad-row"):
@@ -58,7 +58,7 @@ def add_to_panel(controls: dict[str, Any], elem_id: Callable[[str], str]) -> Non
             load_button = gr.Button("Load", elem_id=elem_id("preset-load"), scale=0, min_width=80)
             delete_button = gr.Button("Delete", elem_id=elem_id("preset-delete"), scale=0, min_width=80)
         with gr.Row(elem_classes="ad-row"):
-            name = gr.Textbox(label="Name for a preset of the panel as it is now", max_lines=1, elem_id=elem_id("preset-name"))
+            name = gr.Textbox(label="Name of a new preset", max_lines=1, elem_id=elem_id("preset-name"))
             save_button = gr.Button("Save", elem_id=elem_id("preset-save"), scale=0, min_width=80)
 
     refresh_button = gr.Button("", visible=False, elem_id=elem_id("preset-refresh"))  # pressed by the page's script
@@ -70,7 +70,7 @@ def add_to_panel(controls: dict[str, Any], elem_id: Callable[[str], str]) -> Non
 
     def on_save(name: str, *values: Any) -> Any:
         if not (name := name.strip()):
-            raise gr.Error("Write a name for the preset first.")
+            raise gr.Error("Enter a name for the preset first.")
         try:
             save(name, *values)
         except (OSError, ValueError) as error:

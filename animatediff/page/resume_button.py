@@ -1,20 +1,20 @@
-"""The button that brings the settings of an unfinished video back into the page, so that Generate goes on with it."""
+"""The button that puts the settings of an unfinished video back into the page, so that Generate resumes it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
 from modules.infotext_utils import ParamBinding, register_paste_params_button
 
 from ..job import resume_store
+from .controls import ElemId
 
 REFRESH = {"fn": None, "_js": "() => window.animateDiffUnfinished?.refresh()", "show_progress": False}
 
 
-def add_to_panel(tab: str, elem_id: Callable[[str], str]) -> None:
-    """There where the page's script finds that something is unfinished in this tab."""
+def add_to_panel(tab: str, elem_id: ElemId) -> None:
+    """Adds the button, which is visible while this tab has an unfinished video."""
     button = gr.Button("Resume the unfinished video", visible=False, elem_id=elem_id("resume"), size="sm")
     infotext = gr.Textbox(visible=False, elem_id=elem_id("resume-infotext"))
     refresh = gr.Button("", visible=False, elem_id=elem_id("resume-refresh"))  # pressed by the page's script
@@ -28,6 +28,6 @@ def add_to_panel(tab: str, elem_id: Callable[[str], str]) -> None:
 
 
 def add_to_page(component: Any, **facts: Any) -> None:
-    """`on_after_component`: lets the button know of each answer."""
+    """`on_after_component`: updates the button after every answer of the WebUI."""
     if facts.get("elem_id") in ("generation_info_txt2img", "generation_info_img2img"):
         component.change(**REFRESH)

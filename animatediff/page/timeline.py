@@ -1,4 +1,7 @@
-"""A prompt's keyframes as a strip of HTML (imports no WebUI). Labels stand alone, so that they can be translated."""
+"""Draws the keyframes of a prompt as a strip of HTML.
+
+Labels are elements of their own, because the WebUI translates whole texts. This module imports nothing of the WebUI.
+"""
 
 from __future__ import annotations
 
@@ -8,22 +11,22 @@ from itertools import pairwise
 from motion_module.prompt_travel import Keyframe, Travel, TravelError
 
 FIRST_HUE, TURN = 210, 137.5
-"""In degrees: blue, and the golden angle from the hue of one keyframe to that of the next, so that no two are alike."""
+"""Degrees: blue, and the golden angle between the hues of neighbouring keyframes, so that all colours differ."""
 
 
-def of_travel(travel: Travel) -> str:
-    """The strip, as wide as the video is long, and what all frames share."""
-    loop = "<span class='ad-timeline-loop' title='The last keyframe goes over into the first'>↻</span>"
-    strip = [*_segments(travel), *[loop] * _loops(travel)]
-    parts = [f"<div class='ad-timeline'>{''.join(strip)}</div>"]
+def strip(travel: Travel) -> str:
+    """Returns the strip, whose width is the length of the video, and the words that all frames share."""
+    loop = "<span class='ad-timeline-loop' title='The last keyframe blends into the first'>↻</span>"
+    segments = [*_segments(travel), *[loop] * _loops(travel)]
+    parts = [f"<div class='ad-timeline'>{''.join(segments)}</div>"]
     if travel.head or travel.tail:
         shared = html.escape(f"{travel.head} … {travel.tail}".strip())
         parts.append(f"<div class='ad-timeline-shared'><span>In all frames:</span> {shared}</div>")
     return "".join(parts)
 
 
-def of_fault(error: TravelError) -> str:
-    """The lines that it is about, and what it says."""
+def fault(error: TravelError) -> str:
+    """Returns the lines of the prompt that an error is about, and its text."""
     lines = "".join(f"<mark>{html.escape(line)}</mark>" for line in error.lines)
     return f"<div class='ad-timeline-fault'>{lines}<p>{html.escape(str(error))}</p></div>"
 
@@ -33,7 +36,7 @@ def _loops(travel: Travel) -> bool:
 
 
 def _segments(travel: Travel) -> list[str]:
-    """One from each keyframe up to the next, and one before the first."""
+    """Returns one segment from each keyframe up to the next, and one before the first keyframe."""
     starts = [keyframe.first for keyframe in travel.keyframes]
     segments = [
         _segment(travel, number, start, end, _label(travel.keyframes[number]))
@@ -41,15 +44,16 @@ def _segments(travel: Travel) -> list[str]:
     ]
     if starts[0] == 0:
         return segments
-    if _loops(travel):  # what began behind the last keyframe goes on here
+    if _loops(travel):  # the segment after the last keyframe continues here
         return [_segment(travel, len(starts) - 1, travel.frames, travel.frames + starts[0], ""), *segments]
     return [_segment(travel, 0, 0, starts[0], ""), *segments]
 
 
 def _segment(travel: Travel, number: int, start: int, end: int, label: str) -> str:
-    """What follows keyframe `number`, from frame `start` to before `end`, which are counted on over the end of the video.
+    """Returns the segment after keyframe `number`, from frame `start` to before `end`. Both may lie beyond the last frame.
 
-    It has the keyframe's colour up to the end of that, and goes over into the next one's. Where, is said in parts of its width.
+    It has the keyframe's colour as long as the keyframe holds, and then blends into the colour of the next one. Both points are
+    percentages of its width.
     """
     keyframe, is_last = travel.keyframes[number], number + 1 == len(travel.keyframes)
     following = 0 if is_last else number + 1

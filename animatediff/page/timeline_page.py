@@ -1,6 +1,6 @@
-"""The timeline under each prompt: how its keyframes are understood, or why they are not, while they are typed.
+"""The timeline below each prompt: its keyframes, or what is wrong with them.
 
-They are read by the code that a video's prompts are read by, whenever `javascript/animatediff_timeline.js` sees typing pause.
+`javascript/animatediff_timeline.js` asks for it when typing pauses. The prompt is read by the same code as for a video.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from motion_module.prompt_travel import TravelError, read_travel
 from motion_module.weight_files import CheckpointError
 
 from ..errors import RequestError
-from ..job import advice
 from ..request.plan import windows_for
 from ..request.reading import read_mapping
 from . import timeline
+from .chosen_module import trained_frames
 from .webui_controls import Page
 
 PROMPTS, OF_HIRES = ("prompt", "neg_prompt"), ("hires_prompt", "hires_neg_prompt")
-"""The WebUI's names for the boxes that have a timeline, a prompt and its negative one: of both tabs, and of txt2img alone."""
+"""The WebUI's ids of prompts and negative prompts: those of both tabs, and those of txt2img alone."""
 _ROWS = {f"{tab}_{name}_row": f"{tab}_{name}" for tab in ("txt2img", "img2img") for name in PROMPTS}
 PLACES = _ROWS | {name: name for name in OF_HIRES}
-"""What a timeline stands behind, and the box that it is of. Rows of the hires pass have no names."""
+"""The element that a timeline follows, and the prompt that it is for. Rows of the hires pass have no ids."""
 PANEL = ("enable", "model", "video_length", "batch_size", "overlap", "closed_loop", "video_source", "video_path")
-"""The parameters that say how many frames there are, and whether they loop."""
+"""The parameters that decide how many frames there are, and whether they loop."""
 
 
 def add_to_page(_component: Any, **facts: Any) -> None:
-    """`on_after_component`: makes the places for timelines."""
+    """`on_after_component`: adds empty elements for the timelines."""
     if (prompt := PLACES.get(facts.get("elem_id") or "")) is not None:
         gr.HTML(visible=False, elem_id=f"{prompt}-ad-timeline")
 
@@ -48,11 +48,11 @@ def follow_typing(page: Page, panel: list[gr.components.Component]) -> None:
         for control in inputs:
             control.change(None, [], [], _js=f"() => animateDiffTimeline.readSoon('{page.tab}')")
 
-    page.when_there("timeline", ["steps", "styles", *prompts, *(f"{name}-ad-timeline" for name in prompts)], connect)
+    page.when_made("timeline", ["steps", "styles", *prompts, *(f"{name}-ad-timeline" for name in prompts)], connect)
 
 
 def _timelines(*values: Any) -> list[Any]:
-    """Of prompts and negative prompts in turn."""
+    """Returns the timelines of prompts and negative prompts in turn."""
     panel, (steps, styles, *prompts) = values[: len(PANEL)], values[len(PANEL) :]
     signs = cycle((True, False))
     texts = [_text(panel, _as_generated(prompt, sign, steps, styles)) for prompt, sign in zip(prompts, signs)]
@@ -60,24 +60,24 @@ def _timelines(*values: Any) -> list[Any]:
 
 
 def _as_generated(prompt: str, is_positive: bool, steps: int, styles: list[str]) -> str:
-    """A prompt with the chosen styles, and without comments and LoRAs: as it is when keyframes are looked for in it."""
+    """Returns a prompt with the chosen styles, and without comments and LoRAs: the text in which keyframes are read."""
     known = shared.prompt_styles
     styled = (known.apply_styles_to_prompt if is_positive else known.apply_negative_styles_to_prompt)(prompt, styles)
     counted = script_callbacks.BeforeTokenCounterParams(styled, steps, styles, is_positive=is_positive)
-    script_callbacks.before_token_counter_callback(counted)  # the comments are removed by a listener to this
+    script_callbacks.before_token_counter_callback(counted)  # a listener to this removes the comments
     return extra_networks.parse_prompt(counted.prompt)[0]
 
 
 def _text(panel: Sequence[Any], prompt: str) -> str:
-    """HTML; empty where there is nothing to say, or where Generate will say what is wrong with the rest of the panel."""
+    """Returns HTML; empty without keyframes, or where Generate will report what is wrong with the panel."""
     try:
         params, _ = read_mapping(dict(zip(PANEL, panel)))
         if not params.enable or (params.source and not params.video_length):
-            return ""  # nobody has counted its frames yet
-        frames = windows_for(params, advice.trained_frames(params.model)).frames
+            return ""  # the number of frames of the source is unknown
+        frames = windows_for(params, trained_frames(params.model)).frames
         travel = read_travel(prompt, frames, closed=params.prompts_loop)
     except TravelError as error:
-        return timeline.of_fault(error)
+        return timeline.fault(error)
     except (RequestError, CheckpointError):
         return ""
-    return timeline.of_travel(travel) if travel else ""
+    return timeline.strip(travel) if travel else ""

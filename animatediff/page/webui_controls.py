@@ -1,4 +1,7 @@
-"""The WebUI's own controls on one of its pages. They come in an order that users may change, before our panel and after it."""
+"""Finds the WebUI's own controls on a page.
+
+Users may reorder the page, so the WebUI makes its controls before or after the panel.
+"""
 
 from __future__ import annotations
 
@@ -9,30 +12,33 @@ Then = Callable[[list[Any]], None]
 
 
 class Page:
+    """The controls of one tab, as far as the WebUI has made them."""
+
     def __init__(self, tab: str) -> None:
         """`tab`: "txt2img" or "img2img"."""
         self.tab = tab
-        self._found: dict[str, Any] = {}
-        self._waiting: dict[str, tuple[list[str], Then]] = {}
-        self._told: set[str] = set()
+        self._made: dict[str, Any] = {}
+        self._pending: dict[str, tuple[list[str], Then]] = {}
+        self._notified: set[str] = set()
 
-    def see(self, component: Any, elem_id: str | None) -> None:
-        """A control has been made. Of two with one name the first counts: the page is made again, for the API alone."""
-        if elem_id and elem_id not in self._found:
-            self._found[elem_id] = component
-            self._tell()
+    def register(self, component: Any, elem_id: str | None) -> None:
+        """Registers a control. The first one of an id counts, because the WebUI builds the page a second time for its API."""
+        if elem_id and elem_id not in self._made:
+            self._made[elem_id] = component
+            self._notify()
 
-    def when_there(self, who: str, names: Sequence[str], then: Then) -> None:
-        """Calls `then`, once for `who`, with the controls of these names (without the page's prefix, where the WebUI gives
-        them one) when all are there.
+    def when_made(self, who: str, names: Sequence[str], then: Then) -> None:
+        """Calls `then` with the controls of these ids, once for each `who`, as soon as all of them exist.
+
+        `names`: ids without the tab's prefix, if they have one.
         """
-        if who not in self._waiting:
-            self._waiting[who] = [*names], then
-            self._tell()
+        if who not in self._pending:
+            self._pending[who] = [*names], then
+            self._notify()
 
-    def _tell(self) -> None:
-        for who, (names, then) in self._waiting.items():
-            controls = [self._found.get(f"{self.tab}_{name}", self._found.get(name)) for name in names]
-            if who not in self._told and all(control is not None for control in controls):
-                self._told.add(who)
+    def _notify(self) -> None:
+        for who, (names, then) in self._pending.items():
+            controls = [self._made.get(f"{self.tab}_{name}", self._made.get(name)) for name in names]
+            if who not in self._notified and all(control is not None for control in controls):
+                self._notified.add(who)
                 then(controls)

@@ -1,4 +1,4 @@
-"""Axes of the WebUI's X/Y/Z plot, one for each parameter of the panel that is kept."""
+"""Axes of the WebUI's X/Y/Z plot, one for each parameter that is saved."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 from modules import scripts
 
 from ..request import module_files
-from ..request.params import KEPT_FIELDS, option_of
+from ..request.params import SAVED_FIELDS, option_of
 from ..request.reading import XYZ_VALUES, xyz_values
 
 
 def add_axes() -> None:
-    """`on_before_ui`: the axes show up where the plot is."""
+    """`on_before_ui`: adds the axes to the plot's options."""
     for grid in (data.module for data in scripts.scripts_data if data.script_class.__module__ == "xyz_grid.py"):
         known = {axis.label for axis in grid.axis_options}
-        for field in KEPT_FIELDS:
-            if (label := f"[AnimateDiff] {_label(field)}") not in known:  # they stay over a reload of the page
+        for field in SAVED_FIELDS:
+            if (label := f"[AnimateDiff] {_label(field)}") not in known:  # the options outlive a reload of the page
                 grid.axis_options.append(grid.AxisOption(label, _kind(field), _apply(field), choices=_choices(field)))
 
 
@@ -31,7 +31,7 @@ def _kind(field: dataclasses.Field[Any]) -> type:
 
 
 def _apply(field: dataclasses.Field[Any]) -> Callable[[Any, Any, Any], None]:
-    """The plot's cells are copies of one `p`, which share what it holds: so each gets a dictionary of its own."""
+    """Returns a function that sets the parameter on a cell: a shallow copy of `p`, so it needs a dictionary of its own."""
 
     def apply(p: Any, value: Any, _all_values: Any) -> None:
         if field.name == "enable":

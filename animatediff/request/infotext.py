@@ -14,8 +14,8 @@ from typing import Any
 from urllib.parse import unquote
 
 from .. import __version__
-from .old_names import renamed
-from .params import FORMATS, KEPT_FIELDS, Params, option_of
+from .parameter_aliases import renamed
+from .params import FORMATS, SAVED_FIELDS, Params, option_of
 
 KEY = "AnimateDiff"
 NOT_WRITTEN = ("video_delivery", "last_frame")
@@ -38,7 +38,7 @@ def write(params: Params, module_hash: str | None) -> str:
 def _written_value(field: dataclasses.Field[Any], params: Params) -> Any:
     """Returns the value. Of an input file it returns only the name: where the file lies is private."""
     value = getattr(params, field.name)
-    return value if option_of(field).kept else Path(value).name
+    return value if option_of(field).is_saved else Path(value).name
 
 
 def value_for(field: dataclasses.Field[Any], results: Mapping[str, Any]) -> Any:
@@ -56,7 +56,7 @@ def value_for(field: dataclasses.Field[Any], results: Mapping[str, Any]) -> Any:
         return list(field.default) if isinstance(field.default, tuple) else field.default
 
 
-READERS: dict[str, Callable[[Mapping[str, Any]], Any]] = {field.name: partial(value_for, field) for field in KEPT_FIELDS}
+READERS: dict[str, Callable[[Mapping[str, Any]], Any]] = {field.name: partial(value_for, field) for field in SAVED_FIELDS}
 """`value_for` by parameter. Both tabs share these objects: the WebUI compares them when it sends settings between tabs."""
 
 

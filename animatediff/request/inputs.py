@@ -9,7 +9,7 @@ from modules.paths_internal import models_path
 from PIL import Image
 
 from motion_module.checkpoint import Description
-from motion_module.video_reader import MissingPart
+from motion_module.video_reader import MissingDependency
 
 from ..errors import RequestError
 from ..video.rife import model_in
@@ -63,5 +63,5 @@ def _rife(params: Params) -> Path | None:
         return None
     try:
         return model_in(Path(models_path) / RIFE)
-    except MissingPart as error:
+    except MissingDependency as error:
         raise RequestError(f"{error} Or set Frame interpolation (interp) to “optical flow”.") from error

@@ -1,14 +1,15 @@
-"""The one table of parameters. The panel, the API and its schema, the infotext and `docs/parameters.md` are made from it.
+"""The table of parameters. The panel, the API and its schema, infotexts and `docs/parameters.md` are made from it.
 
-Nothing of the WebUI is imported here. Keys and defaults are those of the established extension's API, so that programs
-written for it go on working.
+This module imports nothing of the WebUI. Keys and defaults are those of the API of sd-webui-animatediff, so that programs
+written for it keep working.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image
 
@@ -20,35 +21,76 @@ from ..video.formats import VIDEO_FORMATS
 FORMATS = (*VIDEO_FORMATS, "PNG", "TXT")
 API_FORMATS = (*FORMATS, "Frame")
 MOST_FRAMES = 10_000
-"""Each takes its place in memory: of latents, and then of the finished picture."""
+"""All frames are in memory together: first as latents, then as pictures."""
 DEFAULT_MODULE = "mm_sd15_v3.safetensors"
 NO_MODULE = ("", "None")
 RIFE = "RIFE"
 OWN_FPS = 8.0
-"""Of a video whose request leaves it open, and whose source does not say it."""
+"""Frames per second where neither the request nor the source video gives a number."""
+
+
+class Group(NamedTuple):
+    """A group of controls that the panel shows folded, with its title and element id."""
+
+    title: str
+    elem_id: str
+    img2img_only: bool = False
+
+
+MAIN = Group("", "")
+"""The controls that are always visible."""
+LENGTH = Group("Length and loop", "context-windows")
+IMAGE = Group("Image to video", "first-and-last-frame", img2img_only=True)
+VIDEO = Group("Video to video", "source-video", img2img_only=True)
+MOTION = Group("Motion", "motion")
+TRAVEL = Group("Prompt travel", "prompt-travel")
+OUTPUT = Group("Output", "playback")
+ADVANCED = Group("Advanced", "advanced")
+
+
+class Needs(NamedTuple):
+    """When a parameter has an effect: in words, and as a condition on the whole request."""
+
+    text: str
+    met_by: Callable[[Params], bool]
+
+
+class Slider(NamedTuple):
+    """The range that a slider offers. The API may allow values outside it."""
+
+    minimum: float
+    maximum: float
+    step: float
 
 
 @dataclass(frozen=True)
 class Option:
-    """What is said of one parameter beside its name, type and default.
+    """What the table says about one parameter besides its name, type and default.
 
-    `group`: where the panel shows it: "main", the name of a folded group, or "" for the API alone.
-    `lines`: of a text, in the panel. `at_first`: what the panel shows at first, where that is not the default of the API.
-    `kept`: whether presets, infotexts and plots have it; a file of this moment is nothing to come back to.
-    `later`: the feature that a value other than the default asks for, where that feature is not there yet.
+    `group`: where the panel shows it; None for the API alone. `section`: the heading that it has inside its group.
+    `info`: a short line that the panel shows below the label; `help` is shown as a tooltip. `lines`: the height of a text box.
+    `slider`: the range of a slider; None for a number field. `shown_default`: the panel's first value, if it is not the API's
+    default. `is_saved`: whether presets, infotexts and X/Y/Z plots include it; uploaded files are not included.
+    `unavailable`: the feature that a value other than the default would need and that does not exist yet.
+    `needs`: when it has an effect; None for always.
     """
 
     label: str = ""
     help: str = ""
-    group: str = ""
+    group: Group | None = None
+    section: str = ""
     elem_id: str = ""
+    info: str = ""
     minimum: float | None = None
     maximum: float | None = None
+    slider: Slider | None = None
     lines: int = 1
-    at_first: str | float | None = None
-    kept: bool = True
+    placeholder: str = ""
+    shown_default: str | float | None = None
+    is_saved: bool = True
     choices: tuple[str, ...] = ()
-    later: str = ""
+    unavailable: str = ""
+    needs: Needs | None = None
 
 
 def _option(default: Any, **facts: Any) -> Any:
@@ -58,220 +100,220 @@ def _option(default: Any, **facts: Any) -> Any:
     return dataclasses.field(default=default, metadata=metadata)
 
 
-MOTION, SECOND, PICTURE = "Motion", "Second motion module", "PIA"
-GIVEN, SOURCE = "First and last frame", "Source video"
-ONLY_IMG2IMG = (PICTURE, GIVEN, SOURCE)
-"""Groups that the panel of txt2img does not show."""
-WINDOWS, TRAVEL, NOISE, FREEINIT = "Context windows", "Prompt travel", "Noise", "FreeInit"
-PLAYBACK = "Playback"
 AS_FOUND = "auto"
 MIX = "blend with noise"
-IN_ATTENTION = "motion attention"
-_OF_MASKS = "Masks of the frames"
+RAMP = "strength ramp"
+WHOLE, IN_ATTENTION = "whole UNet", "motion attention"
+FRACTION = {"minimum": 0.0, "maximum": 1.0, "slider": Slider(0, 1, 0.01)}
+SECOND, WINDOWS, NOISE, FREEINIT = "Second motion module", "Context windows", "Noise", "FreeInit"
+
+SEVERAL_WINDOWS = Needs("the clip has more frames than the context length", lambda params: params.has_windows)
+OFFLOADABLE = Needs(
+    f"context_mode is “{IN_ATTENTION}” and the clip has more frames than the context length",
+    lambda params: params.context_mode == IN_ATTENTION and params.has_windows,
+)
+WITH_PIA = Needs("the motion module is PIA", lambda params: params.family == "pia")
+FROM_IMAGE = Needs(
+    "img2img starts from one image and the motion module is not PIA",
+    lambda params: not params.source and not WITH_PIA.met_by(params),
+)
+BY_RAMP = Needs(f"image_mode is “{RAMP}”", lambda params: params.image_mode == RAMP and FROM_IMAGE.met_by(params))
+BY_NOISE = Needs(f"image_mode is “{MIX}”", lambda params: params.image_mode == MIX and FROM_IMAGE.met_by(params))
+WITH_SOURCE = Needs("there is a source video", lambda params: bool(params.source))
+WITH_SECOND = Needs("a second motion module is chosen", lambda params: params.model_2 not in NO_MODULE)
+INTERPOLATED = Needs("interp is not “Off”", lambda params: params.interp != "Off")
+MIXED_NOISE = Needs("noise_type is “mixed”", lambda params: params.noise_type == "mixed")
+WITH_FREEINIT = Needs("freeinit_enable is true", lambda params: params.freeinit_enable)
 
 
 @dataclass(frozen=True)
 class Params:
-    """One request, checked: every value has its type and is within its range."""
+    """One request. Requests that were read (`reading.py`) have values of the right type and within their range."""
 
-    enable: bool = _option(False, label="AnimateDiff", group="main", elem_id="enable", help="Make a video.")
+    enable: bool = _option(False, label="AnimateDiff", group=MAIN, elem_id="enable", help="Make a video instead of a still.")
     model: str = _option(
         DEFAULT_MODULE,
         label="Motion module",
-        group="main",
+        group=MAIN,
         elem_id="motion-module",
-        help="A file in the folder for motion modules, by its path below that folder.",
+        help="The motion module file, as a path below the folder of motion modules.",
     )
     video_length: int = _option(
         0,
         label="Number of frames",
-        group="main",
+        group=MAIN,
         elem_id="video-length",
         minimum=0,
         maximum=MOST_FRAMES,
-        help="0: as many as the source video or the pictures of img2img have, else as the motion module was trained with.",
+        help="The length of the clip. 0: the length of the source video or the batch, or the length that the motion module was "
+        "trained on.",
     )
     fps: float = _option(
         0.0,
         label="FPS",
-        group="main",
+        group=MAIN,
         elem_id="fps",
         minimum=0,
-        at_first=OWN_FPS,
-        help="Frames shown in a second. 0: as the source video shows them, else 8.",
-    )
-    format: tuple[str, ...] = _option(
-        ("GIF", "PNG"),
-        label="Save format",
-        group="main",
-        elem_id="save-format",
-        choices=API_FORMATS,
-        help=f"{', '.join(VIDEO_FORMATS)}: the video. PNG: every frame as a file. TXT: how it was made, as a file. "
-        "Frame (API): every frame in the answer.",
-    )
-    loop_number: int = _option(
-        0,
-        label="Display loop number",
-        group=PLAYBACK,
-        elem_id="loop-number",
-        minimum=0,
-        help="How often the animation plays. 0 is for ever.",
-    )
-    interp: str = _option(
-        "Off",
-        label="Frames in between",
-        group=PLAYBACK,
-        elem_id="interp-choice",
-        choices=("Off", "optical flow", RIFE),
-        help="Makes the video smoother with new frames along the motion, at as many more frames a second. PNG files are "
-        "without them. RIFE has to be installed, see the README.",
-    )
-    interp_x: int = _option(
-        10,
-        label="Times",
-        group=PLAYBACK,
-        elem_id="interp-x",
-        minimum=1,
-        maximum=30,
-        help="How many frames there are then for one.",
-    )
-    batch_size: int = _option(
-        0,
-        label="Frames in a window",
-        group=WINDOWS,
-        elem_id="batch-size",
-        minimum=0,
-        help="How many frames are made together; a longer video is made in such windows, which overlap and are blended. "
-        "0: as many as the motion module was trained with. Where the number of frames is 0, also that.",
-    )
-    overlap: int = _option(
-        -1,
-        label="Overlap",
-        group=WINDOWS,
-        elem_id="overlap",
-        minimum=-1,
-        help="How many frames neighbouring windows share at least. -1: a quarter of a window.",
-    )
-    stride: int = _option(
-        1,
-        label="Stride",
-        group=WINDOWS,
-        elem_id="stride",
-        minimum=1,
-        help="1: windows of frames that follow each other. 2, 3, …: also windows of every second frame, every fourth, …",
+        shown_default=OWN_FPS,
+        help="Frames per second. 0: the speed of the source video, or 8 without one.",
     )
     closed_loop: str = _option(
         "R-P",
         label="Closed loop",
-        group=WINDOWS,
+        group=MAIN,
         elem_id="closed-loop",
         choices=("N", "R-P", "R+P", "A"),
-        at_first="N",
-        help="N: the video has a start and an end. R-P: windows go on over its end, so that it loops. R+P: prompts too. "
-        "A: as R+P, with more windows over the end.",
+        shown_default="N",
+        help="N: no loop. R-P: if the clip is longer than one context window, windows continue from the last frame to the "
+        "first. R+P: keyframes of the prompt loop as well. A: as R+P, with more windows across the end.",
     )
-    context_mode: str = _option(
-        "whole UNet",
-        label="What windows share",
-        group=WINDOWS,
-        elem_id="window-mode",
-        choices=("whole UNet", IN_ATTENTION),
-        help="whole UNet: each window is made by itself, with the memory of one. motion attention: all frames are made "
-        "at once, and only motion is made in windows, with the memory of all.",
+    format: tuple[str, ...] = _option(
+        ("GIF", "PNG"),
+        label="Save format",
+        group=MAIN,
+        elem_id="save-format",
+        choices=API_FORMATS,
+        help=f"{', '.join(VIDEO_FORMATS)}: the video. PNG: every frame as a file. TXT: the settings as a file. "
+        "Frame (API only): every frame in the answer.",
     )
-    offload: bool = _option(
-        False,
-        label="Frames wait in RAM",
-        group=WINDOWS,
-        elem_id="offload",
-        help="motion attention: the GPU holds only the frames that are worked on, so videos can be longer, and take longer.",
+    batch_size: int = _option(
+        0,
+        label="Context length",
+        group=LENGTH,
+        elem_id="batch-size",
+        minimum=0,
+        slider=Slider(0, 64, 1),
+        help="Frames in one context window. A longer clip is made in several overlapping windows. 0: the length that the "
+        "motion module was trained on. If the number of frames is 0, this is also the length of the clip.",
     )
-    context_schedule: str = _option(
-        "uniform",
-        label="Places of windows",
-        group=WINDOWS,
-        elem_id="window-order",
-        choices=("uniform", "static"),
-        help="uniform: other places in each step. static: the same in all.",
+    overlap: int = _option(
+        -1,
+        label="Overlap",
+        group=LENGTH,
+        elem_id="overlap",
+        minimum=-1,
+        slider=Slider(-1, 32, 1),
+        needs=SEVERAL_WINDOWS,
+        help="The least number of frames that neighbouring windows share. More is smoother and slower. "
+        "-1: a quarter of the context length.",
     )
-    fuse_method: str = _option(
-        "pyramid",
-        label="Blending of windows",
-        group=WINDOWS,
-        elem_id="window-fusion",
-        choices=("pyramid", "flat", "overlap-linear"),
-        help="How much a window counts for a frame. pyramid: more in its middle. flat: as much everywhere. "
-        "overlap-linear: as much everywhere but for its ends.",
+    stride: int = _option(
+        1,
+        label="Stride",
+        group=LENGTH,
+        elem_id="stride",
+        minimum=1,
+        slider=Slider(1, 8, 1),
+        needs=SEVERAL_WINDOWS,
+        help="1: windows of consecutive frames. 2: also windows of every 2nd frame. 3: also of every 4th, and so on. More "
+        "keeps distant frames consistent and is slower.",
     )
-    prompt_interpolation: str = _option(
-        "slerp",
-        label="Between keyframes",
-        group=TRAVEL,
-        elem_id="prompt-interpolation",
-        choices=("slerp", "lerp"),
-        help="How the prompt goes from one keyframe to the next: slerp: along an arc. lerp: along a line. Keyframes are lines "
-        "such as “8: smiling” in the prompt or the negative prompt.",
+    image_mode: str = _option(
+        MIX,
+        label="Image mode",
+        group=IMAGE,
+        elem_id="image-mode",
+        choices=(MIX, RAMP),
+        shown_default=RAMP,
+        needs=FROM_IMAGE,
+        help="strength ramp: the first frame is the image, and denoising gets stronger from frame to frame. blend with noise: "
+        "all frames have the same denoising strength, and the image fades into noise.",
     )
-    noise_type: str = _option(
-        "per frame",
-        label="Noise of the frames",
-        group=NOISE,
-        elem_id="noise-mode",
-        choices=("per frame", "constant", "mixed", "repeated context", "FreeNoise"),
-        help="What frames begin with. per frame: each with its own. constant: all with that of the first. mixed: with some of "
-        "both. repeated context: with those of the first window again. FreeNoise: so too, but shuffled.",
-    )
-    noise_share: float = _option(
-        0.5,
-        label="Shared part",
-        group=NOISE,
-        elem_id="noise-share",
-        minimum=0.0,
-        maximum=1.0,
-        help="For mixed noise: how much of it is that of the first frame.",
-    )
-    freeinit_enable: bool = _option(
-        False,
-        label="Use FreeInit",
-        group=FREEINIT,
-        elem_id="freeinit-enable",
-        help="Makes the video several times in txt2img, each time from what was slow in the one before: steadier, and slower.",
-    )
-    freeinit_fast: bool = _option(
-        False,
-        label="Fewer steps at first",
-        group=FREEINIT,
-        elem_id="freeinit-fast",
-        help="Only the last round takes all steps: two thirds of the time with three rounds.",
-    )
-    freeinit_iters: int = _option(
-        3, label="Rounds", group=FREEINIT, elem_id="freeinit-iters", minimum=1, maximum=10, help="How often it is made."
-    )
-    freeinit_ds: float = _option(
+    ramp_length: float = _option(
         0.25,
-        label="Spatial cut-off",
-        group=FREEINIT,
-        elem_id="freeinit-ds",
-        minimum=0.0,
-        maximum=1.0,
-        help="Up to which part of the highest frequency in a frame something is kept.",
+        label="Ramp length",
+        group=IMAGE,
+        elem_id="image-reach",
+        **FRACTION,
+        needs=BY_RAMP,
+        help="The fraction of the clip in which denoising rises from 0 to the full strength. 0: full strength in every frame.",
     )
-    freeinit_dt: float = _option(
-        0.25,
-        label="Temporal cut-off",
-        group=FREEINIT,
-        elem_id="freeinit-dt",
-        minimum=0.0,
-        maximum=1.0,
-        help="Up to which part of the highest frequency along the frames something is kept.",
+    last_frame: Image.Image | None = _option(  # noqa: RUF009
+        None,
+        label="Last frame",
+        group=IMAGE,
+        elem_id="last-frame",
+        is_saved=False,
+        help="An image that the clip ends with. In the API: base64. img2img only.",
     )
-    freeinit_filter: str = _option(
-        "butterworth",
-        label="Filter",
-        group=FREEINIT,
-        elem_id="freeinit-filter",
-        choices=("butterworth", "gaussian", "box", "ideal"),
-        help="How sharply that ends.",
+    latent_power: float = _option(
+        1.0,
+        label="Latent power",
+        group=IMAGE,
+        elem_id="latent-power",
+        minimum=0.1,
+        needs=BY_NOISE,
+        help="The weight of the image in a frame is 1 − frame^power / scale. Raise the power to fade the image out sooner.",
+    )
+    latent_scale: float = _option(
+        32.0,
+        label="Latent scale",
+        group=IMAGE,
+        elem_id="latent-scale",
+        minimum=0.1,
+        needs=BY_NOISE,
+        help="The scale in the weight of the image, 1 − frame^power / scale. Raise it to keep the image longer.",
+    )
+    latent_power_last: float = _option(
+        1.0,
+        label="Latent power (last frame)",
+        group=IMAGE,
+        elem_id="latent-power-last",
+        minimum=0.1,
+        needs=BY_NOISE,
+        help="The latent power of the last frame, counted backwards from the end.",
+    )
+    latent_scale_last: float = _option(
+        32.0,
+        label="Latent scale (last frame)",
+        group=IMAGE,
+        elem_id="latent-scale-last",
+        minimum=0.1,
+        needs=BY_NOISE,
+        help="The latent scale of the last frame, counted backwards from the end.",
+    )
+    pia_motion: str = _option(
+        "moderate motion",
+        label="PIA motion",
+        group=IMAGE,
+        elem_id="pia-motion",
+        choices=tuple(CURVES),
+        needs=WITH_PIA,
+        help="How far frames may move away from the image. For PIA motion modules, in img2img.",
+    )
+    video_source: str = _option(
+        "",
+        label="Source video",
+        group=VIDEO,
+        elem_id="video-source",
+        is_saved=False,
+        help="A video whose frames img2img starts from. In the API: the path of a file in a folder that the settings allow.",
+    )
+    video_path: str = _option(
+        "",
+        label="Path on the server",
+        group=VIDEO,
+        elem_id="video-path",
+        is_saved=False,
+        help="A video file or a folder of frames that img2img starts from, in a folder that the settings allow.",
+    )
+    source_start: int = _option(
+        0,
+        label="Skip first frames",
+        group=VIDEO,
+        elem_id="source-start",
+        minimum=0,
+        needs=WITH_SOURCE,
+        help="The number of frames to skip at the start of the source video.",
+    )
+    source_stride: int = _option(
+        1,
+        label="Select every nth frame",
+        group=VIDEO,
+        elem_id="source-stride",
+        minimum=1,
+        needs=WITH_SOURCE,
+        help="1: every frame of the source video. 2: every second frame, and so on.",
     )
     motion_scale: float = _option(
         1.0,
@@ -279,213 +321,288 @@ class Params:
         group=MOTION,
         elem_id="motion-scale",
         minimum=0.0,
-        help="Multiplies the keys of the temporal attention: above 1 frames differ more, below 1 less.",
+        slider=Slider(0, 3, 0.05),
+        help="Multiplies the keys of the temporal attention. Above 1: more motion. Below 1: less motion.",
     )
     motion_effect: float = _option(
         1.0,
         label="Motion effect",
         group=MOTION,
         elem_id="motion-effect",
-        help="How much of what the motion module adds is added: 0 is off, 1 as trained.",
+        slider=Slider(0, 2, 0.05),
+        help="Multiplies the output of the motion module. 0: off. 1: as trained.",
     )
     motion_start: float = _option(
         0.0,
-        label="Motion starts at",
+        label="Motion start",
         group=MOTION,
         elem_id="motion-start",
-        minimum=0.0,
-        maximum=1.0,
-        help="Share of the steps (0 to 1) before which the motion module is off.",
+        **FRACTION,
+        help="The fraction of the steps at which the motion module is switched on.",
     )
     motion_end: float = _option(
         1.0,
-        label="Motion ends at",
+        label="Motion end",
         group=MOTION,
         elem_id="motion-end",
-        minimum=0.0,
-        maximum=1.0,
-        help="Share of the steps (0 to 1) from which on the motion module is off.",
+        **FRACTION,
+        help="The fraction of the steps at which the motion module is switched off.",
     )
     motion_rules: str = _option(
         "",
         label="Motion rules",
         group=MOTION,
         elem_id="motion-rules",
-        lines=3,
-        help="Other scale or effect for single blocks or steps, one rule a line: up_3: scale 1.2, or mid 0.5-1: effect 0.8.",
+        lines=2,
+        placeholder="up_3: scale 1.2\nmid 0.5-1: effect 0.8",
+        help="A different scale or effect for single blocks or steps, one rule per line: up_3: scale 1.2, or "
+        "mid 0.5-1: effect 0.8.",
     )
     first_frame_attention: float = _option(
         0.0,
         label="Attend to the first frame",
         group=MOTION,
         elem_id="anchor",
-        minimum=0.0,
-        maximum=1.0,
-        help="How much every frame looks at the first one, so that colours and things stay as they are there. 0 is off.",
+        **FRACTION,
+        help="How strongly every frame attends to the first one, so that colours and objects stay the same. 0: off.",
     )
     positional_encoding: str = _option(
         "as trained",
-        label="Positions",
+        label="Positional encoding",
         group=MOTION,
         elem_id="positions",
         choices=("as trained", "stretch", "extend"),
-        help="For more frames at once than were trained. stretch: the trained motion, drawn out. "
-        "extend: positions beyond the last.",
-    )
-    family: str = _option(
-        AS_FOUND,
-        label="Family",
-        group=MOTION,
-        elem_id="family",
-        choices=(AS_FOUND, *FAMILIES),
-        help="What the motion module is, where its file is taken for something else.",
+        help="For a context length above the number of positions that the motion module knows. stretch: interpolates its "
+        "positions, which slows the motion down. extend: adds positions after the last one.",
     )
     model_2: str = _option(
         "",
         label="Second motion module",
-        group=SECOND,
+        group=MOTION,
+        section=SECOND,
         elem_id="motion-module-2",
-        help="A second motion module that acts together with the first.",
+        help="A motion module that is combined with the first one.",
     )
     model_2_mode: str = _option(
         "blend",
-        label="How they act together",
-        group=SECOND,
+        label="Combination",
+        group=MOTION,
+        section=SECOND,
         elem_id="mix",
         choices=("blend", "chain"),
-        help="blend: a mean of both. chain: the second on what the first has made.",
+        needs=WITH_SECOND,
+        help="blend: the weighted mean of both modules. chain: the second module is applied to the output of the first.",
     )
     model_2_weight: float = _option(
         0.5,
-        label="Share of the second",
-        group=SECOND,
+        label="Weight of the second module",
+        group=MOTION,
+        section=SECOND,
         elem_id="mix-share",
-        minimum=0.0,
-        maximum=1.0,
-        help="blend: its weight in the mean. chain: its effect.",
+        **FRACTION,
+        needs=WITH_SECOND,
+        help="blend: the weight of the second module in the mean. chain: its motion effect.",
     )
-    pia_motion: str = _option(
-        "moderate motion",
-        label="Motion of the picture",
-        group=PICTURE,
-        elem_id="pia-motion",
-        choices=tuple(CURVES),
-        help="For a motion module of PIA, in img2img: how far the frames may go from the picture.",
+    prompt_interpolation: str = _option(
+        "slerp",
+        label="Prompt interpolation",
+        group=TRAVEL,
+        elem_id="prompt-interpolation",
+        choices=("slerp", "lerp"),
+        info="Write keyframes in the prompt, one per line: 8: smiling",
+        help="How prompts are interpolated between keyframes. slerp: spherical. lerp: linear. Keyframes are lines such as "
+        "“8: smiling” in the prompt or the negative prompt.",
     )
-    image_mode: str = _option(
-        MIX,
-        label="How frames leave the picture",
-        group=GIVEN,
-        elem_id="image-mode",
-        choices=(MIX, "strength ramp"),
-        at_first="strength ramp",
-        help="With one picture in img2img. strength ramp: the first frame is the picture, and others are denoised the "
-        "more the further on they are. blend with noise: all are denoised alike, from a picture that fades into noise.",
+    interp: str = _option(
+        "Off",
+        label="Frame interpolation",
+        group=OUTPUT,
+        elem_id="interp-choice",
+        choices=("Off", "optical flow", RIFE),
+        help="Inserts new frames between the frames of the video and raises its FPS to match. PNG files do not include them. "
+        "RIFE must be installed, see the README.",
     )
-    ramp_length: float = _option(
-        0.25,
-        label="Reach of the picture",
-        group=GIVEN,
-        elem_id="image-reach",
-        minimum=0.0,
-        maximum=1.0,
-        help="strength ramp: which part of the video it takes from the picture to all of the denoising strength. "
-        "0: every frame has all of it.",
-    )
-    last_frame: Image.Image | None = _option(  # noqa: RUF009
-        None,
-        label="Last frame",
-        group=GIVEN,
-        elem_id="last-frame",
-        kept=False,
-        help="img2img: where the video ends, in base64.",
-    )
-    latent_power: float = _option(
-        1.0,
-        label="Latent power",
-        group=GIVEN,
-        elem_id="latent-power",
-        minimum=0.1,
-        help="blend with noise: of the picture, 1 − frame^power / scale is left.",
-    )
-    latent_scale: float = _option(
-        32.0, label="Latent scale", group=GIVEN, elem_id="latent-scale", minimum=0.1, help="blend with noise: the scale in it."
-    )
-    latent_power_last: float = _option(
-        1.0,
-        label="Latent power of the last frame",
-        group=GIVEN,
-        elem_id="latent-power-last",
-        minimum=0.1,
-        help="blend with noise: likewise, counted from the last frame.",
-    )
-    latent_scale_last: float = _option(
-        32.0,
-        label="Latent scale of the last frame",
-        group=GIVEN,
-        elem_id="latent-scale-last",
-        minimum=0.1,
-        help="blend with noise: likewise, counted from the last frame.",
-    )
-    video_source: str = _option(
-        "",
-        label="Video",
-        group=SOURCE,
-        elem_id="video-source",
-        kept=False,
-        help="The path of a video file whose frames img2img starts from, in place of pictures. It must lie in a folder that "
-        "the settings allow. The page uploads one.",
-    )
-    video_path: str = _option(
-        "",
-        label="Or a path on the server",
-        group=SOURCE,
-        elem_id="video-path",
-        kept=False,
-        help="A folder of frames, or a video file, in a folder that the settings allow.",
-    )
-    source_start: int = _option(
-        0,
-        label="First frame of the source",
-        group=SOURCE,
-        elem_id="source-start",
-        minimum=0,
-        help="How many frames of the source are left out before it.",
-    )
-    source_stride: int = _option(
-        1,
-        label="Every n-th frame of the source",
-        group=SOURCE,
-        elem_id="source-stride",
+    interp_x: int = _option(
+        10,
+        label="Interpolation factor",
+        group=OUTPUT,
+        elem_id="interp-x",
         minimum=1,
-        help="1: every frame. 2: every second, and so on.",
+        maximum=30,
+        slider=Slider(1, 30, 1),
+        needs=INTERPOLATED,
+        help="Multiplies the number of frames and the FPS of the video.",
     )
-    mask_path: str = _option("", later=_OF_MASKS, help="A folder of masks.")
-    request_id: str = _option("", help="Put behind the seed in file names.")
+    loop_number: int = _option(
+        0,
+        label="Times to play",
+        group=OUTPUT,
+        elem_id="loop-number",
+        minimum=0,
+        help="How many times the video plays. 0: forever.",
+    )
+    context_mode: str = _option(
+        WHOLE,
+        label="Windows apply to",
+        group=ADVANCED,
+        section=WINDOWS,
+        elem_id="window-mode",
+        choices=(WHOLE, IN_ATTENTION),
+        needs=SEVERAL_WINDOWS,
+        help="whole UNet: each window runs through the UNet by itself, which needs the memory of one window. motion attention: "
+        "all frames run through the UNet together and only the temporal attention is windowed, which needs the memory of all.",
+    )
+    offload: bool = _option(
+        False,
+        label="Offload frames to RAM",
+        group=ADVANCED,
+        section=WINDOWS,
+        elem_id="offload",
+        needs=OFFLOADABLE,
+        help="Keeps only the frames in use on the GPU. Longer clips fit into memory, and sampling is slower.",
+    )
+    context_schedule: str = _option(
+        "uniform",
+        label="Context schedule",
+        group=ADVANCED,
+        section=WINDOWS,
+        elem_id="window-order",
+        choices=("uniform", "static"),
+        needs=SEVERAL_WINDOWS,
+        help="uniform: windows move from step to step. static: windows are the same in every step.",
+    )
+    fuse_method: str = _option(
+        "pyramid",
+        label="Fuse method",
+        group=ADVANCED,
+        section=WINDOWS,
+        elem_id="window-fusion",
+        choices=("pyramid", "flat", "overlap-linear"),
+        needs=SEVERAL_WINDOWS,
+        help="How overlapping windows are averaged. pyramid: the middle of a window counts most. flat: all frames count the "
+        "same. overlap-linear: weights fall off only at the ends.",
+    )
+    noise_type: str = _option(
+        "per frame",
+        label="Noise type",
+        group=ADVANCED,
+        section=NOISE,
+        elem_id="noise-mode",
+        choices=("per frame", "constant", "mixed", "repeated context", "FreeNoise"),
+        help="The initial noise. per frame: different in every frame. constant: the same in all. mixed: a mixture of both. "
+        "repeated context: the noise of the first window again in every window. FreeNoise: repeated and shuffled.",
+    )
+    noise_share: float = _option(
+        0.5,
+        label="Shared noise",
+        group=ADVANCED,
+        section=NOISE,
+        elem_id="noise-share",
+        **FRACTION,
+        needs=MIXED_NOISE,
+        help="The share of the first frame's noise in mixed noise. Raise it for less flicker.",
+    )
+    freeinit_enable: bool = _option(
+        False,
+        label="Enable FreeInit",
+        group=ADVANCED,
+        section=FREEINIT,
+        elem_id="freeinit-enable",
+        help="Makes the video several times, each time from the low frequencies of the last result. The video gets steadier, "
+        "and sampling takes longer. txt2img only.",
+    )
+    freeinit_fast: bool = _option(
+        False,
+        label="Fast sampling",
+        group=ADVANCED,
+        section=FREEINIT,
+        elem_id="freeinit-fast",
+        needs=WITH_FREEINIT,
+        help="Uses fewer steps in all iterations but the last. Three iterations then take two thirds of the time.",
+    )
+    freeinit_iters: int = _option(
+        3,
+        label="FreeInit iterations",
+        group=ADVANCED,
+        section=FREEINIT,
+        elem_id="freeinit-iters",
+        minimum=1,
+        maximum=10,
+        slider=Slider(1, 10, 1),
+        needs=WITH_FREEINIT,
+        help="How many times the video is made. More is steadier and slower.",
+    )
+    freeinit_filter: str = _option(
+        "butterworth",
+        label="FreeInit filter",
+        group=ADVANCED,
+        section=FREEINIT,
+        elem_id="freeinit-filter",
+        choices=("butterworth", "gaussian", "box", "ideal"),
+        needs=WITH_FREEINIT,
+        help="The low-pass filter. butterworth and gaussian: soft edges. box and ideal: sharp edges.",
+    )
+    freeinit_ds: float = _option(
+        0.25,
+        label="Spatial cutoff",
+        group=ADVANCED,
+        section=FREEINIT,
+        elem_id="freeinit-ds",
+        **FRACTION,
+        needs=WITH_FREEINIT,
+        help="The cutoff of the filter within a frame, as a fraction of the highest frequency. More keeps finer detail.",
+    )
+    freeinit_dt: float = _option(
+        0.25,
+        label="Temporal cutoff",
+        group=ADVANCED,
+        section=FREEINIT,
+        elem_id="freeinit-dt",
+        **FRACTION,
+        needs=WITH_FREEINIT,
+        help="The cutoff of the filter along time, as a fraction of the highest frequency. More keeps faster motion.",
+    )
+    family: str = _option(
+        AS_FOUND,
+        label="Family",
+        group=ADVANCED,
+        section="Motion module",
+        elem_id="family",
+        choices=(AS_FOUND, *FAMILIES),
+        help="The kind of motion module. Choose it if the file is taken for a different kind.",
+    )
+    mask_path: str = _option("", unavailable="Masks of the frames", help="A folder of masks.")
+    request_id: str = _option("", help="A text that is added to file names after the seed.")
     video_delivery: str = _option(
         "data",
         choices=("data", "url"),
-        help="How MP4 and WebM reach a program: in images, or as links in info, for programs that open all images as pictures.",
+        help="How the API returns MP4 and WebM. data: in images, as base64. url: as links in info, for programs that open "
+        "everything in images as a picture.",
     )
 
     @property
+    def has_windows(self) -> bool:
+        """Whether the clip needs several context windows, once its length and the context length are known."""
+        return 0 < self.batch_size < self.video_length
+
+    @property
     def loops(self) -> bool:
-        """Whether windows go on over the end of the video, once its length and theirs are known."""
-        return self.closed_loop != "N" and 0 < self.batch_size < self.video_length
+        """Whether context windows continue from the last frame to the first, once both lengths are known."""
+        return self.closed_loop != "N" and self.has_windows
 
     @property
     def prompts_loop(self) -> bool:
-        """Whether the last keyframe of a prompt goes over into the first."""
+        """Whether the last keyframe of a prompt blends into the first one."""
         return self.closed_loop in ("R+P", "A")
 
     @property
     def source(self) -> str:
-        """The path of the video or folder of frames that img2img starts from; empty where it starts from pictures."""
+        """The path of the video or folder of frames that img2img starts from; empty if it starts from images."""
         return self.video_source or self.video_path
 
     @property
     def shown_fps(self) -> float:
-        """Frames in a second of the finished video."""
+        """Frames per second of the finished video, with interpolated frames."""
         return self.fps * (self.interp_x if self.interp != "Off" else 1)
 
 
@@ -493,14 +610,26 @@ FIELDS = dataclasses.fields(Params)
 
 
 def option_of(field: dataclasses.Field[Any]) -> Option:
+    """Returns what the table says about a field of Params."""
     return field.metadata["option"]
 
 
-PANEL_FIELDS = tuple(field for field in FIELDS if option_of(field).group)
-KEPT_FIELDS = tuple(field for field in PANEL_FIELDS if option_of(field).kept)
+def default_of(field: dataclasses.Field[Any]) -> Any:
+    """Returns the API's default of a field of Params."""
+    return field.default
+
+
+PANEL_FIELDS = tuple(field for field in FIELDS if option_of(field).group is not None)
+SAVED_FIELDS = tuple(field for field in PANEL_FIELDS if option_of(field).is_saved)
+
+
+def first_value(field: dataclasses.Field[Any]) -> Any:
+    """Returns the value that the panel shows first."""
+    option = option_of(field)
+    return default_of(field) if option.shown_default is None else option.shown_default
 
 
 def without_img2img(params: Params) -> Params:
-    """What txt2img has no controls for, as it is when nobody asks for it."""
-    names = [field.name for field in KEPT_FIELDS if option_of(field).group in ONLY_IMG2IMG]
-    return dataclasses.replace(params, **{field.name: field.default for field in FIELDS if field.name in names})
+    """Returns the request with defaults for all parameters that the panel of txt2img does not show."""
+    hidden = [field for field in SAVED_FIELDS if (group := option_of(field).group) and group.img2img_only]
+    return dataclasses.replace(params, **{field.name: default_of(field) for field in hidden})

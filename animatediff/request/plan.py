@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Literal, cast
 
 from motion_module.checkpoint import Description
-from motion_module.context_windows import Closing, Fusion, Windows
+from motion_module.context_windows import ClosedLoop, ContextWindows, FuseMethod
 from motion_module.families import FAMILIES, Family
-from motion_module.motion_strength import Controls, Strength, parse_rules
+from motion_module.motion_strength import LayerStrength, MotionStrength, parse_rules
 
 from ..errors import RequestError
 from .inputs import Inputs
 from .params import AS_FOUND, IN_ATTENTION, Params, without_img2img
 
-CLOSING: dict[str, Closing] = {"N": "none", "R-P": "few", "R+P": "few", "A": "many"}
+CLOSING: dict[str, ClosedLoop] = {"N": "none", "R-P": "few", "R+P": "few", "A": "many"}
 """How windows close the loop, by `closed_loop`."""
 
 
@@ -36,8 +36,8 @@ class Plan:
     params: Params
     inputs: Inputs
     family: Family
-    windows: Windows
-    controls: Controls
+    windows: ContextWindows
+    controls: MotionStrength
     second: SecondModule | None
 
     @property
@@ -74,8 +74,8 @@ def make_plan(params: Params, inputs: Inputs) -> Plan:
     family = chosen_family(params.family, inputs.module)
     params = _completed_from_images(params, inputs)
     windows = windows_for(params, min(family.frames, inputs.module.length))
-    strength = Strength(params.motion_scale, params.motion_effect)
-    controls = Controls(strength, params.motion_start, params.motion_end, parse_rules(params.motion_rules))
+    strength = LayerStrength(params.motion_scale, params.motion_effect)
+    controls = MotionStrength(strength, params.motion_start, params.motion_end, parse_rules(params.motion_rules))
     completed = _completed_from_module(params, inputs.module, family, windows)
     return Plan(completed, inputs, family, windows, controls, _second(completed, inputs, family))
 
@@ -91,7 +91,7 @@ def _completed_from_images(params: Params, inputs: Inputs) -> Params:
     return params
 
 
-def _completed_from_module(params: Params, module: Description, family: Family, windows: Windows) -> Params:
+def _completed_from_module(params: Params, module: Description, family: Family, windows: ContextWindows) -> Params:
     """The request with what its motion module decides, so that its infotext makes the same video on another machine."""
     is_certain = family is module.family and not module.assumed
     return dataclasses.replace(
@@ -102,7 +102,7 @@ def _completed_from_module(params: Params, module: Description, family: Family, 
     )
 
 
-def windows_for(params: Params, trained_frames: int) -> Windows:
+def windows_for(params: Params, trained_frames: int) -> ContextWindows:
     """The context windows of a request, for a motion module that was trained on `trained_frames` frames.
 
     Raises RequestError.
@@ -113,14 +113,14 @@ def windows_for(params: Params, trained_frames: int) -> Windows:
             f"Overlap (overlap) is {params.overlap}, but the context length is {length} frames (batch_size). Set it to "
             f"{length - 1} or less, or to -1."
         )
-    return Windows(
+    return ContextWindows(
         params.video_length or length,
         length,
         overlap=length // 4 if params.overlap < 0 else params.overlap,
-        levels=params.stride,
+        stride=params.stride,
         uniform=params.context_schedule == "uniform",
-        closing=CLOSING[params.closed_loop],
-        fusion=cast(Fusion, params.fuse_method),
+        closed_loop=CLOSING[params.closed_loop],
+        fuse_method=cast(FuseMethod, params.fuse_method),
     )
 
 
@@ -147,7 +147,7 @@ def _second(params: Params, inputs: Inputs, first: Family) -> SecondModule | Non
             f"The second motion module {description.path.name} (model_2) is made for {family.base}, the first for {first.base}."
             " Choose two for the same kind of checkpoint."
         )
-    if family.takes_picture:
+    if family.takes_image:
         raise RequestError(
             f"{description.path.name} is a PIA module, which can only be the first (model), not the second (model_2)."
         )

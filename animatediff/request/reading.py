@@ -10,11 +10,11 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
-from motion_module.motion_strength import ControlsError, parse_rules
+from motion_module.motion_strength import MotionStrengthError, parse_rules
 
 from ..errors import RequestError
 from ..video.formats import format_problems
-from .old_names import renamed
+from .parameter_aliases import renamed
 from .params import API_FORMATS, FIELDS, OWN_FPS, PANEL_FIELDS, Params, option_of
 
 MOST_GIF_FPS = 50
@@ -73,7 +73,7 @@ def read_mapping(given: Mapping[str, Any]) -> tuple[Params, list[str]]:
     _refuse_unavailable(params)
     try:
         parse_rules(params.motion_rules)
-    except ControlsError as error:
+    except MotionStrengthError as error:
         raise RequestError(f"Motion rules (motion_rules): {error}") from None
     if params.motion_start >= params.motion_end:
         raise RequestError(
@@ -178,11 +178,11 @@ def _read_picture(name: str, value: Any) -> Image.Image | None:
 
 
 def _read_formats(value: Any) -> tuple[str, ...]:
-    names = [value] if isinstance(value, str) else value
+    names: Any = [value] if isinstance(value, str) else value
     if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
         raise RequestError(f"format is {value!r}, but must be a list of {', '.join(API_FORMATS)}.")
-    known = {name.upper(): name for name in API_FORMATS}
-    chosen = dict.fromkeys(known.get(name.upper(), name) for name in names)
+    known: dict[str, str] = {name.upper(): name for name in API_FORMATS}
+    chosen = dict.fromkeys(known.get(str(name).upper(), str(name)) for name in names)
     problems = format_problems()
     choice = f"Choose from {', '.join(name for name in API_FORMATS if name not in problems)}."
     for name in chosen:
@@ -197,8 +197,9 @@ def _read_formats(value: Any) -> tuple[str, ...]:
 
 def _refuse_unavailable(params: Params) -> None:
     for field in FIELDS:
-        later, value = option_of(field).later, getattr(params, field.name)
-        if later and value != field.default:
+        unavailable, value = option_of(field).unavailable, getattr(params, field.name)
+        if unavailable and value != field.default:
             raise RequestError(
-                f"{later} is not available yet, but {field.name} is {value!r}. Leave {field.name} out, or at {field.default!r}."
+                f"{unavailable} is not available yet, but {field.name} is {value!r}. "
+                f"Leave {field.name} out, or at {field.default!r}."
             )

@@ -1,15 +1,18 @@
-"""The table of parameters for programs, as a JSON schema, and for people, as `docs/parameters.md`."""
+"""The table of parameters as a JSON schema and as the Markdown table of `docs/parameters.md`.
+
+`python -m animatediff.request.schema` prints the Markdown table.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import Any
 
-from .params import FIELDS, option_of
+from .params import FIELDS, default_of, option_of
 
 
 def schema() -> dict[str, Any]:
-    """A JSON schema of the API's dictionary."""
+    """Returns a JSON schema of the API's dictionary."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "AnimateDiff",
@@ -23,7 +26,7 @@ def _schema_of(field: dataclasses.Field[Any]) -> dict[str, Any]:
     types = {"bool": "boolean", "int": "integer", "float": "number", "str": "string", "Image.Image | None": "string"}
     facts: dict[str, Any] = {"description": option.help, "default": field.default}
     if field.name == "format":
-        facts |= {"type": ["array", "string"], "items": {"enum": list(option.choices)}, "default": list(field.default)}
+        facts |= {"type": ["array", "string"], "items": {"enum": list(option.choices)}, "default": list(default_of(field))}
         return facts
     facts["type"] = types[str(field.type)]
     if option.minimum is not None:
@@ -32,21 +35,24 @@ def _schema_of(field: dataclasses.Field[Any]) -> dict[str, Any]:
         facts["maximum"] = option.maximum
     if option.choices:
         facts["enum"] = list(option.choices)
-    if option.later:
+    if option.needs:
+        facts["description"] += f" Has an effect only if {option.needs.text}."
+    if option.unavailable:
         facts["description"] += " Not available yet: only the default is accepted."
     return facts
 
 
 def as_markdown() -> str:
-    """The table for `docs/parameters.md`."""
+    """Returns the table of `docs/parameters.md`."""
     rows = ["| key | type | default | in the panel | meaning |", "|---|---|---|---|---|"]
     for field in FIELDS:
         facts, option = _schema_of(field), option_of(field)
         default = ", ".join(field.default) if isinstance(field.default, tuple) else field.default
-        shown = f"`{default}`" if default != "" else "empty"
-        kind = "list" if field.name == "format" else str(field.type)
+        shown = "empty" if default in ("", None) else f"`{default}`"
+        kind = "list" if field.name == "format" else facts["type"]
         allowed = f" One of {', '.join(option.choices)}." if option.choices else ""
-        rows.append(f"| `{field.name}` | {kind} | {shown} | {option.label} | {facts['description']}{allowed} |")
+        in_panel = " › ".join(filter(None, (option.group.title if option.group else "", option.label)))
+        rows.append(f"| `{field.name}` | {kind} | {shown} | {in_panel} | {facts['description']}{allowed} |")
     return "\n".join(rows) + "\n"
 
 

@@ -13,9 +13,10 @@ import psutil
 from modules import shared
 from PIL import Image
 
-from motion_module.video_reader import VIDEO_SUFFIXES, MissingPart, UnreadableVideo, Video
+from motion_module.video_reader import VIDEO_SUFFIXES, MissingDependency, UnreadableVideo, Video
 
 from ..errors import RequestError
+from ..interrupt import is_stopping
 from ..video import ffmpeg
 from ..video.clip import Sound
 from ..video.formats import is_picture
@@ -66,7 +67,7 @@ def read(params: Params) -> Source:
     shared.state.textinfo = "AnimateDiff: reading the source video"
     try:
         frames, fps = _frames(video, params), video.fps()
-    except (UnreadableVideo, MissingPart, OSError) as error:
+    except (UnreadableVideo, MissingDependency, OSError) as error:
         raise RequestError(f"The source video {path.name} cannot be used: {error}.") from None
     may_sound = fps and not all(is_picture(name) for name in params.format) and ffmpeg.has_sound(path)
     sound = Sound(path, params.source_start / fps) if may_sound else None
@@ -80,7 +81,7 @@ def _frames(video: Video, params: Params) -> list[Image.Image]:
     frames: list[Image.Image] = []
     count = 0
     for count, frame in enumerate(video, start=1):
-        if _stopped():
+        if is_stopping():
             raise RequestError(
                 f"Reading {video.path.name} was interrupted at its frame {count}, so there is no video. Generate again."
             )
@@ -107,12 +108,6 @@ def _frames(video: Video, params: Params) -> list[Image.Image]:
             f"{name} has more than {MOST_FRAMES} frames. Say how many are wanted (video_length), or set source_stride higher."
         )
     return frames
-
-
-def _stopped() -> bool:
-    """Whether the user wants to stop; “interrupt after the current image” counts too, as no image has begun."""
-    state = shared.state
-    return bool(state.interrupted or state.skipped or state.stopping_generation)
 
 
 def find(name: str) -> Path:
@@ -159,7 +154,7 @@ def _allowed(name: str) -> Path:
     if not any(path.is_relative_to(folder) for folder in _folders()):
         raise RequestError(
             f"The source video {name!r} lies outside the folders that may be read. Upload it on the page, or add its folder to "
-            "“Folders whose videos programs and the panel may name” in the settings of AnimateDiff."
+            "“Folders from which source videos may be read” in the settings of AnimateDiff."
         )
     return path
 

@@ -8,8 +8,8 @@ from itertools import pairwise
 import numpy as np
 from PIL import Image
 
-from motion_module.optical_flow import Flow, flow_between, moved
-from motion_module.video_reader import Picture
+from motion_module.optical_flow import Flow, flow_between, warped
+from motion_module.video_reader import Frame
 
 from .rife import Rife
 
@@ -23,7 +23,8 @@ def interpolated(
 ) -> list[Image.Image]:
     """Returns the frames with `factor - 1` new ones between each two; in a `closed` clip, also after the last.
 
-    Nothing is mixed across a cut: the frame before it is repeated, then the frame after it. Raises MissingPart without OpenCV.
+    Nothing is mixed across a cut: the frame before it is repeated, then the frame after it. Raises MissingDependency without
+    OpenCV.
     """
     made = [frames[0]]
     for before, after in pairwise([*frames, frames[0]] if closed else frames):
@@ -32,7 +33,7 @@ def interpolated(
     return made[:-1] if closed else made
 
 
-def _between(before: Picture, after: Picture, factor: int, rife: Rife | None) -> list[Picture]:
+def _between(before: Frame, after: Frame, factor: int, rife: Rife | None) -> list[Frame]:
     forward = flow_between(before, after)
     fractions = [number / factor for number in range(1, factor)]
     if _is_cut(before, after, forward):
@@ -43,15 +44,15 @@ def _between(before: Picture, after: Picture, factor: int, rife: Rife | None) ->
     return [_at(fraction, before, after, forward, backward) for fraction in fractions]
 
 
-def _at(t: float, before: Picture, after: Picture, forward: Flow, backward: Flow) -> Picture:
+def _at(t: float, before: Frame, after: Frame, forward: Flow, backward: Flow) -> Frame:
     """Returns the frame at the fraction `t` of the way, by the flows of Super SloMo (arXiv 1712.00080, equation 4)."""
     to_before = -(1 - t) * t * forward + t**2 * backward
     to_after = (1 - t) ** 2 * forward - t * (1 - t) * backward
-    mixed = (1 - t) * moved(before, to_before) + t * moved(after, to_after)
+    mixed = (1 - t) * warped(before, to_before) + t * warped(after, to_after)
     return mixed.round().clip(0, 255).astype(np.uint8)
 
 
-def _is_cut(before: Picture, after: Picture, forward: Flow) -> bool:
-    unexplained = float(np.abs(moved(after, forward) - before).mean())
+def _is_cut(before: Frame, after: Frame, forward: Flow) -> bool:
+    unexplained = float(np.abs(warped(after, forward) - before).mean())
     change = float(np.abs(after.astype(np.float32) - before).mean())
     return unexplained > CUT_LEVELS and unexplained > CUT_PART * change

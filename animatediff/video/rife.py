@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from motion_module.video_reader import MissingPart, Picture
+from motion_module.video_reader import Frame, MissingDependency
 
 PACKAGE, ON_PYPI = "rife_ncnn_vulkan_python", "rife-ncnn-vulkan-python-tntwise"
 MODELS = "rife-v4*"
@@ -19,12 +19,12 @@ FILES = ("flownet.param", "flownet.bin")
 
 
 def model_in(folder: Path) -> Path:
-    """Returns the newest model in a folder, by name. Raises MissingPart if there is none, or RIFE is not installed."""
+    """Returns the newest model in a folder, by name. Raises MissingDependency if there is none, or RIFE is not installed."""
     if importlib.util.find_spec(PACKAGE) is None:
-        raise MissingPart(f"RIFE is not installed. Run `pip install {ON_PYPI}` in the WebUI's Python environment.")
+        raise MissingDependency(f"RIFE is not installed. Run `pip install {ON_PYPI}` in the WebUI's Python environment.")
     models = [model for model in sorted(folder.glob(MODELS)) if all((model / file).is_file() for file in FILES)]
     if not models:
-        raise MissingPart(f"RIFE has no model. Put one into {folder}: for example, rife-v4.6 of nihui/rife-ncnn-vulkan.")
+        raise MissingDependency(f"RIFE has no model. Put one into {folder}: for example, rife-v4.6 of nihui/rife-ncnn-vulkan.")
     return models[-1]
 
 
@@ -37,7 +37,7 @@ class Rife:
         gpu = 0 if package.wrapped.get_gpu_count() else -1
         self._model: Any = package.Rife(gpuid=gpu, model=str(model))
 
-    def between(self, before: Picture, after: Picture, fractions: Sequence[float]) -> list[Picture]:
+    def between(self, before: Frame, after: Frame, fractions: Sequence[float]) -> list[Frame]:
         """Returns the frames at these fractions of the way from `before` to `after`, `(height, width, 3)` each."""
         first, second = Image.fromarray(before), Image.fromarray(after)
         return [np.asarray(self._model.process(first, second, timestep=fraction)) for fraction in fractions]

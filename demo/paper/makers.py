@@ -16,7 +16,7 @@ from torch import Tensor
 
 from demo.world import render
 from demo.world.model import DEVICE
-from motion_module.attach import attached, blocks_by_place
+from motion_module.attach import attached, blocks_by_name
 from motion_module.checkpoint import load
 from motion_module.families import V3
 from motion_module.lora import Lora, load_lora
@@ -25,8 +25,8 @@ from motion_module.noise_schedule import STABLE_DIFFUSION, NoiseSchedule
 from motion_module.row_layout import RowLayout
 from motion_module.training.image_model import ImageModel
 from motion_module.training.sampling import ddim, guided, timesteps
-from motion_module.training.subjects import TrainedMotion
-from motion_module.training.text2video_zero import text2video_zero
+from motion_module.training.text2video_zero import text2video_zero_clip
+from motion_module.training.trained_parts import TrainedMotion
 from motion_module.training.validation import decoded
 from motion_module.weight_patches import added_to_unet, merged
 
@@ -51,7 +51,9 @@ def zero_shot(model: ImageModel, caption: str, seed: int) -> Clip:
     """Samples with Text2Video-Zero (arXiv 2303.13439)."""
     condition, unconditional = model.text_encoder([caption]), model.text_encoder([""])
     noise = noise_of(seed, render.FRAMES)
-    return decoded(model, text2video_zero(model.unet, condition, unconditional, noise, render.FRAMES, SCALE, STEPS))
+    return decoded(
+        model, text2video_zero_clip(model.unet, condition, unconditional, noise, frames=render.FRAMES, scale=SCALE, steps=STEPS)
+    )
 
 
 class WithMotion:
@@ -74,7 +76,7 @@ class WithMotion:
     def __call__(self, model: ImageModel, caption: str, seed: int) -> Clip:
         with ExitStack() as stack:
             stack.enter_context(merged(self.module, self._motion_loras))
-            stack.enter_context(added_to_unet(blocks_by_place(model.unet), self._adapters))
+            stack.enter_context(added_to_unet(blocks_by_name(model.unet), self._adapters))
             return animated(model, self.module, self.family.schedule, caption, self._noise(seed, render.FRAMES))
 
 

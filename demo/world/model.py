@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 
 from demo.checkpoint_config import config_params, write_config
 from demo.clip_text_encoder import text_config, write_text_folder
-from motion_module.training.cache import replacing
 from motion_module.training.image_model import ImageModel, named_weights
+from motion_module.training.latent_cache import replacing
 
 WEIGHTS = Path(__file__).resolve().parent / "weights"
 CHECKPOINTS, LORAS, MOTION_MODULE = WEIGHTS / "checkpoints", WEIGHTS / "loras", WEIGHTS / "motion" / "motion.safetensors"

@@ -28,10 +28,10 @@ from demo.world.clips import write_clips
 from demo.world.model import MOTION_MODULE, checkpoint_in
 from demo.world.scenes import LORA_MOTIONS, MOTIONS
 from demo.world.training_loop import stages_of, towards_noise
-from motion_module.training.cache import Example
 from motion_module.training.config import Config, config_of
+from motion_module.training.latent_cache import Example
 from motion_module.training.loop import Batch, Training
-from motion_module.training.subjects import Animated
+from motion_module.training.trained_parts import Animated
 
 SEED = 4
 CLIPS, LORA_CLIPS = 6_000, 50

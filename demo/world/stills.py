@@ -16,8 +16,8 @@ from demo.world.model import DEVICE
 from demo.world.scenes import LORA_MOTIONS, MOTIONS, Scene, training_scenes
 from demo.world.training_loop import towards_noise
 from motion_module.noise_schedule import STABLE_DIFFUSION
-from motion_module.training.cache import fingerprint, replacing
 from motion_module.training.image_model import ImageModel
+from motion_module.training.latent_cache import fingerprint, replacing
 from motion_module.training.sampling import ddim, guided, timesteps
 from motion_module.training.validation import decoded
 

@@ -23,11 +23,11 @@ from demo.world.model import DEVICE, LORAS, checkpoint_in, made_by, write_checkp
 from demo.world.scenes import held_out_scenes
 from demo.world.stills import Stills, made, noise_loss, sheet, velocity_loss
 from demo.world.training_loop import Recipe, learned, stages_of
-from motion_module.attach import blocks_by_place
-from motion_module.key_layouts import BLOCK
+from motion_module.attach import blocks_by_name
+from motion_module.key_layouts import TRANSFORMER_BLOCK
 from motion_module.lora import kohya_name
-from motion_module.training.cache import fingerprint
 from motion_module.training.image_model import ImageModel, load_image_model
+from motion_module.training.latent_cache import fingerprint
 from motion_module.training.low_rank import ATTENTIONS, LowRankLayers, image_matrices
 
 SEED = 3
@@ -40,7 +40,7 @@ BATCH = 32
 WARM_UP = 50
 FINE_TUNE_RATE, LORA_RATE = 2e-4, 2e-3
 RANK = 16
-LORA_MATRICES = (*ATTENTIONS, f"{BLOCK}ff.net.0.proj", f"{BLOCK}ff.net.2")
+LORA_MATRICES = (*ATTENTIONS, f"{TRANSFORMER_BLOCK}ff.net.0.proj", f"{TRANSFORMER_BLOCK}ff.net.2")
 AVERAGE = 0.99
 
 
@@ -49,7 +49,7 @@ def train(folder: Path, style: str) -> Path:
     torch.manual_seed(SEED)
     folder.mkdir(parents=True, exist_ok=True)
     model = load_image_model(checkpoint_in(folder / "committed")).to(DEVICE)
-    blocks = blocks_by_place(model.unet)
+    blocks = blocks_by_name(model.unet)
     layers = LowRankLayers(image_matrices(blocks, LORA_MATRICES), RANK).to(DEVICE) if style in AS_LORA else None
     with layers.added_to_unet(blocks) if layers else nullcontext():
         _learn(model, layers or model.unet.requires_grad_(True), folder, style)
@@ -89,11 +89,11 @@ def personalised(folder: Path, style: str) -> ImageModel:
     """Returns a committed personalised model; "plain" is the base. `folder`: for a copy of its checkpoint."""
     model = load_image_model(checkpoint_in(folder, "stripes" if style == "stripes" else "base"))
     if style in AS_LORA:
-        blocks, tensors = blocks_by_place(model.unet), load_file(LORAS / f"{style}.safetensors")
+        blocks, tensors = blocks_by_name(model.unet), load_file(LORAS / f"{style}.safetensors")
         for target, _ in image_matrices(blocks, LORA_MATRICES):
-            name = kohya_name(target.place, target.name)
+            name = kohya_name(target.block, target.name)
             up, down = (tensors[f"{name}.lora_{part}.weight"].float() for part in ("up", "down"))
-            blocks[target.place].get_parameter(f"{target.name}.weight").add_(up @ down)  # their alpha is their rank
+            blocks[target.block].get_parameter(f"{target.name}.weight").add_(up @ down)  # their alpha is their rank
     return model.to(DEVICE)
 
 
@@ -101,7 +101,7 @@ def as_kohya(layers: LowRankLayers) -> dict[str, Tensor]:
     """Returns the LoRA with the keys that the WebUI's own loader reads."""
     tensors: dict[str, Tensor] = {}
     for target, down, up in zip(layers.targets, layers.down, layers.up):
-        name = kohya_name(target.place, target.name)
+        name = kohya_name(target.block, target.name)
         tensors |= {f"{name}.lora_down.weight": down.data, f"{name}.lora_up.weight": up.data}
         tensors[f"{name}.alpha"] = torch.tensor(float(len(down)))
     return tensors

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from motion_module.training.cache import replacing
+from motion_module.training.latent_cache import replacing
 
 SAVE_EVERY, PRINT_EVERY = 200, 50
 MOST_GRADIENT = 1.0

@@ -1,1 +1,1 @@
-"""Training: motion modules, motion LoRAs and domain adapters, on an image model that stays as it is."""
+"""Trains motion modules, motion LoRAs and domain adapters on a frozen image model."""

@@ -1,4 +1,4 @@
-"""`python -m motion_module train CONFIG.yaml`."""
+"""The command `python -m motion_module train CONFIG.yaml`."""
 
 from __future__ import annotations
 
@@ -13,30 +13,40 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from ..attach import UnsuitableUNet
-from ..video_reader import MissingPart
+from ..video_reader import MissingDependency
 from ..weight_files import CheckpointError
 from .config import ConfigError, read_config
 from .data import DataError
 from .log import write_status
-from .loop import STOP, AskedToEnd, Diverged, Training
+from .loop import STOP, Diverged, StopRequested, Training
 from .state import NotSaved
 
-FAULTS = (ConfigError, DataError, MissingPart, CheckpointError, UnsuitableUNet, Diverged, NotSaved, OSError, SafetensorError)
-"""What ends a training with a text for the user."""
+FAULTS = (
+    ConfigError,
+    DataError,
+    MissingDependency,
+    CheckpointError,
+    UnsuitableUNet,
+    Diverged,
+    NotSaved,
+    OSError,
+    SafetensorError,
+)
+"""The errors that end a training with a text for the user."""
 PID = "pid"
-"""The file that says which process trains."""
+"""The name of the file with the id of the training process."""
 OUT_OF_MEMORY = (
-    "The GPU has too little memory for this. Set gradient_checkpointing: true, batch: 1 with a larger accumulate, "
+    "The GPU has too little memory for this training. Set gradient_checkpointing: true, batch: 1 with a larger accumulate, "
     "precision: fp16, or a smaller size."
 )
 
 
 class Busy(RuntimeError):
-    """Another program trains there. The text is for the user."""
+    """Another process trains in the same folder. The text is for the user."""
 
 
 def train(file: Path) -> int:
-    """Trains as a file says; returns the exit status of the program."""
+    """Trains as described in a YAML file, and returns the exit status of the program."""
     try:
         config = read_config(file)
     except ConfigError as error:
@@ -44,8 +54,8 @@ def train(file: Path) -> int:
     try:
         with _alone(config.folder):
             Training(config).run()
-    except AskedToEnd:
-        print(f"It was asked to end by {STOP!r} in {config.folder}, before it learned. Start it again to go on.")
+    except StopRequested:
+        print(f"The training was stopped by {config.folder / STOP} before its first step. Start it again to continue.")
         return 0
     except torch.cuda.OutOfMemoryError:
         return _ended(OUT_OF_MEMORY, config.folder)
@@ -54,14 +64,16 @@ def train(file: Path) -> int:
     except Busy as error:
         return _ended(str(error))
     except KeyboardInterrupt:
-        return _ended("Ended at once. What was saved last is kept.", config.folder, status=130)
+        return _ended(
+            "Interrupted. The last saved state is kept. Start the training again to continue.", config.folder, status=130
+        )
     return 0
 
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """While open, no other program trains in this folder. Raises Busy. It is noted there which program does."""
-    if os.environ.get("RANK", "0") != "0":  # the first process of a launcher holds the folder for all
+    """Locks the folder of a training while open, and writes the process id into it. Raises Busy if it is locked."""
+    if os.environ.get("RANK", "0") != "0":  # the first process of a launcher locks the folder for all
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -69,7 +81,7 @@ def _alone(folder: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout as error:
-        raise Busy(f"A training is running in {folder} already.") from error
+        raise Busy(f"A training is already running in {folder}. Stop it first, or choose another output.") from error
     try:
         (folder / PID).write_text(str(os.getpid()), encoding="utf-8")
         yield

@@ -1,4 +1,4 @@
-"""What a training is told: one YAML file, checked before anything is loaded."""
+"""The options of a training: one YAML file, which is checked before anything is loaded."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ Subject = Literal["motion module", "motion lora", "domain adapter"]
 Precision = Literal["full", "fp16", "bf16"]
 PIXELS_PER_LATENT = 8
 SIZE_STEP = 64
-"""Sides of clips are multiples of this: four levels of the UNet below eight pixels a latent."""
+"""Sides of clips are multiples of this many pixels: 8 pixels per latent, times 8 for the UNet's three downsamplings."""
 
 
 class ConfigError(UserError):
-    """A training cannot be as it is described. The text is for the user."""
+    """The options of a training are wrong. The text is for the user."""
 
 
 @dataclass(frozen=True)
 class Validation:
-    """Clips that are made now and then from the weights so far, to look at."""
+    """Clips that are generated every so many steps to see how the training proceeds."""
 
     prompts: tuple[str, ...] = ()
     every: int = 500
@@ -36,26 +36,25 @@ class Validation:
 
 @dataclass(frozen=True)
 class Config:
-    """A training. The defaults are the authors' (`configs/training/v1/training.yaml`), where they have the option.
+    """The options of a training. Defaults are the authors' (`configs/training/v1/training.yaml`), if they have the option.
 
     `train`: what is trained. `base`: the checkpoint of the image model. `data`: a folder of videos, or of folders of frames,
-    with a caption in a `.txt` beside each; or a CSV file with the columns `videoid` and `name` (WebVid's), whose videos are in
-    the folder `videos`. `output`: the file to write. `folder`: of state, cache, log and validation clips; by default it lies
-    beside the output.
+    each with a caption in a `.txt` of the same name; or a CSV file with the columns `videoid` and `name` (WebVid's), whose
+    videos are in the folder `videos`. `output`: the file to write. `folder`: for state, cache, log and validation clips; by
+    default it is next to the output.
 
-    `motion_module`: of a motion LoRA, what it is for; of a motion module, what to go on from. `domain_adapter`: a LoRA for the
-    base that is in place while a motion module is trained.
+    `motion_module`: for a motion LoRA, the module that it is for; for a motion module, the module to start from.
+    `domain_adapter`: a LoRA that is applied to the base while a motion module is trained.
 
-    `frames`, `stride`: a clip is every `stride`-th frame of a video. `size`: pixels; clips are cropped to the shape nearest to
-    theirs with about `size`² pixels. `horizontal_flip`: each clip is seen mirrored too, with left and right exchanged in its
-    caption. `noise_schedule`: what is straight in it, and where it begins and ends; by default that of the motion module that
-    the training builds on, where there is one.
+    `frames`, `stride`: a clip is every `stride`-th frame of a video. `size`: in pixels; clips are cropped to the aspect ratio
+    nearest to their own with about `size`² pixels. `horizontal_flip`: whether each clip is also used mirrored, with left and
+    right exchanged in its caption. `noise_schedule`: its curve, first and last value; by default that of `motion_module`.
 
-    `batch`: clips at once on each device. `accumulate`: batches for one step. `learning_rate`: reached after `warm_up` steps.
-    `ema`: how much of the mean of the weights is kept in a step; the file that is written holds the mean. `caption_dropout`: of
-    the clips, the part that is learned without its caption. `rank`: of a LoRA. `precision`: what the base
-    computes in; what is trained stays whole. `save_every`: steps between saved states.
-    `licence`: what the header of the file says of it.
+    `batch`: clips per pass on each device. `accumulate`: batches per step. `learning_rate`: reached after `warm_up` steps.
+    `ema`: the decay of the exponential moving average of the weights, which is what the output file contains.
+    `caption_dropout`: the fraction of clips that are trained without their caption. `rank`: of a LoRA. `precision`: the dtype
+    that the base computes in; what is trained stays in float32. `save_every`: steps between saved states. `licence`: for the
+    header of the file.
     """
 
     train: Subject
@@ -89,11 +88,11 @@ class Config:
 
     @property
     def span(self) -> int:
-        """Frames of a video that a clip reaches over."""
+        """The number of consecutive frames of a video that a clip is taken from."""
         return (self.frames - 1) * self.stride + 1
 
     def described(self) -> dict[str, Any]:
-        """All of it in numbers and texts."""
+        """Returns all options as numbers and texts."""
         return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
 
 
@@ -115,75 +114,76 @@ MAY_CHANGE = (
     "motion_module",
     "domain_adapter",
 )
-"""What may differ when a training goes on. Files may have moved: that they are the same is seen from what is in them. Other
-devices may have other batches, if these are as many clips together."""
+"""The options that may change when a training is resumed. Files may have been moved: they are identified by their content. The
+batch may change with the number of devices, if the number of clips per step stays the same."""
 
 
 def read_config(path: Path) -> Config:
-    """Reads a YAML file. Paths in it are relative to its folder. Raises ConfigError."""
+    """Reads options from a YAML file. Paths in it are relative to its folder. Raises ConfigError."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
+        raise ConfigError(f"{path} cannot be read: {error.strerror}. Check the path.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path.name} is not YAML: {error}") from error
+        raise ConfigError(f"{path.name} is not YAML: {error} Correct it there.") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path.name} is empty. It needs lines such as `train: motion module`.")
     return config_of(content, path.resolve().parent)
 
 
-def config_of(content: dict[str, Any], beside: Path) -> Config:
-    """Checks options and fills in what is not said. Paths are relative to `beside`. Raises ConfigError."""
-    values = _typed(Config, content, beside)
+def config_of(content: dict[str, Any], folder: Path) -> Config:
+    """Checks options and fills in defaults. Paths are relative to `folder`. Raises ConfigError."""
+    values = _typed(Config, content, folder)
     output = values.get("output")
     if output and output.suffix != ".safetensors":
-        raise ConfigError(f"output: {output.name} must end with .safetensors.")
+        raise ConfigError(f"output: {output.name} does not end with .safetensors. Give it such a name.")
     if output and "folder" not in values:
         values["folder"] = output.with_name(f"{output.stem}-training")
-    if values.get("train") == "domain adapter":  # which is learned as the base was: from pictures, on its own schedule
+    if values.get("train") == "domain adapter":  # trained as the base was: on images, with its own schedule
         values = {"noise_schedule": STABLE_DIFFUSION, **values, "frames": 1}
     config = Config(**values)
     _check(config)
     return (
-        _on_schedule_of_module(config, config.motion_module, values.get("noise_schedule")) if config.motion_module else config
+        _with_schedule_of_module(config, config.motion_module, values.get("noise_schedule")) if config.motion_module else config
     )
 
 
-def _on_schedule_of_module(config: Config, module: Path, asked: NoiseSchedule | None) -> Config:
-    """The options with the noise schedule of the motion module that a training builds on. Raises ConfigError.
+def _with_schedule_of_module(config: Config, module: Path, chosen: NoiseSchedule | None) -> Config:
+    """Returns the options with the noise schedule of the motion module that a training starts from. Raises ConfigError.
 
-    A LoRA is used on that schedule; a module may go on with another one.
+    A LoRA needs the schedule of its module; a module may be trained further with another one.
     """
     try:
         schedule = describe(module).require_motion_module().schedule
     except CheckpointError as error:
         raise ConfigError(f"motion_module: {error}") from error
-    if config.train == "motion lora" and asked not in (None, schedule):
+    if config.train == "motion lora" and chosen not in (None, schedule):
         raise ConfigError(
-            f"noise_schedule: {module.name} was trained with another one, and so must be its LoRA. Leave this option out."
+            f"noise_schedule: {module.name} was trained with another one, and its LoRA needs the same. Remove this option."
         )
-    return replace(config, noise_schedule=asked or schedule)
+    return replace(config, noise_schedule=chosen or schedule)
 
 
-def _typed(kind: type[Any], content: dict[str, Any], beside: Path) -> dict[str, Any]:
+def _typed(kind: type[Any], content: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Returns options by name, as the types of the fields of `kind`. Raises ConfigError."""
     known = {entry.name: entry for entry in fields(kind)}
     hints = get_type_hints(kind)
-    if strange := sorted(set(content) - set(known)):
-        raise ConfigError(f"{strange[0]}: there is no such option. There are {', '.join(known)}.")
-    given = {name: _value(name, hints[name], value, beside) for name, value in content.items() if value is not None}
+    if unknown := sorted(set(content) - set(known)):
+        raise ConfigError(f"{unknown[0]}: there is no such option. Remove it, or use one of {', '.join(known)}.")
+    given = {name: _value(name, hints[name], value, folder) for name, value in content.items() if value is not None}
     required = [name for name in ("train", "base", "data", "output") if name in known and name not in given]
     if required:
-        raise ConfigError(f"{required[0]}: this option is needed. What it means is in docs/training.md.")
+        raise ConfigError(f"{required[0]}: this option is required. Add it; docs/training.md describes it.")
     return given
 
 
-def _value(name: str, hint: Any, value: Any, beside: Path) -> Any:
-    """A value of YAML as the type of its option."""
+def _value(name: str, hint: Any, value: Any, folder: Path) -> Any:
+    """Returns a value from YAML as the type of its option. Raises ConfigError."""
     choices = get_args(hint)
     if hint in (Path, Path | None) and isinstance(value, str):
-        return (beside / Path(value).expanduser()).resolve()
+        return (folder / Path(value).expanduser()).resolve()
     if hint in (Validation, NoiseSchedule) and isinstance(value, dict):
-        return hint(**_typed(hint, value, beside))
+        return hint(**_typed(hint, value, folder))
     if hint == tuple[str, ...] and isinstance(value, list) and all(isinstance(item, str) for item in value):
         return tuple(value)
     if choices and value in choices:
@@ -192,13 +192,13 @@ def _value(name: str, hint: Any, value: Any, beside: Path) -> Any:
         return float(value)
     if hint in (int, str, bool) and type(value) is hint:
         return value
-    if hint is float and isinstance(value, str):  # YAML takes 1e-4 for a text
+    if hint is float and isinstance(value, str):  # YAML reads 1e-4 as a text
         try:
             return float(value)
         except ValueError:
             pass
     wanted = " or ".join(map(str, choices)) if choices and all(isinstance(c, str) for c in choices) else _IN_WORDS.get(hint, "")
-    raise ConfigError(f"{name}: {value!r} is not {wanted or 'what this option takes'}.")
+    raise ConfigError(f"{name}: {value!r} is not {wanted or 'valid for this option'}. docs/training.md describes it.")
 
 
 _IN_WORDS: dict[Any, str] = {
@@ -213,32 +213,33 @@ _IN_WORDS: dict[Any, str] = {
 
 
 def _check(config: Config) -> None:
-    """Raises ConfigError for what is out of bounds or does not fit together."""
+    """Raises ConfigError for values that are out of range or do not fit together."""
     schedule, validation = config.noise_schedule, config.validation
     counts = ("frames", "stride", "steps", "batch", "accumulate", "rank", "save_every")
     faults = {
-        **{f"{name}: it must be 1 or more.": getattr(config, name) < 1 for name in counts},
+        **{f"{name}: it must be 1 or more, not {getattr(config, name)}.": getattr(config, name) < 1 for name in counts},
         "frames: a clip needs 2 or more.": config.train != "domain adapter" and config.frames < 2,
-        f"size: it must be a multiple of {SIZE_STEP}, such as 256.": config.size < SIZE_STEP or config.size % SIZE_STEP != 0,
-        "caption_dropout and ema: they are parts of a whole, from 0 to 1.": (
+        f"size: it must be a multiple of {SIZE_STEP}, such as 256, not {config.size}.": config.size < SIZE_STEP
+        or config.size % SIZE_STEP != 0,
+        "caption_dropout and ema: they must be fractions from 0 to 1.": (
             not 0 <= config.caption_dropout <= 1 or not 0 <= config.ema < 1
         ),
-        "learning_rate: it must be more than 0.": config.learning_rate <= 0,
+        f"learning_rate: it must be more than 0, not {config.learning_rate:g}.": config.learning_rate <= 0,
         "seed, weight_decay and warm_up: they must be 0 or more.": min(config.seed, config.weight_decay, config.warm_up) < 0,
         "validation: every and steps must be 1 or more.": min(validation.every, validation.steps) < 1,
-        "noise_schedule: first and last must rise from above 0 to below 1, and steps must be 1000.": (
+        "noise_schedule: first must be above 0, last above first and below 1, and steps must be 1000.": (
             not 0 < schedule.first < schedule.last < 1 or schedule.steps != ANIMATEDIFF.steps
         ),
-        "motion_module: say for which motion module the LoRA is to be trained.": (
+        "motion_module: this option is required for a motion LoRA. Set it to the motion module that the LoRA is for.": (
             config.train == "motion lora" and config.motion_module is None
         ),
-        "motion_module: a domain adapter is trained without one. Leave it out.": (
+        "motion_module: a domain adapter is trained without a motion module. Remove this option.": (
             config.train == "domain adapter" and config.motion_module is not None
         ),
-        "domain_adapter: it acts only while a motion module is trained. Leave it out.": (
+        "domain_adapter: it is only for the training of a motion module. Remove this option.": (
             config.train != "motion module" and config.domain_adapter is not None
         ),
-        "videos: with a CSV file as data, say in which folder the videos are.": (
+        "videos: this option is required if data is a CSV file. Set it to the folder of the videos.": (
             config.data.suffix.lower() == ".csv" and config.videos is None
         ),
     }

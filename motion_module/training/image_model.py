@@ -1,7 +1,7 @@
-"""A Stable Diffusion 1 model to train on: LDM's UNet and autoencoder, and CLIP's text encoder, from a checkpoint.
+"""A Stable Diffusion 1 model for training: LDM's UNet and autoencoder, and CLIP's text encoder, from a checkpoint.
 
-These are the classes that the WebUI runs. They come with it, in `repositories/stable-diffusion-stability-ai`, or from the
-package `stable-diffusion-sdkit`; the trainer has no other need of the WebUI.
+These are the classes that the WebUI uses. They are part of it, in `repositories/stable-diffusion-stability-ai`, or of the
+package `stable-diffusion-sdkit`. Nothing else of the WebUI is needed for training.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch.nn.functional as F
 import yaml
 from torch import Tensor, nn
 
-from ..video_reader import MissingPart
+from ..video_reader import MissingDependency
 from ..weight_files import CheckpointError, open_weights
 
 PUBLISHED_TEXT_ENCODER = "openai/clip-vit-large-patch14"
@@ -63,16 +63,16 @@ STABLE_DIFFUSION_1: dict[str, Any] = {
     },
     "cond_stage_config": {"params": {"version": PUBLISHED_TEXT_ENCODER}},
 }
-"""The published description (`v1-inference.yaml`), for checkpoints without a `.yaml` of their own beside them."""
+"""The published model configuration (`v1-inference.yaml`), for checkpoints without a `.yaml` of the same name."""
 
 TEXT_TOKENS = 77
 
 
 class ImageModel(nn.Module):
-    """UNet, autoencoder and text encoder. The names of its weights are those of published checkpoints."""
+    """UNet, autoencoder and text encoder, whose weights have the names of published checkpoints."""
 
     def __init__(self, description: Mapping[str, Any]) -> None:
-        """`description`: the `params` of a published description. Raises MissingPart."""
+        """`description`: the `params` of a model configuration. Raises MissingDependency."""
         super().__init__()
         first_stage = description["first_stage_config"]["params"]
         self.model = nn.Module()
@@ -103,7 +103,7 @@ class Autoencoder(nn.Module):
         _require_ldm()
         from ldm.modules.diffusionmodules import model as ldm
 
-        with contextlib.redirect_stdout(io.StringIO()):  # LDM's classes tell of their shapes as they are built
+        with contextlib.redirect_stdout(io.StringIO()):  # LDM's classes print their shapes
             self.encoder, self.decoder = ldm.Encoder(**shape), ldm.Decoder(**shape)
         self.quant_conv = nn.Conv2d(2 * shape["z_channels"], 2 * channels, 1)
         self.post_quant_conv = nn.Conv2d(channels, shape["z_channels"], 1)
@@ -112,21 +112,24 @@ class Autoencoder(nn.Module):
             if type(block).__name__.endswith("AttnBlock"):
                 block.forward = MethodType(_attend_pixels, block)
 
-    def moments(self, pictures: Tensor) -> Tensor:
-        """Pictures `(rows, 3, height, width)` of -1 to 1 to scaled mean and deviation `(rows, 8, height/8, width/8)`."""
-        mean, log_variance = self.quant_conv(self.encoder(pictures)).chunk(2, dim=1)
+    def moments(self, images: Tensor) -> Tensor:
+        """Returns scaled mean and standard deviation of the latents, `(rows, 8, height/8, width/8)`.
+
+        `images`: `(rows, 3, height, width)`, from -1 to 1.
+        """
+        mean, log_variance = self.quant_conv(self.encoder(images)).chunk(2, dim=1)
         return self.scale * torch.cat([mean, torch.exp(0.5 * log_variance.clamp(-30, 20))], dim=1)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Scaled latents to pictures of -1 to 1."""
+        """Returns images from -1 to 1, `(rows, 3, 8·height, 8·width)`, from scaled latents `(rows, 4, height, width)`."""
         return self.decoder(self.post_quant_conv(latents / self.scale))
 
 
 class TextEncoder(nn.Module):
-    """CLIP's text encoder, last layer, with its final norm: what Stable Diffusion 1 was trained with."""
+    """The last layer of CLIP's text encoder with its final norm, which Stable Diffusion 1 was trained with."""
 
     def __init__(self, version: str) -> None:
-        """`version`: a folder, or a name that transformers has in its cache. Raises MissingPart."""
+        """`version`: a folder, or the name of a model in the cache of transformers. Raises MissingDependency."""
         super().__init__()
         from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -134,13 +137,13 @@ class TextEncoder(nn.Module):
             self.transformer = CLIPTextModel(CLIPTextConfig.from_pretrained(version, local_files_only=True))
             self.tokenizer = CLIPTokenizer.from_pretrained(version, local_files_only=True)
         except OSError as error:
-            raise MissingPart(
+            raise MissingDependency(
                 f"The tokenizer of the text encoder, {version!r}, is not on this machine. Start the WebUI once with this "
-                "checkpoint: it brings it along."
+                "checkpoint to download it."
             ) from error
 
     def tokens(self, texts: list[str]) -> Tensor:
-        """Texts to `(texts, 77)`; what is longer is cut off."""
+        """Returns the token ids of texts, `(texts, 77)`; longer texts are truncated."""
         encoded = self.tokenizer(texts, padding="max_length", truncation=True, max_length=TEXT_TOKENS, return_tensors="pt")
         return encoded["input_ids"].to(self.device)
 
@@ -149,28 +152,28 @@ class TextEncoder(nn.Module):
         return next(self.transformer.parameters()).device
 
     def forward(self, texts: list[str]) -> Tensor:
-        """Texts to `(texts, 77, width)`."""
+        """Returns the embeddings of texts, `(texts, 77, width)`."""
         return self.transformer(self.tokens(texts))[0]
 
 
 def load_image_model(path: Path) -> ImageModel:
-    """The model of a checkpoint file, frozen. Raises CheckpointError or MissingPart."""
-    beside = path.with_suffix(".yaml")
+    """Reads the model of a checkpoint file, and freezes it. Raises CheckpointError or MissingDependency."""
+    config = path.with_suffix(".yaml")
     file = open_weights(path)
     try:
-        described = yaml.safe_load(beside.read_text(encoding="utf-8")) if beside.is_file() else None
+        described = yaml.safe_load(config.read_text(encoding="utf-8")) if config.is_file() else None
         model = ImageModel(described["model"]["params"] if described else STABLE_DIFFUSION_1)
     except (KeyError, TypeError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise CheckpointError(
-            f"{beside.name} does not describe a Stable Diffusion 1 model ({error!r}). Move it away."
+            f"{config.name} does not describe a Stable Diffusion 1 model ({error!r}). Move it to another folder."
         ) from error
     own = model.state_dict()
     missing = [key for key in own if key not in file.entries and not key.endswith("position_ids")]
     misshapen = [key for key in own if key in file.entries and file.entries[key].shape != own[key].shape]
     if missing or misshapen:
         raise CheckpointError(
-            f"{path.name} is not a whole Stable Diffusion 1 checkpoint: {len(missing)} weights are missing and "
-            f"{len(misshapen)} have another shape, such as {(missing + misshapen)[0]}."
+            f"{path.name} is not a complete Stable Diffusion 1 checkpoint: {len(missing)} weights are missing and "
+            f"{len(misshapen)} have another shape, such as {(missing + misshapen)[0]}. Choose another checkpoint as base."
         )
     with torch.no_grad():
         for key, tensor in own.items():
@@ -180,7 +183,7 @@ def load_image_model(path: Path) -> ImageModel:
 
 
 def new_unet(shape: Mapping[str, Any]) -> nn.Module:
-    """An untrained one. `shape`: the `params` of `unet_config`. Raises MissingPart."""
+    """Returns an untrained UNet. `shape`: the `params` of `unet_config`. Raises MissingDependency."""
     _require_ldm()
     from ldm.modules.diffusionmodules.openaimodel import UNetModel
 
@@ -192,16 +195,16 @@ def new_unet(shape: Mapping[str, Any]) -> nn.Module:
 
 
 def _require_ldm() -> None:
-    """Raises MissingPart where LDM's classes are not installed."""
+    """Raises MissingDependency if LDM's classes are not installed."""
     if importlib.util.find_spec("ldm") is None:
-        raise MissingPart(
-            "The classes of the image model (package ldm) are not installed. Put the WebUI's folder "
-            "repositories/stable-diffusion-stability-ai into PYTHONPATH, or use the Python of `python -m demo`."
+        raise MissingDependency(
+            "The classes of the image model (package ldm) are not installed. Add the WebUI's folder "
+            "repositories/stable-diffusion-stability-ai to PYTHONPATH, or use the Python of `python -m demo`."
         )
 
 
 def _attend(block: Any, x: Tensor, context: Tensor | None = None, mask: Any = None) -> Tensor:
-    """LDM's cross attention with torch's fused kernel: the same numbers with less memory."""
+    """Computes LDM's cross-attention with torch's fused kernel: the same result with less memory."""
     context = x if context is None else context
 
     def heads(y: Tensor) -> Tensor:
@@ -212,7 +215,7 @@ def _attend(block: Any, x: Tensor, context: Tensor | None = None, mask: Any = No
 
 
 def _attend_pixels(block: Any, x: Tensor) -> Tensor:
-    """The autoencoder's attention, likewise."""
+    """Computes the autoencoder's attention with torch's fused kernel."""
     normed = block.norm(x)
     query, key, value = (layer(normed).flatten(2).transpose(1, 2) for layer in (block.q, block.k, block.v))
     mixed = F.scaled_dot_product_attention(query, key, value)
@@ -220,7 +223,7 @@ def _attend_pixels(block: Any, x: Tensor) -> Tensor:
 
 
 def named_weights(model: ImageModel) -> Iterator[tuple[str, Tensor]]:
-    """What a checkpoint file holds, by its published names."""
+    """Yields the weights of a checkpoint file with their published names."""
     for key, tensor in model.state_dict().items():
         if not key.endswith("position_ids"):
             yield key, tensor

@@ -1,7 +1,7 @@
 """The training loop (arXiv 2307.04725, section 4.2; reference: `train.py` of guoyww/AnimateDiff).
 
-Everything that is drawn — the order of clips, noise, timesteps, captions left out — depends only on the seed, on the clips of a
-batch on all devices together, and on how many batches there were; not on where a training was cut off.
+All random numbers (the order of clips, noise, timesteps, dropped captions) depend only on the seed, the batch size on all
+devices together, and the number of the batch; not on where a training was interrupted.
 """
 
 from __future__ import annotations
@@ -28,40 +28,42 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.checkpoint import checkpoint
 
 from ..checkpoint import TRAINING
-from .cache import Embeddings, Example, fingerprint, learned_examples
+from .batch_order import Order
 from .config import PIXELS_PER_LATENT, Config, ConfigError
 from .data import Report
 from .image_model import load_image_model
+from .latent_cache import Embeddings, Example, cached_examples, fingerprint
 from .log import Log
-from .order import Order
 from .state import Identity, NotSaved, belongs, load_state, save_state, write
-from .subjects import SUBJECTS, Animated
+from .trained_parts import SUBJECTS, Animated
 from .validation import validation_clips
 
 T = TypeVar("T")
-MOST_GRADIENT = 1.0
+MAX_GRADIENT_NORM = 1.0
 """The norm that gradients are clipped to."""
 MOST_OVERFLOWS = 50
-"""Steps in a row that a gradient scaler may leave out."""
-PATIENCE = timedelta(days=7)
-"""How long processes wait for the one that encodes videos or makes validation clips."""
+"""The number of consecutive steps that a gradient scaler may skip."""
+TIMEOUT = timedelta(days=7)
+"""How long processes wait for the main one while it encodes videos or generates validation clips."""
 SECOND_INTERRUPT = 2.0
-"""Seconds within which another Ctrl-C is the same one: launchers of several processes pass theirs on."""
+"""Seconds within which another Ctrl-C counts as the same one: launchers of several processes pass theirs on."""
 STOP = "stop"
-"""A file of this name in the folder of a training asks it to save and end. It says what for: "pause" or "stop"."""
+"""A file of this name in the folder of a training makes it save and end. Its content is the reason: "pause" or "stop"."""
 
 
 class Diverged(RuntimeError):
-    """The loss is not a number any more. The text is for the user."""
+    """The loss or the gradient is not a number any more. The text is for the user."""
 
 
-class AskedToEnd(Exception):
-    """The training was asked to pause or to stop before it had begun to learn."""
+class StopRequested(Exception):
+    """The training was paused or stopped before its first step."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one pass learns from. `latents`, `noise`: `(clips, frames, 4, height, width)`; `times`: `(clips,)`."""
+    """The data of one training pass. `latents`, `noise`: `(clips, frames, 4, height, width)`. `times`: timesteps `(clips,)`.
+    `context`: text embeddings `(clips, tokens, width)`.
+    """
 
     latents: Tensor
     noise: Tensor
@@ -70,19 +72,19 @@ class Batch:
 
 
 class Training:
-    """One training, from its configuration to its file."""
+    """One training, from its options to the output file."""
 
     def __init__(self, config: Config, subject: Callable[[nn.Module, Config], Animated] | None = None) -> None:
-        """Loads and caches what is needed, and goes on from the state in `config.folder` where there is one.
+        """Loads models, fills the cache, and resumes from the state in `config.folder` if there is one.
 
-        `subject`: what is trained in place of the one that the configuration names. Raises ConfigError, DataError, MissingPart,
+        `subject`: what is trained, if not what `config.train` names. Raises ConfigError, DataError, MissingDependency,
         CheckpointError or UnsuitableUNet, each with a text for the user.
         """
         self.config = config
         self.accelerator = Accelerator(
             gradient_accumulation_steps=config.accumulate,
             mixed_precision="no" if config.precision == "full" else config.precision,
-            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False), InitProcessGroupKwargs(timeout=PATIENCE)],
+            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False), InitProcessGroupKwargs(timeout=TIMEOUT)],
         )
         _require_possible(config, self.accelerator)
         self.log = Log(config.folder, main=self.accelerator.is_main_process)
@@ -101,7 +103,7 @@ class Training:
         if config.precision != "full":
             halved(self.model.unet, torch.float16 if config.precision == "fp16" else torch.bfloat16)
         learning = [weight for weight in self.animated.learning.parameters() if weight.requires_grad]
-        # foreach, torch's own choice on a GPU, takes memory for all of these weights once more
+        # foreach, torch's default on a GPU, would need the memory of all these weights once more
         optimizer = torch.optim.AdamW(learning, lr=config.learning_rate, weight_decay=config.weight_decay, foreach=False)
         self.averaged = AveragedModel(self.animated.learning, multi_avg_fn=partial(_average, config.ema))
         self.predict, self.optimizer = self.accelerator.prepare(self.animated, optimizer)
@@ -109,76 +111,82 @@ class Training:
         self.order = Order(self.examples, config.batch * self.accelerator.num_processes, config.seed)
         self._overflows = 0
         self.step = load_state(
-            config.folder, self.identity, self.animated.learning, self.averaged, optimizer, self.accelerator.scaler
+            config.folder,
+            identity=self.identity,
+            learning=self.animated.learning,
+            averaged=self.averaged,
+            optimizer=optimizer,
+            scaler=self.accelerator.scaler,
         )
 
     def _cached_examples(self) -> list[Example]:
-        """What there is to learn. One process encodes; the others wait for it, and find all of it there."""
+        """Returns the clips of the training. The main process encodes them; the others wait, and then read the cache."""
         config, report = self.config, Report()
         examples: list[Example] = []
-        with self.accelerator.main_process_first(), suppress(AskedToEnd):  # to be raised where no other process waits for this
-            examples, report = learned_examples(config, self.model, self._encoding)
+        # StopRequested is raised again below, where no other process waits for this one.
+        with self.accelerator.main_process_first(), suppress(StopRequested):
+            examples, report = cached_examples(config, self.model, self._encoding)
             self.embeddings = Embeddings(config.folder / "cache", self.model)
             captions = {"", *config.validation.prompts, *(example.caption for example in examples)}
             self.embeddings.add(self._encoding(sorted(captions), "Encoding captions"))
-        if self._any(self._asked_to_end() != ""):
+        if self._any(self._stop_request() != ""):
             self.log.status("Paused" if self._take_request() == "pause" else "Stopped")
-            raise AskedToEnd
+            raise StopRequested
         self.log.report(report, config)
         self.model.text_encoder.to("cpu")
         self.model.autoencoder.to("cpu")
         return examples
 
-    def _encoding(self, things: list[T], what: str = "Encoding videos") -> Iterator[T]:
-        """Passes things on, and shows how many are done. Raises AskedToEnd."""
-        for thing in self.log.watched(things, what):
-            if self._asked_to_end():
-                raise AskedToEnd
-            yield thing
+    def _encoding(self, items: list[T], task: str = "Encoding videos") -> Iterator[T]:
+        """Yields items, and shows how many are done. Raises StopRequested."""
+        for item in self.log.with_progress(items, task):
+            if self._stop_request():
+                raise StopRequested
+            yield item
 
-    def _asked_to_end(self) -> str:
-        """What the file that asks for it says."""
+    def _stop_request(self) -> str:
+        """Returns "pause" or "stop" if the training is to end; else an empty text."""
         file = self.config.folder / STOP
         return (file.read_text(encoding="utf-8") or "stop") if file.exists() else ""
 
     def _take_request(self) -> str:
-        """What it says, in the main process; it is gone then."""
-        asked = self._asked_to_end() if self.accelerator.is_main_process else ""
-        if asked:
+        """Returns the stop request and deletes its file. Only the main process does so."""
+        request = self._stop_request() if self.accelerator.is_main_process else ""
+        if request:
             (self.config.folder / STOP).unlink()
-        return asked
+        return request
 
     # --- one step ---
 
     def batch(self, index: int) -> Batch:
-        """The part of batch `index`, counted from the start of the training, that this process learns from."""
+        """Returns this process's part of batch `index`, counted from the start of the training."""
         config, count = self.config, self.config.batch
-        chosen = [self.examples[place] for place in self.order.at(index)]
+        chosen = [self.examples[number] for number in self.order.at(index)]
         draw = torch.Generator().manual_seed(_seed(config.seed, index))
         height, width = (side // PIXELS_PER_LATENT for side in chosen[0].size)
         shape = (len(chosen), config.frames, 4, height, width)
         jitter, noise = torch.randn(shape, generator=draw), torch.randn(shape, generator=draw)
         times = torch.randint(0, config.noise_schedule.steps, shape[:1], generator=draw)
-        without = torch.rand(shape[:1], generator=draw) < config.caption_dropout
+        dropped = torch.rand(shape[:1], generator=draw) < config.caption_dropout
         mine = slice(self.accelerator.process_index * count, (self.accelerator.process_index + 1) * count)
         mean, deviation = torch.stack([example.moments() for example in chosen[mine]]).chunk(2, dim=2)
-        captions = ["" if left_out else example.caption for example, left_out in zip(chosen[mine], without[mine])]
+        captions = ["" if drop else example.caption for example, drop in zip(chosen[mine], dropped[mine])]
         parts = (mean + deviation * jitter[mine], noise[mine], times[mine], self.embeddings.of(captions))
         return Batch(*(part.to(self.accelerator.device) for part in parts))
 
     def loss(self, batch: Batch) -> Tensor:
-        """The mean squared error of the noise, over all frames: the objective of section 4.2 of the paper."""
+        """Returns the mean squared error of the noise over all frames: the objective of section 4.2 of the paper."""
         return self.losses(batch).mean()
 
     def losses(self, batch: Batch) -> Tensor:
-        """That of each clip, `(clips,)`."""
-        left = self.alphas[batch.times].view(-1, 1, 1, 1, 1)
-        noised = left**0.5 * batch.latents + (1 - left) ** 0.5 * batch.noise
-        found = self.predict(noised, batch.times, batch.context)
-        return (found.float() - batch.noise).square().mean(dim=(1, 2, 3, 4))
+        """Returns the loss of each clip, `(clips,)`."""
+        alphas = self.alphas[batch.times].view(-1, 1, 1, 1, 1)
+        noised = alphas**0.5 * batch.latents + (1 - alphas) ** 0.5 * batch.noise
+        predicted = self.predict(noised, batch.times, batch.context)
+        return (predicted.float() - batch.noise).square().mean(dim=(1, 2, 3, 4))
 
     def gradients(self) -> float:
-        """Adds up the gradients of the next step, and returns its loss, over all processes. Raises Diverged."""
+        """Computes the gradients of the next step; returns its mean loss over all processes. Raises Diverged."""
         losses = []
         for part in range(self.config.accumulate):
             with self.accelerator.accumulate(self.predict):
@@ -191,20 +199,20 @@ class Training:
         return mean
 
     def rate(self) -> float:
-        """The learning rate of the next step."""
+        """Returns the learning rate of the next step."""
         return self.config.learning_rate * min(1.0, (self.step + 1) / max(1, self.config.warm_up))
 
     def _diverged(self, what: str) -> Diverged:
         return Diverged(
-            f"The {what} is not a number at step {self.step + 1}, so training stopped. The last saved state is kept. "
-            "Set a lower learning_rate or another precision in its file of options, and start it again to go on from there."
+            f"The {what} is not a number at step {self.step + 1}, so the training was stopped. The last saved state is kept. "
+            "Set a lower learning_rate or another precision in the options, and start the training again to resume from there."
         )
 
     def advance(self) -> float:
-        """One step; returns its loss."""
+        """Trains one step and returns its loss. Raises Diverged."""
         loss = self.gradients()
         self.optimizer.param_groups[0]["lr"] = self.rate()
-        norm = self.accelerator.clip_grad_norm_(self.animated.learning.parameters(), MOST_GRADIENT)
+        norm = self.accelerator.clip_grad_norm_(self.animated.learning.parameters(), MAX_GRADIENT_NORM)
         self._overflows = 0 if math.isfinite(norm) else self._overflows + 1
         if self._overflows > (MOST_OVERFLOWS if self.accelerator.scaler else 0):
             raise self._diverged("gradient")
@@ -217,46 +225,53 @@ class Training:
     # --- all steps ---
 
     def run(self) -> bool:
-        """Trains to the last step, and writes the file; False if it was asked to stop before. What is there is saved then too.
+        """Trains to the last step and writes the output; returns False if it was stopped before, which saves everything too.
 
         Raises Diverged or NotSaved.
         """
-        config, asked, ended = self.config, "", False
+        config, request, ended = self.config, "", False
         with (
             self.animated.attached(),
             checkpointing(self.animated, config.gradient_checkpointing),
             _interrupts() as interrupted,
             self.log.learning(self.step, config.steps),
         ):
-            if self.step >= config.steps:  # all that is left is the file, which may have failed, or have been deleted
+            if self.step >= config.steps:  # only the output may be missing
                 self._write_output()
             while self.step < config.steps and not ended:
                 loss = self.advance()
                 self.log.step(self.step, loss, self.optimizer.param_groups[0]["lr"])
-                asked = self._take_request()
-                ended = self._any(bool(interrupted or asked))
+                request = self._take_request()
+                ended = self._any(bool(interrupted or request))
                 if self.step % config.save_every == 0 or self.step == config.steps or ended:
                     self.save()
                 if config.validation.prompts and (self.step % config.validation.every == 0 or self.step == config.steps):
                     self.validate()
-        self.log.end(self.step, config, asked)
+        self.log.end(self.step, config, request)
         return self.step >= config.steps
 
     def _any(self, here: bool) -> bool:
-        """Whether something is so in any process."""
+        """Returns whether something is true in any process."""
         flag = torch.tensor(float(here), device=self.accelerator.device)
         return self.accelerator.reduce(flag, "sum").item() > 0
 
     def save(self) -> None:
-        """Writes the state, and the file as it would be if the training ended here. Raises NotSaved."""
+        """Writes the state, and the output from the weights so far. Raises NotSaved."""
         if not self.accelerator.is_main_process:
             return
-        learning, scaler = self.animated.learning, self.accelerator.scaler
-        save_state(self.config.folder, self.step, self.identity, learning, self.averaged, self.optimizer, scaler)
+        save_state(
+            self.config.folder,
+            self.step,
+            identity=self.identity,
+            learning=self.animated.learning,
+            averaged=self.averaged,
+            optimizer=self.optimizer,
+            scaler=self.accelerator.scaler,
+        )
         self._write_output()
 
     def _write_output(self) -> None:
-        """Raises NotSaved. That somebody holds the file, having tried it, ends a training only at its end."""
+        """Writes the output. Raises NotSaved at the last step only: before, another program may have the file open."""
         if not self.accelerator.is_main_process:
             return
         mean = self.averaged.module.state_dict()
@@ -269,17 +284,21 @@ class Training:
             self.log.say(str(error))
 
     def validate(self) -> None:
-        """Makes clips with the mean of the weights, and logs them."""
+        """Generates clips with the averaged weights, and logs them."""
         if self.accelerator.is_main_process:
             device, autoencoder = self.accelerator.device, self.model.autoencoder
-            with _lent(self.animated.learning, self.averaged.module), self.accelerator.autocast(), _on(device, autoencoder):
+            with (
+                _with_weights(self.animated.learning, self.averaged.module),
+                self.accelerator.autocast(),
+                _on(device, autoencoder),
+            ):
                 clips = validation_clips(self.model.unet, self.model, self.embeddings, self.config)
             self.log.clips(self.step, clips)
         self.accelerator.wait_for_everyone()
 
 
 def header(config: Config, identity: Identity, step: int) -> dict[str, str]:
-    """What the header of a trained file says of it."""
+    """Returns the header of a trained file."""
     facts = {
         "trained": config.train,
         "training": identity.digest,
@@ -299,32 +318,34 @@ def header(config: Config, identity: Identity, step: int) -> dict[str, str]:
 
 
 def _seed(seed: int, index: int) -> int:
-    """Another seed for each batch."""
+    """Returns a seed for a batch."""
     return int(np.random.default_rng([seed, index]).integers(2**62))
 
 
 def _require_possible(config: Config, accelerator: Accelerator) -> None:
-    """Raises ConfigError for what this machine cannot do, and for a file that would be lost."""
+    """Raises ConfigError if this machine cannot train like this, or if another file would be overwritten."""
     if config.precision == "fp16" and accelerator.scaler is None:
-        raise ConfigError("precision: fp16 needs a GPU. Set it to full, or to bf16.")
+        raise ConfigError("precision: fp16 needs a GPU, and there is none. Set it to full, or to bf16.")
     if config.output.exists() and not belongs(config.output, config.folder):
-        raise ConfigError(f"output: {config.output} is there already, and would be lost. Choose another name.")
+        raise ConfigError(f"output: {config.output} already exists, and this training did not write it. Choose another name.")
 
 
 def _digest(examples: list[Example]) -> str:
-    """Tells clips from other clips: by what is in their videos, and by their captions."""
+    """Returns a hash of all clips: of the content of their videos, and of their captions."""
     described = json.dumps([(example.video, example.key, example.size, example.caption) for example in examples])
     return hashlib.sha256(described.encode()).hexdigest()
 
 
-def _average(kept: float, averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
-    """The mean of the weights: `kept` of it in a step, but less at first, so that it soon forgets where it began."""
+def _average(decay: float, averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+    """Updates an exponential moving average of weights. The decay is lower in the first steps, to forget the initial
+    weights.
+    """
     done = int(count)
-    torch._foreach_lerp_(averaged, current, 1 - min(kept, (1 + done) / (10 + done)))
+    torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + done) / (10 + done)))
 
 
 def halved(unet: nn.Module, dtype: torch.dtype) -> None:
-    """Halves the memory of an image UNet that computes in half precision anyway. Its norms stay as they are."""
+    """Converts the layers of an image UNet to half precision, except its norms."""
     for layer in unet.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d):
             layer.to(dtype)
@@ -332,7 +353,7 @@ def halved(unet: nn.Module, dtype: torch.dtype) -> None:
 
 @contextmanager
 def checkpointing(animated: Animated, wanted: bool) -> Iterator[None]:
-    """While open, the blocks of the UNet keep no activations, and compute them again in the backward pass."""
+    """While open, the blocks of the UNet compute their activations again in the backward pass instead of storing them."""
     unet: Any = animated.unet
     blocks = [*unet.input_blocks, unet.middle_block, *unet.output_blocks] if wanted else []
     for block in blocks:
@@ -345,8 +366,8 @@ def checkpointing(animated: Animated, wanted: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _lent(module: nn.Module, other: nn.Module) -> Iterator[None]:
-    """While open, `module` has the weights of `other`. Its own wait where memory is not short."""
+def _with_weights(module: nn.Module, other: nn.Module) -> Iterator[None]:
+    """While open, `module` has the weights of `other`. Its own are moved to RAM."""
     own = {name: tensor.to("cpu", copy=True) for name, tensor in module.state_dict().items()}
     module.load_state_dict(other.state_dict())
     try:
@@ -357,7 +378,7 @@ def _lent(module: nn.Module, other: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _on(device: torch.device, module: nn.Module) -> Iterator[None]:
-    """While open, `module` is there; then on the CPU again."""
+    """While open, `module` is on `device`; afterwards it is on the CPU."""
     module.to(device)
     try:
         yield
@@ -367,16 +388,18 @@ def _on(device: torch.device, module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _interrupts() -> Iterator[list[float]]:
-    """While open, a first Ctrl-C is noted in the list, so that a step can be finished and saved; a second one ends at once."""
-    noted: list[float] = []
+    """While open, a first Ctrl-C is added to the list, so that the step can be finished and saved. A second one ends at
+    once.
+    """
+    interrupts: list[float] = []
 
-    def note(_number: int, _frame: FrameType | None) -> None:
-        if noted and time.monotonic() - noted[0] > SECOND_INTERRUPT:
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        if interrupts and time.monotonic() - interrupts[0] > SECOND_INTERRUPT:
             raise KeyboardInterrupt
-        noted.append(time.monotonic())
+        interrupts.append(time.monotonic())
 
-    before = signal.signal(signal.SIGINT, note)
+    before = signal.signal(signal.SIGINT, interrupt)
     try:
-        yield noted
+        yield interrupts
     finally:
         signal.signal(signal.SIGINT, before)

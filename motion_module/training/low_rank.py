@@ -1,7 +1,7 @@
-"""LoRAs in training: of motion layers (motion LoRA) and of the image UNet's attention (domain adapter).
+"""LoRAs in training: for motion layers (motion LoRA) and for the image UNet's attention (domain adapter).
 
-Trained are, as the authors do (arXiv 2307.04725, sections 4.1 and 4.3), the matrices for query, key, value and output of every
-attention: of the two in each motion layer, or of the self- and cross-attention in each of the UNet's transformers.
+As the authors do (arXiv 2307.04725, sections 4.1 and 4.3), a LoRA has the matrices for query, key, value and output of every
+attention: of the two in each motion layer, or of self- and cross-attention in each of the UNet's transformers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..key_layouts import BLOCK
+from ..key_layouts import TRANSFORMER_BLOCK
 from ..lora import Lora, LowRank, Target, key_of
 from ..network import MotionModule
 from ..weight_patches import image_parts, motion_parts
@@ -25,34 +25,34 @@ MATRICES = ("to_q", "to_k", "to_v", "to_out.0")
 
 
 Matrix = tuple[Target, tuple[int, int]]
-"""What a LoRA changes, and the shape of it: outputs, inputs."""
+"""A matrix that a LoRA changes, and its shape: outputs, inputs."""
 
 
 def motion_matrices(module: MotionModule) -> list[Matrix]:
-    """What a motion LoRA for `module` changes."""
+    """Returns the matrices that a motion LoRA for `module` changes."""
     return [
-        (Target("motion", place, f"{BLOCK}attention_blocks.{index}.{matrix}"), (width, width))
-        for place, width in module.channels.items()
+        (Target("motion", block, f"{TRANSFORMER_BLOCK}attention_blocks.{index}.{matrix}"), (channels, channels))
+        for block, channels in module.channels.items()
         for index in (0, 1)
         for matrix in MATRICES
     ]
 
 
-ATTENTIONS = tuple(f"{BLOCK}{attention}.{matrix}" for attention in ("attn1", "attn2") for matrix in MATRICES)
+ATTENTIONS = tuple(f"{TRANSFORMER_BLOCK}{attention}.{matrix}" for attention in ("attn1", "attn2") for matrix in MATRICES)
 
 
 def image_matrices(transformers: Mapping[str, nn.Module], names: tuple[str, ...] = ATTENTIONS) -> list[Matrix]:
-    """What a domain adapter changes in a UNet, whose blocks are `transformers` by place."""
+    """Returns the matrices that a domain adapter changes in a UNet with the blocks `transformers`."""
     return [
-        (Target("image", place, name), block.get_parameter(f"{name}.weight").shape)  # type: ignore[misc]
-        for place, block in transformers.items()
-        if hasattr(block, "transformer_blocks")
+        (Target("image", block, name), transformer.get_parameter(f"{name}.weight").shape)  # type: ignore[misc]
+        for block, transformer in transformers.items()
+        if hasattr(transformer, "transformer_blocks")
         for name in names
     ]
 
 
 class LowRankLayers(nn.Module):
-    """The matrices of a LoRA that learns. New ones change nothing: `up` is zero."""
+    """The matrices of a LoRA in training. A new LoRA changes nothing, because `up` is zero."""
 
     def __init__(self, matrices: list[Matrix], rank: int) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class LowRankLayers(nn.Module):
         self.up = nn.ParameterList(nn.Parameter(torch.zeros(outputs, rank)) for _, (outputs, _) in matrices)
 
     def published(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """`weights`, named as those of this module are, under the authors' keys."""
+        """Returns `weights`, whose names are those of this module, under the authors' keys."""
         return {
             key_of(target, part): weights[f"{part}.{index}"]
             for index, target in enumerate(self.targets)
@@ -70,7 +70,7 @@ class LowRankLayers(nn.Module):
 
     @contextmanager
     def added_to_motion(self, module: MotionModule) -> Iterator[None]:
-        """While open, `module` computes with the LoRA."""
+        """While open, the LoRA acts in a motion module."""
         lora = self._lora()
         by_layer: dict[nn.Module, list[tuple[int, LowRank]]] = defaultdict(list)
         for linear, rows, part in motion_parts(module, lora):
@@ -82,7 +82,7 @@ class LowRankLayers(nn.Module):
 
     @contextmanager
     def added_to_unet(self, transformers: dict[str, nn.Module]) -> Iterator[None]:
-        """While open, the image UNet computes with the LoRA."""
+        """While open, the LoRA acts in an image UNet with the blocks `transformers`."""
         with self._added({layer: [part] for layer, part in image_parts(transformers, self._lora())}):
             yield
 
@@ -99,7 +99,7 @@ class LowRankLayers(nn.Module):
 
 
 def _adding(parts: list[LowRank]) -> Callable[..., Tensor]:
-    """Adds to the outputs of one layer what its LoRAs, one below the other, make of its inputs."""
+    """Returns a hook that adds the results of a layer's LoRAs, concatenated along the channels, to its output."""
 
     def add(_layer: nn.Module, inputs: Any, output: Tensor) -> Tensor:
         (x,) = inputs

@@ -1,4 +1,4 @@
-"""Clips from the weights so far, to look at while a training runs."""
+"""Clips that show the progress of a running training."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .cache import Embeddings
 from .config import PIXELS_PER_LATENT, Config
 from .image_model import ImageModel
+from .latent_cache import Embeddings
 from .sampling import ddim, guided, timesteps
 
 
 def validation_clips(
     unet: nn.Module, model: ImageModel, embeddings: Embeddings, config: Config
 ) -> list[tuple[str, NDArray[np.uint8]]]:
-    """The prompts of `config`, each with a clip `(frames, height, width, 3)` that `unet` makes."""
-    made = []
+    """Returns the prompts of `config`, each with a clip `(frames, height, width, 3)` that `unet` generates."""
+    clips = []
     for prompt in config.validation.prompts:
         device = next(unet.parameters()).device
         side = config.size // PIXELS_PER_LATENT
@@ -25,14 +25,16 @@ def validation_clips(
         context = embeddings.of([prompt, ""]).to(device)
         predict = guided(unet, context[:1].expand(config.frames, -1, -1), context[1:], config.validation.cfg)
         latents = ddim(predict, noise, config.noise_schedule, timesteps(config.noise_schedule, config.validation.steps))
-        made.append((prompt, decoded(model, latents)))
-    return made
+        clips.append((prompt, decoded(model, latents)))
+    return clips
 
 
 @torch.no_grad()
 def decoded(model: ImageModel, latents: Tensor) -> NDArray[np.uint8]:
-    """Latents `(rows, 4, height, width)` as pictures `(rows, 8·height, 8·width, 3)`; each by itself, since memory is short."""
-    with torch.autocast(latents.device.type, enabled=False):  # in half precision Stable Diffusion's overflows
-        pictures = torch.cat([model.autoencoder.decode(row.float()) for row in latents.split(1)])
-    array: NDArray[np.uint8] = ((pictures.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    """Returns latents `(rows, 4, height, width)` as images `(rows, 8·height, 8·width, 3)`, decoded one by one to save
+    memory.
+    """
+    with torch.autocast(latents.device.type, enabled=False):  # Stable Diffusion's autoencoder overflows in half precision
+        images = torch.cat([model.autoencoder.decode(row.float()) for row in latents.split(1)])
+    array: NDArray[np.uint8] = ((images.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     return array

@@ -166,22 +166,22 @@ def test_the_endpoints(host):
 def test_the_api_lists_the_controls(host):
     script = next(entry for entry in host.get("/sdapi/v1/script-info").json() if entry["name"] == "animatediff")
     assert [argument["label"] for argument in script["args"]] == [
-        "AnimateDiff", "Motion module", "Number of frames", "FPS", "Save format", "Display loop number",
-        "Frames in between", "Times", "Frames in a window", "Overlap", "Stride", "Closed loop", "What windows share",
-        "Frames wait in RAM", "Places of windows", "Blending of windows", "Between keyframes",
-        "Noise of the frames", "Shared part",
-        "Use FreeInit", "Fewer steps at first", "Rounds", "Spatial cut-off", "Temporal cut-off", "Filter",
-        "Motion scale", "Motion effect", "Motion starts at", "Motion ends at", "Motion rules", "Attend to the first frame",
-        "Positions", "Family",
-        "Second motion module", "How they act together", "Share of the second", "Motion of the picture",
-        "How frames leave the picture", "Reach of the picture", "Last frame", "Latent power", "Latent scale",
-        "Latent power of the last frame", "Latent scale of the last frame", "Video",
-        "Or a path on the server", "First frame of the source", "Every n-th frame of the source",
+        "AnimateDiff", "Motion module", "Number of frames", "FPS", "Closed loop", "Save format",
+        "Context length", "Overlap", "Stride",
+        "Image mode", "Ramp length", "Last frame", "Latent power", "Latent scale", "Latent power (last frame)",
+        "Latent scale (last frame)", "PIA motion",
+        "Source video", "Path on the server", "Skip first frames", "Select every nth frame",
+        "Motion scale", "Motion effect", "Motion start", "Motion end", "Motion rules", "Attend to the first frame",
+        "Positional encoding", "Second motion module", "Combination", "Weight of the second module",
+        "Prompt interpolation", "Frame interpolation", "Interpolation factor", "Times to play",
+        "Windows apply to", "Offload frames to RAM", "Context schedule", "Fuse method", "Noise type", "Shared noise",
+        "Enable FreeInit", "Fast sampling", "FreeInit iterations", "FreeInit filter", "Spatial cutoff", "Temporal cutoff",
+        "Family",
     ]  # fmt: skip
 
 
 def test_positional_panel_values_work_like_the_dictionary(host):
-    values = [True, "mm_tiny_v3.safetensors", 3, 8, ["GIF"], 0]
+    values = [True, "mm_tiny_v3.safetensors", 3, 8, "N", ["GIF"]]
     (gif,) = files_of(host.txt2img(alwayson_scripts={"AnimateDiff": {"args": values}}, steps=1))
     assert gif.n_frames == 3
 

@@ -1,6 +1,7 @@
-"""As a person does it: tick AnimateDiff on the page, press Generate, and see the video move. Needs Chromium."""
+"""The page in Chromium, used as a person uses it: enable AnimateDiff, press Generate, and see the video move."""
 
 import base64
+import re
 import shutil
 import time
 
@@ -43,6 +44,39 @@ def test_an_mp4_is_named_below_the_gallery(page):
     )
 
 
+# --- the panel ---
+
+
+def test_controls_without_effect_are_dimmed(page):
+    overlap, factor = (page.locator(f"#txt2img-ad-{name}").first for name in ("overlap", "interp-x"))
+    for control in (overlap, factor):
+        expect(control).to_have_css("opacity", "0.4")
+    set_number(page, "txt2img-ad-video-length", 40)
+    expect(overlap).to_have_css("opacity", "1")
+    expect(factor).to_have_css("opacity", "0.4")
+
+
+@pytest.mark.webui_only("the embedded host shows no tooltips")
+def test_help_is_shown_as_a_tooltip(page):
+    expect(page.locator("#txt2img-ad-motion-scale")).to_have_attribute("title", re.compile("^Multiplies the keys"))
+    assert page.locator("#txt2img-ad-motion-scale").get_by_text("Multiplies").count() == 0
+
+
+@pytest.mark.webui_only(NO_PLAYER)
+def test_pasted_values_beyond_the_end_of_a_slider_are_used(page):
+    values = {"motion_scale": "7.125", "motion_effect": "-2", "stride": "20", "batch_size": "100", "overlap": "50"}
+    entries = ", ".join(f"{name}: {value}" for name, value in values.items())
+    given = f"enable: True, model: mm_tiny_v3.safetensors, video_length: 4, format: GIF, positions: stretch, {entries}"
+    page.locator("#txt2img_prompt textarea").first.fill(f'a cat\nSteps: 3, Seed: 5, Size: 64x64, AnimateDiff: "{given}"')
+    page.locator("#txt2img_tools #paste").click()
+    for name, value in values.items():
+        expect(page.locator(f"#txt2img-ad-{name.replace('_', '-')} input[type=number]").first).to_have_value(value)
+    generate(page)
+    gif_in_gallery(page)
+    for name, value in values.items():
+        expect(page.locator("#html_info_txt2img").first).to_contain_text(f"{name}: {value}")
+
+
 # --- settings that travel with the file ---
 
 
@@ -62,7 +96,7 @@ def test_a_file_dropped_on_png_info_makes_the_same_frames_again(page, browser, h
     )
     assert answer.ok
     gif, file = tmp_path / "clip.gif", tmp_path / f"clip.{name.lower()}"
-    for path, text in zip((gif, file), answer.json()["images"]):  # where the two are one, there is one picture
+    for path, text in zip((gif, file), answer.json()["images"]):  # if both formats are the same, there is one picture
         path.write_bytes(base64.b64decode(text))
     page.reload()
     page.locator("#txt2img-ad-enable input[type=checkbox]").first.wait_for(timeout=2 * MINUTES)
@@ -82,7 +116,7 @@ def test_a_plot_over_fps_and_frames(page):
     for axis, (name, values) in {"x": ("FPS", "4, 10"), "y": ("Number of frames", "2, 5")}.items():
         page.locator(f"#script_txt2img_xyz_plot_{axis}_type input").first.click()
         page.locator(f"li[data-value='[AnimateDiff] {name}']").dispatch_event("mousedown")
-        time.sleep(1)  # the choice empties the field for values
+        time.sleep(1)  # the choice clears the field for values
         page.locator(f"#script_txt2img_xyz_plot_{axis}_values textarea").fill(values)
     page.locator("#script_txt2img_xyz_plot_include_lone_images input").check()
     generate(page)
@@ -99,7 +133,7 @@ def test_a_preset_outlives_the_page(page):
     choose_formats(page, "WEBP", "TXT")
     for name, value in {"video-length": 7, "fps": 13, "loop-number": 4}.items():
         if name == "loop-number":
-            page.locator("#txt2img-ad-enable").get_by_text("Playback").first.click()
+            page.locator("#txt2img-ad-enable").get_by_text("Output").first.click()
         set_number(page, f"txt2img-ad-{name}", value)
     page.locator("#txt2img-ad-presets .label-wrap").click()
     page.locator("#txt2img-ad-preset-name input").fill("slow, “clouds”")
@@ -122,7 +156,7 @@ def test_a_preset_outlives_the_page(page):
     expect(page.locator("li[data-value='slow, “clouds”']")).to_have_count(0)
 
 
-# --- what its authors recommend ---
+# --- recommended settings ---
 
 
 @pytest.fixture
@@ -140,18 +174,18 @@ def chosen(page, name):
 
 @pytest.mark.usefixtures("modules")
 @pytest.mark.webui_only("the embedded host's page has no schedule types")
-def test_a_module_brings_the_settings_of_its_authors(page):
+def test_a_button_sets_the_recommended_settings(page):
     advice = page.locator("#txt2img-ad-advice").first
     page.locator("#txt2img-ad-refresh").click()
     page.wait_for_timeout(1000)
     page.locator("#txt2img-ad-motion-module input").first.click()
     page.locator("li[data-value='Lightning 4step.safetensors']").dispatch_event("mousedown")
-    expect(advice).to_contain_text("AnimateDiff-Lightning, 4 steps · assumed; if that is wrong")
-    expect(advice).to_contain_text("made for Euler, Trailing, 4 steps, CFG 1")
-    expect(advice).to_contain_text("Your settings contradict that:")
+    expect(advice).to_contain_text("AnimateDiff-Lightning, 4 steps · a guess; if it is wrong")
+    expect(advice).to_contain_text("recommended: Euler, Trailing, 4 steps, CFG 1")
+    expect(advice).to_contain_text("Your settings differ:")
     expect(advice).to_contain_text("the number of steps is 3, not 4;")
     page.locator("#txt2img-ad-use-settings").click()
-    expect(advice).not_to_contain_text("contradict")
+    expect(advice).not_to_contain_text("differ")
     assert (chosen(page, "txt2img_sampling"), chosen(page, "txt2img_scheduler")) == ("Euler", "Trailing")
     assert (number(page, "txt2img_steps"), number(page, "txt2img_cfg_scale")) == ("4", "1")
     set_number(page, "txt2img_cfg_scale", 7)

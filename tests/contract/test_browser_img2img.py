@@ -1,4 +1,4 @@
-"""The tab img2img on the page, in Chromium: its batch tab, and a video that is uploaded."""
+"""The tab img2img in Chromium: its batch tab, and an uploaded video."""
 
 import subprocess
 
@@ -17,7 +17,7 @@ NO_IMG2IMG = "the embedded host's page has no img2img tab"
 
 @pytest.fixture
 def img2img(page):
-    """Asks img2img for a clip of frames that stay what they are."""
+    """Fills in img2img for a clip whose frames stay like their pictures."""
     tab = "img2img"
     page.locator("#tabs > .tab-nav button", has_text=tab).click()
     open_panel(page, tab)
@@ -30,7 +30,7 @@ def img2img(page):
 
 @pytest.fixture
 def pictures(tmp_path):
-    """Twelve files whose names sort otherwise than people count."""
+    """Returns twelve files whose alphabetical order is not their numerical order."""
     files = [tmp_path / f"{number}.png" for number in range(1, 13)]
     for number, file in enumerate(files):
         Image.fromarray(gradient(shift=5 * number)).save(file)
@@ -38,7 +38,7 @@ def pictures(tmp_path):
 
 
 def which(frames, pictures, host):
-    """The pictures that frames are most like, each as the checkpoint's VAE gives it back."""
+    """Returns the numbers of the pictures, encoded and decoded by the VAE, that frames are most similar to."""
     request = {"denoising_strength": 0.01}
     stills = [host.img2img(init_images=[encode(np.asarray(Image.open(file)))], **request) for file in pictures]
     alone = [pictures_of(still)[0] for still in stills]
@@ -63,7 +63,7 @@ def test_a_folder_in_the_batch_tab_becomes_one_clip(img2img, host, pictures, tmp
 
 
 @pytest.mark.webui_only(NO_IMG2IMG)
-def test_files_in_the_batch_tab_become_one_clip_of_as_many_frames_as_are_wanted(img2img, host, pictures):
+def test_files_in_the_batch_tab_become_one_clip_of_the_chosen_number_of_frames(img2img, host, pictures):
     open_batch(img2img, "Upload")
     img2img.locator("#img2img_batch_upload input[type=file]").set_input_files(pictures[::-1])
     expect(img2img.locator("#img2img_batch_upload")).to_contain_text("12.png")
@@ -75,7 +75,7 @@ def test_files_in_the_batch_tab_become_one_clip_of_as_many_frames_as_are_wanted(
 
 
 @pytest.mark.webui_only(NO_IMG2IMG)
-def test_what_a_batch_cannot_be_is_said_on_the_page(img2img, pictures, tmp_path):
+def test_the_page_shows_why_a_batch_is_refused(img2img, pictures, tmp_path):
     Image.fromarray(gradient(32, 48)).save(pictures[3])
     open_batch(img2img, "From directory")
     img2img.locator("#img2img_batch_input_dir textarea").fill(str(tmp_path))

@@ -1,4 +1,4 @@
-"""The player below the gallery, in Chromium: videos that play and step, their frames, and the plot of their changes."""
+"""The player below the gallery, in Chromium: playing, stepping, sending frames, and the plot of changes."""
 
 import base64
 import io
@@ -72,7 +72,7 @@ def test_videos_of_one_run_can_be_picked_and_their_settings_are_shown(page):
 )
 def test_a_frame_goes_to_img2img_and_inpaint(page, host, tmp_path, formats, destination):
     before = host.get("/sdapi/v1/options").json()["outdir_txt2img_samples"]
-    beside = os.path.relpath(tmp_path, host.folder)  # the WebUI's own default is a relative folder too
+    beside = os.path.relpath(tmp_path, host.folder)  # the WebUI's default is a relative folder too
     host.post("/sdapi/v1/options", {"outdir_txt2img_samples": beside})
     choose_formats(page, *formats)
     generate(page)
@@ -95,7 +95,8 @@ def test_a_frame_goes_to_img2img_and_inpaint(page, host, tmp_path, formats, dest
 @pytest.mark.webui_only(NO_PLAYER)
 def test_a_long_video_has_a_plot_of_its_changes_and_a_short_one_has_none(page):
     choose_formats(page, "GIF")
-    page.locator("#txt2img-ad-context-windows .label-wrap").click()
+    for group in ("context-windows", "advanced"):
+        page.locator(f"#txt2img-ad-{group} .label-wrap").click()
     for name, value in {"video-length": 12, "batch-size": 8, "overlap": 2}.items():
         set_number(page, f"txt2img-ad-{name}", value)
     choose(page, "txt2img-ad-window-order", "static")
@@ -110,7 +111,7 @@ def test_a_long_video_has_a_plot_of_its_changes_and_a_short_one_has_none(page):
     assert float(plot.locator("circle").get_attribute("cy")) == pytest.approx(120 * (1 - seams["closing"] / top), abs=0.06)
     border = plot.locator(".ad-seams-borders line")
     assert seams["borders"] == [4] and border.get_attribute("x1") == f"{640 * 3 / 11:.1f}"
-    for said in (f"at most {max(seams['steps']):.1f}", f"to the first {seams['closing']:.1f}", "windows begin at 4"):
+    for said in (f"maximum {max(seams['steps']):.1f}", f"to the first {seams['closing']:.1f}", "windows start at 4"):
         expect(plot.locator("figcaption")).to_contain_text(said)
     set_number(page, "txt2img-ad-video-length", 8)
     generate(page)

@@ -1,4 +1,4 @@
-"""Prompts with keyframes on the page, in Chromium: how they are understood is shown while they are typed."""
+"""Timelines of keyframes below the prompts, in Chromium."""
 
 import pytest
 from playwright.sync_api import expect
@@ -7,7 +7,7 @@ from support.browser import NO_PLAYER, choose, set_number
 
 
 def start_typing(page, prompt, tab="txt2img", name="prompt"):
-    """Returns the timeline below that prompt."""
+    """Types a prompt. Returns the timeline below it."""
     field = page.locator(f"#{tab}_{name} textarea").first
     field.fill("")
     field.press_sequentially(prompt, delay=10)
@@ -16,7 +16,7 @@ def start_typing(page, prompt, tab="txt2img", name="prompt"):
 
 @pytest.mark.webui_only(NO_PLAYER)
 def test_keyframes_are_shown_while_they_are_typed(page):
-    page.wait_for_timeout(1000)  # what the page asks for at first is over
+    page.wait_for_timeout(1000)  # the page's first requests are over
     asked = []
     page.on("request", lambda request: asked.append(request.url))
     prompt = "# a comment\na cat\n0: asleep\n3-4: awake <lora:lora_tiny:1>\nsharp"
@@ -24,7 +24,7 @@ def test_keyframes_are_shown_while_they_are_typed(page):
     segments = timeline.locator(".ad-timeline > span")
     expect(segments).to_have_text(["0: asleep", "3–4: awake"])
     expect(timeline.locator(".ad-timeline-shared")).to_have_text("In all frames: a cat … sharp")
-    assert len(asked) < len(prompt) / 2, "each key is a question of its own"
+    assert len(asked) < len(prompt) / 2, "every key sends a request"
     assert segments.nth(1).get_attribute("title") == "a cat, awake, sharp"
     first, second = (segments.nth(index).bounding_box() for index in (0, 1))
     assert first["width"] == pytest.approx(second["width"], abs=1)
@@ -37,12 +37,11 @@ def test_a_timeline_follows_the_panel(page):
     timeline = start_typing(page, "0: asleep\n3: awake")
     segments = timeline.locator(".ad-timeline > span")
     expect(segments).to_have_text(["0: asleep", "3: awake"])
-    page.locator("#txt2img-ad-context-windows .label-wrap").click()
     choose(page, "txt2img-ad-closed-loop", "R+P")
     expect(segments).to_have_text(["0: asleep", "3: awake", "↻"])
     set_number(page, "txt2img-ad-video-length", 3)
     expect(timeline.locator("mark")).to_have_text("3: awake")
-    expect(timeline).to_contain_text("whose 3 frames are numbered from 0 to 2. Move it, or ask for more frames.")
+    expect(timeline).to_contain_text("whose 3 frames have the numbers 0 to 2. Move it, or set a larger number of frames.")
     set_number(page, "txt2img-ad-video-length", 0)
     expect(segments).to_have_count(3)
     page.locator("#txt2img-ad-enable input[type=checkbox]").first.uncheck()
@@ -66,7 +65,7 @@ def test_prompts_of_the_hires_pass_have_timelines_below_them(page):
     page.locator("#txt2img_prompt textarea").first.fill(
         f'a cat\nSteps: 3, {hires}, AnimateDiff: "enable: True, video_length: 6"'
     )
-    page.locator("#txt2img_tools #paste").click()  # which shows these boxes, whatever the settings say
+    page.locator("#txt2img_tools #paste").click()  # this shows these boxes, even if the settings hide them
     timeline, negative = (page.locator(f"#{name}-ad-timeline").first for name in ("hires_prompt", "hires_neg_prompt"))
     expect(timeline.locator(".ad-timeline > span")).to_have_text(["0: asleep", "3: awake"])  # all boxes are filled by then
     page.locator("#hires_neg_prompt textarea").first.press_sequentially("0: worse\n6: bad", delay=10)

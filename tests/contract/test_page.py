@@ -1,4 +1,4 @@
-"""What the page says where something is missing or in the way, read from the description that gradio builds it from."""
+"""The texts of the page, read from the description that gradio builds it from: what is missing, and what is translated."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import json
 import re
 
 import pytest
+from playwright.sync_api import expect
 
+from support.browser import MINUTES, generate, open_panel
 from support.server import PROBE, REPOSITORY
 
 
@@ -18,7 +20,7 @@ def page_of(server):
 
 @pytest.fixture
 def neighbour(tmp_path):
-    """A folder as the established extension leaves it: its name, and a motion module in its `model` folder."""
+    """Returns the folder of an installed sd-webui-animatediff, with a motion module in its `model` folder."""
     folder = tmp_path / "sd-webui-animatediff"
     (folder / "model").mkdir(parents=True)
     (folder / "model" / "mm_sd_v15_v2.ckpt").write_bytes(b"")
@@ -38,13 +40,20 @@ def test_another_animatediff_is_noticed_before_anything_is_imported(start_host, 
     server.stop()
 
 
-def test_an_empty_folder_says_what_to_get_and_offers_the_neighbours(start_host, neighbour, tmp_path):
+def test_an_empty_folder_gets_a_notice_and_offers_the_folder_of_sd_webui_animatediff(start_host, browser, neighbour, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
     server = start_host(extensions=[neighbour, REPOSITORY, PROBE], options={"animatediff_model_path": str(empty)})
     page = page_of(server)
-    assert f"There is no motion module in this folder yet:</span> <code>{empty}</code>" in page and "v3_sd15_mm.ckpt" in page
+    assert f"There is no motion module in this folder:</span> <code>{empty}</code>" in page and "v3_sd15_mm.ckpt" in page
     assert "Use the motion modules of sd-webui-animatediff" in page
+    shown = browser.new_page()
+    shown.goto(server.url, wait_until="domcontentloaded", timeout=2 * MINUTES)
+    open_panel(shown)
+    shown.locator("#txt2img-ad-enable input[type=checkbox]").first.set_checked(True)
+    generate(shown)
+    expect(shown.locator("body")).to_contain_text("No motion module is chosen", timeout=MINUTES)
+    shown.close()
     server.stop()
 
 
@@ -61,11 +70,11 @@ NOT_TRANSLATED = {"AnimateDiff", "FreeInit"}
 
 
 def texts_of(component):
-    """What of a component a reader sees, in the pieces in which the WebUI looks up translations."""
+    """Returns the visible texts of a component and its tooltip, in the pieces that the WebUI translates."""
     props = component["props"]
-    texts = [props.get("label"), props.get("info")]
-    if component["type"] in ("html", "button"):
-        without_names = re.sub(r"<(code|strong)>.*?</\1>", "", html.unescape(props.get("value") or ""))
+    texts = [props.get("label"), props.get("info"), props.get("webui_tooltip")]
+    if component["type"] in ("html", "button", "markdown"):
+        without_names = re.sub(r"<(code|strong|style)>.*?</\1>", "", html.unescape(props.get("value") or ""))
         texts += re.split(r"<[^>]*>", without_names)
     if component["type"] == "radio":
         texts += [choice[0] if isinstance(choice, list) else choice for choice in props["choices"]]
@@ -75,15 +84,13 @@ def texts_of(component):
 def texts_of_the_extension(server):
     components = server.get("/config").json()["components"]
     ours = [part for part in components if re.search(r"-ad-|animatediff", part["props"].get("elem_id") or "")]
+    ours += [part for part in components if "ad-heading" in (part["props"].get("elem_classes") or ())]
     script = (REPOSITORY / "javascript" / "animatediff_player.js").read_text()
     said = re.findall(r'textContent: "([^"]+)"', script) + re.findall(r'button\("\w+", "([^"]+)", "([^"]*)"', script)
     spoken = {text for entry in said for text in ([entry] if isinstance(entry, str) else entry) if re.search("[a-z]", text)}
-    sources = {
-        name: (REPOSITORY / "animatediff" / f"{name}.py").read_text()
-        for name in ("ui", "advice", "forecast", "settings", "timeline", "train_page")
-    }
+    sources = {file.stem: file.read_text() for file in (REPOSITORY / "animatediff" / "page").glob("*.py")}
     sources["seams"] = (REPOSITORY / "javascript" / "animatediff_seams.js").read_text()
-    notes = {f"({text})" for text in re.findall(r'\.info\(\s*"([^"]+)"', sources["settings"])}
+    notes = {f"({text})" for text in re.findall(r'\.info\(\s*"([^"]+)"', sources["settings_section"])}
     sometimes = set(re.findall(r'(?:<(?:span|b|title)>|gr.Button\(")([^<{"$]+)[<"]', "".join(sources.values())))
     pointed_at = set(re.findall(r"title='([^'{]+)'", sources["timeline"]))
     return set().union(spoken, notes, sometimes, pointed_at, *map(texts_of, ours)) - NOT_TRANSLATED
@@ -92,8 +99,9 @@ def texts_of_the_extension(server):
 @pytest.mark.webui_only("the embedded host's page is in English")
 def test_every_text_of_the_page_is_translated(host):
     texts = texts_of_the_extension(host)
-    assert {"Motion module", "Download", "Frames shown in a second. 0: as the source video shows them, else 8."} <= texts
+    assert {"Motion module", "Download", "Frames per second. 0: the speed of the source video, or 8 without one."} <= texts
     for language, letters in LANGUAGES.items():
         translated = json.loads((REPOSITORY / "localizations" / f"{language}.json").read_text(encoding="utf-8"))
-        assert not texts - set(translated), f"{language} lacks these"
+        missing = texts - set(translated)
+        assert not missing, f"{language} lacks these"
         assert not [text for text in translated.values() if not re.search(letters, text)], f"not in {language}"

@@ -73,7 +73,7 @@ def assert_refused(host, words, request, **more):
         ({"model": "checkpoint.safetensors"}, ["a Stable Diffusion checkpoint"]),
         ({"model": "truncated.safetensors"}, ["truncated.safetensors", "Download it again"]),
         ({"model": "truncated.ckpt"}, ["truncated.ckpt", "Download it again"]),
-        ({"model": "misshapen.safetensors"}, ["proj_in.weight is [3, 5]"]),
+        ({"model": "misshapen.safetensors"}, ["proj_in.weight has the shape [3, 5]"]),
         ({"model": "sdxl.safetensors"}, ["SDXL"]),
         ({"model": "evil.ckpt"}, ["evil.ckpt", "mkdir"]),
         ({"model": "mm_sd15_v3.safetensors"}, ["320 channels", "32"]),

@@ -59,9 +59,9 @@ def same(first, second):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_pass_uses_the_authors_noise_table(server, family):
     runs, _ = runs_of(server, server.img2img, **request_of(family), **PICTURE)
-    if not FAMILIES[family].takes_picture:
+    if not FAMILIES[family].takes_image:
         runs += runs_of(server, server.txt2img, **request_of(family), **HIRES)[0]
-    assert len(runs) == (1 if FAMILIES[family].takes_picture else 3)
+    assert len(runs) == (1 if FAMILIES[family].takes_image else 3)
     for run in runs:
         assert same(run["noise_table"], AUTHORS_SIGMAS)
     assert same(runs_of(server, server.txt2img)[0][0]["noise_table"], OWN_SIGMAS)

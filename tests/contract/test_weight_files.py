@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from motion_module.pia import likeness
+from motion_module.pia import similarity
 from support.animation import animate, difference, frames_of, info_of
 from support.pictures import encode, gradient, mean_difference
 from support.published_layouts import FAMILIES, in_diffusers_layout, module_weights
@@ -122,10 +122,10 @@ def ours(server, name, **request):
 @pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in ON_BOTH_HOSTS else at_length) for name in KINDS])
 def test_frames_equal_those_of_the_authors_unet(server, folder, expected, name):
     family = KINDS[name][0]
-    if FAMILIES[family].takes_picture:  # at strength 1 it starts from noise alone, like a clip from text
+    if FAMILIES[family].takes_image:  # at strength 1 it starts from noise alone, like a clip from text
         picture = {"init_images": [encode(gradient())], "denoising_strength": 1.0}
         frames = ours(server, name, args={"pia_motion": "large motion"}, **JOB, **picture)
-        wanted = expected(name, family, likeness("large motion", FRAMES), **JOB)
+        wanted = expected(name, family, similarity("large motion", FRAMES), **JOB)
     else:
         frames, wanted = ours(server, name, **JOB), expected(name, family, **JOB)
     assert difference(frames, wanted) <= LIMIT

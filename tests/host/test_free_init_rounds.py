@@ -7,7 +7,7 @@ import torch
 
 from animatediff.job.free_init import Rounds
 from animatediff.request.params import Params
-from motion_module.initial_noise import noise_behind
+from motion_module.initial_noise import noise_for_seeds
 
 SHAPE = (6, 4, 4, 8)
 LEFT = torch.tensor(0.04)
@@ -52,7 +52,7 @@ def test_two_rounds_are_two_passes_written_out():
     sample = sampled([])
     clip = sample(None, first, 2.0, 12, 1.0)
     noised = 0.2 * clip + 0.96**0.5 * first
-    fresh, axes = noise_behind(first, SEEDS, 0), (0, 2, 3)
+    fresh, axes = noise_for_seeds(first, SEEDS, 0), (0, 2, 3)
     mixed = torch.fft.fftn(noised, dim=axes) * gaussian() + torch.fft.fftn(fresh, dim=axes) * (1 - gaussian())
     second = torch.fft.ifftn(mixed, dim=axes).real
     torch.testing.assert_close(record[1][0], second)
@@ -61,7 +61,7 @@ def test_two_rounds_are_two_passes_written_out():
 
 def test_new_noise_is_another_one_behind_each_round_and_for_each_frame():
     like = torch.zeros(SHAPE)
-    one, again, other = noise_behind(like, SEEDS, 0), noise_behind(like, SEEDS, 0), noise_behind(like, SEEDS, 1)
+    one, again, other = noise_for_seeds(like, SEEDS, 0), noise_for_seeds(like, SEEDS, 0), noise_for_seeds(like, SEEDS, 1)
     assert torch.equal(one, again) and not torch.equal(one, other) and not torch.equal(one[0], one[1])
     own = torch.randn(SHAPE[1:], generator=torch.Generator().manual_seed(SEEDS[0]))
     assert not torch.equal(one[0], own)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from animatediff.video.interpolation import interpolated
 from animatediff.video.rife import Rife, model_in
-from motion_module.video_reader import MissingPart
+from motion_module.video_reader import MissingDependency
 
 
 def ground(seed=0, size=(96, 128)):
@@ -105,8 +105,8 @@ def test_the_newest_complete_model_of_version_4_is_used_and_the_cpu_without_a_gp
 
 def test_a_missing_rife_model_or_package_is_named(models, monkeypatch):
     (models / "rife-v4.6" / "flownet.bin").unlink()
-    with pytest.raises(MissingPart, match=r"Put one into .*rife-v4"):
+    with pytest.raises(MissingDependency, match=r"Put one into .*rife-v4"):
         model_in(models)
     monkeypatch.delitem(sys.modules, "rife_ncnn_vulkan_python")
-    with pytest.raises(MissingPart, match="pip install rife-ncnn-vulkan-python-tntwise"):
+    with pytest.raises(MissingDependency, match="pip install rife-ncnn-vulkan-python-tntwise"):
         model_in(models)

@@ -1,5 +1,9 @@
-"""The table of parameters, and what is made of requests."""
+"""The table of parameters, reading requests against it, and infotexts."""
 
+import importlib
+import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,14 +14,16 @@ from hypothesis import strategies as st
 from animatediff import __version__ as VERSION
 from animatediff.errors import RequestError
 from animatediff.request import infotext
-from animatediff.request.params import FIELDS, FORMATS, KEPT_FIELDS, NO_MODULE, PANEL_FIELDS, Params
+from animatediff.request.params import FIELDS, FORMATS, NO_MODULE, PANEL_FIELDS, SAVED_FIELDS, Params, option_of
 from animatediff.request.reading import MOST_GIF_FPS, read_arguments, read_mapping, with_fps
 from animatediff.request.schema import as_markdown, schema
 from animatediff.video.formats import format_problems
 from motion_module.families import FAMILIES
 from motion_module.pia import CURVES
 
-DOCS = Path(__file__).parents[2] / "docs" / "parameters.md"
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs" / "parameters.md"
+EMBEDDED_HOST = ROOT / "demo" / "host" / "webui"
 
 
 def refusal(**values):
@@ -27,13 +33,14 @@ def refusal(**values):
 
 
 @pytest.mark.parametrize("arguments", [(), (None,), (False,), ({},), ({"enable": False},), ({"enable": None, "fps": -1},)])
-def test_what_asks_for_nothing_is_off(arguments):
+def test_requests_without_enable_are_off(arguments):
     assert read_arguments(arguments, {}) == (Params(), [])
 
 
 def test_panel_values_come_in_the_order_of_the_table():
-    params, warnings = read_arguments((True, "m.ckpt", 12, 10, ["GIF"], 3), {})
-    assert (params.model, params.video_length, params.fps, params.format, params.loop_number) == ("m.ckpt", 12, 10, ("GIF",), 3)
+    params, warnings = read_arguments((True, "m.ckpt", 12, 10, "A", ["GIF"], 8), {})
+    assert (params.model, params.video_length, params.fps, params.closed_loop) == ("m.ckpt", 12, 10, "A")
+    assert (params.format, params.batch_size) == (("GIF",), 8)
     assert warnings == []
     assert PANEL_FIELDS[0].name == "enable"
 
@@ -43,7 +50,7 @@ def test_a_dictionary_in_the_first_place_is_the_whole_request():
     assert (params.model, params.video_length) == ("mm_sd15_v3.safetensors", 8)
 
 
-def test_every_key_of_the_established_api_is_accepted_at_its_default():
+def test_every_key_of_sd_webui_animatediff_is_accepted_at_its_default():
     given = {
         "model": "mm_sd15_v3.safetensors", "enable": True, "video_length": 0, "fps": 8, "loop_number": 0, "closed_loop": "R-P",
         "batch_size": 16, "stride": 1, "overlap": -1, "format": ["GIF"], "interp": "Off", "interp_x": 10, "video_source": None,
@@ -88,7 +95,7 @@ def test_unknown_keys_are_warned_about():
         ({"closed_loop": "Z"}, ("closed_loop", "R-P")),
         ({"interp": "FILM"}, ("interp", "FILM", "optical flow")),
         ({"interp": "optical flow", "interp_x": 7}, ("interp_x", "56", "6 or less")),
-        ({"freeinit_iters": 11}, ("Rounds", "at most 10")),
+        ({"freeinit_iters": 11}, ("FreeInit iterations", "at most 10")),
         ({"freeinit_filter": "low"}, ("freeinit_filter", "butterworth")),
         ({"last_frame": "abcd"}, ("last_frame", "base64")),
         ({"latent_power": 0}, ("latent_power", "0.1")),
@@ -99,12 +106,12 @@ def test_unknown_keys_are_warned_about():
         ({"fuse_method": "mean"}, ("fuse_method", "pyramid")),
     ],
 )
-def test_what_cannot_be_met_is_refused_in_words(values, words):
+def test_invalid_values_are_refused_with_a_reason(values, words):
     text = refusal(**values)
     assert all(word in text for word in words), text
 
 
-def test_all_faults_are_said_at_once():
+def test_all_faults_are_reported_together():
     text = refusal(fps=-1, video_length=-3)
     assert "fps" in text and "video_length" in text
 
@@ -122,17 +129,17 @@ def test_whole_numbers_may_come_as_json_has_them(value):
 def test_the_schema_and_the_docs_come_from_the_table():
     assert list(schema()["properties"]) == [field.name for field in FIELDS]
     assert schema()["properties"]["fps"] == {
-        "description": "Frames shown in a second. 0: as the source video shows them, else 8.",
+        "description": "Frames per second. 0: the speed of the source video, or 8 without one.",
         "default": 0, "type": "number", "minimum": 0,
     }  # fmt: skip
-    assert as_markdown() in DOCS.read_text(encoding="utf-8"), "run `python -m animatediff.request.schema` and put it there"
+    assert as_markdown() in DOCS.read_text(encoding="utf-8"), "put the output of `python -m animatediff.request.schema` there"
 
 
 # --- infotext ---
 
 
 def pasted(entry):
-    """What the panel gets when a picture's infotext is pasted. `entry`: that of AnimateDiff; None for a still's."""
+    """Returns what the panel gets when an infotext is pasted. `entry`: the AnimateDiff entry; None for a still."""
     results = {"Steps": "20"} if entry is None else {"Steps": "20", "AnimateDiff": entry}
     return {name: read(results) for name, read in infotext.READERS.items()}
 
@@ -191,7 +198,7 @@ SAMPLE_PANEL = find(PANELS, lambda _: True)
 
 def test_every_parameter_of_the_panel_is_in_the_round_trip():
     sample = {"enable", *SAMPLE_PANEL}
-    assert {field.name for field in KEPT_FIELDS} == sample, "add the new one to PANELS"
+    assert {field.name for field in SAVED_FIELDS} == sample, "add the new one to PANELS"
 
 
 @given(PANELS)
@@ -203,12 +210,12 @@ def test_any_panel_comes_back_from_its_infotext(panel):
     assert read_mapping(again) == (params, [])
 
 
-def test_infotext_says_only_what_differs_but_always_the_module_and_frames():
+def test_infotext_has_only_what_differs_and_always_the_module_and_frames():
     text = infotext.write(Params(enable=True, video_length=16, video_delivery="url"), "12345678")
     assert text == f"enable: True, model: mm_sd15_v3.safetensors, video_length: 16, mm_hash: 12345678, version: {VERSION}"
 
 
-def test_a_source_is_named_in_the_infotext_but_neither_its_folder_nor_pasted():
+def test_the_infotext_names_a_source_without_its_folder_and_it_is_not_pasted():
     params = Params(enable=True, video_length=4, fps=12.5, video_source="/home/me/secret/a, b.mp4", source_start=3)
     text = infotext.write(params, None)
     assert "video_source: a%2C b.mp4, source_start: 3," in text and "fps: 12.5," in text and "secret" not in text
@@ -216,11 +223,11 @@ def test_a_source_is_named_in_the_infotext_but_neither_its_folder_nor_pasted():
     assert again["source_start"] == 3 and "video_source" not in again and "video_path" not in again
 
 
-def test_frames_in_a_second_are_whole_numbers_where_they_are():
+def test_a_whole_number_of_fps_is_written_without_a_fraction():
     assert "fps: 12," in infotext.write(read_mapping({"enable": True, "fps": 12})[0], None)
 
 
-def test_what_is_left_open_is_8_a_second_unless_a_source_may_say_it():
+def test_fps_left_out_is_8_unless_a_source_may_give_it():
     assert read_mapping({"enable": True})[0].fps == 8
     open_still, _ = read_mapping({"enable": True, "video_source": "a.mp4"})
     assert (open_still.fps, with_fps(open_still, 12.5).fps, with_fps(open_still).fps) == (0, 12.5, 8)
@@ -228,7 +235,7 @@ def test_what_is_left_open_is_8_a_second_unless_a_source_may_say_it():
         with_fps(open_still, 60)
 
 
-def test_an_upload_of_the_page_is_its_path():
+def test_an_upload_of_the_page_is_read_as_its_path():
     position = [field.name for field in PANEL_FIELDS].index("video_source")
     values = [True, *[None] * (position - 1), SimpleNamespace(name="/tmp/gradio/1/clip.mp4", orig_name="clip.mp4")]
     assert read_arguments(values, {})[0].video_source == "/tmp/gradio/1/clip.mp4"
@@ -239,12 +246,12 @@ def test_pasting_puts_back_what_the_infotext_leaves_out():
     assert panel["fps"] == 0 and panel["format"] == ["GIF", "PNG"]
 
 
-def test_what_nobody_writes_is_pasted_as_the_default():
+def test_invalid_text_is_pasted_as_the_default():
     assert pasted("model: m.ckpt, fps: many, format: BMP GIF")["fps"] == 0
 
 
 def test_the_infotext_of_a_still_turns_the_panel_off_and_leaves_the_rest():
-    assert pasted(None) == {field.name: False if field.name == "enable" else None for field in KEPT_FIELDS}
+    assert pasted(None) == {field.name: False if field.name == "enable" else None for field in SAVED_FIELDS}
 
 
 OLD_REST = "loop_number: 1, closed_loop: R-P, batch_size: 4, stride: 1, overlap: 1, interp: Off, interp_x: 10"
@@ -252,27 +259,105 @@ OLD = {
     "v1.13.1": f"enable: True, model: mm_sd15_v2.safetensors, video_length: 4, fps: 12, {OLD_REST}",
     "v2.0.1": f"model: mm_sd15_v3.safetensors, video_length: 4, fps: 12, {OLD_REST}, freeinit_enable: False",
 }
-"""What the established extension wrote in a live WebUI, asked for 4 frames at 12 a second, once; v2 without `enable`."""
+"""Infotexts that sd-webui-animatediff wrote in a live WebUI for 4 frames at 12 FPS, played once; v2 writes no `enable`."""
 
 
 @pytest.mark.parametrize("end", ["", ", mm_hash: 69ed0f5f", ", mm_hash: 69ed0f5f, version: v2.0.1-a"])
 @pytest.mark.parametrize("version", OLD)
-def test_infotexts_of_the_established_extension_can_be_pasted(version, end):
+def test_infotexts_of_sd_webui_animatediff_can_be_pasted(version, end):
     model = {"v1.13.1": "mm_sd15_v2.safetensors", "v2.0.1": "mm_sd15_v3.safetensors"}[version]
     said = {"enable": True, "model": model, "video_length": 4, "fps": 12, "format": ["GIF", "PNG"], "loop_number": 1}
     said |= {"interp": "Off", "interp_x": 10, "closed_loop": "R-P", "batch_size": 4, "stride": 1, "overlap": 1}
-    defaults = {field.name: field.default for field in KEPT_FIELDS}
+    defaults = {field.name: field.default for field in SAVED_FIELDS}
     assert pasted(OLD[version] + end) == {**defaults, **said}
 
 
-def test_programs_find_one_entry_for_each_control():
+def test_png_info_has_one_entry_for_each_control():
     results = {"AnimateDiff": OLD["v1.13.1"]}
     infotext.expand_pasted("", results)
     assert results["AnimateDiff enable"] == "True" and results["AnimateDiff fps"] == "12"
     assert results["AnimateDiff format"] == "GIF PNG"
 
 
-def test_axes_of_a_plot_come_before_panel_and_dictionary():
+def test_axes_of_a_plot_override_panel_and_dictionary():
     assert read_arguments([False, "m.ckpt", 12], {"enable": True, "fps": 3})[0].fps == 3
     assert read_arguments([{"enable": True, "fps": 5}], {"fps": 3})[0].fps == 3
     assert read_arguments([{"enable": True}], {"enable": False}) == (Params(), [])
+
+
+# --- names before the renaming ---
+
+OLD_NAMES = (
+    "enable: True, model: m.ckpt, video_length: 48, window_mode: share attention, window_order: shifting, window_fusion: flat, "
+    "noise_mode: repeated window, image_mode: strength of each frame, image_reach: 0.5, anchor: 0.25, positions: stretch, "
+    "model_2: n.ckpt, mix: chain, mix_share: 0.75, family: as found"
+)
+NEW_VALUES = {
+    "enable": True, "model": "m.ckpt", "video_length": 48, "context_mode": "motion attention", "context_schedule": "uniform",
+    "fuse_method": "flat", "noise_type": "repeated context", "image_mode": "strength ramp", "ramp_length": 0.5,
+    "first_frame_attention": 0.25, "positional_encoding": "stretch", "model_2": "n.ckpt", "model_2_mode": "chain",
+    "model_2_weight": 0.75, "family": "auto",
+}  # fmt: skip
+DEFAULTS = {field.name: list(field.default) if field.name == "format" else field.default for field in SAVED_FIELDS}
+
+
+def test_infotexts_with_old_names_fill_the_panel_of_today():
+    assert pasted(OLD_NAMES) == {**DEFAULTS, **NEW_VALUES}
+
+
+def test_presets_with_old_names_fill_the_panel_of_today(monkeypatch):
+    monkeypatch.syspath_prepend(str(EMBEDDED_HOST))
+    presets = importlib.import_module("animatediff.page.presets")
+    old = dict(entry.split(": ") for entry in OLD_NAMES.split(", "))
+    preset = {**old, "video_length": 48, "image_reach": 0.5, "anchor": 0.25, "mix_share": 0.75}
+    monkeypatch.setattr(presets.json_store, "read", lambda _name: {"mine": preset})
+    loaded = dict(zip([field.name for field in presets.FIELDS], presets.load("mine")))
+    assert {"enable": True, **loaded} == {**DEFAULTS, **NEW_VALUES}
+
+
+# --- parameters without effect ---
+
+LONG = {"video_length": 48, "batch_size": 16}
+EFFECTIVE = [
+    (("overlap", "stride", "fuse_method", "context_schedule", "context_mode"), {"video_length": 16, "batch_size": 16}, LONG),
+    (("offload",), LONG, {**LONG, "context_mode": "motion attention"}),
+    (("noise_share",), {"noise_type": "constant"}, {"noise_type": "mixed"}),
+    (("interp_x",), {"interp": "Off"}, {"interp": "optical flow"}),
+    (
+        ("freeinit_fast", "freeinit_iters", "freeinit_filter", "freeinit_ds", "freeinit_dt"),
+        {"freeinit_enable": False},
+        {"freeinit_enable": True},
+    ),
+    (("model_2_mode", "model_2_weight"), {"model_2": ""}, {"model_2": "n.ckpt"}),
+    (("pia_motion",), {"family": "v3"}, {"family": "pia"}),
+    (("image_mode",), {"family": "pia"}, {"family": "v3"}),
+    (("source_start", "source_stride"), {}, {"video_path": "/frames"}),
+    (
+        ("latent_power", "latent_scale", "latent_power_last", "latent_scale_last"),
+        {"image_mode": "strength ramp"},
+        {"image_mode": "blend with noise"},
+    ),
+    (("ramp_length",), {"image_mode": "strength ramp", "video_source": "a.mp4"}, {"image_mode": "strength ramp"}),
+]
+"""Names, a request in which these parameters have no effect, and one in which they have one."""
+
+
+@pytest.mark.parametrize(("names", "without", "with_effect"), EFFECTIVE, ids=[names[0] for names, *_ in EFFECTIVE])
+def test_the_table_says_when_a_parameter_has_an_effect(names, without, with_effect):
+    for field in FIELDS:
+        if field.name in names:
+            needs = option_of(field).needs
+            assert (needs.met_by(Params(**without)), needs.met_by(Params(**with_effect))) == (False, True)
+
+
+def test_every_condition_of_the_table_is_tested_and_in_the_docs():
+    conditional = {field.name for field in FIELDS if option_of(field).needs}
+    assert conditional == {name for names, *_ in EFFECTIVE for name in names}
+    assert "Has an effect only if noise_type is “mixed”." in schema()["properties"]["noise_share"]["description"]
+
+
+@pytest.mark.parametrize("module", ["animatediff.settings", "animatediff.job.advice"])
+def test_a_generation_reads_settings_and_advice_without_gradio(module):
+    code = f"import sys, {module}; sys.exit('gradio' in sys.modules)"
+    folders = os.pathsep.join(str(folder) for folder in (ROOT, EMBEDDED_HOST))
+    assert subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": folders}, check=False).returncode == 0

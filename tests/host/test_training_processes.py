@@ -83,7 +83,10 @@ def test_the_losses_of_a_long_training_are_sampled(trainings, training):
 def test_the_error_that_ends_a_training_is_shown(training, config):
     training.start({**config, "data": "/nowhere"})
     until(lambda: not training.process(), training)
-    assert training.status() == {"doing": "Ended with an error", "error": "data: /nowhere is not there."}
+    assert training.status() == {
+        "doing": "Ended with an error",
+        "error": "data: /nowhere does not exist. Set it to a folder, or to a CSV file.",
+    }
 
 
 @pytest.mark.parametrize("name", ["", "../a", "a/b", ".a", "a\\b"])

@@ -1,17 +1,17 @@
-"""Motion layers in the real LDM UNet."""
+"""Motion layers in LDM's UNet."""
 
 import pytest
 import torch
 from ldm.modules.diffusionmodules.openaimodel import ResBlock, UNetModel, Upsample
 from safetensors.torch import save_file
 
-from motion_module.attach import UnsuitableUNet, attached, blocks_by_place
+from motion_module.attach import UnsuitableUNet, attached, blocks_by_name
 from motion_module.checkpoint import load
-from motion_module.context_windows import Windows
-from motion_module.motion import Motion
-from motion_module.pia import Picture
-from motion_module.row_layout import RowLayout, row_layout
-from motion_module.windowed_unet import WholeFrames
+from motion_module.context_windows import ContextWindows
+from motion_module.motion_layers import Motion
+from motion_module.pia import ConditionImage
+from motion_module.row_layout import RowLayout, layout_of_call
+from motion_module.windowed_unet import WindowedUNet
 from support.published_layouts import WIDTHS, authors_layer, module_weights
 
 FRAMES = 4
@@ -59,7 +59,7 @@ def run(unet, rows, seed=0):
 
 
 def layout_of(rows):
-    return row_layout(rows, FRAMES)
+    return layout_of_call(rows, FRAMES)
 
 
 def state_of(unet):
@@ -67,7 +67,7 @@ def state_of(unet):
 
 
 @pytest.mark.parametrize("family", ["v1", "v2", "v3"])
-def test_what_is_attached_acts_and_is_gone_afterwards(unet, module_of, family):
+def test_an_attached_module_acts_and_leaves_nothing_afterwards(unet, module_of, family):
     facts, module, _ = module_of(family)
     before, keys, plain = state_of(unet), list(unet.state_dict()), run(unet, 2 * FRAMES)
     with attached(unet, Motion(module), facts, layout_of):
@@ -79,7 +79,7 @@ def test_what_is_attached_acts_and_is_gone_afterwards(unet, module_of, family):
 
 
 @pytest.mark.parametrize("family", ["v1", "v2", "v3"])
-def test_it_is_gone_after_an_exception(unet, module_of, family):
+def test_nothing_is_left_after_an_exception(unet, module_of, family):
     facts, module, _ = module_of(family)
     before = state_of(unet)
     with pytest.raises(RuntimeError, match="in the middle"), attached(unet, Motion(module), facts, layout_of):
@@ -107,22 +107,22 @@ def test_prompt_parts_frame_by_frame_are_the_same_as_one_after_another(unet, mod
     interleaved = torch.tensor([frame + part * FRAMES for frame in range(FRAMES) for part in range(2)] + list(range(8, 12)))
     with attached(unet, Motion(module), facts, layout_of):
         one_after_another = unet(x, steps, context)
-    with attached(unet, Motion(module), facts, lambda rows: row_layout(rows, FRAMES, parts=2)):
+    with attached(unet, Motion(module), facts, lambda rows: layout_of_call(rows, FRAMES, parts=2)):
         frame_by_frame = unet(x[interleaved], steps, context[interleaved])
     assert torch.allclose(frame_by_frame, one_after_another[interleaved], atol=1e-5)
 
 
 def test_layers_follow_the_blocks_of_the_authors_and_come_before_upsampling(unet, module_of):
-    """Each layer's input and output are recorded, and held against the authors' maths."""
+    """Compares input and output of each layer with the authors' maths."""
     facts, module, weights = module_of("v2")
     seen = {}
-    for place, block in blocks_by_place(unet).items():
+    for place, block in blocks_by_name(unet).items():
         block.register_forward_hook(lambda _m, _i, out, place=place: seen.setdefault(place, [out]) and None)
     with attached(unet, Motion(module), facts, layout_of):
-        for place, block in blocks_by_place(unet).items():
+        for place, block in blocks_by_name(unet).items():
             block.register_forward_hook(lambda _m, _i, out, place=place: seen[place].append(out))
         run(unet, 2 * FRAMES)
-    for block in blocks_by_place(unet).values():
+    for block in blocks_by_name(unet).values():
         block._forward_hooks.clear()
     assert len(seen) == 21
     for place, (before, after) in seen.items():
@@ -134,7 +134,7 @@ def test_layers_follow_the_blocks_of_the_authors_and_come_before_upsampling(unet
         assert torch.allclose(after, expected, atol=1e-4), place
     for block in (2, 5, 8):
         assert isinstance(unet.output_blocks[block][-1], Upsample)
-        assert unet.output_blocks[block][-2] in blocks_by_place(unet).values()
+        assert unet.output_blocks[block][-2] in blocks_by_name(unet).values()
 
 
 def test_v1_norms_the_resblocks_and_the_output_over_frames_and_nothing_else(unet, module_of):
@@ -152,7 +152,7 @@ def test_v1_norms_the_resblocks_and_the_output_over_frames_and_nothing_else(unet
     assert not torch.allclose(unet.out[0](x), over_frames.transpose(1, 2).reshape(x.shape), atol=1e-2)
 
 
-def test_a_norm_that_another_extension_changed_goes_on_being_changed(unet, module_of):
+def test_a_norm_that_another_extension_replaced_stays_replaced(unet, module_of):
     facts, module, _ = module_of("v1")
     norm = unet.out[0]
     theirs = lambda x: torch.nn.GroupNorm.forward(norm, x) + 1  # noqa: E731
@@ -166,10 +166,10 @@ def test_a_norm_that_another_extension_changed_goes_on_being_changed(unet, modul
         del norm.forward
 
 
-def test_layers_move_to_the_number_format_of_the_unet(module_of):
+def test_layers_are_converted_to_the_dtype_of_the_unet(module_of):
     unet = make_unet()
     facts, module, _ = module_of("v3")
-    block = blocks_by_place(unet)["down_3_0"]
+    block = blocks_by_name(unet)["down_3_0"]
     block.register_forward_hook(lambda _module, _inputs, output: output.double())
     with attached(unet, Motion(module), facts, layout_of):
         out = block(torch.randn(4, 128, 4, 4), torch.randn(4, 128))
@@ -177,10 +177,10 @@ def test_layers_move_to_the_number_format_of_the_unet(module_of):
     assert {weight.dtype for weight in module.layers["down_3_0"].parameters()} == {torch.float64}
 
 
-def test_another_width_is_refused_before_anything_is_touched(unet, module_of):
+def test_wrong_channels_are_refused_before_anything_is_changed(unet, module_of):
     facts, module, _ = module_of("v3", (64, 64, 128, 128))
     before = state_of(unet)
-    wrong = pytest.raises(UnsuitableUNet, match="down_0_0 it is 64 channels wide, the checkpoint 32")
+    wrong = pytest.raises(UnsuitableUNet, match="down_0_0 it has 64 channels, and the checkpoint has 32")
     with wrong, attached(unet, Motion(module), facts, layout_of):
         pass
     assert state_of(unet) == before
@@ -188,7 +188,9 @@ def test_another_width_is_refused_before_anything_is_touched(unet, module_of):
 
 def test_another_model_is_refused(module_of):
     facts, module, _ = module_of("v3")
-    wrong = pytest.raises(UnsuitableUNet, match=r"has no block\. Choose a motion module and a checkpoint of the same kind")
+    wrong = pytest.raises(
+        UnsuitableUNet, match=r"does not have this block\. Choose a motion module and a checkpoint of the same kind"
+    )
     with wrong, attached(make_unet((1, 2, 4)), Motion(module), facts, layout_of):
         pass
     wrong = pytest.raises(UnsuitableUNet, match=r"Choose a Stable Diffusion 1\.5 or SDXL checkpoint")
@@ -200,8 +202,8 @@ def test_another_model_is_refused(module_of):
 
 
 def in_one_call(unet, module, family, frames, length):
-    """Noise for two clips, each window of which passes through the UNet by itself, in calls made by hand."""
-    cut = Windows(frames, length, length // 4).at(1)
+    """Returns the noise of two clips from separate UNet calls for each window."""
+    cut = ContextWindows(frames, length, length // 4).at(1)
     x, context = inputs(2 * frames)
     found = torch.zeros_like(x)
     with attached(unet, Motion(module), family, lambda rows: RowLayout(length, rows)):
@@ -215,47 +217,47 @@ def in_one_call(unet, module, family, frames, length):
 
 
 @pytest.mark.parametrize(("family", "frames"), [("v3", 17), ("v3", 33), ("v1", 32), ("v2", 40)])
-def test_a_long_clip_is_what_its_windows_are_one_by_one_and_blended(unet, module_of, family, frames):
+def test_a_long_clip_is_the_blend_of_its_windows(unet, module_of, family, frames):
     found_family, module, _ = module_of(family)
-    whole = WholeFrames(Windows(frames, 16, 4), lambda: 1, lambda rows: row_layout(rows, frames))
+    whole = WindowedUNet(ContextWindows(frames, 16, 4), lambda: 1, lambda rows: layout_of_call(rows, frames))
     before = state_of(unet)
-    with whole.around(unet), attached(unet, Motion(module), found_family, whole.layout_of):
+    with whole.applied_to(unet), attached(unet, Motion(module), found_family, whole.layout_of):
         found = run(unet, 2 * frames)
     assert state_of(unet) == before
     torch.testing.assert_close(found, in_one_call(unet, module, found_family, frames, 16), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("closing", ["none", "few", "many"])
-def test_a_clip_that_fits_into_one_window_is_what_it_is_without(unet, module_of, closing):
+@pytest.mark.parametrize("closed_loop", ["none", "few", "many"])
+def test_windows_do_not_change_a_clip_that_fits_into_one(unet, module_of, closed_loop):
     family, module, _ = module_of("v3")
-    with attached(unet, Motion(module), family, lambda rows: row_layout(rows, 16)):
+    with attached(unet, Motion(module), family, lambda rows: layout_of_call(rows, 16)):
         without = run(unet, 32)
-    whole = WholeFrames(Windows(16, 16, 4, closing=closing), lambda: 3, lambda rows: row_layout(rows, 16))
-    with whole.around(unet), attached(unet, Motion(module), family, whole.layout_of):
+    whole = WindowedUNet(ContextWindows(16, 16, 4, closed_loop=closed_loop), lambda: 3, lambda rows: layout_of_call(rows, 16))
+    with whole.applied_to(unet), attached(unet, Motion(module), family, whole.layout_of):
         found = run(unet, 32)
     torch.testing.assert_close(found, without, rtol=1e-6, atol=1e-6)
 
 
 def test_windows_of_a_model_for_inpainting_are_blended_in_the_channels_that_it_returns():
     model = torch.nn.Conv2d(9, 4, 1)
-    whole = WholeFrames(Windows(6, 4, 2), lambda: 0, lambda rows: row_layout(rows, 6))
+    whole = WindowedUNet(ContextWindows(6, 4, 2), lambda: 0, lambda rows: layout_of_call(rows, 6))
     x = torch.randn(12, 9, 8, 8)
-    with torch.no_grad(), whole.around(model):
+    with torch.no_grad(), whole.applied_to(model):
         torch.testing.assert_close(model(x), torch.nn.functional.conv2d(x, model.weight, model.bias))
 
 
-def test_in_a_window_each_frame_sees_pias_picture_as_much_as_its_own_place_says(unet, module_of):
+def test_in_a_window_each_frame_has_its_own_similarity_to_the_condition_image(unet, module_of):
     family, module, _ = module_of("pia")
-    picture = Picture(torch.randn(1, 4, 8, 8), [1.0, 0.5, 0.25, 0.0, 0.75, 0.125])
-    whole = WholeFrames(Windows(6, 4, 2, uniform=False), lambda: 0, lambda rows: row_layout(rows, 6))
+    picture = ConditionImage(torch.randn(1, 4, 8, 8), [1.0, 0.5, 0.25, 0.0, 0.75, 0.125])
+    whole = WindowedUNet(ContextWindows(6, 4, 2, uniform=False), lambda: 0, lambda rows: layout_of_call(rows, 6))
     seen, first = [], unet.input_blocks[0][0]
     with (
-        whole.around(unet),
+        whole.applied_to(unet),
         attached(unet, Motion(module), family, whole.layout_of, picture),
-        first.register_forward_hook(lambda _module, _inputs, output: seen.append(output)),  # after ours
+        first.register_forward_hook(lambda _module, _inputs, output: seen.append(output)),  # after the one under test
     ):
         run(unet, 12)
-    x, added = inputs(12)[0], picture.seen_through(module.picture_kernel)
+    x, added = inputs(12)[0], picture.convolved(module.condition_kernel)
     for rows, output in zip(([0, 1, 2, 3], [2, 3, 4, 5]), seen, strict=True):
         plain = first(torch.cat([x[rows], x[[row + 6 for row in rows]]]))
         torch.testing.assert_close(output, plain + added[rows].repeat(2, 1, 1, 1))

@@ -1,4 +1,4 @@
-"""What files are, and that nothing in them runs."""
+"""Identification of weight files, without running code in them."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def problem(path):
 
 @pytest.mark.parametrize(("family", "length", "layers"), [("v1", 24, 20), ("v2", 32, 21), ("v3", 32, 20)])
 @pytest.mark.parametrize("name", ["any name.safetensors", "any name.ckpt"])
-def test_families_are_told_by_keys_and_shapes(save, family, length, layers, name):
+def test_families_are_identified_by_keys_and_shapes(save, family, length, layers, name):
     description, module = load(save(module_weights(family), name))
     assert description.family.key == family
     assert description.length == module.length == length
@@ -56,7 +56,7 @@ def test_training_dumps_are_unwrapped(save):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("name", ["m.safetensors", "m.ckpt"])
-def test_weights_keep_the_number_format_of_the_file(save, dtype, name):
+def test_weights_keep_the_dtype_of_the_file(save, dtype, name):
     description, module = load(save({key: value.to(dtype) for key, value in module_weights("v3").items()}, name))
     assert description.dtypes == (str(dtype)[6:],)
     assert {weight.dtype for weight in module.parameters()} == {dtype}
@@ -73,7 +73,7 @@ def test_eight_bit_floats_are_widened_without_loss(save, dtype):
 
 
 def test_eight_bit_floats_in_a_pickle_are_read(tmp_path):
-    """As torch 2.2 and later save them; older ones cannot. Two bytes, 1.5 and -2, and the pickle that names them."""
+    """Older versions than torch 2.2 cannot save them, so the file is written here: two bytes, 1.5 and -2, and their pickle."""
     data = (
         b"\x80\x02}X\x01\x00\x00\x00actorch._utils\n_rebuild_tensor_v3\n((X\x07\x00\x00\x00storagectorch.storage\n"
         b"UntypedStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x02tQK\x00K\x02\x85K\x01\x85\x89ccollections\n"
@@ -87,7 +87,7 @@ def test_eight_bit_floats_in_a_pickle_are_read(tmp_path):
     assert file.read("a").float().tolist() == [1.5, -2.0]
 
 
-def test_what_only_the_name_says_is_assumed_until_the_hash_is_known(save):
+def test_a_family_from_the_name_is_assumed_until_the_hash_is_known(save):
     weights = module_weights("v2")
     named = describe(save(weights, "AnimateDiff-Lightning 4-step.safetensors"))
     assert named.family.key == "lightning-4" and "assumed from its name" in named.assumed
@@ -104,27 +104,27 @@ def test_what_only_the_name_says_is_assumed_until_the_hash_is_known(save):
     assert describe(save(module_weights("v3"))).with_hash(published).family.key == "v3", "a hash of other shapes"
 
 
-def test_a_dump_that_holds_an_adapter_too_is_a_module(save):
+def test_a_dump_with_an_adapter_is_a_motion_module(save):
     adapter = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.processor.to_q_lora."
     parts = {adapter + "down.weight": torch.zeros(4, 32), adapter + "up.weight": torch.zeros(32, 4)}
     assert load(save({**module_weights("v3"), **parts}))[0].family.key == "v3"
 
 
-def test_a_config_counts_for_weights_of_diffusers_alone(tmp_path):
+def test_a_config_is_used_only_for_weights_of_diffusers(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"_class_name": "MotionAdapter", "motion_max_seq_length": 32}))
     for name in ("AnimateLCM_sd15_t2v.safetensors", "diffusion_pytorch_model.safetensors"):
         save_file(module_weights("lcm"), tmp_path / name)
         assert (describe(tmp_path / name).family.key, describe(tmp_path / name).length) == ("lcm", 64)
 
 
-def test_a_key_that_no_module_has_is_named(save):
+def test_unknown_keys_are_named(save):
     key = "down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0.attention_blocks.2.to_q.weight"
     assert f"{key} is unknown" in problem(save({**module_weights("v3"), key: torch.zeros(32, 32)}))
     key = "down_blocks.0.motion_modules.2.temporal_transformer.norm.weight"
     assert f"{key} is unknown" in problem(save({**module_weights("v3"), key: torch.zeros(32)}))
 
 
-def test_tensors_that_share_storage_or_are_transposed_are_read_right(save):
+def test_tensors_that_share_storage_or_are_transposed_are_read_correctly(save):
     weights = module_weights("v3")
     key = "down_blocks.0.motion_modules.0.temporal_transformer.proj_in.weight"
     weights[key] = torch.arange(2 * 32 * 32, dtype=torch.float32).reshape(2, 32, 32)[1].T
@@ -169,7 +169,7 @@ def test_a_tensor_larger_than_its_data_is_refused(tmp_path, save):
     assert "larger than its data" in problem(short)
 
 
-def test_a_flipped_bit_and_a_missing_part_are_said(tmp_path, save):
+def test_a_flipped_bit_and_a_missing_member_are_reported(tmp_path, save):
     path = save(module_weights("v3"), "good.ckpt")
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -209,10 +209,10 @@ def test_truncated_files_are_refused_before_weights_are_read(save, name, share):
         ),
         (["encoder.conv_in.weight", "decoder.conv_in.weight"], "a VAE"),
         (["control_model.input_hint_block.0.weight"], "a ControlNet"),
-        (["something.else"], "no file of a known kind"),
+        (["something.else"], "a file of an unknown kind"),
     ],
 )
-def test_other_files_are_named_for_what_they_are(save, keys, kind):
+def test_other_kinds_of_files_are_identified(save, keys, kind):
     text = problem(save({key: torch.zeros(4, 4) for key in keys}))
     assert kind in text and "motion module" in text
 
@@ -226,7 +226,7 @@ def test_the_archive_of_the_beta_for_sdxl_is_read(tmp_path):
     assert torch.equal(module.layers["up_2_1"].proj_in.weight, weights[key])
 
 
-def test_layers_act_as_those_of_the_family_that_is_chosen(save):
+def test_layers_are_those_of_the_chosen_family(save):
     path = save(module_weights("hotshot"), "unknown.safetensors")
     for family in (HOTSHOT, XL_BETA):
         assert family in describe(path).alternatives
@@ -240,8 +240,9 @@ def test_missing_and_misshapen_weights_are_named(save):
     assert "up_blocks.2.motion_modules.1.temporal_transformer.proj_in.bias is missing" in problem(save(weights))
     weights = module_weights("v3")
     weights["down_blocks.1.motion_modules.0.temporal_transformer.proj_out.weight"] = torch.zeros(64, 65)
-    assert "down_blocks.1.motion_modules.0.temporal_transformer.proj_out.weight is [64, 65], not [64, 64]" in problem(
-        save(weights)
+    assert (
+        "down_blocks.1.motion_modules.0.temporal_transformer.proj_out.weight has the shape [64, 65], not [64, 64]"
+        in problem(save(weights))
     )
     weights = {key: value for key, value in module_weights("v3").items() if not key.startswith("up_blocks.0.motion_modules.2")}
     assert "up_blocks.0.motion_modules.2" in problem(save(weights))
@@ -249,11 +250,11 @@ def test_missing_and_misshapen_weights_are_named(save):
     assert "up_blocks.2.temporal_attentions.0.norm.weight is missing" in problem(save(in_hotshots_layout(weights)))
 
 
-def test_a_file_that_is_not_there_is_said_with_its_folder(tmp_path):
+def test_a_missing_file_is_reported_with_its_folder(tmp_path):
     assert str(tmp_path) in problem(tmp_path / "gone.safetensors")
 
 
-def test_inspect_says_what_files_are(save, capsys):
+def test_inspect_describes_files(save, capsys):
     good, bad = save(module_weights("v2")), save({"something.else": torch.zeros(2)}, "other.safetensors")
     assert main(["inspect", str(good)]) == 0
     assert "family: v2" in capsys.readouterr().out
@@ -261,4 +262,4 @@ def test_inspect_says_what_files_are(save, capsys):
     reports = json.loads(capsys.readouterr().out)
     assert [report["usable"] for report in reports] == [True, False]
     assert reports[0]["most frames"] == 32
-    assert "no file of a known kind" in reports[1]["problem"]
+    assert "a file of an unknown kind" in reports[1]["problem"]

@@ -1,4 +1,4 @@
-"""Measures of clips: each is what it says on clips whose answer is known."""
+"""The measures of clips with known results."""
 
 import weakref
 
@@ -12,7 +12,7 @@ from support.small_training import stripes, write_frames, write_video
 
 
 def disc(x, y, side=64):
-    """A soft disc on a plain ground, `(side, side, 3)`."""
+    """Returns a soft disc on a plain background, `(side, side, 3)`."""
     rows, columns = np.mgrid[:side, :side]
     inside = np.clip(10.5 - np.hypot(columns - x, rows - y), 0, 1)[..., None]
     return (60 + inside * np.array([180, 90, 20])).round().astype(np.uint8)
@@ -27,7 +27,7 @@ def test_changes_are_those_from_frame_to_frame_and_over_the_end():
     assert changes_of(frames) == ([4, 10, 251], 245)
 
 
-def test_a_still_clip_has_nothing_to_measure():
+def test_a_still_clip_measures_zero():
     measures = measures_of(np.repeat(disc(32, 32)[None], 8, axis=0))
     assert (measures.flicker == 0).all()
     assert (measures.jitter, measures.seam, measures.drift) == (0, 0, 0)
@@ -43,14 +43,14 @@ def test_noise_flickers_and_motion_does_not():
     assert measures_of(smooth).consistency > measures_of(noisy).consistency
 
 
-def test_flicker_tells_in_which_frame():
+def test_flicker_is_given_by_frame():
     clip = going(np.arange(20, 36, 2.0))
     clip[5] = 255 - clip[5]
     flicker = measures_of(clip).flicker
     assert set(np.argsort(flicker)[-2:]) == {4, 5}  # into the frame, and out of it
 
 
-def test_a_path_that_trembles_jitters():
+def test_a_trembling_path_has_jitter():
     steady = np.arange(20, 36, 2.0)
     trembling = steady + np.array([0, 2] * 4)
     assert measures_of(going(trembling)).jitter > 3 * measures_of(going(steady)).jitter
@@ -63,14 +63,14 @@ def test_a_loop_that_closes_has_a_seam_of_one_step():
     assert measures_of(around[:12]).seam > 2
 
 
-def test_drift_is_in_levels_of_colour():
+def test_drift_is_in_pixel_values():
     clip = np.repeat(disc(32, 32)[None], 8, axis=0).astype(int)
     clip[-2:] += 10
     assert measures_of(clip.astype(np.uint8)).drift == pytest.approx(10, abs=0.01)
 
 
 def test_two_frames_are_too_few():
-    with pytest.raises(UnreadableVideo, match="it has fewer than three frames, which are the least"):
+    with pytest.raises(UnreadableVideo, match="it has fewer than three frames"):
         measures_of(stripes(2))
 
 
@@ -95,13 +95,13 @@ def test_the_command_names_the_clip_that_cannot_be_measured_and_measures_the_oth
     assert capsys.readouterr().out == ""
 
 
-def test_a_plot_of_no_known_format_is_refused_in_a_line(tmp_path, capsys):
+def test_a_plot_with_an_unknown_suffix_is_refused(tmp_path, capsys):
     assert main(["evaluate", str(write_frames(tmp_path / "b", stripes(5))), "--plot", str(tmp_path / "plot.nothing")]) == 1
     assert "nothing" in capsys.readouterr().err
 
 
-def test_frames_are_measured_as_they_come():
-    """However long a clip is, no more of it is held than a few frames."""
+def test_frames_are_not_all_in_memory():
+    """Only a few frames of a long clip are in memory."""
     alive, most = [], 0
 
     def frames():

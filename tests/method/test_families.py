@@ -1,4 +1,4 @@
-"""Each family in the real LDM UNet, against the authors' maths in five dimensions."""
+"""Each family in LDM's UNet, compared with an independent implementation in five dimensions."""
 
 import pytest
 import torch
@@ -7,17 +7,17 @@ from safetensors.torch import save_file
 
 from motion_module.attach import attached
 from motion_module.checkpoint import load
-from motion_module.convert import convert
-from motion_module.motion import Motion
-from motion_module.pia import Picture, likeness
-from motion_module.row_layout import row_layout
+from motion_module.convert import convert_file
+from motion_module.motion_layers import Motion
+from motion_module.pia import ConditionImage, similarity
+from motion_module.row_layout import layout_of_call
 from support.authors_unet import AuthorsUNet
 from support.published_layouts import FAMILIES, XL_FAMILIES, in_hotshots_layout, module_weights, with_tables
 
 FRAMES, SIZE, TOKENS = 5, 8, 7
 TOLERANCE = 1e-5
 HEAD_WIDTH = 16
-"""Of the small model in the layout of SDXL."""
+"""The channels of the small model with the layers of SDXL."""
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def unet():
 
 @pytest.fixture(scope="module")
 def xl_unet():
-    """In the layout of SDXL, as far as LDM can; the live tests have deep transformers, and what is told beside the timestep."""
+    """A UNet like SDXL's, as far as LDM allows. Tests in the live WebUI have several transformers and the label embedding."""
     attention = {"attention_resolutions": [4, 2], "transformer_depth": 1, "use_linear_in_transformer": True}
     return image_model(channel_mult=[1, 2, 4], num_head_channels=HEAD_WIDTH, **attention)
 
@@ -46,7 +46,7 @@ def image_model(**layout):
 
 @pytest.fixture(scope="module")
 def case(unet, xl_unet, tmp_path_factory, request):
-    """A family's file as our loader reads it, the authors' UNet with the same weights, and what goes into both."""
+    """A family's motion module, the authors' UNet with the same weights, and inputs for both."""
     return Case(xl_unet if request.param in XL_FAMILIES else unet, tmp_path_factory.mktemp("family"), request.param)
 
 
@@ -60,30 +60,30 @@ class Case:
         self.description, self.module = load(path)
         authors = dict(unet.state_dict())
         self.picture = None
-        if self.facts.takes_picture:
+        if self.facts.takes_image:
             kernel = torch.cat([authors["input_blocks.0.0.weight"], weights["conv_in.weight"][:, 4:]], dim=1)
             authors["input_blocks.0.0.weight"] = kernel
-            self.picture = Picture(torch.randn(1, 4, SIZE, SIZE), likeness("large motion", FRAMES))
+            self.picture = ConditionImage(torch.randn(1, 4, SIZE, SIZE), similarity("large motion", FRAMES))
         norms = {"over_frames": self.facts.over_frames, "motion_over_frames": self.facts.motion_over_frames}
         head_width = HEAD_WIDTH if family in XL_FAMILIES else None
         self.authors = AuthorsUNet(authors, with_tables(weights), head_width=head_width, **norms)
 
     def inputs(self, clips):
-        """Noise and text of some clips, `(clips, frames, …)`; each frame has a text of its own."""
+        """Returns noise and text of clips, `(clips, frames, …)`. Each frame has its own text."""
         torch.manual_seed(2)
         return torch.randn(clips, FRAMES, 4, SIZE, SIZE), torch.randn(clips, FRAMES, TOKENS, 24)
 
     def expected(self, x, context, timestep=500):
         x = x.transpose(1, 2)
         if self.picture is not None:
-            mask = torch.tensor(self.picture.likeness)[None, None, :, None, None].expand(len(x), 1, FRAMES, SIZE, SIZE)
+            mask = torch.tensor(self.picture.similarity)[None, None, :, None, None].expand(len(x), 1, FRAMES, SIZE, SIZE)
             latents = self.picture.latents[:, :, None].expand(len(x), 4, FRAMES, SIZE, SIZE)
             x = torch.cat([x, mask, latents], dim=1)
         return self.authors(x, timestep, context).transpose(1, 2)
 
     def ours(self, rows, context, parts=1, timestep=500):
-        """One UNet call for each of the given batches of rows."""
-        layout_of = lambda count: row_layout(count, FRAMES, parts)  # noqa: E731
+        """Returns the results of one UNet call for each batch of rows."""
+        layout_of = lambda count: layout_of_call(count, FRAMES, parts)  # noqa: E731
         with attached(self.unet, Motion(self.module), self.description.family, layout_of, self.picture):
             return [self.unet(x, torch.full((len(x),), timestep), y) for x, y in zip(rows, context)]
 
@@ -103,7 +103,7 @@ def test_clips_in_one_call(case, clips):
 
 
 @every_family
-def test_conditions_in_calls_of_their_own(case):
+def test_conditions_in_separate_calls(case):
     x, context = case.inputs(2)
     ours = torch.stack(case.ours(x, context))
     assert (ours - case.expected(x, context)).abs().max() < TOLERANCE
@@ -112,7 +112,7 @@ def test_conditions_in_calls_of_their_own(case):
 @every_family
 @pytest.mark.parametrize("split", [False, True])
 def test_prompt_parts_joined_by_and(case, split):
-    """Two parts, frame by frame, then the negative prompt, in the same call or its own."""
+    """Two prompt parts, frame by frame, then the negative prompt in the same call or in another."""
     x, context = case.inputs(3)
     expected = case.expected(x, context)
     order = [(part, frame) for frame in range(FRAMES) for part in range(2)]
@@ -128,14 +128,14 @@ def test_prompt_parts_joined_by_and(case, split):
 
 
 @every_family
-def test_the_family_is_known_and_has_the_authors_record(case):
+def test_the_family_is_identified_and_has_the_authors_facts(case):
     family = case.description.family
     assert case.facts is ALL[family.key]
     assert (family.base == "SDXL") == (family.key in XL_FAMILIES)
     assert (family.unet_norms == "over frames") == case.facts.over_frames
     assert (family.motion_norms == "over frames") == case.facts.motion_over_frames
     assert family.frames == case.facts.frames
-    assert family.takes_picture == case.facts.takes_picture
+    assert family.takes_image == case.facts.takes_image
     assert case.module.length == (case.facts.positions or 64)
 
 
@@ -151,7 +151,7 @@ def test_diffusers_agrees_once_its_motion_norm_is_per_frame(case, unet, tmp_path
     picture_model = diffusers.UNet2DConditionModel(**config)
     ldm = {f"model.diffusion_model.{key}": value for key, value in unet.state_dict().items()}
     picture_model.load_state_dict(convert_ldm_unet_checkpoint(ldm, {"layers_per_block": 2, **picture_model.config}))
-    convert(case.description.path, tmp_path / "adapter", "diffusers")
+    convert_file(case.description.path, tmp_path / "adapter", "diffusers")
     model = diffusers.UNetMotionModel.from_unet2d(picture_model, diffusers.MotionAdapter.from_pretrained(tmp_path / "adapter"))
     for name, layer in model.named_modules():
         if "motion_modules" in name and isinstance(layer, torch.nn.GroupNorm):

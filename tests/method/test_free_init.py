@@ -1,4 +1,4 @@
-"""FreeInit's filters and mixture, against their definitions written out."""
+"""FreeInit's filters and mixture, compared with their definitions."""
 
 import math
 
@@ -11,7 +11,7 @@ SHAPE = (6, 4, 5)
 
 
 def as_defined(kind, spatial, temporal):
-    """Frequency by frequency."""
+    """Returns the response of a filter, computed frequency by frequency."""
     kept = torch.zeros(SHAPE)
     frames, height, width = SHAPE
     for t in range(frames):
@@ -37,12 +37,12 @@ def test_filters_are_those_of_their_definitions(kind, spatial, temporal):
 def test_the_box_keeps_what_is_around_the_lowest_frequency():
     kept = low_pass((8, 8, 4), "box", 0.5, 0.25)
     inside = torch.zeros(8, 8, 4)
-    inside[3:5, 2:6, :] = 1  # two to either side in both directions: the height counts
+    inside[3:5, 2:6, :] = 1  # two to either side in both directions: the reference uses the height for both
     assert torch.equal(kept, inside)
 
 
 @pytest.mark.parametrize("kind", ["butterworth", "gaussian", "box", "ideal"])
-def test_a_filter_that_stops_at_nothing_keeps_nothing(kind):
+def test_a_cutoff_of_zero_keeps_nothing(kind):
     assert not low_pass(SHAPE, kind, 0, 0.25).any() and not low_pass(SHAPE, kind, 0.25, 0).any()
 
 
@@ -52,8 +52,8 @@ def test_all_of_the_clip_or_none_of_it_may_be_taken():
     torch.testing.assert_close(with_low_frequencies_of(clip, noise, torch.zeros(SHAPE)), noise)
 
 
-def test_what_is_slow_comes_from_the_clip_and_what_is_fast_from_the_noise():
-    """A wave that turns once over the frames, and one that flips in each."""
+def test_low_frequencies_come_from_the_clip_and_high_ones_from_the_noise():
+    """One wave has a period of all frames, the other of two frames."""
     frames = torch.arange(8.0).view(8, 1, 1, 1)
     slow = torch.cos(2 * math.pi * frames / 8).expand(8, 4, 6, 6)
     fast = torch.cos(math.pi * frames).expand(8, 4, 6, 6)

@@ -1,4 +1,4 @@
-"""Clips that begin, and end, with given pictures."""
+"""Clips that begin and end with given images."""
 
 import pytest
 import torch
@@ -10,19 +10,19 @@ def numbers(tensor):
     return [round(value, 6) for value in tensor.tolist()]
 
 
-def test_a_picture_fades_by_power_and_scale():
+def test_an_image_fades_by_power_and_scale():
     assert numbers(faded(5, 1, 4)) == [1, 0.75, 0.5, 0.25, 0]
     assert numbers(faded(5, 2, 4)) == [1, 0.75, 0, 0, 0]
 
 
-def test_two_pictures_fade_into_each_other_and_are_never_more_than_one():
-    """Frame 1 has 0.9 of the first and 0.7 of the last, 1.6 together; the ends have one picture alone."""
+def test_two_images_fade_into_each_other_with_a_sum_of_at_most_one():
+    """Frame 1 has weights of 0.9 and 0.7, which are divided by their sum. The first and last frames have one image alone."""
     of_first, of_last = faded_between(4, (1, 10), (1, 10 / 1.5))
     assert numbers(of_first) == [1, round(0.9 / 1.6, 6), round(0.8 / 1.65, 6), 0]
     assert numbers(of_last) == [0, round(0.7 / 1.6, 6), round(0.85 / 1.65, 6), 1]
 
 
-def test_noise_is_what_is_left_beside_the_pictures():
+def test_noise_has_the_rest_of_the_weight():
     first, last, noise = (torch.full((1, 1, 1, 1), value) for value in (1.0, 10.0, 100.0))
     parts = torch.tensor([1.0, 0.5, 0.0]), torch.tensor([0.0, 0.2, 0.0])
     found = mixed(first, parts[0], last, parts[1], noise.expand(3, 1, 1, 1))
@@ -41,16 +41,16 @@ def test_noise_is_what_is_left_beside_the_pictures():
         ({"reach": 1, "last": True, "closed": True}, [0, 0.25, 0.5, 0.25, 0]),
     ],
 )
-def test_strength_grows_with_the_distance_from_given_pictures(arguments, expected):
+def test_strength_grows_with_the_distance_from_given_images(arguments, expected):
     assert numbers(shares(5, **arguments)) == expected
 
 
-def test_a_frame_is_free_for_its_share_of_the_steps():
-    """Of eight steps: none, two, five (of 5.6 that its share would be), and all."""
+def test_a_frame_is_denoised_in_its_fraction_of_the_steps():
+    """Of eight steps the frames are denoised in none, two, five (5.6 rounded down) and all."""
     taken = sum(free(torch.tensor([0.0, 0.25, 0.7, 1.0]), step / 8).long() for step in range(8))
     assert taken.tolist() == [0, 2, 5, 8]
 
 
-def test_between_two_pictures_lies_a_line():
+def test_two_images_are_interpolated_linearly():
     found = between(torch.zeros(1, 1, 1, 1), torch.full((1, 1, 1, 1), 3.0), 4)
     assert numbers(found.flatten()) == [0, 1, 2, 3]

@@ -1,11 +1,11 @@
-"""The image UNet's layers on some rows at a time."""
+"""The image UNet's layers run on some rows at a time."""
 
 import pytest
 import torch
 from ldm.modules.attention import SpatialTransformer
 from ldm.modules.diffusionmodules.openaimodel import ResBlock
 
-from motion_module.layer_offload import in_parts
+from motion_module.layer_offload import in_chunks
 from motion_module.training.image_model import load_image_model
 from support.small_training import write_base
 
@@ -32,7 +32,7 @@ def call(unet):
 
 @pytest.fixture
 def rows_seen(unet):
-    """The rows of every call inside of the UNet's layers."""
+    """Records the rows of every call of the UNet's layers."""
     seen, hooks = [], []
     for layer in unet.modules():
         inner = (
@@ -54,15 +54,15 @@ def rows_seen(unet):
 def test_no_layer_has_more_rows_and_the_result_is_the_same(unet, call, rows_seen, rows, parts, device):
     expected = call()
     rows_seen.clear()
-    with in_parts(unet, rows, device):
+    with in_chunks(unet, rows, device):
         found = call()
     assert rows_seen[: len(parts)] == parts and set(rows_seen) == set(parts)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
-def test_afterwards_all_is_as_before(unet, call, rows_seen):
+def test_afterwards_the_unet_is_unchanged(unet, call, rows_seen):
     before = forwards_of(unet)
-    with in_parts(unet, 4):
+    with in_chunks(unet, 4):
         call()
         assert forwards_of(unet) != before
     rows_seen.clear()
@@ -71,5 +71,5 @@ def test_afterwards_all_is_as_before(unet, call, rows_seen):
 
 
 def forwards_of(unet):
-    """Those that instances have in place of their class's."""
+    """Returns the forward functions of instances that replace those of their classes."""
     return {name: module.forward for name, module in unet.named_modules() if "forward" in vars(module)}

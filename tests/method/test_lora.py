@@ -1,4 +1,4 @@
-"""LoRAs of every published form: what they change, and that nothing of it stays."""
+"""LoRAs in every published layout: what they change, and that the change is undone."""
 
 import pytest
 import torch
@@ -120,7 +120,7 @@ def test_each_published_form_changes_the_same_matrices(module, tmp_path, form):
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
 
 
-def test_alpha_counts_over_rank_and_so_does_the_header_of_diffusers(module, tmp_path):
+def test_alpha_is_divided_by_rank_also_in_the_header_of_diffusers(module, tmp_path):
     down, up = factors(QUERY)
     alpha = load_lora(save_form(tmp_path, "kohya", {"lora_unet_" + UNDERSCORES[QUERY] + ".alpha": torch.tensor(1.0)}))
     with merged(module, [(alpha, 1)]):
@@ -133,7 +133,7 @@ def test_alpha_counts_over_rank_and_so_does_the_header_of_diffusers(module, tmp_
     assert (doubled - (matrix(module, QUERY) + 2 * up @ down)).abs().max() < 1e-5
 
 
-def test_several_at_once_add_up(module, tmp_path):
+def test_several_loras_add_up(module, tmp_path):
     (tmp_path / "two").mkdir()
     first, second = load_lora(save_form(tmp_path, "official")), load_lora(save_form(tmp_path / "two", "MotionDirector"))
     down, up = factors(QUERY)
@@ -142,13 +142,13 @@ def test_several_at_once_add_up(module, tmp_path):
         assert (matrix(module, QUERY) - expected).abs().max() < 1e-6
 
 
-def test_strength_zero_is_none(module, tmp_path):
+def test_strength_zero_changes_nothing(module, tmp_path):
     before = {name: tensor.data_ptr() for name, tensor in module.state_dict().items()}
     with merged(module, [(load_lora(save_form(tmp_path, "official")), 0.0)]):
         assert {name: tensor.data_ptr() for name, tensor in module.state_dict().items()} == before
 
 
-def test_a_module_in_half_precision_is_merged_in_full_and_is_back_afterwards(module, tmp_path):
+def test_a_module_in_half_precision_is_merged_in_float32_and_restored(module, tmp_path):
     module.half()
     before = snapshot(module)
     down, up = factors(QUERY)
@@ -159,14 +159,14 @@ def test_a_module_in_half_precision_is_merged_in_full_and_is_back_afterwards(mod
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
 
 
-def test_what_moved_meanwhile_leaves_the_modules_own_tensors_alone(module, tmp_path):
+def test_moving_a_merged_module_does_not_change_its_own_tensors(module, tmp_path):
     before = dict(module.named_parameters())
     with merged(module, [(load_lora(save_form(tmp_path, "official")), 1.0)]):
         module.double()
     assert all(parameter is before[name] for name, parameter in module.named_parameters())
 
 
-def test_what_is_left_out_is_said_and_dora_is_refused(tmp_path):
+def test_unused_keys_are_listed_and_dora_is_refused(tmp_path):
     resnet = {"unet.down_blocks.0.resnets.0.conv1.lora_A.weight": torch.zeros(4, 32, 3, 3)}
     kohya = {"lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight": torch.zeros(4, 32)}
     assert load_lora(save_form(tmp_path, "PEFT", {**resnet, **kohya})).left_out == tuple(resnet)
@@ -174,7 +174,7 @@ def test_what_is_left_out_is_said_and_dora_is_refused(tmp_path):
         load_lora(save_form(tmp_path, "kohya", {"lora_unet_" + UNDERSCORES[QUERY] + ".dora_scale": torch.zeros(64)}))
 
 
-def test_the_middle_block_is_left_out_where_the_module_has_none(tmp_path):
+def test_the_middle_block_is_left_out_if_the_module_has_none(tmp_path):
     save_file(module_weights("v3"), tmp_path / "v3.safetensors")
     module = load(tmp_path / "v3.safetensors")[1]
     key = "mid_block.motion_modules.0.temporal_transformer.transformer_blocks.0.attention_blocks.0.processor.to_q_lora"
@@ -186,7 +186,7 @@ def test_the_middle_block_is_left_out_where_the_module_has_none(tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda tensors: tensors.pop(UP), "to_q_lora.down.weight has no up matrix"),
+        (lambda tensors: tensors.pop(UP), "to_q_lora.down.weight, but no up matrix"),
         (lambda tensors: tensors.update({UP: torch.zeros(64, 5)}), "does not fit"),
         (lambda tensors: tensors.update({UP.replace("blocks.1", "blocks.7"): torch.zeros(64, 4)}), "blocks.7"),
         (lambda tensors: tensors.clear() or tensors.update({"other": torch.zeros(1)}), "neither a motion LoRA nor"),
@@ -204,7 +204,7 @@ def test_broken_files_are_refused_with_the_key(tmp_path, change, said):
     assert said in str(caught.value)
 
 
-def test_another_width_is_refused_before_anything_changed(tmp_path):
+def test_wrong_shapes_are_refused_before_anything_is_changed(tmp_path):
     save_file(module_weights("v3", (64, 64, 128, 128)), tmp_path / "wide.safetensors")
     module = load(tmp_path / "wide.safetensors")[1]
     key = "down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0.attention_blocks.0.processor.to_q_lora"
@@ -227,7 +227,7 @@ class Attention(nn.Module):
 
 
 class Transformer(nn.Module):
-    """The names of LDM's SpatialTransformer."""
+    """A module with the names of LDM's SpatialTransformer."""
 
     def __init__(self):
         super().__init__()
@@ -256,7 +256,7 @@ def adapter(folder, keys):
         "unet." + ADAPTER + "transformer_blocks.1.attn1.to_q.lora.{}.weight",
     ],
 )
-def test_an_adapter_adds_to_what_the_layer_computes_and_leaves_its_weights_alone(tmp_path, key):
+def test_an_adapter_adds_to_the_output_and_does_not_change_weights(tmp_path, key):
     torch.manual_seed(0)
     transformer = Transformer()
     block = "transformer_blocks.1." if "transformer_blocks.1." in key else "transformer_blocks.0."
@@ -289,6 +289,6 @@ def test_an_adapter_for_another_model_is_refused(tmp_path):
         (TOWER + "attention_blocks.0.processor.to_q_lora.{}.weight", "a motion LoRA"),
     ],
 )
-def test_inspect_says_which_kind_it_is(tmp_path, key, kind):
+def test_inspect_says_which_kind_of_lora_it_is(tmp_path, key, kind):
     save_file({key.format(part): torch.randn(4, 4) for part in ("down", "up")}, tmp_path / "lora.safetensors")
     assert describe(tmp_path / "lora.safetensors").kind.startswith(kind)

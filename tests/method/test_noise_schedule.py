@@ -1,4 +1,4 @@
-"""Noise schedules against the definitions of DDPM, worked out step by step."""
+"""Noise schedules, compared with the definitions of DDPM computed step by step."""
 
 import pytest
 import torch
@@ -7,14 +7,14 @@ from motion_module.families import FAMILIES
 from motion_module.noise_schedule import ANIMATEDIFF, STABLE_DIFFUSION
 
 
-def test_animatediff_is_a_straight_line_in_beta():
+def test_animatediffs_schedule_is_linear_in_beta():
     signal = 1.0
     for step in range(1000):
         signal *= 1 - (0.00085 + (0.012 - 0.00085) * step / 999)
         assert ANIMATEDIFF.alphas_cumprod()[step].item() == pytest.approx(signal, rel=1e-6)
 
 
-def test_stable_diffusion_is_a_straight_line_in_the_root_of_beta():
+def test_stable_diffusions_schedule_is_linear_in_the_root_of_beta():
     signal = 1.0
     for step in range(1000):
         signal *= 1 - (0.00085**0.5 + (0.012**0.5 - 0.00085**0.5) * step / 999) ** 2
@@ -23,11 +23,11 @@ def test_stable_diffusion_is_a_straight_line_in_the_root_of_beta():
 
 def test_the_largest_sigma_of_stable_diffusion_is_the_well_known_one():
     assert STABLE_DIFFUSION.sigmas()[-1].item() == pytest.approx(14.6146, abs=1e-3)
-    assert ANIMATEDIFF.sigmas()[-1].item() > 20  # noisier at the end, as the paper wants it
+    assert ANIMATEDIFF.sigmas()[-1].item() > 20  # noisier at the end, as in the paper
 
 
 @pytest.mark.parametrize(("key", "last"), [("xl-beta", 0.020), ("hotshot", 0.012)])
-def test_both_families_for_sdxl_have_straight_lines_in_the_root_of_beta(key, last):
+def test_both_families_for_sdxl_are_linear_in_the_root_of_beta(key, last):
     """guoyww/AnimateDiff, branch sdxl: `scaled_linear` of diffusers, to 0.020. HotShot-XL trains with SDXL's own scheduler."""
     found = FAMILIES[key].schedule.alphas_cumprod().double()
     betas = (0.00085**0.5 + (last**0.5 - 0.00085**0.5) * torch.arange(1000, dtype=torch.float64) / 999) ** 2

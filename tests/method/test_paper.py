@@ -14,8 +14,8 @@ from demo.world.scenes import Scene, held_out_scenes
 from demo.world.styles import personalised
 from motion_module.checkpoint import published
 from motion_module.noise_schedule import ANIMATEDIFF
-from motion_module.training.subjects import new_motion_module
 from motion_module.training.temporal_convolution import TemporalConvolution
+from motion_module.training.trained_parts import new_motion_module
 
 RED = Scene("circle", "red", "blue", "moving left")
 

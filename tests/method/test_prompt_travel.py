@@ -1,4 +1,4 @@
-"""Prompts that change along the frames: how they are read, and what lies between two keyframes."""
+"""Prompt travel: its syntax, and the interpolation between keyframes."""
 
 import math
 
@@ -39,17 +39,17 @@ def test_a_prompt_without_keyframes_is_none(prompt):
         ("0: a [b:c:0.5] (d:1.2)\n8: e AND f", [(0, 0, "a [b:c:0.5] (d:1.2)"), (8, 8, "e AND f")]),
     ],
 )
-def test_keyframes_are_read_as_people_write_them(prompt, expected):
+def test_keyframes_may_be_written_in_several_ways(prompt, expected):
     assert keyframes(prompt) == expected
 
 
-def test_what_all_frames_share_is_told_from_what_keyframes_say():
+def test_lines_outside_of_keyframes_are_for_all_frames():
     travel = read_travel("x\ny\n0: a\nmore\n8: b\nz", 16)
     assert (travel.head, travel.tail) == ("x, y", "z")
     assert travel.keyframes == (Keyframe(0, 0, "a, more"), Keyframe(8, 8, "b"))
 
 
-def test_the_established_extensions_example_is_read_the_same():
+def test_the_example_of_sd_webui_animatediff_is_read_the_same():
     prompt = "1girl, yoimiya (genshin impact), origen, line, comet, wink, Masterpiece\n0: closed mouth\n8: open mouth\nsmile"
     head = "1girl, yoimiya (genshin impact), origen, line, comet, wink, Masterpiece"
     assert keyframes(prompt) == [(0, 0, f"{head}, closed mouth, smile"), (8, 8, f"{head}, open mouth, smile")]
@@ -61,20 +61,20 @@ def test_the_established_extensions_example_is_read_the_same():
         ("0: a\n16: b", ["“16: b”", "16 frames", "0 to 15"], ("16: b",)),
         ("-17: a", ["“-17: a”", "0 to 15"], ("-17: a",)),
         ("101%: a", ["101%"], ("101%: a",)),
-        ("x\n 8-4: a\ny", ["ends at frame 4", "starts at 8"], ("8-4: a",)),
+        ("x\n 8-4: a\ny", ["ends at frame 4", "starts at frame 8"], ("8-4: a",)),
         ("0: a\n0: b", ["Two keyframes", "frame 0"], ("0: a", "0: b")),
         ("0-8: a\n8: b", ["Two keyframes", "frame 8"], ("0-8: a", "8: b")),
         ("0: a\n100%: b\n15: c", ["Two keyframes", "frame 15"], ("100%: b", "15: c")),
     ],
 )
-def test_what_cannot_be_followed_is_said(prompt, words, lines):
+def test_wrong_keyframes_are_reported(prompt, words, lines):
     with pytest.raises(TravelError) as error:
         read_travel(prompt, 16)
     assert all(word in str(error.value) for word in words), error.value
     assert error.value.lines == lines
 
 
-def test_frames_between_keyframes_have_a_share_of_both():
+def test_frames_between_keyframes_have_weights_of_both():
     travel = read_travel("2: a\n6-8: b\n10: c", 12)
     assert travel.texts() == [*"aaaaaabbbbcc"]
     assert travel.sources() == [
@@ -83,7 +83,7 @@ def test_frames_between_keyframes_have_a_share_of_both():
     ]  # fmt: skip
 
 
-def test_a_closed_travel_goes_over_its_end_to_its_first_keyframe():
+def test_in_a_closed_travel_the_last_keyframe_blends_into_the_first():
     travel = read_travel("2: a\n8: b", 12, closed=True)
     assert travel.sources() == [
         (8, 2, 4 / 6), (8, 2, 5 / 6), (2, 2, 0), *((2, 8, k / 6) for k in range(1, 6)),
@@ -93,7 +93,7 @@ def test_a_closed_travel_goes_over_its_end_to_its_first_keyframe():
 
 
 @pytest.mark.parametrize("closed", [False, True])
-def test_one_keyframe_counts_for_all_frames(closed):
+def test_a_single_keyframe_is_for_all_frames(closed):
     travel = read_travel("5: a", 8, closed=closed)
     assert travel.texts() == ["a"] * 8 and travel.sources() == [(5, 5, 0)] * 8
     assert travel.keyframes == (Keyframe(5, 5, "a"),)
@@ -113,7 +113,7 @@ def test_half_way_a_condition_is_the_mean_or_lies_on_the_arc():
     torch.testing.assert_close(third, torch.tensor([[[2 * math.cos(math.pi / 6), 2 * math.sin(math.pi / 6)]]]))
 
 
-def test_conditions_that_are_nearly_alike_or_opposite_are_mixed_along_the_line():
+def test_nearly_equal_or_opposite_conditions_are_interpolated_linearly():
     for other in ([[2.0, 1e-4]], [[-2.0, 0.0]], [[0.0, 0.0]]):
         conditions = torch.tensor([[[2.0, 0.0]], other])
         mixed = between(conditions, [(0, 1, 0.5)])

@@ -100,7 +100,7 @@ def described(path):
 
 
 @pytest.mark.parametrize(("name", "family", "dtype", "tensors", "size"), MODULES, ids=[row[0] for row in MODULES])
-def test_published_modules_are_known(tmp_path, name, family, dtype, tensors, size):
+def test_published_modules_are_identified(tmp_path, name, family, dtype, tensors, size):
     entries = module_entries(family, dtype)
     assert len(entries) == tensors
     path = write(tmp_path / name, entries)
@@ -113,7 +113,7 @@ def test_published_modules_are_known(tmp_path, name, family, dtype, tensors, siz
 
 
 @pytest.mark.parametrize(("name", "family", "tensors", "size"), IN_DIFFUSERS, ids=[row[0] for row in IN_DIFFUSERS])
-def test_published_modules_in_diffusers_layout_are_known(tmp_path, name, family, tensors, size):
+def test_published_modules_in_diffusers_layout_are_identified(tmp_path, name, family, tensors, size):
     entries = module_entries(family, F16, in_diffusers_layout)
     assert len(entries) == tensors
     path = write(tmp_path / name, entries)
@@ -123,7 +123,7 @@ def test_published_modules_in_diffusers_layout_are_known(tmp_path, name, family,
     assert description.layout == "diffusers"
 
 
-def test_a_dump_of_a_whole_unet_is_known(tmp_path):
+def test_a_dump_of_a_complete_unet_is_identified(tmp_path):
     entries = {f"module.{key}": value for key, value in module_entries("v3", F32).items()}
     entries["module.conv_in.weight"] = (F32, (320, 4, 3, 3))
     entries["module.down_blocks.0.resnets.0.conv1.weight"] = (F32, (320, 320, 3, 3))
@@ -139,21 +139,21 @@ def test_a_dump_of_a_whole_unet_is_known(tmp_path):
         ("v3_sd15_adapter.ckpt", adapter, 256, "image"),
     ],
 )
-def test_published_loras_are_known(tmp_path, name, entries, tensors, kind):
+def test_published_loras_are_identified(tmp_path, name, entries, tensors, kind):
     assert len(entries()) == tensors
     description = described(write(tmp_path / name, entries()))
     assert description.is_lora and kinds_of(entries()) == {kind}
 
 
 @pytest.mark.parametrize(("name", "dtype"), IN_HOTSHOTS)
-def test_hotshots_own_files_are_known(tmp_path, name, dtype):
+def test_hotshots_own_files_are_identified(tmp_path, name, dtype):
     entries = module_entries("hotshot", dtype, in_hotshots_layout)
     description = described(write(tmp_path / name, entries))
     assert description.require_motion_module().key == "hotshot" and description.layout == "hotshot"
     assert description.alternatives == (description.family,) and not description.assumed and description.length == 24
 
 
-def test_hotshots_whole_unet_is_known(tmp_path):
+def test_hotshots_complete_unet_is_identified(tmp_path):
     entries = module_entries("hotshot", F16, in_hotshots_layout)
     entries["down_blocks.0.resnets.0.conv1.weight"] = (F16, (320, 320, 3, 3))
     description = described(write(tmp_path / "unet" / "diffusion_pytorch_model.safetensors", entries))

@@ -1,13 +1,13 @@
-"""Which row is which frame."""
+"""The layout of the rows of a UNet call."""
 
 import pytest
 import torch
 
-from motion_module.row_layout import RowLayoutError, row_layout
+from motion_module.row_layout import RowLayoutError, layout_of_call
 
 
 def rows_of(frames, parts, with_negative):
-    """The rows of a guided UNet call as the WebUI stacks them, each a (condition, frame)."""
+    """Returns the rows of a UNet call with guidance in the WebUI's order: each is a (condition, frame)."""
     rows = [(part, frame) for frame in range(frames) for part in range(parts)]
     return rows + [("negative", frame) for frame in range(frames)] * with_negative
 
@@ -17,7 +17,7 @@ def rows_of(frames, parts, with_negative):
 @pytest.mark.parametrize("with_negative", [True, False])
 def test_every_clip_is_one_condition_with_its_frames_in_order(frames, parts, with_negative):
     rows = rows_of(frames, parts, with_negative)
-    layout = row_layout(len(rows), frames, parts)
+    layout = layout_of_call(len(rows), frames, parts)
     clips = layout.to_clips(torch.arange(len(rows)))
     for clip in clips:
         found = [rows[index] for index in clip]
@@ -27,7 +27,7 @@ def test_every_clip_is_one_condition_with_its_frames_in_order(frames, parts, wit
 
 
 def test_a_call_with_the_negative_prompt_alone():
-    layout = row_layout(4, frames=4, parts=3)
+    layout = layout_of_call(4, frames=4, parts=3)
     assert layout.to_clips(torch.arange(4)).tolist() == [[0, 1, 2, 3]]
 
 
@@ -36,9 +36,9 @@ def test_a_call_with_the_negative_prompt_alone():
 )
 def test_rows_that_are_not_whole_clips_are_refused(rows, frames, parts):
     with pytest.raises(RowLayoutError, match=str(rows)):
-        row_layout(rows, frames, parts)
+        layout_of_call(rows, frames, parts)
 
 
-def test_another_number_of_rows_than_announced_is_refused():
+def test_a_wrong_number_of_rows_is_refused():
     with pytest.raises(RowLayoutError):
-        row_layout(8, 4).to_clips(torch.zeros(4, 1))
+        layout_of_call(8, 4).to_clips(torch.zeros(4, 1))

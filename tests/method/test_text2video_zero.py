@@ -1,13 +1,13 @@
-"""The baseline without training, and the hook into self-attention that it is built on."""
+"""Text2Video-Zero, and the change of self-attention that it uses."""
 
 import pytest
 import torch
 
 from motion_module.noise_schedule import STABLE_DIFFUSION
-from motion_module.self_attention import looking_at
+from motion_module.self_attention import self_attention_over
 from motion_module.training.image_model import load_image_model
 from motion_module.training.sampling import CLEAN, ddim, guided, timesteps
-from motion_module.training.text2video_zero import shifted, text2video_zero
+from motion_module.training.text2video_zero import shifted, text2video_zero_clip
 from support.small_training import write_base
 
 
@@ -27,22 +27,22 @@ def x():
     return torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
-def test_looking_at_oneself_changes_nothing(unet, x):
+def test_attention_to_own_tokens_changes_nothing(unet, x):
     alone = found(unet, x)
-    with looking_at(unet, lambda _attention, tokens: tokens):
+    with self_attention_over(unet, lambda _attention, tokens: tokens):
         assert torch.equal(found(unet, x), alone)
-    with looking_at(unet, lambda _attention, tokens: tokens.roll(1, 0)):
+    with self_attention_over(unet, lambda _attention, tokens: tokens.roll(1, 0)):
         assert not torch.allclose(found(unet, x), alone, atol=1e-3)
     assert torch.equal(found(unet, x), alone)
 
 
-def test_keys_and_values_are_made_of_what_is_looked_at(unet):
-    """Held against attention written out for one layer."""
+def test_keys_and_values_are_computed_from_the_given_tokens(unet):
+    """Compares one layer with attention computed step by step."""
     attention = unet.input_blocks[1][1].transformer_blocks[0].attn1
     own, other = torch.randn(2, 64, 32), torch.randn(2, 64, 32)
     results = []
     attention.register_forward_hook(lambda _layer, _inputs, output: results.append(output))
-    with looking_at(unet, lambda _attention, tokens: other), torch.no_grad():
+    with self_attention_over(unet, lambda _attention, tokens: other), torch.no_grad():
         attention(own)
     query, key, value = attention.to_q(own), attention.to_k(other), attention.to_v(other)
     heads = [part.unflatten(-1, (attention.heads, -1)).transpose(1, 2) for part in (query, key, value)]
@@ -51,13 +51,13 @@ def test_keys_and_values_are_made_of_what_is_looked_at(unet):
     assert torch.allclose(results[0], expected, atol=1e-5)
 
 
-def test_cross_attention_goes_on_looking_at_the_prompt(unet, x):
+def test_cross_attention_still_attends_to_the_prompt(unet, x):
     seen = []
     attention = unet.middle_block[1].transformer_blocks[0].attn2
     hook = attention.register_forward_pre_hook(
         lambda _layer, _inputs, named: seen.append(named["context"].shape), with_kwargs=True
     )
-    with looking_at(unet, lambda _attention, tokens: tokens[:1].expand_as(tokens)):
+    with self_attention_over(unet, lambda _attention, tokens: tokens[:1].expand_as(tokens)):
         found(unet, x)
     hook.remove()
     assert seen == [(3, 77, 16)]
@@ -77,14 +77,14 @@ def test_what_comes_in_at_the_edge_is_mirrored():
     assert shifted(latents, 2 / 8)[0, 0, 4].tolist() == [1, 0, 0, 1, 2, 3, 4, 5]
 
 
-def test_times_fall_from_the_last_one_to_clean():
+def test_timesteps_fall_from_the_last_one_to_clean():
     times = timesteps(STABLE_DIFFUSION, 25)
     assert (times[0], times[-1], len(times)) == (999, CLEAN, 26)
     assert times == sorted(set(times), reverse=True)
 
 
-def test_ddim_finds_what_a_perfect_model_knows():
-    """The model that knows the clean latents tells the noise that is in them, and one step or many end at these."""
+def test_ddim_reaches_the_latents_of_a_perfect_model():
+    """A model that knows the clean latents predicts the exact noise, so that one step or many give these latents."""
     clean = torch.randn(1, 4, 8, 8)
     left = STABLE_DIFFUSION.alphas_cumprod()
 
@@ -105,13 +105,13 @@ def plain(unet, condition, empty, noise):
     return ddim(guided(unet, condition, empty, 2.0), noise, STABLE_DIFFUSION, times)
 
 
-def test_a_clip_is_one_picture_that_moves(unet):
-    """Its frames are other ones than those of frames made alone from the same noise, and nearer to each other."""
+def test_frames_of_a_clip_are_more_alike_than_single_frames(unet):
+    """Compares them with frames that are generated separately from the same noise."""
     draw = torch.Generator().manual_seed(3)
     condition, empty = torch.randn(1, 77, 16, generator=draw), torch.randn(1, 77, 16, generator=draw)
     noise = torch.randn(4, 4, 8, 8, generator=draw)
-    clip = text2video_zero(unet, condition, empty, noise, frames=4, scale=2.0, steps=20)
+    clip = text2video_zero_clip(unet, condition, empty, noise, frames=4, scale=2.0, steps=20)
     assert clip.shape == (4, 4, 8, 8)
     alone = torch.cat([plain(unet, condition, empty, noise[i : i + 1]) for i in range(4)])
-    assert torch.allclose(clip[0], alone[0], atol=1e-4)  # the first one is made as it would be alone
+    assert torch.allclose(clip[0], alone[0], atol=1e-4)  # the first frame is the same as alone
     assert clip.diff(dim=0).abs().mean() < alone.diff(dim=0).abs().mean()

@@ -1,52 +1,52 @@
-"""How many windows fit into the memory of a device, by what it says of itself."""
+"""How many windows fit into the memory of a device."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from motion_module.context_windows import Windows
-from motion_module.row_layout import row_layout
-from motion_module.vram import Room
-from motion_module.windowed_unet import WholeFrames
+from motion_module.context_windows import ContextWindows
+from motion_module.row_layout import layout_of_call
+from motion_module.vram import WindowBudget
+from motion_module.windowed_unet import WindowedUNet
 
 
 @pytest.fixture
 def card(monkeypatch):
-    """A GPU of 1,000 bytes, 300 of which are in use, and 40 are kept but free."""
+    """A GPU with 1,000 bytes: 300 are in use, and 40 are reserved but free."""
     state = {"reserved": 340}
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: state.update(reserved=300))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _device: state["reserved"])
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
-    # that of torch 2.1.2 takes a number alone, or a device that has one
+    # in torch 2.1.2 it needs an index, or a device with one
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000 - state["reserved"], 1000) if device == 0 else 1 / 0)
     return state
 
 
-def test_one_window_is_measured_and_three_quarters_of_what_is_left_are_filled(card):
-    room = Room(torch.device("cuda"))
-    assert room.windows("small") == 1
-    with room.measuring("small"):
+def test_one_window_is_measured_and_three_quarters_of_the_free_memory_are_used(card):
+    budget = WindowBudget(torch.device("cuda"))
+    assert budget.windows("small") == 1
+    with budget.measuring("small"):
         card["reserved"] += 100
-    assert room.windows("small") == 1 + 4, "600 are free, 450 of them are counted on"
-    assert room.windows("large") == 1, "of another size nothing is known"
-    with room.measuring("large"):
+    assert budget.windows("small") == 1 + 4, "600 are free, 450 of them are counted on"
+    assert budget.windows("large") == 1, "of another size nothing is known"
+    with budget.measuring("large"):
         card["reserved"] += 690
-    assert room.windows("large") == 1
-    with room.measuring("cached"):
+    assert budget.windows("large") == 1
+    with budget.measuring("cached"):
         pass
-    assert room.windows("cached") == 1, "what took nothing new tells nothing"
+    assert budget.windows("cached") == 1, "what took nothing new tells nothing"
 
 
-def test_elsewhere_it_is_one_at_a_time(card):
-    room = Room(torch.device("cpu"))
-    with room.measuring("small"):
+def test_on_other_devices_there_is_one_window_per_call(card):
+    budget = WindowBudget(torch.device("cpu"))
+    with budget.measuring("small"):
         card["reserved"] += 1
-    assert room.windows("small") == 1
+    assert budget.windows("small") == 1
 
 
-def test_a_clip_is_cut_as_its_windows_fit(card):
-    """The first alone, then as many as there is room for, and those that are left."""
+def test_calls_have_as_many_windows_as_fit(card):
+    """The first call has one window, the next ones have as many as fit, and the last one has the rest."""
     calls = []
 
     class Model(torch.nn.Module):
@@ -55,8 +55,8 @@ def test_a_clip_is_cut_as_its_windows_fit(card):
             card["reserved"] += 150 if len(calls) == 1 else 0
             return x
 
-    model, windows = Model(), Windows(34, 4, 1, uniform=False)
-    with WholeFrames(windows, lambda: 0, lambda rows: row_layout(rows, 34), Room(torch.device("cuda"))).around(model):
+    model, windows, budget = Model(), ContextWindows(34, 4, 1, uniform=False), WindowBudget(torch.device("cuda"))
+    with WindowedUNet(windows, lambda: 0, lambda rows: layout_of_call(rows, 34), budget).applied_to(model):
         for _ in range(2):
             torch.testing.assert_close(model(torch.ones(34, 4, 1, 1)), torch.ones(34, 4, 1, 1))
     assert len(windows.at(0).frames) == 11

@@ -1,4 +1,4 @@
-"""The authors' inflated UNet written out once more, in five dimensions, on the weights of an LDM checkpoint.
+"""An independent implementation of the authors' inflated UNet, in five dimensions, for the weights of an LDM checkpoint.
 
 It follows guoyww/AnimateDiff `unet.py`, `unet_blocks.py`, `resnet.py` and `attention.py`, on its main branch and on `sdxl`, and
 hotshotco/Hotshot-XL `unet.py`, `unet_blocks.py`, `resnet.py` and `transformer_temporal.py`: everything is
@@ -23,10 +23,10 @@ HEADS = 8
 
 
 class AuthorsUNet:
-    """`unet`: an LDM UNet's weights. `motion`: a motion module's in the authors' keys, or none for a picture model.
+    """The authors' UNet. `unet`: weights of an LDM UNet. `motion`: weights of a motion module by the authors' keys, or none.
 
-    `over_frames`: whether the norms of ResBlocks and output see five dimensions (`use_inflated_groupnorm: false`).
-    `motion_over_frames`: whether those of motion layers do. `head_width`: of SDXL's attention heads; None: there are eight.
+    `over_frames`: whether the norms of ResBlocks and output are over all frames (`use_inflated_groupnorm: false`).
+    `motion_over_frames`: the same for motion layers. `head_width`: channels per attention head for SDXL; None: eight heads.
     """
 
     def __init__(
@@ -46,9 +46,10 @@ class AuthorsUNet:
         self.blocks = len({key.split(".")[1] for key in unet if key.startswith("input_blocks.")})
 
     def __call__(self, x: Tensor, timestep: float, context: Tensor, vector: Tensor | None = None) -> Tensor:
-        """`x`: (clips, channels, frames, height, width). `context`: (clips, frames, tokens, width). Predicts the noise.
+        """Returns the predicted noise. `x`: (clips, channels, frames, height, width). `context`: (clips, frames, tokens,
+        width).
 
-        `vector`: (clips, frames, width), what SDXL adds to the embedding of the timestep; frames have one each.
+        `vector`: (clips, frames, width), SDXL's additional conditioning of each frame.
         """
         self.context = context
         self.embedding = self._time_embedding(timestep, len(x))[:, None].expand(-1, x.shape[2], -1)
@@ -104,7 +105,7 @@ class AuthorsUNet:
         return x + hidden
 
     def _transformer(self, x: Tensor, prefix: str) -> Tensor:
-        """A SpatialTransformer, where there is one: its norm and its attention see single frames."""
+        """Returns the output of a SpatialTransformer, or `x` if there is none. Its norm and attention are per frame."""
         if prefix + "proj_in.weight" not in self.w:
             return x
         clips, channels, frames, height, width = x.shape
@@ -159,7 +160,7 @@ class AuthorsUNet:
         return self._per_frame(x, lambda rows: F.conv2d(rows, weight, bias, stride=stride, padding=padding))
 
     def _per_pixel(self, x: Tensor, prefix: str) -> Tensor:
-        """A convolution of one pixel, or SDXL's linear layer in its place."""
+        """Returns the output of a 1×1 convolution, or of SDXL's linear layer instead."""
         weight, bias = self.w[prefix + "weight"], self.w[prefix + "bias"]
         return self._per_frame(x, lambda rows: F.conv2d(rows, weight.reshape(*weight.shape[:2], 1, 1), bias))
 

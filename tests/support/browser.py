@@ -1,4 +1,4 @@
-"""What a person does on the page, in Chromium."""
+"""Actions of a user on the page, in Chromium."""
 
 import re
 import time
@@ -10,7 +10,7 @@ from PIL import Image, ImageSequence
 from playwright.sync_api import expect
 
 MINUTES = 60_000
-NO_PLAYER = "the embedded host's page names videos, and has neither player nor other tabs"
+NO_PLAYER = "the embedded host's page lists the names of videos, and has neither a player nor other tabs"
 
 
 def ask_for_a_small_clip(page):
@@ -23,7 +23,7 @@ def ask_for_a_small_clip(page):
 
 
 def open_panel(page, tab="txt2img"):
-    # The WebUI's panel opens with a click on its title, once its script has put a tick box there; the other host has the box.
+    # The WebUI's panel opens with a click on its title once its script has added a checkbox. The embedded host has a checkbox.
     page.locator(f"#{tab}-ad-enable input[type=checkbox]").first.wait_for(timeout=2 * MINUTES)
     page.locator(f"#{tab}-ad-enable .label-wrap, #{tab}-ad-enable input[type=checkbox]").first.click()
     expect(page.locator(f"#{tab}-ad-motion-module")).to_be_visible()
@@ -40,7 +40,7 @@ def number(page, name):
 
 
 def seen_to_move(picture, seconds=10):
-    """Whether screenshots show at least three pictures: a veil that lifts from a still would make two."""
+    """Returns whether screenshots differ at least twice. An overlay that disappears from a still would make two images."""
     seen, end = set(), time.monotonic() + seconds
     while len(seen) < 3 and time.monotonic() < end:
         seen.add(picture.screenshot())
@@ -78,5 +78,5 @@ def frames_of_picture(picture):
 
 
 def file_of(picture):
-    """The file on disk that the page shows."""
+    """Returns the file on disk that the page shows."""
     return Path(unquote(re.search(r"file=([^?]*)", picture.get_attribute("src"))[1]))

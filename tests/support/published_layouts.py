@@ -1,7 +1,7 @@
-"""Random weights in the authors' published layout, and the authors' maths written out once more, in five dimensions.
+"""Random weights in the authors' published layout, and an independent implementation of the authors' maths.
 
-The maths follows guoyww/AnimateDiff `motion_module.py` step by step, on `(clips, channels, frames, height, width)`, so that it
-shares neither layout nor code with what it is held against.
+It follows guoyww/AnimateDiff `motion_module.py` step by step, on `(clips, channels, frames, height, width)`, so that it shares
+neither memory layout nor code with the implementation under test.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ WIDTHS = (32, 64, 128, 128)
 
 @cache
 def sinusoids(length: int, channels: int) -> Tensor:
-    """`pe[0, position, 2i] = sin(position / 10000^(2i/channels))`, and the cosine beside it."""
+    """Returns `pe[0, position, 2i] = sin(position / 10000^(2i/channels))`, with the cosine at channel 2i + 1."""
     table = torch.zeros(1, length, channels)
     for position in range(length):
         for i in range(0, channels, 2):
@@ -31,7 +31,7 @@ def sinusoids(length: int, channels: int) -> Tensor:
 
 
 def layer_weights(channels: int, length: int) -> dict[str, Tensor]:
-    """One motion layer by its published keys, with nothing left at zero; without position tables where `length` is 0."""
+    """Returns the weights of one motion layer by published key, none of them zero. `length` 0: no positional encodings."""
 
     def matrix(rows: int, columns: int) -> Tensor:
         return torch.randn(rows, columns) / columns**0.5
@@ -59,8 +59,10 @@ def layer_weights(channels: int, length: int) -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class Published:
-    """What authors' configurations say of a family: `positions` in its file, a layer in the middle block, norms of ResBlocks
-    and of motion layers that see all frames, frames of a clip, nine channels into the UNet.
+    """The facts in the authors' configurations of a family.
+
+    `positions`: rows of the positional encoding in its file. `mid`: a layer in the middle block. `over_frames`,
+    `motion_over_frames`: norms of ResBlocks and of motion layers over all frames. `takes_image`: nine input channels.
     """
 
     positions: int
@@ -68,7 +70,7 @@ class Published:
     over_frames: bool = False
     motion_over_frames: bool = False
     frames: int = 16
-    takes_picture: bool = False
+    takes_image: bool = False
     name: str = "module"
 
 
@@ -85,7 +87,7 @@ FAMILIES = {
     "lightning-2": Published(32, mid=True, name="animatediff_lightning_2step_comfyui"),
     "lightning-4": Published(32, mid=True, name="animatediff_lightning_4step_comfyui"),
     "lightning-8": Published(32, mid=True, name="animatediff_lightning_8step_comfyui"),
-    "pia": Published(32, over_frames=True, takes_picture=True),
+    "pia": Published(32, over_frames=True, takes_image=True),
 }
 
 XL_WIDTHS = WIDTHS[:3]
@@ -96,26 +98,26 @@ XL_FAMILIES = {
 
 
 def module_weights(family: str, widths: tuple[int, ...] | None = None) -> dict[str, Tensor]:
-    """A whole motion module file of a family, in the authors' keys."""
+    """Returns the weights of a motion module of a family by the authors' keys."""
     facts = {**FAMILIES, **XL_FAMILIES}[family]
     widths = widths or (XL_WIDTHS if family in XL_FAMILIES else WIDTHS)
-    places = {f"down_blocks.{i}.motion_modules.{j}": widths[i] for i in range(len(widths)) for j in range(2)}
-    places |= {f"up_blocks.{i}.motion_modules.{j}": widths[-1 - i] for i in range(len(widths)) for j in range(3)}
+    blocks = {f"down_blocks.{i}.motion_modules.{j}": widths[i] for i in range(len(widths)) for j in range(2)}
+    blocks |= {f"up_blocks.{i}.motion_modules.{j}": widths[-1 - i] for i in range(len(widths)) for j in range(3)}
     if facts.mid:
-        places["mid_block.motion_modules.0"] = widths[-1]
+        blocks["mid_block.motion_modules.0"] = widths[-1]
     weights = {
-        f"{place}.temporal_transformer.{key}": value
-        for place, width in places.items()
+        f"{block}.temporal_transformer.{key}": value
+        for block, width in blocks.items()
         for key, value in layer_weights(width, facts.positions).items()
     }
-    if facts.takes_picture:
+    if facts.takes_image:
         weights["conv_in.weight"] = torch.randn(widths[0], 9, 3, 3) / 9
         weights["conv_in.bias"] = torch.randn(widths[0])
     return weights
 
 
 def with_tables(weights: dict[str, Tensor], length: int = 64) -> dict[str, Tensor]:
-    """The weights with the fixed position tables that a file of AnimateLCM leaves out."""
+    """Returns weights with the positional encodings that a file of AnimateLCM does not have."""
     tables = {}
     for key, value in weights.items():
         if key.endswith("to_q.weight"):
@@ -133,7 +135,7 @@ def _renamed(weights: dict[str, Tensor], renames: tuple[tuple[str, str], ...]) -
 
 
 def in_hotshots_layout(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The keys of HotShot-XL's own file."""
+    """Returns weights with the keys of HotShot-XL's own file."""
     renames = (
         ("motion_modules", "temporal_attentions"),
         (".temporal_transformer", ""),
@@ -143,8 +145,8 @@ def in_hotshots_layout(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def save_as_the_beta(weights: dict[str, Tensor], path: Path) -> None:
-    """A `.ckpt` as that of AnimateDiff-XL beta: its folder has a comma in its name, and there is an entry `byteorder`, which
-    older versions of the WebUI took for an attack.
+    """Writes a `.ckpt` like that of AnimateDiff-XL beta: its folder has a comma in the name, and there is an entry
+    `byteorder`, which older versions of the WebUI refuse as unsafe.
     """
     saved = io.BytesIO()
     torch.save(weights, saved)
@@ -155,7 +157,7 @@ def save_as_the_beta(weights: dict[str, Tensor], path: Path) -> None:
 
 
 def in_diffusers_layout(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The keys of diffusers' `MotionAdapter`, where both attentions of a layer share one position table."""
+    """Returns weights with the keys of diffusers' `MotionAdapter`, which has one positional encoding per layer."""
     renames = (
         (".temporal_transformer", ""),
         ("attention_blocks.0.pos_encoder", "pos_embed"),
@@ -176,10 +178,10 @@ def authors_layer(
     *,
     over_frames: bool = False,
 ) -> Tensor:
-    """One motion layer on `(clips, channels, frames, height, width)`.
+    """Returns the output of one motion layer for `(clips, channels, frames, height, width)`.
 
-    `over_frames`: whether its norm sees five dimensions, as in the authors' branch for SDXL (`self.norm` before the rearrange).
-    `windows`: where attention looks no further, as in FreeNoise: the frames of each, and how much it counts for them.
+    `over_frames`: whether its norm is over all frames, as in the authors' branch for SDXL (`self.norm` before the rearrange).
+    `windows`: the frames and weights of each context window that attention is limited to, as in FreeNoise.
     """
     clips, channels, frames, height, width = x.shape
     if over_frames:
@@ -196,11 +198,11 @@ def authors_layer(
     else:
         by_frame = tokens.reshape(clips, frames, *tokens.shape[1:])
         fused = torch.zeros_like(by_frame)
-        for places, shares in windows:
-            part = by_frame[:, places].reshape(-1, *tokens.shape[1:])
-            attended = _attended(weights, part, len(places)).reshape(clips, len(places), *tokens.shape[1:])
-            for index, (place, share) in enumerate(zip(places, shares)):
-                fused[:, place] += share * attended[:, index]
+        for blocks, shares in windows:
+            part = by_frame[:, blocks].reshape(-1, *tokens.shape[1:])
+            attended = _attended(weights, part, len(blocks)).reshape(clips, len(blocks), *tokens.shape[1:])
+            for index, (block, share) in enumerate(zip(blocks, shares)):
+                fused[:, block] += share * attended[:, index]
         tokens = fused.reshape(tokens.shape)
     value, gate = _linear(weights, f"{middle}ff.net.0.proj", _layer_norm(weights, f"{middle}ff_norm", tokens)).chunk(2, -1)
     gelu = 0.5 * gate * (1 + torch.erf(gate / math.sqrt(2)))
@@ -210,7 +212,7 @@ def authors_layer(
 
 
 def _attended(weights: dict[str, Tensor], tokens: Tensor, frames: int) -> Tensor:
-    """Both attentions, `(b f) d c` in and out."""
+    """Returns the output of both attentions, `(b f) d c` in and out."""
     for block in (0, 1):
         normed = _layer_norm(weights, f"transformer_blocks.0.norms.{block}", tokens)
         tokens = tokens + _temporal_attention(weights, block, normed, frames)
@@ -218,14 +220,14 @@ def _attended(weights: dict[str, Tensor], tokens: Tensor, frames: int) -> Tensor
 
 
 def _group_norm(weights: dict[str, Tensor], x: Tensor) -> Tensor:
-    """32 groups, epsilon 1e-6, on `(clips, channels, pixels)`."""
+    """Returns the group norm of `(clips, channels, pixels)` with 32 groups and epsilon 1e-6."""
     grouped = x.reshape(x.shape[0], 32, -1)
     normed = (grouped - grouped.mean(-1, keepdim=True)) / torch.sqrt(grouped.var(-1, unbiased=False, keepdim=True) + 1e-6)
     return normed.reshape(x.shape) * weights["norm.weight"][:, None] + weights["norm.bias"][:, None]
 
 
 def _temporal_attention(weights: dict[str, Tensor], block: int, tokens: Tensor, frames: int) -> Tensor:
-    """`(b f) d c` to `(b d) f c`, positions added, eight heads, and back."""
+    """Returns the temporal attention with eight heads: `(b f) d c` to `(b d) f c` with positional encoding, and back."""
     clip_frames, pixels, channels = tokens.shape
     clips, heads = clip_frames // frames, 8
     key = f"transformer_blocks.0.attention_blocks.{block}."

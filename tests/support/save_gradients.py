@@ -1,4 +1,4 @@
-"""Run by `accelerate launch`: saves the gradients that each process has after one step's passes."""
+"""Saves the gradients of each process after the passes of one step. Run by `accelerate launch`."""
 
 import sys
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""Narrow SDXL checkpoints of random weights, and a LoRA for them, in the published layout: for tests in the live WebUI.
+"""Small SDXL checkpoints with random weights, and a LoRA for them, in the published layout, for tests in the live WebUI.
 
-Each has its own description beside it, with tiny text encoders. The second one's architecture is in the probe extension
-(`webui_probe/architectures/`), since OpenCLIP knows architectures by name.
+Each checkpoint has a `.yaml` with its model configuration, which has tiny text encoders. The architecture of the second text
+encoder is in the probe extension (`webui_probe/architectures/`), since OpenCLIP finds architectures by name.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from demo.weights import (
 )
 
 RECIPE = "2"
-"""Raise it with every change that alters a file."""
+"""The version of the files. Raise it with every change of their content."""
 HEAD_WIDTH = 16
-"""Of the UNet's attention; SDXL has 64."""
+"""Channels per attention head of the UNet; SDXL has 64."""
 SIZE_WIDTH = 16
-"""How wide each number is embedded that the UNet is told of a picture's size; SDXL has 256."""
+"""The width of the embedding of each number in the size conditioning; SDXL has 256."""
 DEPTH = 2
-"""Transformers in a row, at both levels that have any; SDXL has 2 and 10, its refiner 4."""
+"""Consecutive transformers at both levels that have any; SDXL has 2 and 10, its refiner 4."""
 OPEN_CLIP = "animatediff-tiny"
 OPEN_CLIP_WIDTH = 64
 ENCODERS = "sgm.modules.encoders.modules."
@@ -46,7 +46,7 @@ ENCODERS = "sgm.modules.encoders.modules."
 
 @dataclass(frozen=True)
 class Kind:
-    """`numbers`: how many of them the UNet is told beside the text; the sizes, and in the refiner how beautiful it is to be."""
+    """A kind of checkpoint. `numbers`: the conditions of the UNet besides the text: sizes, and for the refiner a score."""
 
     levels: tuple[int, ...]
     text_width: int
@@ -54,7 +54,7 @@ class Kind:
 
     @property
     def vector(self) -> int:
-        """Width of all that the UNet is told beside the timestep."""
+        """The width of the vector that is embedded in addition to the timestep."""
         counts = {"aesthetic_score": 1}
         return OPEN_CLIP_WIDTH + SIZE_WIDTH * sum(counts.get(name, 2) for name in self.numbers)
 
@@ -65,7 +65,7 @@ REFINER = Kind((1, 2, 4, 4), OPEN_CLIP_WIDTH, (*SIZES, "aesthetic_score"))
 
 
 def unet_params(kind: Kind) -> dict[str, Any]:
-    """What LDM's UNet and that of SGM have in common."""
+    """Returns the parameters that LDM's UNet and SGM's have in common."""
     return {
         "in_channels": 4,
         "out_channels": 4,
@@ -84,7 +84,7 @@ def unet_params(kind: Kind) -> dict[str, Any]:
 
 
 def open_clip_shapes() -> Shapes:
-    """OpenCLIP's text encoder, by its names."""
+    """Returns the shapes of OpenCLIP's text encoder by name."""
     width = OPEN_CLIP_WIDTH
     shapes: Shapes = {"token_embedding.weight": (49408, width), "positional_embedding": (77, width), "logit_scale": ()}
     shapes |= {"text_projection": (width, width), "ln_final.weight": (width,), "ln_final.bias": (width,)}
@@ -99,13 +99,13 @@ def open_clip_shapes() -> Shapes:
 
 
 def checkpoint_shapes(kind: Kind) -> Shapes:
-    """Name and shape of every weight. SGM's UNet has LDM's names, and a part for what it is told beside the timestep."""
+    """Returns the shape of every weight by name. SGM's UNet has LDM's names, and a label embedding."""
     from transformers import CLIPTextConfig, CLIPTextModel
 
     with redirect_stdout(io.StringIO()):  # LDM prints as it is imported
         from ldm.modules.diffusionmodules.model import Decoder, Encoder
         from ldm.modules.diffusionmodules.openaimodel import UNetModel
-    with torch.device("meta"), redirect_stdout(io.StringIO()):  # and its VAE as it is built
+    with torch.device("meta"), redirect_stdout(io.StringIO()):  # its VAE prints too
         parts = {
             "model.diffusion_model.": UNetModel(image_size=32, **unet_params(kind)),
             "first_stage_model.encoder.": Encoder(**vae_params()),
@@ -124,12 +124,12 @@ def checkpoint_shapes(kind: Kind) -> Shapes:
             f"model.diffusion_model.{name}.weight": (embedding, inputs),
             f"model.diffusion_model.{name}.bias": (embedding,),
         }
-    place = f"conditioner.embedders.{int(kind is BASE)}.model."
-    return shapes | {place + name: shape for name, shape in open_clip_shapes().items()}
+    prefix = f"conditioner.embedders.{int(kind is BASE)}.model."
+    return shapes | {prefix + name: shape for name, shape in open_clip_shapes().items()}
 
 
 def checkpoint(kind: Kind, seed: int) -> Tensors:
-    """A whole random checkpoint."""
+    """Returns all weights of a random checkpoint."""
     tensors = draw_all(checkpoint_shapes(kind), seed, CHECKPOINT_GAINS)
     add_noise_path(tensors, TINY.channels, 3 * len(kind.levels) - 1)
     silence_vae_noise(tensors)
@@ -137,7 +137,7 @@ def checkpoint(kind: Kind, seed: int) -> Tensors:
 
 
 def description(kind: Kind, text_folder: Path) -> dict[str, Any]:
-    """What the WebUI makes the model from."""
+    """Returns the model configuration for the WebUI."""
     unet = {**unet_params(kind), "num_classes": "sequential", "adm_in_channels": kind.vector}
     unet |= {"spatial_transformer_attn_type": "softmax-xformers", "context_dim": kind.text_width}
     if kind is REFINER:
@@ -171,7 +171,7 @@ def description(kind: Kind, text_folder: Path) -> dict[str, Any]:
 
 
 def embedders(kind: Kind, text_folder: Path) -> list[dict[str, Any]]:
-    """What makes text and numbers into conditions, in the order in which they are joined."""
+    """Returns the embedders of text and numbers, in the order in which their results are concatenated."""
     clip = {"version": str(text_folder), "layer": "hidden", "layer_idx": TEXT_LAYERS - 1}
     open_clip = {"arch": OPEN_CLIP, "version": "", "freeze": True, "layer": "penultimate"}
     open_clip |= {"always_return_pooled": True, "legacy": False}
@@ -185,7 +185,7 @@ def embedders(kind: Kind, text_folder: Path) -> list[dict[str, Any]]:
 
 
 def lora(seed: int, rank: int = 4) -> Tensors:
-    """In the key grammar of kohya's trainer for SDXL: attention of the UNet and of each text encoder."""
+    """Returns a LoRA with kohya's keys for SDXL: for attentions of the UNet and of each text encoder."""
     widths = {
         "lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q": 2 * TINY.channels,
         "lora_unet_input_blocks_8_1_transformer_blocks_1_attn1_to_v": 4 * TINY.channels,
@@ -203,7 +203,7 @@ def lora(seed: int, rank: int = 4) -> Tensors:
 
 
 def make_weights(cache: Path) -> None:
-    """Makes whatever the folder that `demo.weights` fills lacks of it."""
+    """Writes the files that are missing in the folder of `demo.weights`."""
     text_folder = write_text_folder(cache / "text" / TINY.name, text_params(TINY))
     names = {"tiny-xl-a": (BASE, 31), "tiny-xl-b": (BASE, 32), "tiny-xl-refiner": (REFINER, 33)}
     files = {cache / "checkpoints" / f"{name}.safetensors": kind_and_seed for name, kind_and_seed in names.items()}

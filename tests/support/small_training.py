@@ -1,4 +1,4 @@
-"""The smallest thing that can be trained on: a random image model, and videos of drifting stripes at 64 pixels."""
+"""A very small training: a random image model, and videos of drifting stripes with 64 pixels a side."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def description(text_folder: Path) -> dict[str, Any]:
 
 
 def write_base(path: Path, seed: int = 0) -> Path:
-    """A checkpoint whose layers all do something, which those of a new UNet do not: many begin at zero."""
+    """Writes a checkpoint without weights that are all zero, of which a new UNet has many."""
     text_folder = write_text_folder(path.parent / "text", text_config(16, 2, 1))
     torch.manual_seed(seed)
     model = ImageModel(description(text_folder))
@@ -58,16 +58,16 @@ def write_base(path: Path, seed: int = 0) -> Path:
 
 
 def stripes(frames: int, seed: int = 0, height: int = SIDE, width: int = SIDE, speed: float = 4) -> np.ndarray:
-    """Coloured stripes that drift, `(frames, height, width, 3)`."""
+    """Returns a clip of coloured stripes that drift, `(frames, height, width, 3)`."""
     draw = np.random.default_rng(seed)
     colour = draw.uniform(60, 200, 3)
-    places = np.arange(width)[None, None, :, None] + speed * np.arange(frames)[:, None, None, None]
-    waves = 127 + colour / 2 * np.sin(places / 5)
+    x = np.arange(width)[None, None, :, None] + speed * np.arange(frames)[:, None, None, None]
+    waves = 127 + colour / 2 * np.sin(x / 5)
     return np.broadcast_to(waves, (frames, height, width, 3)).round().astype(np.uint8)
 
 
 def write_frames(folder: Path, frames: np.ndarray, caption: str | None = "stripes that drift") -> Path:
-    """A folder of frames, and its caption beside it."""
+    """Writes a folder of frames, and its caption next to it."""
     folder.mkdir(parents=True)
     for index, frame in enumerate(frames):
         cv2.imwrite(str(folder / f"{index:04d}.png"), frame[..., ::-1])
@@ -77,7 +77,7 @@ def write_frames(folder: Path, frames: np.ndarray, caption: str | None = "stripe
 
 
 def write_video(file: Path, frames: np.ndarray, caption: str | None = "stripes that drift") -> Path:
-    """A video file, and its caption beside it."""
+    """Writes a video file, and its caption next to it."""
     file.parent.mkdir(parents=True, exist_ok=True)
     writer = cv2.VideoWriter(str(file), cv2.VideoWriter_fourcc(*"mp4v"), 8, frames.shape[2:0:-1])
     for frame in frames:
@@ -89,7 +89,7 @@ def write_video(file: Path, frames: np.ndarray, caption: str | None = "stripes t
 
 
 def small(folder: Path, **options: Any) -> Config:
-    """A training of the base and the clips that lie in `folder`."""
+    """Returns the options of a training with the base and the clips in `folder`."""
     content = {
         "train": "motion module",
         "base": "base.safetensors",
@@ -109,13 +109,13 @@ def small(folder: Path, **options: Any) -> Config:
 
 
 def losses(config: Config) -> list[float]:
-    """Of each step."""
+    """Returns the loss of each step."""
     lines = (config.folder / "losses.jsonl").read_text().splitlines()
     return [json.loads(line)["loss"] for line in lines]
 
 
 def predicted(model: Any, rows: int) -> torch.Tensor:
-    """The noise that a UNet finds in fixed latents, with what is attached to it."""
+    """Returns the noise that a UNet predicts for fixed latents, with what is attached to it."""
     draw = torch.Generator().manual_seed(5)
     x = torch.randn(rows, 4, 8, 8, generator=draw)
     context = torch.randn(1, 77, 16, generator=draw).expand(rows, -1, -1)
@@ -124,7 +124,7 @@ def predicted(model: Any, rows: int) -> torch.Tensor:
 
 
 def launched(processes: int, command: list[str]) -> subprocess.CompletedProcess[str]:
-    """Runs a program, or a module, in several processes of torch's launcher."""
+    """Runs a script or module in several processes with torch's launcher."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
@@ -135,7 +135,7 @@ def launched(processes: int, command: list[str]) -> subprocess.CompletedProcess[
 
 
 def as_file(config: Config, path: Path) -> Path:
-    """A configuration as the YAML file that says the same."""
+    """Writes options into a YAML file, and returns its path."""
     options = {name: value for name, value in config.described().items() if value != "None"}
     path.write_text(json.dumps(options))
     return path

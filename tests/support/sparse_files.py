@@ -1,6 +1,6 @@
-"""Weight files that have a size and no content: headers are written, what follows them is a hole.
+"""Weight files with headers but without content: after the header there is a hole in the file.
 
-So files with the exact keys, shapes and number formats of the published ones, of a gigabyte and more, take no room on the disk.
+So files with the exact keys, shapes and dtypes of the published ones, which have a gigabyte or more, need no disk space.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def write_safetensors(path: Path, entries: Entries, metadata: dict[str, str] | N
 
 
 def write_torch(path: Path, entries: Entries, *, nested: bool = False) -> None:
-    """As `torch.save` writes it: a zip with a pickle, and one uncompressed member for each tensor."""
+    """Writes a file like those of `torch.save`: a zip with a pickle and one uncompressed member for each tensor."""
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("archive/data.pkl", _pickle(entries, nested))
         central = list(archive.filelist)
@@ -55,7 +55,7 @@ def write_torch(path: Path, entries: Entries, *, nested: bool = False) -> None:
 
 
 class _Tensor:
-    """Is pickled as a tensor of torch is, without there being one."""
+    """An object that is pickled like a tensor of torch."""
 
     def __init__(self, index: int, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
         self.index, self.dtype, self.shape = index, dtype, shape

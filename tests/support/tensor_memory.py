@@ -1,4 +1,4 @@
-"""What tensors would take of memory, told by their shapes: for programs and tests that run on tensors without contents."""
+"""Computes the memory of tensors from their shapes, for programs and tests that run on fake tensors."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ GIB = 2**30
 
 
 class Alive(TorchDispatchMode):
-    """Bytes of all tensors that were made while it was open, by the type of their device: now, and at most.
+    """Counts the bytes of all tensors that are created while it is open, by device type: `now`, and at the peak (`most`).
 
-    What a view shows was there before, and is not counted.
+    Views are not counted.
     """
 
     def __init__(self) -> None:
@@ -45,21 +45,21 @@ class Alive(TorchDispatchMode):
 
 
 def fused(attention: Any, x: Tensor, context: Tensor | None = None, mask: None = None) -> Tensor:
-    """The forward pass of LDM's `CrossAttention` by PyTorch's fused attention."""
-    of_all = (
+    """Computes the forward pass of LDM's `CrossAttention` with PyTorch's fused attention."""
+    projected = (
         attention.to_q(x),
         attention.to_k(x if context is None else context),
         attention.to_v(x if context is None else context),
     )
-    query, key, value = (part.unflatten(2, (attention.heads, -1)).transpose(1, 2) for part in of_all)
+    query, key, value = (part.unflatten(2, (attention.heads, -1)).transpose(1, 2) for part in projected)
     return attention.to_out(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
 
 
 @cache
 def card() -> torch.device:
-    """A device beside the CPU, for tensors without contents: torch without CUDA knows no such tensors of CUDA's.
+    """Returns a second device besides the CPU for fake tensors, since torch without CUDA has no fake CUDA tensors.
 
-    It is not there before torch 2.9, and stays in the process that has made it, where training then looks for it.
+    It needs torch 2.9. It cannot be removed from the process again, and training would try to use it there.
     """
     from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 

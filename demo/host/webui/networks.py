@@ -17,7 +17,7 @@ from modules import sd_models, shared
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from motion_module.attach import blocks_by_place
+from motion_module.attach import blocks_by_name
 from motion_module.lora import kohya_name
 
 
@@ -110,7 +110,7 @@ def _require_fit(file: Path, name: str, layer: nn.Module, parts: dict[str, Tenso
 def _known_layers() -> dict[str, nn.Module]:
     """Returns the layers that a LoRA can change, by kohya's names for them."""
     model = shared.sd_model
-    text, places = model.cond_stage_model.transformer, blocks_by_place(model.model.diffusion_model)
+    text, places = model.cond_stage_model.transformer, blocks_by_name(model.model.diffusion_model)
     layers = {f"lora_te_{name}".replace(".", "_"): layer for name, layer in text.named_modules()}
     for place, block in places.items():
         layers |= {kohya_name(place, name): layer for name, layer in block.named_modules()}

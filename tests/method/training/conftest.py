@@ -1,4 +1,4 @@
-"""A random image model, clips, and what a training of either is given."""
+"""A random image model, clips, and options for a training."""
 
 import pytest
 from accelerate.state import AcceleratorState, GradientState
@@ -9,7 +9,7 @@ from support.small_training import FRAMES, small, stripes, write_base, write_fra
 
 @pytest.fixture(autouse=True)
 def alone():
-    """accelerate keeps what it was told for the life of a process."""
+    """Resets accelerate, which keeps its settings for the life of a process."""
     yield
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
@@ -17,7 +17,7 @@ def alone():
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory):
-    """A base, three clips, and a motion module that does something."""
+    """A base, three clips, and a motion module with an effect."""
     folder = tmp_path_factory.mktemp("world")
     write_base(folder / "base.safetensors")
     for index in range(3):
@@ -28,7 +28,7 @@ def world(tmp_path_factory):
 
 @pytest.fixture
 def setting(world, tmp_path):
-    """Options of a training in a folder of its own."""
+    """Returns options of a training in a new folder."""
 
     def make(train="motion module", **options):
         if train == "motion lora":

@@ -1,14 +1,14 @@
-"""What becomes of videos before a training starts."""
+"""How videos are read before a training starts."""
 
 import csv
 
 import numpy as np
 import pytest
 
-from motion_module.training.cache import Example
+from motion_module.training.batch_order import Order
 from motion_module.training.config import ConfigError, read_config
 from motion_module.training.data import Clip, DataError, clips_of, find_videos, mirrored_caption, shape_for
-from motion_module.training.order import Order
+from motion_module.training.latent_cache import Example
 from motion_module.video_reader import UnreadableVideo, Video
 from support.small_training import FRAMES, small, stripes, write_frames, write_video
 
@@ -35,7 +35,7 @@ def test_a_file_and_a_folder_of_the_same_frames_are_the_same_clip(tmp_path):
     config = small(tmp_path)
     (of_file,) = clips(Video(write_video(tmp_path / "a.mp4", pictures), ""), config)
     (of_folder,) = clips(Video(write_frames(tmp_path / "b", pictures), ""), config)
-    assert np.abs(of_file.frames.astype(int) - of_folder.frames).mean() < 8  # what MPEG-4 costs
+    assert np.abs(of_file.frames.astype(int) - of_folder.frames).mean() < 8  # MPEG-4 is lossy
 
 
 def test_frames_are_in_the_order_of_their_numbers(tmp_path):
@@ -77,12 +77,12 @@ def test_a_wide_video_is_scaled_and_cut_at_the_middle(tmp_path):
 # --- what is odd ---
 
 
-def test_cuts_and_clips_without_motion_are_told():
+def test_cuts_and_clips_without_motion_are_reported():
     moving = stripes(8, speed=0.5)
     cut = np.concatenate([moving[:5], 255 - stripes(3, seed=4)])
-    assert Clip(0, moving).oddity == ""
-    assert Clip(0, np.repeat(moving[:1], 8, axis=0)).oddity == "nothing moves"
-    assert Clip(0, cut).oddity == "there seems to be a cut after its frame 5"
+    assert Clip(0, moving).suspicion == ""
+    assert Clip(0, np.repeat(moving[:1], 8, axis=0)).suspicion == "nothing moves"
+    assert Clip(0, cut).suspicion == "there seems to be a cut after its frame 5"
 
 
 # --- captions ---
@@ -96,12 +96,12 @@ def test_cuts_and_clips_without_motion_are_told():
         ("a bright copyright on the leftovers", "a bright copyright on the leftovers"),
     ],
 )
-def test_left_and_right_change_places_in_mirrored_captions(caption, mirrored):
+def test_left_and_right_are_exchanged_in_mirrored_captions(caption, mirrored):
     assert mirrored_caption(caption) == mirrored
     assert mirrored_caption(mirrored) == caption
 
 
-def test_captions_lie_beside_videos(tmp_path):
+def test_captions_are_next_to_videos(tmp_path):
     write_video(tmp_path / "clips" / "a.mp4", stripes(4), "one\n two ")
     write_frames(tmp_path / "clips" / "more" / "b", stripes(4), "three")
     write_video(tmp_path / "clips" / "c.mp4", stripes(4), None)
@@ -109,25 +109,25 @@ def test_captions_lie_beside_videos(tmp_path):
     videos, left_out = find_videos(small(tmp_path))
     assert [(video.path.name, video.caption) for video in videos] == [("a.mp4", "one two"), ("b", "three")]
     assert left_out == [
-        ("c.mp4", "it has no caption. Write what is to be seen into c.txt beside it"),
-        ("d.mp4", "it has no caption. Write what is to be seen into d.txt beside it"),
+        ("c.mp4", "it has no caption. Describe the video in c.txt in the same folder"),
+        ("d.mp4", "it has no caption. Describe the video in d.txt in the same folder"),
     ]
 
 
-def test_a_stray_picture_makes_no_frames_of_a_folder_of_videos(tmp_path):
+def test_a_folder_of_videos_with_an_image_is_not_a_folder_of_frames(tmp_path):
     write_video(tmp_path / "clips" / "more" / "a.mp4", stripes(4))
     write_frames(tmp_path / "cover", stripes(1))
     (tmp_path / "cover" / "0000.png").rename(tmp_path / "clips" / "more" / "cover.png")
     assert [video.path.name for video in find_videos(small(tmp_path))[0]] == ["a.mp4"]
 
 
-def test_a_single_file_is_no_folder(tmp_path):
+def test_a_single_file_is_refused(tmp_path):
     write_video(tmp_path / "clip.mp4", stripes(4))
     with pytest.raises(DataError, match=r"clip\.mp4 is neither a folder nor a \.csv file"):
         find_videos(small(tmp_path, data="clip.mp4"))
 
 
-def test_two_videos_of_one_name_are_refused(tmp_path):
+def test_two_videos_with_the_same_name_are_refused(tmp_path):
     write_video(tmp_path / "clips" / "walk.mp4", stripes(4))
     write_video(tmp_path / "clips" / "walk.avi", stripes(4))
     with pytest.raises(DataError, match=r"walk\.avi and walk\.mp4 have the same name, so walk\.txt could belong to each"):
@@ -140,7 +140,7 @@ def write_table(tmp_path, rows, columns=("videoid", "name", "page_dir")):
     return small(tmp_path, data="table.csv", videos="videos")
 
 
-def test_a_table_names_videos_and_what_they_show(tmp_path):
+def test_a_table_has_videos_and_captions(tmp_path):
     write_video(tmp_path / "videos" / "1.mp4", stripes(4), None)
     write_video(tmp_path / "videos" / "pages" / "2.mp4", stripes(4), None)
     write_video(tmp_path / "secret.mp4", stripes(4), None)
@@ -165,7 +165,7 @@ def test_a_table_without_its_columns_is_refused(tmp_path):
     ("content", "said"),
     [
         ("videoid,name\n1,Café\n".encode("cp1252"), "is not text in UTF-8"),
-        (b"videoid,name\n1," + 200_000 * b"a", "no table in CSV"),
+        (b"videoid,name\n1," + 200_000 * b"a", "is not a CSV file"),
     ],
 )
 def test_a_table_that_cannot_be_read_is_refused(tmp_path, content, said):
@@ -185,7 +185,7 @@ def broken(tmp_path, name):
     return Video(folder / name, "")
 
 
-def test_an_unreadable_video_says_so(tmp_path):
+def test_an_unreadable_video_is_reported(tmp_path):
     with pytest.raises(UnreadableVideo, match="it cannot be read, or has no frames"):
         clips(broken(tmp_path, "a.mp4"), small(tmp_path))
 
@@ -193,11 +193,11 @@ def test_an_unreadable_video_says_so(tmp_path):
 def test_an_unreadable_frame_is_named(tmp_path):
     folder = write_frames(tmp_path / "clips" / "a", stripes(4))
     (folder / "0002.png").write_bytes(b"no picture")
-    with pytest.raises(UnreadableVideo, match=r"0002\.png is no picture that can be read"):
+    with pytest.raises(UnreadableVideo, match=r"0002\.png is not an image that can be read"):
         clips(Video(folder, ""), small(tmp_path))
 
 
-def test_a_folder_without_frames_says_so(tmp_path):
+def test_a_folder_without_frames_is_reported(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UnreadableVideo, match="it has no frames"):
         clips(Video(tmp_path / "empty", ""), small(tmp_path))
@@ -211,14 +211,16 @@ def test_frames_of_different_sizes_are_refused(tmp_path):
         clips(Video(folder, ""), small(tmp_path))
 
 
-def test_a_video_that_is_too_short_says_how_long_it_must_be(tmp_path):
+def test_the_error_for_a_short_video_says_how_long_it_must_be(tmp_path):
     video = Video(write_frames(tmp_path / "clips" / "a", stripes(6)), "")
-    with pytest.raises(UnreadableVideo, match=r"it has 6 frames, but 4 frames, one of every 2, need 7\. Use a longer video"):
+    with pytest.raises(
+        UnreadableVideo, match=r"it has 6 frames, but a clip of 4 frames with stride 2 needs 7\. Use a longer video"
+    ):
         clips(video, small(tmp_path, stride=2))
 
 
-def test_nothing_to_learn_from_is_refused(tmp_path):
-    with pytest.raises(DataError, match="clips is not there"):
+def test_a_training_without_data_is_refused(tmp_path):
+    with pytest.raises(DataError, match="clips does not exist"):
         find_videos(small(tmp_path))
     (tmp_path / "clips").mkdir()
     with pytest.raises(DataError, match="there is no video with a caption"):
@@ -228,7 +230,7 @@ def test_nothing_to_learn_from_is_refused(tmp_path):
 # --- order ---
 
 
-def test_every_example_comes_once_an_epoch_and_sizes_do_not_mix(tmp_path):
+def test_every_clip_is_used_once_per_epoch_and_sizes_are_not_mixed(tmp_path):
     examples = [Example(tmp_path, "", str(i), (64, 64) if i % 3 else (64, 128), "") for i in range(20)]
     order = Order(examples, batch=3, seed=1)
     assert order.batches_per_epoch == 5 + 3  # 13 of one size, 7 of the other
@@ -243,7 +245,7 @@ def test_every_example_comes_once_an_epoch_and_sizes_do_not_mix(tmp_path):
     assert [Order(examples, batch=3, seed=2).at(i) for i in range(8)] != epochs[0]
 
 
-# --- what it is told ---
+# --- options ---
 
 
 def test_a_file_of_options_becomes_a_configuration(tmp_path):
@@ -266,7 +268,7 @@ def test_a_file_of_options_becomes_a_configuration(tmp_path):
     ("options", "said"),
     [
         ({"train": "a cat"}, "train: 'a cat' is not motion module or motion lora or domain adapter"),
-        ({"train": None}, "train: this option is needed"),
+        ({"train": None}, "train: this option is required"),
         ({"colour": 1}, "colour: there is no such option"),
         ({"steps": "many"}, "steps: 'many' is not a whole number"),
         ({"steps": True}, "steps: True is not a whole number"),
@@ -275,22 +277,22 @@ def test_a_file_of_options_becomes_a_configuration(tmp_path):
         ({"size": 100}, "size: it must be a multiple of 64"),
         ({"ema": 1.5}, "from 0 to 1"),
         ({"learning_rate": 0}, "learning_rate: it must be more than 0"),
-        ({"output": "a.ckpt"}, r"a\.ckpt must end with \.safetensors"),
-        ({"train": "motion lora"}, "motion_module: say for which"),
+        ({"output": "a.ckpt"}, r"a\.ckpt does not end with \.safetensors"),
+        ({"train": "motion lora"}, "motion_module: this option is required for a motion LoRA"),
         ({"train": "domain adapter", "motion_module": "a.safetensors"}, "motion_module: a domain adapter is trained without"),
         (
             {"domain_adapter": "a.safetensors", "train": "motion lora", "motion_module": "b.safetensors"},
-            "domain_adapter: it acts",
+            "domain_adapter: it is only",
         ),
         ({"precision": False}, "precision: False is not full or fp16 or bf16"),
         ({"validation": {"every": 0}}, "validation: every and steps must be 1 or more"),
-        ({"noise_schedule": {"last": 1.2}}, "noise_schedule: first and last must rise"),
+        ({"noise_schedule": {"last": 1.2}}, "noise_schedule: first must be above 0"),
         ({"seed": -1}, "must be 0 or more"),
-        ({"data": "a.csv"}, "videos: with a CSV file as data"),
+        ({"data": "a.csv"}, "videos: this option is required"),
         ({"validation": {"prompt": "a"}}, "prompt: there is no such option"),
     ],
 )
-def test_what_cannot_be_is_refused(tmp_path, options, said):
+def test_wrong_options_are_refused(tmp_path, options, said):
     with pytest.raises(ConfigError, match=said):
         small(tmp_path, **options)
 

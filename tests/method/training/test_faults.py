@@ -1,4 +1,4 @@
-"""What goes wrong in a training: what is said, and what is kept."""
+"""Errors in a training: what is reported, and what is kept."""
 
 import json
 import os
@@ -14,16 +14,16 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from motion_module.__main__ import main
-from motion_module.training import cache
+from motion_module.training import latent_cache
 from motion_module.training.config import ConfigError
 from motion_module.training.data import DataError
-from motion_module.training.loop import AskedToEnd, Diverged, Training
+from motion_module.training.loop import Diverged, StopRequested, Training
 from motion_module.training.state import NotSaved
 from support.small_training import FRAMES, as_file, launched, small, stripes, write_frames, write_video
 
 
-def test_a_full_disk_leaves_the_state_before(setting, tmp_path):
-    """The limit on file sizes stands in for the end of the disk: writing fails in the middle of the file."""
+def test_a_full_disk_keeps_the_previous_state(setting, tmp_path):
+    """A limit on file sizes simulates a full disk: writing fails in the middle of the file."""
     training = Training(setting(steps=1))
     training.run()
     state = tmp_path / "out-training" / "state.safetensors"
@@ -33,7 +33,8 @@ def test_a_full_disk_leaves_the_state_before(setting, tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, hard))
     try:
         with pytest.raises(
-            NotSaved, match=r"state\.safetensors could not be written .* Is the disk full\? The one before it is still"
+            NotSaved,
+            match=r"state\.safetensors could not be written .* Check that the disk has free space\. The previous file is kept",
         ):
             training.save()
     finally:
@@ -44,7 +45,7 @@ def test_a_full_disk_leaves_the_state_before(setting, tmp_path):
     assert Training(setting(steps=1)).step == 1
 
 
-def test_a_loss_that_is_no_number_stops_and_keeps_what_was_good(setting, tmp_path):
+def test_a_loss_that_is_not_a_number_stops_and_keeps_the_last_state(setting, tmp_path):
     training = Training(setting(steps=3, save_every=1))
     whole = training.batch
 
@@ -53,13 +54,13 @@ def test_a_loss_that_is_no_number_stops_and_keeps_what_was_good(setting, tmp_pat
         return batch if index < 2 else replace(batch, noise=batch.noise * float("nan"))
 
     training.batch = broken
-    with pytest.raises(Diverged, match=r"The loss is not a number at step 3, so training stopped\. The last saved"):
+    with pytest.raises(Diverged, match=r"The loss is not a number at step 3, so the training was stopped\. The last saved"):
         training.run()
     assert Training(setting(steps=3)).step == 2
     assert all(tensor.isfinite().all() for tensor in load_file(tmp_path / "out.safetensors").values())
 
 
-def test_videos_that_cannot_be_used_are_left_out_and_told(world, tmp_path, capsys):
+def test_unusable_videos_are_left_out_and_reported(world, tmp_path, capsys):
     write_frames(tmp_path / "clips" / "good", stripes(FRAMES))
     write_video(tmp_path / "clips" / "short.mp4", stripes(2))
     (tmp_path / "clips" / "bad.mp4").write_bytes(b"no video")
@@ -76,9 +77,9 @@ def test_videos_that_cannot_be_used_are_left_out_and_told(world, tmp_path, capsy
         Training(small(tmp_path, base=str(world / "base.safetensors")))
 
 
-def test_a_file_that_is_there_is_not_overwritten(setting, tmp_path):
+def test_an_existing_file_is_not_overwritten(setting, tmp_path):
     (tmp_path / "out.safetensors").write_bytes(b"precious")
-    with pytest.raises(ConfigError, match=r"out\.safetensors is there already, and would be lost"):
+    with pytest.raises(ConfigError, match=r"out\.safetensors already exists"):
         Training(setting())
     assert (tmp_path / "out.safetensors").read_bytes() == b"precious"
 
@@ -86,21 +87,21 @@ def test_a_file_that_is_there_is_not_overwritten(setting, tmp_path):
 def test_a_file_of_another_training_is_not_overwritten_either(setting, tmp_path):
     Training(setting(steps=1, seed=1, output=str(tmp_path / "other.safetensors"))).run()
     Training(setting(steps=1)).run()
-    with pytest.raises(ConfigError, match=r"other\.safetensors is there already"):
+    with pytest.raises(ConfigError, match=r"other\.safetensors already exists"):
         Training(replace(setting(steps=2), output=tmp_path / "other.safetensors"))
     assert Training(setting(steps=2)).step == 1
 
 
 @pytest.mark.parametrize("lost", ["never written", "deleted"])
-def test_a_file_that_is_missing_in_the_end_is_written_by_the_next_run(setting, tmp_path, monkeypatch, lost):
+def test_a_missing_output_is_written_by_the_next_run(setting, tmp_path, monkeypatch, lost):
     output = tmp_path / "out.safetensors"
     if lost == "deleted":
         Training(setting(steps=2)).run()
         output.unlink()
     else:
-        put = cache._put_in_place
+        put = latent_cache._replace
         with monkeypatch.context() as patch, pytest.raises(NotSaved):
-            patch.setattr(cache, "_put_in_place", held_back(output, put))
+            patch.setattr(latent_cache, "_replace", held_back(output, put))
             Training(setting(steps=2)).run()
     assert not output.exists()
     assert Training(setting(steps=2)).run()
@@ -116,7 +117,7 @@ def held_back(file, put):
     return put_in_place
 
 
-def test_a_log_that_cannot_be_written_ends_nothing(setting, monkeypatch, capsys):
+def test_a_log_that_cannot_be_written_does_not_end_the_training(setting, monkeypatch, capsys):
     training = Training(setting(steps=2, validation={"prompts": ["stripes"], "steps": 1}))
 
     def full(*_arguments, **_named):
@@ -129,44 +130,44 @@ def test_a_log_that_cannot_be_written_ends_nothing(setting, monkeypatch, capsys)
     assert training.config.output.exists()
 
 
-def test_a_file_that_cannot_be_replaced_meanwhile_ends_nothing(setting, tmp_path, monkeypatch, capsys):
-    """On Windows a file that somebody reads cannot be replaced. The state is another file, and is saved."""
-    put = cache._put_in_place
+def test_an_output_that_cannot_be_replaced_does_not_end_the_training(setting, tmp_path, monkeypatch, capsys):
+    """On Windows a file cannot be replaced while another program reads it. The state is another file, and is saved."""
+    put = latent_cache._replace
 
     def held(part, file):
         if file.name == "out.safetensors" and training.step < 3:
             raise PermissionError(13, "held")
         put(part, file)
 
-    monkeypatch.setattr(cache, "_put_in_place", held)
+    monkeypatch.setattr(latent_cache, "_replace", held)
     training = Training(setting(steps=3, save_every=1))
     assert training.run()
     assert capsys.readouterr().out.count("out.safetensors could not be written") == 2
     assert (tmp_path / "out.safetensors").exists()
 
 
-def test_a_request_to_stop_is_heard_while_videos_are_encoded(setting):
+def test_a_stop_request_ends_the_encoding_of_videos(setting):
     config = setting()
     config.folder.mkdir()
     (config.folder / "stop").write_text("pause")
-    with pytest.raises(AskedToEnd):
+    with pytest.raises(StopRequested):
         Training(config)
     assert json.loads((config.folder / "status.json").read_text())["doing"] == "Paused"
     assert not (config.folder / "stop").exists()
 
 
-def test_all_processes_hear_a_request_while_videos_are_encoded(setting, tmp_path):
+def test_a_stop_request_ends_the_encoding_in_all_processes(setting, tmp_path):
     config = setting()
     config.folder.mkdir()
     (config.folder / "stop").write_text("stop")
     module = ["-m", "motion_module", "train", str(as_file(config, tmp_path / "c.yaml"))]
     done = launched(2, module)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("It was asked to end by 'stop'") == 2
+    assert done.stdout.count("The training was stopped by") == 2
     assert not (config.folder / "stop").exists()
 
 
-def test_the_command_tells_the_page_what_went_wrong(setting, tmp_path, monkeypatch):
+def test_the_command_writes_errors_for_the_page(setting, tmp_path, monkeypatch):
     def run(_training):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
@@ -175,23 +176,25 @@ def test_the_command_tells_the_page_what_went_wrong(setting, tmp_path, monkeypat
     assert main(["train", str(as_file(config, tmp_path / "c.yaml"))]) == 1
     status = json.loads((config.folder / "status.json").read_text())
     assert status["doing"] == "Ended with an error"
-    assert status["error"].startswith("The GPU has too little memory for this. Set gradient_checkpointing: true")
+    assert status["error"].startswith("The GPU has too little memory for this training. Set gradient_checkpointing: true")
 
 
-def test_two_programs_do_not_train_in_one_folder(setting, tmp_path, capsys):
+def test_two_processes_cannot_train_in_one_folder(setting, tmp_path, capsys):
     config = setting(steps=1)
     file = str(as_file(config, tmp_path / "c.yaml"))
     config.folder.mkdir()
     with FileLock(config.folder / "lock"):
         assert main(["train", file]) == 1
-    assert capsys.readouterr().err == f"A training is running in {config.folder} already.\n"
-    assert [entry.name for entry in config.folder.iterdir()] in ([], ["lock"])  # nothing of the one that runs was touched
+    assert capsys.readouterr().err == (
+        f"A training is already running in {config.folder}. Stop it first, or choose another output.\n"
+    )
+    assert [entry.name for entry in config.folder.iterdir()] in ([], ["lock"])  # nothing of the running training was changed
     assert main(["train", file]) == 0
     assert (config.folder / "pid").read_text() == str(os.getpid())
 
 
-def test_the_mean_of_the_weights_forgets_where_it_began(setting):
-    """With 0.999 kept in each step, nine tenths of it would still be the first weights after a hundred steps."""
+def test_the_average_of_the_weights_forgets_the_initial_ones(setting):
+    """With a decay of 0.999 in each step, nine tenths would still be the initial weights after a hundred steps."""
     training = Training(setting(ema=0.999, steps=1))
     weight = training.animated.learning.layers["up_0_0"].proj_out.weight
     with torch.no_grad():
@@ -205,7 +208,7 @@ def test_the_mean_of_the_weights_forgets_where_it_began(setting):
 def test_the_command_says_what_is_wrong_in_one_line(tmp_path, capsys):
     (tmp_path / "c.yaml").write_text("train: motion module\nbase: none.safetensors\ndata: clips\noutput: out.safetensors\n")
     assert main(["train", str(tmp_path / "c.yaml")]) == 1
-    assert capsys.readouterr().err == f"none.safetensors is not there. Looked in {tmp_path}.\n"
+    assert capsys.readouterr().err == f"none.safetensors does not exist in {tmp_path}. Choose another file, or put it there.\n"
     (tmp_path / "c.yaml").write_text("train: nothing")
     assert main(["train", str(tmp_path / "c.yaml")]) == 1
     assert capsys.readouterr().err.count("\n") == 1

@@ -1,14 +1,14 @@
-"""Trained files, converted, do in diffusers what they do here. Its motion norms are set to those of the family: per frame."""
+"""Trained and converted files act the same in diffusers, if its motion norms are per frame like those of the family."""
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from motion_module.attach import attached, blocks_by_place
+from motion_module.attach import attached, blocks_by_name
 from motion_module.checkpoint import load
-from motion_module.convert import convert
+from motion_module.convert import convert_file
 from motion_module.lora import load_lora
-from motion_module.motion import Motion
+from motion_module.motion_layers import Motion
 from motion_module.row_layout import RowLayout
 from motion_module.training.image_model import load_image_model
 from motion_module.training.loop import Training
@@ -20,7 +20,7 @@ diffusers = pytest.importorskip("diffusers", reason="the WebUI's own environment
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """A base and a trained file of each kind."""
+    """A base, and a trained file of each kind."""
     folder = tmp_path_factory.mktemp("world")
     write_base(folder / "base.safetensors")
     write_frames(folder / "clips" / "a", stripes(FRAMES))
@@ -29,7 +29,7 @@ def world(tmp_path_factory):
     Training(small(folder, train="motion lora", motion_module="motion.safetensors", output="lora.safetensors", **options)).run()
     Training(small(folder, train="domain adapter", output="adapter.safetensors", **options)).run()
     for name in ("motion", "lora", "adapter"):
-        convert(folder / f"{name}.safetensors", folder / f"{name}-diffusers", "diffusers")
+        convert_file(folder / f"{name}.safetensors", folder / f"{name}-diffusers", "diffusers")
     return folder
 
 
@@ -45,7 +45,7 @@ def inputs():
 
 
 def in_diffusers(world, lora=None):
-    """The noise that diffusers' UNet finds, with the motion module and perhaps a LoRA."""
+    """Returns the noise that diffusers' UNet predicts with the motion module, and optionally with a LoRA."""
     from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 
     flat = diffusers.UNet2DConditionModel(
@@ -73,7 +73,7 @@ def here(world, lora=None):
     with (
         attached(model.unet, Motion(module.float()), description.family, lambda rows: RowLayout(FRAMES, rows)),
         merged(module, loras),
-        added_to_unet(blocks_by_place(model.unet), loras),
+        added_to_unet(blocks_by_name(model.unet), loras),
         torch.no_grad(),
     ):
         return model.unet(x, torch.full((FRAMES,), 400), context=context.expand(FRAMES, -1, -1))
@@ -84,7 +84,7 @@ def test_a_trained_motion_module(world):
 
 
 @pytest.mark.parametrize("kind", ["lora", "adapter"])
-def test_a_trained_lora_beside_it(world, kind):
+def test_a_trained_lora_with_a_motion_module(world, kind):
     pytest.importorskip("peft", reason="diffusers loads LoRAs with peft")
     theirs, ours = in_diffusers(world, f"{kind}-diffusers"), here(world, kind)
     assert torch.allclose(theirs, ours, atol=1e-4)
@@ -92,9 +92,9 @@ def test_a_trained_lora_beside_it(world, kind):
 
 
 @pytest.mark.parametrize("kind", ["lora", "adapter"])
-def test_a_lora_there_and_back_is_the_same_to_the_bit(world, tmp_path, kind):
+def test_conversion_of_a_lora_and_back_gives_the_same_bits(world, tmp_path, kind):
     back = load_file(
-        convert(world / f"{kind}-diffusers" / "pytorch_lora_weights.safetensors", tmp_path / "a.safetensors", "original")
+        convert_file(world / f"{kind}-diffusers" / "pytorch_lora_weights.safetensors", tmp_path / "a.safetensors", "original")
     )
     trained = load_file(world / f"{kind}.safetensors")
     assert back.keys() == trained.keys()

@@ -1,4 +1,4 @@
-"""What trainings change, what they leave alone, and that they learn."""
+"""What trainings change, what they do not change, and that they learn."""
 
 import numpy as np
 import pytest
@@ -6,11 +6,11 @@ import torch
 
 from motion_module.attach import attached
 from motion_module.checkpoint import describe, load
-from motion_module.motion import Motion
+from motion_module.motion_layers import Motion
 from motion_module.row_layout import RowLayout
 from motion_module.training.image_model import load_image_model
 from motion_module.training.loop import Training
-from motion_module.training.subjects import new_motion_module
+from motion_module.training.trained_parts import new_motion_module
 from support.small_training import FRAMES, SUBJECTS, predicted, small, stripes, write_frames
 
 
@@ -55,7 +55,7 @@ def test_training_changes_what_is_trained_and_no_weight_of_the_base(setting, tra
 
 
 def test_the_loss_is_that_of_the_paper(setting, world):
-    """Held against a second writing of it: one timestep a clip, noise added by the schedule, mean squared error."""
+    """Compares it with another implementation: one timestep per clip, noise by the schedule, mean squared error."""
     training = Training(setting(motion_module=str(world / "motion.safetensors")))
     batch = training.batch(0)
     with training.animated.attached():
@@ -73,7 +73,7 @@ def test_the_loss_is_that_of_the_paper(setting, world):
     assert found == pytest.approx(np.mean(errors), rel=1e-5)
 
 
-def test_what_is_learned_is_what_lies_in_the_folder(setting, world):
+def test_batches_have_the_clips_and_captions_of_the_folder(setting, world):
     training = Training(setting(batch=3, caption_dropout=0.0))
     batch = training.batch(0)
     pictures = {f"stripes, number {i}": stripes(FRAMES, seed=i, speed=3 + i) for i in range(3)}
@@ -83,11 +83,11 @@ def test_what_is_learned_is_what_lies_in_the_folder(setting, world):
         frames = torch.from_numpy(pictures[caption]).permute(0, 3, 1, 2) / 127.5 - 1
         with torch.no_grad():
             mean, deviation = training.model.autoencoder.moments(frames).chunk(2, dim=1)
-            assert torch.allclose(text, training.model.text_encoder([caption])[0], atol=3e-3)  # they are kept in half
+            assert torch.allclose(text, training.model.text_encoder([caption])[0], atol=3e-3)  # the cache has half precision
         assert ((latents - mean).abs() < 5 * deviation + 0.01).all()
 
 
-def test_a_tenth_of_the_captions_is_left_out(setting):
+def test_a_tenth_of_the_captions_is_dropped(setting):
     training = Training(setting(batch=3))
     empty = training.embeddings.of([""])[0]
     batches = [training.batch(index) for index in range(200)]
@@ -98,7 +98,7 @@ def test_a_tenth_of_the_captions_is_left_out(setting):
     assert times.mean() == pytest.approx(500, abs=50)
 
 
-def test_mirrored_clips_are_learned_under_mirrored_captions(world, tmp_path):
+def test_mirrored_clips_have_mirrored_captions(world, tmp_path):
     write_frames(tmp_path / "clips" / "a", stripes(FRAMES), "going left")
     config = small(tmp_path, base=str(world / "base.safetensors"), horizontal_flip=True)
     training = Training(config)
@@ -111,8 +111,8 @@ def test_mirrored_clips_are_learned_under_mirrored_captions(world, tmp_path):
 
 
 @pytest.mark.parametrize(("train", "bound"), [("motion module", 0.6), ("motion lora", 0.85)])
-def test_one_clip_is_learned_by_heart(world, tmp_path, setting, train, bound):
-    """The loss on fixed noise, after 60 steps on a single clip, as a part of what it was."""
+def test_a_single_clip_can_be_memorised(world, tmp_path, setting, train, bound):
+    """The loss for fixed noise falls below a fraction of its initial value in 60 steps on a single clip."""
     write_frames(tmp_path / "one" / "a", stripes(FRAMES))
     training = Training(setting(train, data=str(tmp_path / "one"), steps=60, batch=4, learning_rate=5e-3, rank=16))
     with training.animated.attached(), torch.no_grad():

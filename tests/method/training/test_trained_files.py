@@ -1,4 +1,4 @@
-"""What trainings leave behind: files, and clips to look at."""
+"""The files and validation clips of trainings."""
 
 import json
 
@@ -7,12 +7,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from motion_module.attach import attached, blocks_by_place
+from motion_module.attach import attached, blocks_by_name
 from motion_module.checkpoint import describe, load
-from motion_module.convert import convert
+from motion_module.convert import convert_file
 from motion_module.families import V3
 from motion_module.lora import load_lora
-from motion_module.motion import Motion
+from motion_module.motion_layers import Motion
 from motion_module.row_layout import RowLayout
 from motion_module.training.config import ConfigError
 from motion_module.training.image_model import load_image_model
@@ -36,15 +36,15 @@ def test_a_trained_motion_module_is_one_of_v3_in_the_authors_layout(setting, tmp
     assert facts["noise_schedule"] == {"straight_in": "betas", "first": 0.00085, "last": 0.012, "steps": 1000}
 
 
-def test_a_file_is_sampled_with_the_schedule_it_was_trained_on(setting, tmp_path):
+def test_a_file_has_the_schedule_that_it_was_trained_with(setting, tmp_path):
     Training(setting(steps=1, noise_schedule={"straight_in": "sqrt_betas", "last": 0.02})).run()
     family = describe(tmp_path / "out.safetensors").family
     assert (family.schedule.straight_in, family.schedule.last, family.frames) == ("sqrt_betas", 0.02, FRAMES)
-    converted = convert(tmp_path / "out.safetensors", tmp_path / "adapter", "diffusers")
+    converted = convert_file(tmp_path / "out.safetensors", tmp_path / "adapter", "diffusers")
     assert describe(converted).family == family
 
 
-def test_what_builds_on_a_module_is_trained_on_its_schedule(setting, tmp_path):
+def test_a_training_that_starts_from_a_module_has_its_schedule(setting, tmp_path):
     module = str(tmp_path / "module.safetensors")
     Training(setting(steps=1, noise_schedule={"straight_in": "sqrt_betas", "last": 0.02}, output=module)).run()
     for train in ("motion lora", "motion module"):
@@ -52,11 +52,11 @@ def test_what_builds_on_a_module_is_trained_on_its_schedule(setting, tmp_path):
         assert (schedule.straight_in, schedule.last) == ("sqrt_betas", 0.02)
     other = {"straight_in": "betas"}
     assert setting("motion module", motion_module=module, noise_schedule=other).noise_schedule.straight_in == "betas"
-    with pytest.raises(ConfigError, match=r"module\.safetensors was trained with another one, and so must be its LoRA"):
+    with pytest.raises(ConfigError, match=r"module\.safetensors was trained with another one, and its LoRA needs the same"):
         setting("motion lora", motion_module=module, noise_schedule=other)
 
 
-def test_curves_and_clips_are_there_for_tensorboard(setting):
+def test_tensorboard_gets_curves_and_clips(setting):
     reader = "tensorboard.backend.event_processing.event_accumulator"
     accumulator = pytest.importorskip(reader, reason="the WebUI's own environment has no TensorBoard")
     for steps in (3, 4):
@@ -83,7 +83,7 @@ GOOD = {"noise_schedule": {"straight_in": "sqrt_betas", "first": 0.0008, "last":
         ({"noise_schedule": 7}, False),
     ],
 )
-def test_a_header_with_nonsense_is_not_believed(setting, tmp_path, said, believed):
+def test_a_header_with_wrong_facts_is_ignored(setting, tmp_path, said, believed):
     Training(setting(steps=1)).run()
     facts = {**GOOD, **{name: value for name, value in said.items() if name in GOOD}}
     if isinstance(facts["noise_schedule"], dict):
@@ -93,7 +93,7 @@ def test_a_header_with_nonsense_is_not_believed(setting, tmp_path, said, believe
     assert (describe(tmp_path / "nonsense.safetensors").family != V3) == believed
 
 
-def test_a_trained_motion_lora_does_in_generation_what_it_did_in_training(setting, world, tmp_path):
+def test_a_trained_motion_lora_acts_the_same_in_training_and_generation(setting, world, tmp_path):
     training = Training(setting("motion lora", steps=3, learning_rate=0.05, ema=0))
     training.run()
     with training.animated.attached():
@@ -109,19 +109,19 @@ def test_a_trained_motion_lora_does_in_generation_what_it_did_in_training(settin
     assert (without - trained).abs().max() > 0.02
 
 
-def test_a_trained_adapter_does_in_generation_what_it_did_in_training(setting, world, tmp_path):
+def test_a_trained_adapter_acts_the_same_in_training_and_generation(setting, world, tmp_path):
     training = Training(setting("domain adapter", steps=3, learning_rate=0.05, ema=0))
     training.run()
     with training.animated.attached():
         trained = predicted(training.model, 2)
     model = load_image_model(world / "base.safetensors")
     without = predicted(model, 2)
-    with added_to_unet(blocks_by_place(model.unet), [(load_lora(tmp_path / "out.safetensors"), 1.0)]):
+    with added_to_unet(blocks_by_name(model.unet), [(load_lora(tmp_path / "out.safetensors"), 1.0)]):
         assert torch.allclose(predicted(model, 2), trained, atol=2e-3)
     assert (without - trained).abs().max() > 0.02
 
 
-def test_a_motion_module_is_trained_beside_an_adapter(setting, tmp_path):
+def test_a_motion_module_is_trained_with_an_adapter(setting, tmp_path):
     Training(setting("domain adapter", steps=2, learning_rate=0.05, ema=0, output=str(tmp_path / "a.safetensors"))).run()
     plain = Training(setting(output=str(tmp_path / "plain.safetensors")))
     adapted = Training(setting(domain_adapter=str(tmp_path / "a.safetensors")))
@@ -130,7 +130,7 @@ def test_a_motion_module_is_trained_beside_an_adapter(setting, tmp_path):
     assert abs(one - other) > 1e-4
 
 
-def test_validation_clips_come_from_the_mean_of_the_weights(setting):
+def test_validation_clips_are_made_with_the_averaged_weights(setting):
     config = setting(steps=4, ema=0.5, validation={"prompts": ["stripes"], "every": 2, "steps": 2})
     training = Training(config)
     training.run()
@@ -141,4 +141,4 @@ def test_validation_clips_come_from_the_mean_of_the_weights(setting):
     with Image.open(gifs[1]) as gif:
         assert (gif.n_frames, gif.size) == (FRAMES, (64, 64))
     mean, last = training.averaged.module.state_dict(), training.animated.learning.state_dict()
-    assert not all(torch.equal(mean[name], last[name]) for name in last)  # it was put back afterwards
+    assert not all(torch.equal(mean[name], last[name]) for name in last)  # the weights were restored afterwards

@@ -139,7 +139,7 @@ def differences(module: str, own_file: str, frames: int, **facts: Any) -> dict[s
     }
     largest: dict[str, float] = {}
     for way, (parts, calls) in ways.items():
-        layout_of = partial(of["row_layout"].row_layout, frames=frames, parts=parts)
+        layout_of = partial(of["row_layout"].layout_of_call, frames=frames, parts=parts)
         with of["attach"].attached(unet, of["motion"].Motion(layers), description.require_motion_module(), layout_of):
             for order in calls:
                 clip, frame = (torch.tensor(numbers) for numbers in zip(*order))

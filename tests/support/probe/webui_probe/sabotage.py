@@ -70,12 +70,12 @@ def ways_to_break() -> dict[str, tuple[Any, str, Callable[[Any], Any]]]:
 
 def without_positions(forward: Any) -> Any:
     def broken(attention: Any, *args: Any) -> torch.Tensor:
-        positions = attention.positions
-        attention.positions = torch.zeros_like(positions)
+        positions = attention.positional_encoding
+        attention.positional_encoding = torch.zeros_like(positions)
         try:
             return forward(attention, *args)
         finally:
-            attention.positions = positions
+            attention.positional_encoding = positions
 
     return broken
 

@@ -1,4 +1,4 @@
-"""Trainings that are cut off, stopped or paused, and go on."""
+"""Trainings that are interrupted, stopped or paused, and resumed."""
 
 import json
 import shutil
@@ -17,12 +17,12 @@ from motion_module.training.config import ConfigError
 from motion_module.training.image_model import load_image_model
 from motion_module.training.loop import Training
 from motion_module.training.state import Identity
-from motion_module.training.subjects import new_motion_module
+from motion_module.training.trained_parts import new_motion_module
 from support.small_training import FRAMES, ROOT, SUBJECTS, as_file, losses, small, stripes, write_base, write_frames
 
 
 @pytest.mark.parametrize(("train", "accumulate"), [*((subject, 1) for subject in SUBJECTS), ("motion module", 2)])
-def test_a_training_that_was_cut_off_has_the_losses_of_one_that_was_not(setting, tmp_path, train, accumulate):
+def test_a_resumed_training_has_the_losses_of_an_uninterrupted_one(setting, tmp_path, train, accumulate):
     options = {"accumulate": accumulate, "warm_up": 4}
     Training(setting(train, steps=5, output=str(tmp_path / "whole.safetensors"), **options)).run()
     first = setting(train, steps=3, output=str(tmp_path / "cut.safetensors"), **options)
@@ -39,17 +39,17 @@ def test_a_training_that_was_cut_off_has_the_losses_of_one_that_was_not(setting,
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"ema": 0.5}, "ema was 0.9, and is 0.5"),
-        ({"batch": 1}, "batch on all devices was 2, and is 1"),
-        ({"domain_adapter": "adapter.safetensors"}, "the domain adapter is another one"),
+        ({"ema": 0.5}, "ema was 0.9 and is now 0.5"),
+        ({"batch": 1}, "batch on all devices was 2 and is now 1"),
+        ({"domain_adapter": "adapter.safetensors"}, "the domain adapter is a different one"),
         ({"motion_module": "longer.safetensors"}, "what it trains has other weights"),
-        ({"stride": 2, "data": "long"}, "stride was 1, and is 2"),
-        ({"data": "others"}, "the data is another one"),
-        ({"base": "other.safetensors"}, "the base is another one"),
-        ({"base": "decoded_otherwise.safetensors"}, "the autoencoder is another one"),
+        ({"stride": 2, "data": "long"}, "stride was 1 and is now 2"),
+        ({"data": "others"}, "the data is a different one"),
+        ({"base": "other.safetensors"}, "the base is a different one"),
+        ({"base": "decoded_otherwise.safetensors"}, "the autoencoder is a different one"),
     ],
 )
-def test_a_state_of_another_training_is_not_gone_on_from(setting, world, tmp_path, options, said):
+def test_a_state_of_another_training_is_not_resumed(setting, world, tmp_path, options, said):
     Training(setting(steps=1)).run()
     state = (tmp_path / "out-training" / "state.safetensors").read_bytes()
     write_others(world, tmp_path)
@@ -60,14 +60,14 @@ def test_a_state_of_another_training_is_not_gone_on_from(setting, world, tmp_pat
 
 
 def write_others(world, folder):
-    """What might be taken for parts of the same training."""
+    """Writes files that could be mistaken for those of the same training."""
     write_base(folder / "other.safetensors", seed=7)
     base = load_file(world / "base.safetensors")
     key = next(key for key in base if key.startswith("first_stage_model.decoder"))
     save_file({**base, key: base[key] + 1}, folder / "decoded_otherwise.safetensors")
     shutil.copy(world / "base.yaml", folder / "decoded_otherwise.yaml")
     write_frames(folder / "long" / "a", stripes(9))
-    for index in range(3):  # as long and as large as those of before, and with the same captions
+    for index in range(3):  # of the same length and size, with the same captions
         write_frames(folder / "others" / f"{index}", stripes(FRAMES, seed=9 + index), f"stripes, number {index}")
     options = {"base": str(world / "base.safetensors"), "data": str(world / "clips"), "steps": 1}
     Training(small(folder, train="domain adapter", output="adapter.safetensors", **options)).run()
@@ -76,7 +76,7 @@ def write_others(world, folder):
 
 
 def test_rate_and_precision_may_change_and_devices_may_share_a_batch(setting):
-    """As advised where a loss is no number any more; what else there was is kept."""
+    """As advised if a loss is not a number; everything else is the same."""
     Training(setting(steps=1)).run()
     training = Training(setting(steps=2, learning_rate=1e-5, warm_up=4))
     assert training.step == 1 and training.rate() == pytest.approx(1e-5 * 2 / 4)
@@ -103,7 +103,7 @@ def test_a_damaged_state_is_named(setting, tmp_path):
 
 
 @pytest.mark.parametrize(("asked", "said"), [("stop", "Stopped"), ("pause", "Paused")])
-def test_a_request_to_stop_saves_and_can_be_gone_on_from(setting, asked, said):
+def test_a_stopped_training_is_saved_and_can_be_resumed(setting, asked, said):
     training = Training(setting(steps=50, save_every=1000))
     (training.config.folder / "stop").write_text(asked)
     assert training.run() is False

@@ -1,4 +1,4 @@
-"""Latents and text embeddings on disk: made once, however often they are learned from."""
+"""A cache of latents and text embeddings on disk, so that each is computed only once."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from .data import Clip, DataError, Report, clips_of, find_videos, mirrored_capti
 from .image_model import ImageModel
 
 ENCODED_AT_ONCE = 8
-"""Pictures per pass of the autoencoder."""
+"""Frames per pass of the autoencoder."""
 CAPTIONS_AT_ONCE = 32
-"""Per pass of the text encoder."""
+"""Captions per pass of the text encoder."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """A clip as it is learned: where its latents are, `(height, width)` of its pictures, and its caption.
+    """A clip in the training data.
 
-    `video`: a digest of what is in the video that it is of.
+    `file`, `key`: where its latents are. `video`: a hash of the video's content. `size`: `(height, width)` in pixels.
     """
 
     file: Path
@@ -42,34 +42,34 @@ class Example:
     caption: str
 
     def moments(self) -> Tensor:
-        """`Autoencoder.moments` of its frames, `(frames, 8, height/8, width/8)`."""
+        """Returns `Autoencoder.moments` of its frames, `(frames, 8, height/8, width/8)`."""
         with safe_open(self.file, framework="pt") as stored:
             moments: Tensor = stored.get_tensor(self.key)
         return moments.float()
 
 
-def learned_examples(
-    config: Config, model: ImageModel, watched: Callable[[list[Video]], Iterable[Video]]
+def cached_examples(
+    config: Config, model: ImageModel, with_progress: Callable[[list[Video]], Iterable[Video]]
 ) -> tuple[list[Example], Report]:
-    """All that there is to learn, in the cache, and what became of the videos. `watched` shows how far it is.
+    """Encodes all videos that are not in the cache; returns all clips, and a report on the videos.
 
-    Raises DataError where nothing is left.
+    `with_progress` yields the videos and shows the progress. Raises DataError if no video can be used.
     """
     videos, left_out = find_videos(config)
     report = Report(len(videos) + len(left_out), left_out=left_out)
     examples = []
     made_by = fingerprint(model.autoencoder)
-    for video in watched(videos):
+    for video in with_progress(videos):
         file = config.folder / "cache" / f"{_key_of(video, config, made_by)}.safetensors"
         facts = _facts(file) or _encode(video, config, model, file)
         if facts["left out"]:
             report.left_out.append((video.path.name, facts["left out"]))
-        for key, (size, oddity) in facts["clips"].items():
+        for key, (size, suspicion) in facts["clips"].items():
             caption = mirrored_caption(video.caption) if key.endswith("mirrored") else video.caption
             examples.append(Example(file, facts["video"], key, tuple(size), caption))
             if not key.endswith("mirrored"):
                 report.sizes[tuple(size)] += 1
-                report.odd += [(f"{video.path.name} from frame {key}", oddity)] if oddity else []
+                report.suspicious += [(f"{video.path.name} from frame {key}", suspicion)] if suspicion else []
     if not examples:
         name, why = report.left_out[0]
         raise DataError(f"None of the {report.videos} videos can be used. {name}: {why}.")
@@ -77,7 +77,7 @@ def learned_examples(
 
 
 def fingerprint(module: nn.Module) -> str:
-    """Tells weights from other weights."""
+    """Returns a hash of the weights of a module."""
     digest = hashlib.sha256()
     for key, tensor in sorted(module.state_dict().items()):
         digest.update(key.encode())
@@ -86,14 +86,14 @@ def fingerprint(module: nn.Module) -> str:
 
 
 def _key_of(video: Video, config: Config, made_by: str) -> str:
-    """Another one for each video, version of its files, cut and autoencoder."""
+    """Returns a hash of a video's files, how clips are cut from it, and the autoencoder."""
     stamps = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in video.files()]
     facts = [stamps, config.frames, config.stride, config.size, config.horizontal_flip, made_by]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
 
 def _facts(file: Path) -> dict | None:  # type: ignore[type-arg]
-    """What is known of a video whose latents are there: its clips, or why it has none."""
+    """Returns the clips of a video in the cache, or why it has none; None if the video is not in the cache."""
     try:
         with safe_open(file, framework="pt") as stored:
             facts = json.loads(stored.metadata()["facts"])
@@ -107,7 +107,7 @@ def _encode(video: Video, config: Config, model: ImageModel, file: Path) -> dict
     facts: dict[str, object] = {"left out": "", "clips": {}, "video": _digest(video)}
     try:
         for clip in clips_of(video, config):
-            entry = [list(clip.frames.shape[1:3]), clip.oddity]
+            entry = [list(clip.frames.shape[1:3]), clip.suspicion]
             moments[str(clip.start)], facts["clips"][str(clip.start)] = _moments(clip, model), entry  # type: ignore[index]
             if config.horizontal_flip:
                 key = f"{clip.start} mirrored"
@@ -132,13 +132,13 @@ def _digest(video: Video) -> str:
 @torch.no_grad()
 def _moments(clip: Clip, model: ImageModel) -> Tensor:
     device = next(model.autoencoder.parameters()).device
-    pictures = torch.from_numpy(np.ascontiguousarray(clip.frames)).permute(0, 3, 1, 2).float() / 127.5 - 1
-    parts = [model.autoencoder.moments(part.to(device)).half().cpu() for part in pictures.split(ENCODED_AT_ONCE)]
+    frames = torch.from_numpy(np.ascontiguousarray(clip.frames)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    parts = [model.autoencoder.moments(part.to(device)).half().cpu() for part in frames.split(ENCODED_AT_ONCE)]
     return torch.cat(parts).contiguous()
 
 
 class Embeddings:
-    """The text encoder's output by caption, from disk."""
+    """The text encoder's output for captions, on disk."""
 
     def __init__(self, folder: Path, model: ImageModel) -> None:
         self._folder = folder
@@ -146,17 +146,17 @@ class Embeddings:
         self._made_by = fingerprint(model.text_encoder)
 
     def add(self, captions: Iterable[str]) -> None:
-        """Encodes those that are not there yet."""
+        """Encodes the captions that are not on disk yet."""
         missing = (caption for caption in captions if not self._file(caption).exists())
-        while together := list(islice(missing, CAPTIONS_AT_ONCE)):
+        while batch := list(islice(missing, CAPTIONS_AT_ONCE)):
             with torch.no_grad():
-                encoded = self._encoder(together).half().cpu()
-            for caption, embedding in zip(together, encoded):
+                encoded = self._encoder(batch).half().cpu()
+            for caption, embedding in zip(batch, encoded):
                 with replacing(self._file(caption)) as part:
                     save_file({"embedding": embedding.contiguous()}, part)
 
     def of(self, captions: list[str]) -> Tensor:
-        """`(captions, 77, width)`, of captions that were added."""
+        """Returns the embeddings of captions that were added: `(captions, 77, width)`."""
         embeddings = []
         for caption in captions:
             with safe_open(self._file(caption), framework="pt") as stored:
@@ -170,18 +170,18 @@ class Embeddings:
 
 @contextmanager
 def replacing(file: Path) -> Iterator[Path]:
-    """A path to write to, which then takes the place of `file` at once. Where writing fails, `file` is as it was."""
+    """Yields a path to write to, which replaces `file` afterwards. If writing fails, `file` stays as it was."""
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f"{file.name}.part")
     try:
         yield part
-        _put_in_place(part, file)
+        _replace(part, file)
     finally:
         part.unlink(missing_ok=True)
 
 
-def _put_in_place(part: Path, file: Path, tries: int = 20) -> None:
-    """On Windows a file that somebody is reading cannot be replaced: a virus scanner, or a page. That passes."""
+def _replace(part: Path, file: Path, tries: int = 20) -> None:
+    """Renames a file. On Windows that fails while another program, such as a virus scanner, reads it; so it is retried."""
     for left in reversed(range(tries)):
         try:
             part.replace(file)

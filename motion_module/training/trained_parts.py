@@ -1,4 +1,4 @@
-"""What can be trained: a motion module, a motion LoRA, a domain adapter. Each acts on an image UNet that stays as it is."""
+"""What can be trained: a motion module, a motion LoRA, a domain adapter. Each acts in a frozen image UNet."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ from contextlib import contextmanager, nullcontext
 
 from torch import Tensor, nn
 
-from ..attach import attached, blocks_by_place, require_fit, widths_by_place
+from ..attach import attached, blocks_by_name, channels_by_block, require_fit
 from ..checkpoint import load, published
 from ..families import V3, Family
-from ..key_layouts import expected_places
+from ..key_layouts import expected_blocks
 from ..lora import load_lora
-from ..motion import Motion
+from ..motion_layers import Motion
 from ..network import MotionModule
 from ..row_layout import RowLayout
 from ..weight_patches import added_to_unet
-from .cache import fingerprint
 from .config import Config, ConfigError
+from .latent_cache import fingerprint
 from .low_rank import LowRankLayers, image_matrices, motion_matrices
 
-LEAST_POSITIONS = 32
-"""Rows of the position table of a new module; more where its clips are longer."""
+MIN_POSITIONS = 32
+"""The least rows of the positional encoding of a new module; there are more if its clips are longer."""
 
 
 class TrainedMotion(Motion):
-    """Motion layers that keep their own number format, as what learns must, whatever the UNet around them computes in."""
+    """Motion layers that stay in their own dtype, which training needs, whatever the UNet computes in."""
 
-    def _residual(self, module: MotionModule, place: str, x: Tensor, layout: RowLayout, scale: float) -> Tensor:
-        return module.layers[place].residual(x, layout, scale)  # type: ignore[operator]
+    def _residual(self, module: MotionModule, block: str, x: Tensor, layout: RowLayout, scale: float) -> Tensor:
+        return module.layers[block].residual(x, layout, scale)  # type: ignore[operator]
 
 
 class Animated(nn.Module):
-    """An image UNet with what is trained in it. It predicts the noise of clips."""
+    """An image UNet with what is trained in it, which predicts the noise of clips."""
 
     learning: nn.Module
     """What is trained, and nothing else."""
@@ -45,8 +45,9 @@ class Animated(nn.Module):
         self._frames = frames
 
     def forward(self, latents: Tensor, times: Tensor, context: Tensor) -> Tensor:
-        """`latents`: `(clips, frames, 4, height, width)`. `times`: `(clips,)`, one for all frames of a clip. `context`:
-        `(clips, tokens, width)`. Gives noise like `latents`. The layers have to be attached.
+        """Returns the predicted noise, `(clips, frames, 4, height, width)`. The layers have to be attached.
+
+        `latents`: `(clips, frames, 4, height, width)`. `times`: timesteps `(clips,)`. `context`: `(clips, tokens, width)`.
         """
         frames = latents.shape[1]
         noise = self.unet(
@@ -65,16 +66,16 @@ class Animated(nn.Module):
             yield
 
     def frozen(self) -> dict[str, str]:
-        """Fingerprints of what else the training builds on, by what it is."""
+        """Returns hashes of what else the training is based on, by name."""
         return {}
 
     def published(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """`weights`, named as those of `learning` are, under the keys of published files."""
+        """Returns `weights`, whose names are those of `learning`, under the keys of published files."""
         raise NotImplementedError
 
 
 class MotionModuleSubject(Animated):
-    """A new motion module, which changes nothing yet, or one to go on from."""
+    """A motion module: a new one, which changes nothing yet, or an existing one."""
 
     def __init__(self, unet: nn.Module, config: Config) -> None:
         family, module = _loaded(config, unet) if config.motion_module else (V3, new_motion_module(unet, config.frames))
@@ -82,11 +83,13 @@ class MotionModuleSubject(Animated):
         self.learning = module.requires_grad_(True)
         self._adapter = load_lora(config.domain_adapter) if config.domain_adapter else None
         if self._adapter and not any(target.kind == "image" for target in self._adapter.parts):
-            raise ConfigError(f"domain_adapter: {self._adapter.path.name} changes nothing in the image model.")
+            raise ConfigError(
+                f"domain_adapter: {self._adapter.path.name} does not change the image model. Choose another file."
+            )
 
     @contextmanager
     def attached(self) -> Iterator[None]:
-        blocks = blocks_by_place(self.unet)
+        blocks = blocks_by_name(self.unet)
         adapted = added_to_unet(blocks, [(self._adapter, 1.0)]) if self._adapter else nullcontext()
         with adapted, super().attached():
             yield
@@ -103,7 +106,7 @@ class MotionModuleSubject(Animated):
 
 
 class MotionLoraSubject(Animated):
-    """A LoRA for a motion module that stays as it is."""
+    """A LoRA for a frozen motion module."""
 
     def __init__(self, unet: nn.Module, config: Config) -> None:
         family, module = _loaded(config, unet)
@@ -126,16 +129,16 @@ class MotionLoraSubject(Animated):
 
 
 class DomainAdapterSubject(Animated):
-    """A LoRA for the image UNet, learned from single frames."""
+    """A LoRA for the image UNet, trained on single frames."""
 
     def __init__(self, unet: nn.Module, config: Config) -> None:
         super().__init__(unet, None, V3, config.frames)
-        self.learning = LowRankLayers(image_matrices(blocks_by_place(unet)), config.rank)
+        self.learning = LowRankLayers(image_matrices(blocks_by_name(unet)), config.rank)
 
     @contextmanager
     def attached(self) -> Iterator[None]:
         assert isinstance(self.learning, LowRankLayers)
-        with self.learning.added_to_unet(blocks_by_place(self.unet)):
+        with self.learning.added_to_unet(blocks_by_name(self.unet)):
             yield
 
     def published(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -144,21 +147,25 @@ class DomainAdapterSubject(Animated):
 
 
 def new_motion_module(unet: nn.Module, frames: int) -> MotionModule:
-    """One in the layout of the authors' v3, for clips of up to `frames` frames, or 32."""
-    widths = widths_by_place(unet)
-    channels = {place: widths[place] for place in expected_places(4, mid=False)}
-    return MotionModule(channels, max(LEAST_POSITIONS, frames))
+    """Returns a new motion module with the layers of the authors' v3, for clips of up to `frames` frames, or 32."""
+    all_channels = channels_by_block(unet)
+    channels = {block: all_channels[block] for block in expected_blocks(4, mid=False)}
+    return MotionModule(channels, max(MIN_POSITIONS, frames))
 
 
 def _loaded(config: Config, unet: nn.Module) -> tuple[Family, MotionModule]:
-    """The motion module of a file, to compute and learn with. Raises CheckpointError, UnsuitableUNet or ConfigError."""
+    """Reads the motion module of the options. Raises CheckpointError, UnsuitableUNet or ConfigError."""
     assert config.motion_module is not None
     description, module = load(config.motion_module)
     family = description.require_motion_module()
-    if family.takes_picture or family.original_steps or family.advice.samplers:
-        raise ConfigError(f"motion_module: {config.motion_module.name} is {family.title}, which is not trained in this way.")
+    if family.takes_image or family.original_steps or family.advice.samplers:
+        raise ConfigError(
+            f"motion_module: {config.motion_module.name} is {family.title}, which needs another training. Choose another."
+        )
     if config.frames > module.length:
-        raise ConfigError(f"frames: {config.motion_module.name} can tell {module.length} frames apart, not {config.frames}.")
+        raise ConfigError(
+            f"frames: {config.frames} is more than {config.motion_module.name} can use. Set it to {module.length} or less."
+        )
     require_fit(unet, module.channels)
     return family, module.float()
 

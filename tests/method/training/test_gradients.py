@@ -1,10 +1,10 @@
-"""How gradients are computed: over batches, in half precision, in several processes."""
+"""Gradients over several batches, in half precision, and in several processes."""
 
 import torch
 from safetensors.torch import load_file
 
-from motion_module.training.cache import CAPTIONS_AT_ONCE, Embeddings
 from motion_module.training.image_model import load_image_model
+from motion_module.training.latent_cache import CAPTIONS_AT_ONCE, Embeddings
 from motion_module.training.loop import Training
 from support.small_training import ROOT, as_file, launched, write_base
 
@@ -14,7 +14,7 @@ def gradients_of(training):
 
 
 def assert_close(ones, others):
-    """To a thousandth of each gradient's norm, and a millionth of that of all, since sums are rounded in another order."""
+    """Compares gradients; the tolerance allows for rounding in another order of additions."""
     total = torch.stack([one.norm() for one in ones.values()]).norm()
     for name, one in ones.items():
         assert (one - others[name]).norm() <= 1e-3 * one.norm() + 1e-6 * total, name
@@ -49,7 +49,7 @@ def test_checkpointing_computes_twice_and_gives_the_same_gradients(setting, worl
     assert all(torch.allclose(ones[name], others[name], atol=1e-6) for name in ones)
 
 
-def test_half_precision_keeps_whole_masters(setting, world):
+def test_trained_weights_stay_in_float32_with_half_precision(setting, world):
     motion = str(world / "motion.safetensors")
     training = Training(setting(motion_module=motion, steps=2, precision="bf16", validation={"prompts": ["a"], "steps": 1}))
     convolution = training.model.unet.input_blocks[0][0]

@@ -1,0 +1,109 @@
+"""Makes controls of the panel from the table of parameters."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import gradio as gr
+from modules import shared
+from modules.ui_common import create_refresh_button
+
+from motion_module.video_reader import VIDEO_SUFFIXES
+
+from ..request import module_files
+from ..request.params import DEFAULT_MODULE, FORMATS, Option, default_of, first_value, option_of
+from ..video.formats import format_problems
+
+Field = dataclasses.Field[Any]
+Controls = dict[str, gr.components.Component]
+ElemId = Callable[[str], str]
+"""Makes an element id of the page's tab from the short id in the table."""
+UPLOAD_HEIGHT = 160
+"""Pixels."""
+
+
+def control(field: Field, elem_id: ElemId) -> gr.components.Component:
+    """Returns the control of a parameter, with its help as a tooltip."""
+    option = option_of(field)
+    facts = {"label": option.label, "elem_id": elem_id(option.elem_id), **({"info": option.info} if option.info else {})}
+    made = _control(field, option, facts, elem_id)
+    made.webui_tooltip = option.help  # the WebUI puts it into the page
+    return made
+
+
+def group(fields: Iterable[Field], elem_id: ElemId) -> Controls:
+    """Returns the controls of a folded group, section by section."""
+    controls: Controls = {}
+    for section, members in itertools.groupby(fields, lambda field: option_of(field).section):
+        with gr.Column(elem_classes="ad-section"):
+            if section:
+                gr.Markdown(section, elem_classes="ad-heading")
+            controls |= _section(members, elem_id)
+    return controls
+
+
+def _section(fields: Iterable[Field], elem_id: ElemId) -> Controls:
+    """Returns controls in rows of two, or one of three; large ones have a row of their own."""
+    controls: Controls = {}
+    for is_large, group in itertools.groupby(fields, _is_large):
+        members = list(group)
+        width = 1 if is_large else 3 if len(members) == 3 else 2
+        for first in range(0, len(members), width):
+            with gr.Row(elem_classes="ad-row"):
+                controls |= {field.name: control(field, elem_id) for field in members[first : first + width]}
+    return controls
+
+
+def _is_large(field: Field) -> bool:
+    return str(field.type) not in ("bool", "int", "float") and not option_of(field).choices
+
+
+def _control(field: Field, option: Option, facts: dict[str, Any], elem_id: ElemId) -> gr.components.Component:
+    kind = str(field.type)
+    if field.name == "model":
+        return _modules(facts, module_files.names, first_choice(module_files.names()), elem_id("refresh"))
+    if field.name == "model_2":
+        return _modules(facts, lambda: ["", *module_files.names()], "", elem_id("refresh-2"))
+    if field.name == "format":
+        return _formats(field, facts)
+    if field.name == "video_source":
+        return gr.File(file_types=list(VIDEO_SUFFIXES), height=UPLOAD_HEIGHT, **facts)
+    if kind == "Image.Image | None":
+        return gr.Image(type="pil", height=UPLOAD_HEIGHT, **facts)
+    facts["value"] = first_value(field)
+    if option.choices:
+        return gr.Dropdown(list(option.choices), **facts)
+    if kind == "bool":
+        return gr.Checkbox(**facts)
+    if kind == "str":
+        height = {"lines": option.lines, "max_lines": 1 if option.lines == 1 else 20}
+        return gr.Textbox(**height, placeholder=option.placeholder or None, **facts)
+    if option.slider:
+        return gr.Slider(*option.slider[:2], step=option.slider.step, **facts)
+    return gr.Number(precision=0 if kind == "int" else None, **facts)  # without limits: Generate reports what is out of range
+
+
+def _modules(facts: dict[str, Any], names: Callable[[], list[str]], value: str, refresh: str) -> gr.Dropdown:
+    """Returns a choice of motion modules, and puts a button beside it that looks for new ones."""
+    dropdown = gr.Dropdown(names(), value=value, **facts)
+    create_refresh_button(dropdown, lambda: None, lambda: {"choices": names()}, refresh)
+    return dropdown
+
+
+def first_choice(names: list[str]) -> str:
+    """Returns the motion module that is chosen first, empty if there is none.
+
+    It is text in any case: the WebUI converts what is pasted into a control to the type of the control's first value.
+    """
+    return DEFAULT_MODULE if DEFAULT_MODULE in names else next(iter(names), "")
+
+
+def _formats(field: Field, facts: dict[str, Any]) -> gr.CheckboxGroup:
+    chosen = shared.opts.data.get("animatediff_default_save_formats", list(default_of(field)))
+    problems = format_problems()
+    choices = [name for name in FORMATS if name not in problems]
+    facts["info"] = " ".join(f"{name} is not available: {problem}." for name, problem in problems.items()) or None
+    return gr.CheckboxGroup(choices, value=[name for name in chosen if name in choices], **facts)

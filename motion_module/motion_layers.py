@@ -1,0 +1,111 @@
+"""Motion modules as they act in one job: one or two of them, with their strength."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import chain
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from .context_windows import StepWindows
+from .motion_strength import MotionStrength
+from .network import MotionModule, TemporalTransformer
+from .row_layout import RowLayout
+
+
+@dataclass(frozen=True)
+class SecondModule:
+    """A second motion module.
+
+    "blend": both modules act on the same input, the second one with the weight `share` and the first one with the rest.
+    "chain": the second module acts on the output of the first, and `share` multiplies its effect.
+    """
+
+    module: MotionModule
+    how: Literal["blend", "chain"] = "blend"
+    share: float = 0.5
+
+
+class Motion:
+    """The motion layers that act in a UNet, with their strength at the current step.
+
+    `progress`: returns the fraction of the steps that are done, from 0 to below 1. `step_windows`: returns the windows of the
+    running step, if attention is limited to context windows. `device`: where the layers run, if not where their input is.
+    """
+
+    def __init__(
+        self,
+        module: MotionModule,
+        strength: MotionStrength = MotionStrength(),
+        progress: Callable[[], float] = lambda: 0.0,
+        *,
+        second: SecondModule | None = None,
+        step_windows: Callable[[], StepWindows] | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        self.module = module
+        self.second = second
+        self._strength = strength
+        self._progress = progress
+        self._step_windows = step_windows
+        self._device = device
+
+    @property
+    def modules(self) -> tuple[MotionModule, ...]:
+        """The motion modules that act: one or two."""
+        return (self.module, self.second.module) if self.second else (self.module,)
+
+    @property
+    def channels(self) -> dict[str, int]:
+        """The number of channels of each block that has a motion layer."""
+        return {block: channels for module in self.modules for block, channels in module.channels.items()}
+
+    @property
+    def active(self) -> bool:
+        """Whether motion modules act at the current step."""
+        return self._strength.active(self._progress())
+
+    def animate(self, block: str, x: Tensor, layout: RowLayout) -> Tensor:
+        """Returns the output `x`, `(rows, channels, height, width)`, of a UNet block with what its motion layers add."""
+        strength = self._strength.at(block, self._progress())
+        if not self.active or strength.effect == 0:
+            return x
+        first = self._residual(self.module, block, x, layout, strength.scale)
+        if self.second is None:
+            return x + _times(strength.effect, first)
+        if self.second.how == "chain":
+            x = x + _times(strength.effect, first)
+            second = self._residual(self.second.module, block, x, layout, strength.scale)
+            return x + _times(strength.effect * self.second.share, second)
+        second = self._residual(self.second.module, block, x, layout, strength.scale)
+        return x + strength.effect * ((1 - self.second.share) * first + self.second.share * second)
+
+    def _residual(self, module: MotionModule, block: str, x: Tensor, layout: RowLayout, scale: float) -> Tensor:
+        """Returns what the layer of one module adds; zeros if the module has no layer for the block."""
+        if block not in module.layers:
+            return torch.zeros_like(x)
+        layer = module.layers[block]
+        assert isinstance(layer, TemporalTransformer)
+        device = self._device or x.device
+        weights = chain(layer.parameters(), layer.buffers())
+        if any(weight.dtype != x.dtype or not same_device(weight.device, device) for weight in weights):
+            layer.to(device, x.dtype)
+        return layer.residual(x, layout, scale, self._step_windows() if self._step_windows else None)
+
+
+def same_device(one: torch.device, other: torch.device) -> bool:
+    """Returns whether both name one device. Without an index, `cuda` is the current CUDA device, such as `cuda:0`."""
+    return one.type == other.type and _index(one) == _index(other)
+
+
+def _index(device: torch.device) -> int:
+    if device.index is None and device.type == "cuda":
+        return torch.cuda.current_device()
+    return device.index or 0
+
+
+def _times(factor: float, x: Tensor) -> Tensor:
+    return x if factor == 1.0 else factor * x
