@@ -16,7 +16,7 @@ from support.server import PROBE, REPOSITORY
 
 STEPS = 12
 WINDOWS = animate(video_length=16, batch_size=8, overlap=0, closed_loop="N", context_schedule="static")
-LONG = {**WINDOWS, "steps": STEPS, "width": 128, "height": 128, "negative_prompt": "bad", "prompt": "[a cat:a dog:6], AND red"}
+LONG = {**WINDOWS, "steps": STEPS, "negative_prompt": "bad", "prompt": "[a cat:a dog:6], AND red"}
 HIRES = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Lanczos", "denoising_strength": 0.7, "hr_second_pass_steps": 10}
 WENT_ON = "AnimateDiff went on after"
 
@@ -123,7 +123,7 @@ def cut_off(host):
         host.delete(f"/animatediff/v1/unfinished/{video['key']}")
 
 
-SHORT = {**LONG, "steps": 6, "width": 64, "height": 64}
+SHORT = {**LONG, "steps": 6}
 
 
 def test_img2img_resumes_after_an_error(host, cut_off):
