@@ -24,7 +24,7 @@ def warnings(p: Any, plan: Plan) -> list[str]:
     if contradictions := family.advice.contradictions(*settings):
         found.append(f"{family.title} is made for {spoken(family.advice)}, but {'; '.join(contradictions)}.")
     places = {place for description in plan.descriptions for place in description.channels or {}}
-    idle = (rule.block for rule in plan.controls.rules if not any(rule.is_for(place) for place in places))
+    idle = (rule.block for rule in plan.strength.rules if not any(rule.is_for(place) for place in places))
     found += [
         f"A motion rule is for {place}, where the motion module has no layer, so it does nothing. Leave it out."
         for place in idle
