@@ -25,9 +25,10 @@ def test_batching_of_conditions_does_not_change_the_frames(host, family):
 
 
 def test_an_edited_prompt_gives_neither_of_its_prompts_alone(host):
-    edited = frames_of(host.txt2img(**animate(), prompt="[cat:dog:0.3]", steps=8))
+    request = {**animate(video_length=8), "steps": 8}
+    edited = frames_of(host.txt2img(**request, prompt="[cat:dog:0.3]"))
     for unedited in ("cat", "dog"):
-        assert difference(edited, frames_of(host.txt2img(**animate(), prompt=unedited, steps=8))) > 5
+        assert difference(edited, frames_of(host.txt2img(**request, prompt=unedited))) > 5
 
 
 @pytest.mark.parametrize("family", ["v1", "v3"])

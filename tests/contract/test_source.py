@@ -115,9 +115,9 @@ def test_the_infotext_has_the_file_name_without_its_folder(host, videos):
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"video_source": "https://example.com/a.mp4"}, ["address", "upload it on the page"]),
-        ({"video_source": "file:///etc/passwd"}, ["address"]),
-        ({"video_path": "concat:a.mp4|b.mp4"}, ["address"]),
+        ({"video_source": "https://example.com/a.mp4"}, ["URL", "upload it on the page"]),
+        ({"video_source": "file:///etc/passwd"}, ["URL"]),
+        ({"video_path": "concat:a.mp4|b.mp4"}, ["URL"]),
         ({"video_source": "/etc/passwd"}, ["/etc/passwd", "outside", "settings of AnimateDiff"]),
         ({"video_path": "/"}, ["outside"]),
         ({"video_source": "{videos}/../elsewhere0/private.mkv"}, ["outside"]),

@@ -44,10 +44,10 @@ def image_model(**layout):
     return unet.eval().requires_grad_(False)
 
 
-@pytest.fixture
-def case(unet, xl_unet, tmp_path, request):
+@pytest.fixture(scope="module")
+def case(unet, xl_unet, tmp_path_factory, request):
     """A family's motion module, the authors' UNet with the same weights, and inputs for both."""
-    return Case(xl_unet if request.param in XL_FAMILIES else unet, tmp_path, request.param)
+    return Case(xl_unet if request.param in XL_FAMILIES else unet, tmp_path_factory.mktemp("family"), request.param)
 
 
 class Case:
