@@ -55,7 +55,7 @@ def _source(params: Params, *, is_img2img: bool) -> Source | None:
     if not params.source:
         return None
     if not is_img2img:
-        raise RequestError("A source video (video_source, video_path) is what img2img starts from. Use it in img2img.")
+        raise RequestError("A source video (video_source, video_path) works only in img2img. Use it there, or remove it.")
     return source_video.read(params)
 
 
