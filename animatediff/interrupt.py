@@ -16,7 +16,7 @@ def is_stopping() -> bool:
 
 
 def stop_if_interrupted() -> None:
-    """Ends sampling as the WebUI does between two steps. A step of a long clip is many UNet calls, one for each window."""
+    """Ends sampling as the WebUI does between two steps. A step of a long clip has many UNet calls, for its windows."""
     from modules import sd_samplers_common  # here, since reading a request needs no samplers
 
     if is_interrupted():

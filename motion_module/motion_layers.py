@@ -20,13 +20,13 @@ from .row_layout import RowLayout
 class SecondModule:
     """A second motion module.
 
-    "blend": both modules act on the same input, the second one with the weight `share` and the first one with the rest.
-    "chain": the second module acts on the output of the first, and `share` multiplies its effect.
+    "blend": both modules act on the same input, the second one with the weight `weight` and the first one with the rest.
+    "chain": the second module acts on the output of the first, and `weight` multiplies its effect.
     """
 
     module: MotionModule
     how: Literal["blend", "chain"] = "blend"
-    share: float = 0.5
+    weight: float = 0.5
 
 
 class Motion:
@@ -79,9 +79,9 @@ class Motion:
         if self.second.how == "chain":
             x = x + _times(strength.effect, first)
             second = self._residual(self.second.module, block, x, layout, strength.scale)
-            return x + _times(strength.effect * self.second.share, second)
+            return x + _times(strength.effect * self.second.weight, second)
         second = self._residual(self.second.module, block, x, layout, strength.scale)
-        return x + strength.effect * ((1 - self.second.share) * first + self.second.share * second)
+        return x + strength.effect * ((1 - self.second.weight) * first + self.second.weight * second)
 
     def _residual(self, module: MotionModule, block: str, x: Tensor, layout: RowLayout, scale: float) -> Tensor:
         """Returns what the layer of one module adds; zeros if the module has no layer for the block."""

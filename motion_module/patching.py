@@ -1,4 +1,4 @@
-"""The one way in which this project changes what is not its own: for as long as a context manager is open."""
+"""Attributes and dictionary entries that are replaced for as long as a context manager is open."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ class WindowedUNet:
     """Splits each call of a UNet into calls for its context windows.
 
     `step`: returns the number of the running sampling step. `layout_of`: returns the layout of a whole call from its number of
-    rows. `budget`: how many windows one call may have; without it, one. `before_window`: called before each call; it may raise
+    rows. `budget`: how many windows one call may have; without it, one. `before_call`: called before each call; it may raise
     to end the sampling, such as when the user interrupts.
     """
 
@@ -30,13 +30,13 @@ class WindowedUNet:
         layout_of: Callable[[int], RowLayout],
         budget: WindowBudget | None = None,
         *,
-        before_window: Callable[[], None] = lambda: None,
+        before_call: Callable[[], None] = lambda: None,
     ) -> None:
         self._windows = windows
         self._step = step
         self._layout_of_clip = layout_of
         self._budget = budget or WindowBudget(torch.device("cpu"))
-        self._before_window = before_window
+        self._before_call = before_call
         self._layout_of_windows: RowLayout | None = None
 
     def layout_of(self, rows: int) -> RowLayout:
@@ -65,7 +65,7 @@ class WindowedUNet:
         size, first = (len(rows) * windows.frames.shape[1], *x.shape[1:]), 0
         results: list[Tensor] = []
         while first < len(windows.frames):
-            self._before_window()
+            self._before_call()
             frames = windows.frames[first : first + self._budget.windows(size)]
             chosen = rows[:, frames].transpose(0, 1).flatten()  # all clips of the first window, then those of the next
             given, named = _rows((x, *args), chosen, len(x)), _rows(kwargs, chosen, len(x))

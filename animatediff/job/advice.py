@@ -12,28 +12,25 @@ from ..request.plan import Plan
 from . import samplers
 
 DISTILLED = re.compile(r"(?i:lightning|turbo|hyper[-_ ]?sd)|(?<![A-Za-z])(?i:lcm)(?![a-z])|(?<=[a-z])LCM(?![a-z])")
-"""In names of checkpoints that were distilled to few steps, with guidance in their weights."""
+"""Matches names of checkpoints that were distilled to few steps, with guidance in their weights."""
 DISTILLED_STEPS, DISTILLED_CFG = 10, 3
-"""The most that authors of such checkpoints recommend."""
+"""The highest values that authors of such checkpoints recommend."""
 
 
 def warnings(p: Any, plan: Plan) -> list[str]:
-    """For the answer: contradictions between a request and the family of its motion module."""
+    """Returns warnings for the answer: settings that contradict the family of the motion module."""
     family, found = plan.family, []
     settings = p.sampler_name or "", samplers.label(p.scheduler), p.steps, p.cfg_scale, p.width, p.height
     if contradictions := family.advice.contradictions(*settings):
         found.append(f"{family.title} is made for {spoken(family.advice)}, but {'; '.join(contradictions)}.")
-    places = {place for description in plan.descriptions for place in description.channels or {}}
-    idle = (rule.block for rule in plan.controls.rules if not any(rule.is_for(place) for place in places))
-    found += [
-        f"A motion rule is for {place}, where the motion module has no layer, so it does nothing. Leave it out."
-        for place in idle
-    ]
+    blocks = {block for description in plan.descriptions for block in description.channels or {}}
+    idle = (rule.block for rule in plan.strength.rules if not any(rule.is_for(block) for block in blocks))
+    found += [f"The motion rule for {block} has no effect: the motion module has no layer there. Remove it." for block in idle]
     return [f"AnimateDiff: {text}" for text in found]
 
 
 def distilled(p: Any, checkpoint: str) -> list[str]:
-    """A warning where the name of the loaded checkpoint says that it is made for other settings."""
+    """Returns a warning if the name of the loaded checkpoint says that it is made for other settings."""
     if not DISTILLED.search(Path(checkpoint).name) or (p.steps <= DISTILLED_STEPS and p.cfg_scale <= DISTILLED_CFG):
         return []
     made_for = f"made for up to {DISTILLED_STEPS} steps and a CFG scale of 1 to {DISTILLED_CFG}"
@@ -42,13 +39,14 @@ def distilled(p: Any, checkpoint: str) -> list[str]:
 
 
 def missing_lora(family: Family, names: list[str]) -> list[str]:
-    """A warning where a family needs a LoRA that is not among those in the prompt."""
+    """Returns a warning if a family needs a LoRA that is not among those in the prompt."""
     if not family.lora or any("lcm" in name.lower() for name in names):
         return []
-    return [f"AnimateDiff: {family.title} needs its LoRA beside it: write <lora:{family.lora}:0.8> in the prompt."]
+    return [f"AnimateDiff: {family.title} needs its LoRA as well: write <lora:{family.lora}:0.8> in the prompt."]
 
 
 def spoken(advice: Advice) -> str:
+    """Returns recommended settings in words."""
     parts = [advice.sampler]
     if advice.schedule_type != "Automatic":
         parts.append(advice.schedule_type)

@@ -63,8 +63,7 @@ class AnimatedModel:
         self._plan = plan
         self._family = plan.family
         self._windows = plan.windows
-        self.cache: UNetCache | None = None
-        """Keeps what the UNet returns, where that is wanted."""
+        self._cache: UNetCache | None = None
         self._loras: Loras = ()
         self._expected: list[Lora] = []
         self._undo: ExitStack | None = None
@@ -106,8 +105,12 @@ class AnimatedModel:
             yield
 
     @contextmanager
-    def open(self) -> Iterator[None]:
-        """For `p.sample`: the checkpoint animates, except while another one is being loaded."""
+    def open(self, cache: UNetCache | None) -> Iterator[None]:
+        """For `p.sample`: the checkpoint animates, except while another one is being loaded.
+
+        `cache`: keeps what the UNet returns, if that is wanted.
+        """
+        self._cache = cache
         reload = sd_models.reload_model_weights
 
         def reload_unanimated(*args: Any, **kwargs: Any) -> Any:
@@ -184,14 +187,14 @@ class AnimatedModel:
         with ExitStack() as stack:
             if self._windows.needed and not self._plan.windows_in_attention:
                 budget = WindowBudget(devices.device)
-                windowed = WindowedUNet(self._windows, self._step, layout_of, budget, before_window=stop_if_interrupted)
+                windowed = WindowedUNet(self._windows, self._step, layout_of, budget, before_call=stop_if_interrupted)
                 stack.enter_context(windowed.applied_to(wrapper))
                 layout_of = windowed.layout_of
             if self._in_chunks:
                 rows = CONDITIONS * self._windows.length
                 stack.enter_context(in_chunks(wrapper.diffusion_model, rows, self._working_device()))
-            if self.cache is not None:
-                stack.enter_context(self.cache.applied_to(wrapper))  # around all windows of a call
+            if self._cache is not None:
+                stack.enter_context(self._cache.applied_to(wrapper))  # around all windows of a call
             yield layout_of
 
     @contextmanager
@@ -209,7 +212,7 @@ class AnimatedModel:
         module, *others = module_files.read(self._plan.module_files)
         return Motion(
             module,
-            self._plan.controls,
+            self._plan.strength,
             self.progress,
             second=SecondModule(others[0], second.how, second.weight) if second else None,
             step_windows=self._step_windows if self._windows.needed and self._plan.windows_in_attention else None,

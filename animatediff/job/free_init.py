@@ -47,7 +47,10 @@ class Rounds:
                 self.begins(number)
                 taken = max(1, steps * (number + 1) // (last + 1)) if params.freeinit_fast else steps
                 with nullcontext() if number == last else _without_refiner(p):
-                    latents = sample(p, noise, *conditions, steps=taken, **settings)
+                    result = sample(p, noise, *conditions, steps=taken, **settings)
+                if number > 0 and self.interrupted():
+                    break  # the clip of the round before is finished, this one is not
+                latents = result
                 if number == last or self.interrupted():
                     break
                 left = self.signal_left().to(latents)

@@ -36,17 +36,20 @@ def give(p: Any, params: Params) -> list[str]:
 
 
 @contextmanager
-def encoded_once(p: Any, frames: int) -> Iterator[None]:
+def encoded_once(p: Any, params: Params) -> Iterator[None]:
     """Around the WebUI's `init`: it encodes each given image once, and afterwards every frame has its row of the result.
 
-    The WebUI would encode a single image once for each row, all at the same time. Frames before the last one get the rows of
-    the first image.
+    The WebUI would encode a single image again for each row. Frames before the last one get the rows of the first image. If
+    another extension has put other images in their place by now, nothing is changed.
     """
-    images = len(p.init_images)
+    frames, images = params.video_length, 1 if params.last_frame is None else 2
+    if len(p.init_images) != images:
+        yield
+        return
     p.batch_size = images
     yield
     p.batch_size = frames
-    order = [0] * frames if images == 1 else [0] * (frames - 1) + [1]
+    order = [0] * (frames - images + 1) + [1] * (images - 1)
     for name in BY_ROW:
         rows = getattr(p, name, None)
         if rows is not None and len(rows) == images:

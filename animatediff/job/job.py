@@ -26,7 +26,8 @@ from ..request import infotext, module_files
 from ..request.inputs import find_inputs
 from ..request.params import MIX
 from ..request.plan import Plan, make_plan
-from ..request.reading import read_arguments, xyz_values
+from ..request.reading import read_arguments
+from ..request.xyz_values import xyz_values
 from . import advice, init_frames, live_preview, loras, prompt_travel, run_history
 from .animated_model import ON_MODEL, AnimatedModel, options_for_parts, prompt_parts
 from .free_init import Rounds
@@ -38,7 +39,8 @@ from .validate import validate
 log = logging.getLogger("AnimateDiff")
 ORIGINAL = 1
 """The WebUI's number for “original” as masked content."""
-CHANGED_ON_P = ("batch_size", "do_not_save_samples", "do_not_save_grid", "init_images", "subseed_strength")
+RESTORED_ON_P = ("batch_size", "do_not_save_samples", "do_not_save_grid", "init_images", "subseed_strength")
+"""The attributes of `p` that a job changes and gives back. What `init` made of it stays, as after any generation."""
 
 
 def begin(p: Any, arguments: tuple[Any, ...]) -> None:
@@ -142,11 +144,11 @@ class Job:
         self._round = 0
         self._init_frames: InitFrames | None = None
         self._finished: dict[int, list[Any]] = {}
-        self._before = {name: getattr(p, name) for name in CHANGED_ON_P if hasattr(p, name)}
+        self._before = {name: getattr(p, name) for name in RESTORED_ON_P if hasattr(p, name)}
         self._during_pass = ExitStack()
         self._stopwatch = run_history.Stopwatch()
 
-    # --- the steps of one generation, in their order ---
+    # --- what the WebUI's hooks call, in their order ---
 
     def start(self) -> None:
         """Makes the batch a clip. This is the last moment before the WebUI repeats prompts and seeds for each row."""
@@ -171,7 +173,7 @@ class Job:
             self._require_prompts()
             self._choose_noise()
             self._warn_once(advice.distilled(p, shared.sd_model.sd_checkpoint_info.title))
-            with init_frames.encoded_once(p, self.plan.frames) if self.plan.starts_from_image else nullcontext():
+            with init_frames.encoded_once(p, self.params) if self.plan.starts_from_image else nullcontext():
                 yield
             if self.plan.starts_from_image and not self.plan.family.takes_image:
                 self._init_frames = InitFrames(self.params, p.init_latent)
@@ -208,8 +210,7 @@ class Job:
             if self._init_frames is not None:
                 p.init_latent = self._init_frames.latents(p.seeds, getattr(p, "mask", None))
             self._warn_once(self.resuming.start())
-            self.animated.cache = self.resuming.cache
-            with self.animated.open(), live_preview.moving_preview(self.params.fps):
+            with self.animated.open(self.resuming.cache), live_preview.moving_preview(self.params.fps):
                 yield
         self._during_pass.close()
         self._stopwatch.lap()
@@ -268,7 +269,10 @@ class Job:
         shared.state.textinfo = None  # otherwise it would stay beside the progress bar of the next generation
 
     def finish(self) -> None:
-        """Gives `p` back as it was, but for its infotext, which scripts around it may still write. Harmless when repeated."""
+        """Gives `p` back its class and the attributes in RESTORED_ON_P. Its infotext stays, for scripts around it.
+
+        Repeated calls do nothing.
+        """
         self._during_pass.close()
         shared.state.textinfo = None
         if job_of(self.p) is not self:
@@ -277,10 +281,11 @@ class Job:
         for name, value in self._before.items():
             setattr(self.p, name, value)
 
-    def for_copies(self) -> Role:
-        return Bystander(self.p, self.animated)
-
     # --- what these need ---
+
+    def for_copies(self) -> Role:
+        """The role of copies of `p`: the model is not theirs."""
+        return Bystander(self.p, self.animated)
 
     def rounds(self) -> tuple[int, int]:
         """FreeInit's current round, from 0, and how many there are."""
@@ -341,19 +346,16 @@ class Job:
         return shared.opts.data.get("animatediff_save_to_custom", True)
 
     def _results(self) -> Results:
-        outpath = self.p.outpath_samples if self.p.save_samples() else None
-        source, rife = self.plan.inputs.source, self.plan.inputs.rife
-        sound = source.sound_for(self.params) if source else None
-        writes_frames, is_api = self._writes_frames(), self.p.is_api
+        source = self.plan.inputs.source
         return Results(
             params=self.params,
             quality=settings.quality(),
-            outpath=outpath,
-            writes_frames=writes_frames,
-            is_api=is_api,
+            outpath=self.p.outpath_samples if self.p.save_samples() else None,
+            writes_frames=self._writes_frames(),
+            is_api=self.p.is_api,
             warnings=self.warnings,
-            sound=sound,
-            rife=rife,
+            sound=source.sound_for(self.params) if source else None,
+            rife=self.plan.inputs.rife,
         )
 
     def _videos(self, processed: Any) -> list[Video]:

@@ -29,7 +29,7 @@ class Role(Protocol):
     p: Any
 
     def during_init(self) -> AbstractContextManager[None]:
-        """Around `p.init`, the first step whose exceptions end a generation."""
+        """Around `p.init`, the first hooked step. Its exceptions end the generation."""
         ...
 
     def during_parse(self) -> AbstractContextManager[None]:
@@ -100,7 +100,8 @@ def carried_role(p: Any) -> Role | None:
 
 
 def _role_of(p: Any) -> Role:
-    role: Role = vars(p)[ROLE]
+    """The role of `p`, or that of a copy; a `p` that was made anew from the class of another has none."""
+    role = carried_role(p) or Bystander(p, None)
     return role if role.p is p else role.for_copies()
 
 
@@ -121,7 +122,7 @@ class Refusal:
     def during_init(self) -> Iterator[None]:
         release(self.p)
         raise self._error
-        yield
+        yield  # makes this a context manager
 
     during_parse = during_sample = during_init
 
@@ -135,7 +136,7 @@ class Refusal:
 
 
 class Bystander:
-    """A generation that someone starts in the middle of a job: the job lets go of the model while it runs."""
+    """A generation that someone starts in the middle of a job: the job lets go of the model in its `init` and `sample`."""
 
     def __init__(self, p: Any, animated: AnimatedModel | None) -> None:
         """`animated`: the model of the running job; None if there is nothing to let go of."""
@@ -145,7 +146,11 @@ class Bystander:
     def during_init(self) -> AbstractContextManager[None]:
         return self._animated.suspended() if self._animated else nullcontext()
 
-    during_parse = during_sample = during_init
+    during_sample = during_init
+
+    def during_parse(self) -> AbstractContextManager[None]:
+        """Nothing: text is parsed without the UNet."""
+        return nullcontext()
 
     def after_conditions(self) -> None:
         """Nothing: only the model is shared with the job."""

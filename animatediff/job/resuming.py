@@ -31,7 +31,7 @@ WITHOUT_EFFECT_ON_FRAMES: dict[str, Any] = {
 
 
 class Resuming:
-    """The cache of one job. It does nothing for clips that are short, or where a setting switches it off.
+    """The cache of one job. It does nothing for clips of one window without FreeInit, or where a setting switches it off.
 
     `rounds`: FreeInit's current round and their number. `loras_in_use`: our LoRAs, by file and strength.
     """

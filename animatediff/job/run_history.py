@@ -22,6 +22,8 @@ from .estimate import Run, Size
 log = logging.getLogger("AnimateDiff")
 FILE = "runs"
 MOST_RUNS = 50
+SIZE_TOLERANCE = 0.01
+"""The difference in parameters up to which UNets count as equally large: those for inpainting have a few more."""
 
 
 class Stopwatch:
@@ -58,8 +60,7 @@ def runs(base: str) -> list[Run]:
         facts = _readable(json_store.read(FILE))
     except (OSError, ValueError):
         return []
-    this = device_name(), base, unet_parameters()
-    alike = [run for run in facts if (run["device"], run["base"], run["parameters"]) == this]
+    alike = [run for run in facts if (run["device"], run["base"]) == (device_name(), base) and _is_as_large(run["parameters"])]
     return [Run(**{**run, "size": Size(**run["size"])}) for run in alike]
 
 
@@ -75,6 +76,11 @@ def steps_taken(steps: int, strength: float | None) -> int:
     if strength is None or shared.opts.data.get("img2img_fix_steps", False):
         return steps
     return min(steps, int(min(strength, 0.999) * steps) + 1)
+
+
+def _is_as_large(parameters: int) -> bool:
+    loaded = unet_parameters()
+    return loaded > 0 and abs(parameters - loaded) <= SIZE_TOLERANCE * loaded
 
 
 def unet_parameters() -> int:

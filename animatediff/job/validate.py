@@ -28,7 +28,7 @@ def validate(p: Any, plan: Plan) -> list[str]:
     _require_no_hypertile(plan)
     if plan.params.freeinit_enable and plan.inputs.init_images is not None:
         raise RequestError(
-            "FreeInit (freeinit_enable) begins with noise alone, so it is for txt2img. Switch it off in img2img."
+            "FreeInit (freeinit_enable) starts from noise alone, so it works only in txt2img. Switch it off in img2img."
         )
     _require_place_to_save(p, plan.params)
     source = plan.inputs.source
@@ -43,14 +43,14 @@ def _require_matching_images(plan: Plan) -> None:
             sizes = ["×".join(map(str, size)) for size in (image.size, images[0].size)]
             raise RequestError(
                 f"The pictures for the frames have different sizes: picture {number} is {sizes[0]}, the first is {sizes[1]}. "
-                "Give all of them one size."
+                "Make all of them the same size."
             )
     if len(images) not in (0, 1, plan.frames):
         raise RequestError(
-            f"img2img was given {len(images)} pictures for {plan.frames} frames. Give it one picture, or one for each frame."
+            f"img2img was given {len(images)} pictures for {plan.frames} frames. Use one picture, or one for each frame."
         )
     if plan.family.takes_image and not images:
-        raise RequestError(f"{plan.family.title} animates a picture: use it in img2img.")
+        raise RequestError(f"{plan.family.title} animates a picture. Use it in img2img.")
 
 
 def _require_usable_last_frame(p: Any, plan: Plan) -> None:
@@ -59,17 +59,17 @@ def _require_usable_last_frame(p: Any, plan: Plan) -> None:
         return
     hindrance = ""
     if images is None:
-        hindrance = "is for img2img, where it goes with a first one"
+        hindrance = "works only in img2img, together with a first one"
     elif plan.family.takes_image:
-        hindrance = f"cannot be used with {plan.family.title}, which animates one picture"
+        hindrance = f"cannot be used with {plan.family.title}, which animates a single picture"
     elif len(images) != 1:
-        hindrance = f"needs one first picture, but {len(images)} are given"
+        hindrance = f"needs exactly one first picture, but there are {len(images)}"
     elif plan.frames == 1:
-        hindrance = "cannot be the only one"
+        hindrance = "needs a video of at least two frames"
     elif last.size != images[0].size and _first_image_sets_size(p):
-        hindrance = "must be as large as the first one with a mask, or where latents are resized in place of pictures"
+        hindrance = "must have the size of the first one if there is a mask, or if latents are resized"
     if hindrance:
-        raise RequestError(f"The last frame (last_frame) {hindrance}. Leave it out.")
+        raise RequestError(f"The last frame (last_frame) {hindrance}. Remove it.")
 
 
 def _first_image_sets_size(p: Any) -> bool:
@@ -81,7 +81,7 @@ def _require_all_frames_within_positions(plan: Plan) -> None:
     for module in plan.descriptions:
         if plan.windows.attended_frames > module.length and plan.params.positional_encoding == "as trained":
             raise RequestError(
-                f"{plan.windows.attended_frames} frames at once are asked for, but {module.path.name} knows {module.length} "
+                f"The context length is {plan.windows.attended_frames} frames, but {module.path.name} has only {module.length} "
                 f"positions. Set “Context length” (batch_size) to {module.length} or fewer, or “Positional encoding” "
                 "(positional_encoding) to stretch or extend."
             )
@@ -93,7 +93,7 @@ def _require_possible_offload(p: Any, plan: Plan) -> None:
         return
     hindrance = ""
     if plan.family.unet_norms == "over frames":
-        hindrance = f"{plan.family.title} norms over all frames at once. Use another motion module, or switch it off"
+        hindrance = f"{plan.family.title} normalises over all frames at once. Use another motion module, or switch it off"
     elif plan.params.first_frame_attention:
         hindrance = (
             "all frames attend to the first one. Set “Attend to the first frame” (first_frame_attention) to 0, or switch it off"
@@ -103,8 +103,8 @@ def _require_possible_offload(p: Any, plan: Plan) -> None:
     multiple = SIDE_MULTIPLES[plan.family.base]
     if p.width % multiple or p.height % multiple:
         raise RequestError(
-            f"Frames can be offloaded to RAM (offload) at widths and heights that are multiples of {multiple}, but the "
-            f"video is {p.width}×{p.height}. Change its size, or switch it off."
+            f"To offload frames to RAM (offload), width and height must be multiples of {multiple}, but the video is "
+            f"{p.width}×{p.height}. Change its size, or switch it off."
         )
 
 
@@ -122,6 +122,6 @@ def _require_place_to_save(p: Any, params: Params) -> None:
         paths.require_writable(p.outpath_samples)
     elif params.video_delivery == "url" and not all(is_picture(name) for name in params.format):
         raise RequestError(
-            'video_delivery is "url", but nothing is saved that a URL could lead to. '
+            'video_delivery is "url", but no file is saved that a URL could point to. '
             'Set save_images to true, or video_delivery to "data".'
         )

@@ -10,7 +10,7 @@ from modules import scripts
 
 from ..request import module_files
 from ..request.params import SAVED_FIELDS, option_of
-from ..request.reading import XYZ_VALUES, xyz_values
+from ..request.xyz_values import ON_P, xyz_values
 
 
 def add_axes() -> None:
@@ -38,7 +38,7 @@ def _apply(field: dataclasses.Field[Any]) -> Callable[[Any, Any, Any], None]:
             value = value == "True"
         elif field.name == "format":
             value = value.split()
-        setattr(p, XYZ_VALUES, {**xyz_values(p), field.name: value})
+        setattr(p, ON_P, {**xyz_values(p), field.name: value})
 
     return apply
 

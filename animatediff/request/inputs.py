@@ -40,8 +40,9 @@ def find_inputs(params: Params, init_images: list[Image.Image] | None) -> Inputs
     """
     module = _described(params.model)
     second = None if params.model_2 in NO_MODULE else _described(params.model_2)
-    source = _source(params, is_img2img=init_images is not None)
-    return Inputs(module, second, source.frames if source else init_images, source, _rife(params))
+    rife = _rife(params)
+    source = _source(params, is_img2img=init_images is not None)  # last, since it takes longest
+    return Inputs(module, second, source.frames if source else init_images, source, rife)
 
 
 def _described(name: str) -> Description:
@@ -54,7 +55,7 @@ def _source(params: Params, *, is_img2img: bool) -> Source | None:
     if not params.source:
         return None
     if not is_img2img:
-        raise RequestError("A source video (video_source, video_path) is what img2img starts from. Use it in img2img.")
+        raise RequestError("A source video (video_source, video_path) works only in img2img. Use it there, or remove it.")
     return source_video.read(params)
 
 

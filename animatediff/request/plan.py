@@ -13,6 +13,7 @@ from motion_module.families import FAMILIES, Family
 from motion_module.motion_strength import LayerStrength, MotionStrength, parse_rules
 
 from ..errors import RequestError
+from . import module_files
 from .inputs import Inputs
 from .params import AS_FOUND, IN_ATTENTION, Params, without_img2img
 
@@ -21,7 +22,7 @@ CLOSING: dict[str, ClosedLoop] = {"N": "none", "R-P": "few", "R+P": "few", "A": 
 
 
 @dataclass(frozen=True)
-class SecondModule:
+class SecondChoice:
     """A second motion module. `weight`: a fraction between 0 and 1."""
 
     description: Description
@@ -37,8 +38,8 @@ class Plan:
     inputs: Inputs
     family: Family
     windows: ContextWindows
-    controls: MotionStrength
-    second: SecondModule | None
+    strength: MotionStrength
+    second: SecondChoice | None
 
     @property
     def module(self) -> Description:
@@ -73,11 +74,11 @@ def make_plan(params: Params, inputs: Inputs) -> Plan:
     """Raises RequestError or CheckpointError where the parameters and the files do not go together."""
     family = chosen_family(params.family, inputs.module)
     params = _completed_from_images(params, inputs)
-    windows = windows_for(params, min(family.frames, inputs.module.length))
-    strength = LayerStrength(params.motion_scale, params.motion_effect)
-    controls = MotionStrength(strength, params.motion_start, params.motion_end, parse_rules(params.motion_rules))
+    windows = windows_for(params, module_files.trained_frames(inputs.module, family))
+    of_layers = LayerStrength(params.motion_scale, params.motion_effect)
+    strength = MotionStrength(of_layers, params.motion_start, params.motion_end, parse_rules(params.motion_rules))
     completed = _completed_from_module(params, inputs.module, family, windows)
-    return Plan(completed, inputs, family, windows, controls, _second(completed, inputs, family))
+    return Plan(completed, inputs, family, windows, strength, _second(completed, inputs, family))
 
 
 def _completed_from_images(params: Params, inputs: Inputs) -> Params:
@@ -138,7 +139,7 @@ def chosen_family(name: str, description: Description) -> Family:
     return chosen
 
 
-def _second(params: Params, inputs: Inputs, first: Family) -> SecondModule | None:
+def _second(params: Params, inputs: Inputs, first: Family) -> SecondChoice | None:
     if (description := inputs.second) is None:
         return None
     family = description.require_motion_module()
@@ -151,4 +152,4 @@ def _second(params: Params, inputs: Inputs, first: Family) -> SecondModule | Non
         raise RequestError(
             f"{description.path.name} is a PIA module, which can only be the first (model), not the second (model_2)."
         )
-    return SecondModule(description, cast(Literal["blend", "chain"], params.model_2_mode), params.model_2_weight)
+    return SecondChoice(description, cast(Literal["blend", "chain"], params.model_2_mode), params.model_2_weight)

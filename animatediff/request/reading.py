@@ -23,16 +23,6 @@ IGNORED_KEYS = ("is_i2i_batch", "video_default", "prompt_scheduler", "reverse", 
 """Keys that sd-webui-animatediff has, or had, for its own use. They are accepted and have no effect."""
 
 
-XYZ_VALUES = "_animatediff_axes"
-"""The attribute of a `p` that holds what the X/Y/Z plot sets for its cell."""
-
-
-def xyz_values(p: Any) -> Mapping[str, Any]:
-    """What the X/Y/Z plot sets for this cell, in place of what the panel or the request says."""
-    values: Mapping[str, Any] = vars(p).get(XYZ_VALUES, {})
-    return values
-
-
 def read_arguments(arguments: Iterable[Any], changes: Mapping[str, Any]) -> tuple[Params, list[str]]:
     """Reads what the WebUI passes to a script: the panel's values in order, or the API's dictionary as the first argument.
 

@@ -90,14 +90,14 @@ def _frames(video: Video, params: Params) -> list[Image.Image]:
         if len(frames) * frame.nbytes > memory:
             size = f"{frame.shape[1]}×{frame.shape[0]}"
             raise RequestError(
-                f"{video.path.name} has more frames than there is memory for: {len(frames)} of {size}. Say how many are wanted "
-                "(video_length), set source_stride higher, or make the video smaller before."
+                f"{video.path.name} has more frames than there is memory for: {len(frames)} of {size}. Set Number of frames "
+                "(video_length), raise source_stride, or make the video smaller."
             )
         if len(frames) == (wanted or MOST_FRAMES + 1):
             break
     name = video.path.name
     if not frames:
-        raise RequestError(f"{name} has {count} frames, and the first to be taken (source_start) is {start}, counted from 0.")
+        raise RequestError(f"{name} has only {count} frames, but {start} are skipped (source_start). Skip fewer.")
     if len(frames) < wanted:
         raise RequestError(
             f"Number of frames (video_length) is {wanted}, but {name} has {count}, of which {len(frames)} can be taken with "
@@ -105,7 +105,7 @@ def _frames(video: Video, params: Params) -> list[Image.Image]:
         )
     if len(frames) > MOST_FRAMES:
         raise RequestError(
-            f"{name} has more than {MOST_FRAMES} frames. Say how many are wanted (video_length), or set source_stride higher."
+            f"{name} has more than {MOST_FRAMES} frames. Set Number of frames (video_length), or raise source_stride."
         )
     return frames
 
@@ -117,7 +117,7 @@ def find(name: str) -> Path:
     """
     if ADDRESS.match(name):
         raise RequestError(
-            f"The source video {name!r} is a URL. Download it, then upload it on the page or name its file, in a folder "
+            f"The source video {name!r} is a URL. Download it. Then upload it on the page, or name the file in a folder "
             "that the settings allow."
         )
     path = _allowed(name)
@@ -127,11 +127,11 @@ def find(name: str) -> Path:
     except OSError as error:
         raise RequestError(f"The source video {name!r} cannot be opened: {error}.") from None
     if not (is_folder or is_file):
-        raise RequestError(f"The source video {name!r} is not there. Name a video file, or a folder of frames.")
+        raise RequestError(f"The source video {name!r} does not exist. Name a video file, or a folder of frames.")
     if is_file and path.suffix.lower() not in VIDEO_SUFFIXES:
-        raise RequestError(f"The source video {name!r} is none of {', '.join(VIDEO_SUFFIXES)}, nor a folder of frames.")
+        raise RequestError(f"The source video {name!r} is not a {', '.join(VIDEO_SUFFIXES)} file, nor a folder of frames.")
     if is_file and not _begins_like_a_video(path):
-        raise RequestError(f"The source video {name!r} is no video, whatever its name says. Name another file.")
+        raise RequestError(f"The source video {name!r} is not a video, although its name says so. Name another file.")
     for file in files:
         _allowed(str(file))
     return path
@@ -150,7 +150,7 @@ def _allowed(name: str) -> Path:
     try:
         path = Path(name).resolve()
     except (OSError, RuntimeError, ValueError) as error:
-        raise RequestError(f"The source video {name!r} is no path: {error}.") from None
+        raise RequestError(f"The source video {name!r} is not a valid path: {error}.") from None
     if not any(path.is_relative_to(folder) for folder in _folders()):
         raise RequestError(
             f"The source video {name!r} lies outside the folders that may be read. Upload it on the page, or add its folder to "

@@ -77,6 +77,20 @@ def test_rounds_take_all_steps_or_more_each_time(fast, steps, expected):
     assert [taken for _, taken in record] == expected and begun == [0, 1, 2]
 
 
+def test_an_interrupt_in_a_later_round_returns_the_finished_clip_of_the_round_before():
+    """The WebUI's sampler returns pure noise where it is interrupted in its first step."""
+    calls = []
+
+    def sample(_p, noise, steps):
+        calls.append(noise)
+        return noise + len(calls)
+
+    stop = rounds(freeinit_iters=5, interrupted=lambda: len(calls) == 2)
+    first = torch.zeros(SHAPE)
+    latents = stop.of(sample)(SimpleNamespace(steps=4, seeds=SEEDS), first)
+    assert len(calls) == 2 and torch.equal(latents, first + 1)
+
+
 def test_only_the_last_round_changes_to_the_refiner():
     """Else the rounds after the first would begin on the refiner, with conditions of the base model."""
     seen = []
