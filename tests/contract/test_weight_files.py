@@ -137,7 +137,7 @@ def test_the_comparison_detects_a_fault(server, expected, fault):
     """Wrong frames must differ by at least ten levels; right ones differ by at most two."""
     name = f"{FAMILIES['v1'].name}-v1.safetensors"
     wanted = expected(name, "v1", **JOB)
-    server.post("/probe/v1/break-method", {"how": fault})
+    server.post("/probe/v1/break-method", {"how": fault}).raise_for_status()
     try:
         frames = ours(server, name, **JOB)
     finally:

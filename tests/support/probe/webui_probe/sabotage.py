@@ -63,7 +63,11 @@ def ways_to_break() -> dict[str, tuple[Any, str, Callable[[Any], Any]]]:
     return {
         "no positions": (network.TemporalAttention, "forward", without_positions),
         "frames permuted": (frames.RowLayout, "to_clips", in_another_order),
-        "schedule of the checkpoint": (sys.modules["animatediff.job.animated_model"], "lent_schedule", lambda _: no_change),
+        "schedule of the checkpoint": (
+            sys.modules["animatediff.job.animated_model"],
+            "swapped_noise_schedule",
+            lambda _: no_change,
+        ),
         "norms per frame": (sys.modules["motion_module.attach"], "_norm_over_frames", lambda _: no_change),
     }
 
