@@ -80,7 +80,7 @@ def test_unknown_keys_are_warned_about():
         ({"motion_scale": -0.5}, ("Motion scale (motion_scale)", "-0.5", "at least 0")),
         ({"motion_end": 1.5}, ("motion_end", "1.5", "at most 1")),
         ({"motion_start": 0.6, "motion_end": 0.5}, ("motion_start", "0.6", "motion_end", "0.5")),
-        ({"motion_rules": "up: faster"}, ("motion_rules", "'up: faster'", "for example")),
+        ({"motion_rules": "up: faster"}, ("motion_rules", "“up: faster”", "for example")),
         ({"positional_encoding": "longer"}, ("positional_encoding", "longer", "stretch", "extend")),
         ({"family": "v9"}, ("family", "v9", "lightning-4")),
         ({"pia_motion": "huge"}, ("pia_motion", "huge", "large motion")),
@@ -94,7 +94,13 @@ def test_unknown_keys_are_warned_about():
         ({"model": 3}, ("model", "text")),
         ({"closed_loop": "Z"}, ("closed_loop", "R-P")),
         ({"interp": "FILM"}, ("interp", "FILM", "optical flow")),
-        ({"interp": "optical flow", "interp_x": 7}, ("interp_x", "56", "6 or less")),
+        (
+            {"interp": "optical flow"},
+            (
+                "Interpolation factor (interp_x) 10 gives 80 frames per second",
+                "at 50 at most. Set it to 6 or less, or choose another",
+            ),
+        ),
         ({"freeinit_iters": 11}, ("FreeInit iterations", "at most 10")),
         ({"freeinit_filter": "low"}, ("freeinit_filter", "butterworth")),
         ({"last_frame": "abcd"}, ("last_frame", "base64")),
@@ -353,7 +359,7 @@ def test_the_table_says_when_a_parameter_has_an_effect(names, without, with_effe
 def test_every_condition_of_the_table_is_tested_and_in_the_docs():
     conditional = {field.name for field in FIELDS if option_of(field).needs}
     assert conditional == {name for names, *_ in EFFECTIVE for name in names}
-    assert "Has an effect only if noise_type is “mixed”." in schema()["properties"]["noise_share"]["description"]
+    assert "Has an effect only if Noise type (noise_type) is “mixed”." in schema()["properties"]["noise_share"]["description"]
 
 
 @pytest.mark.parametrize("module", ["animatediff.settings", "animatediff.job.advice"])

@@ -22,6 +22,7 @@ class Script:
 
     args_from = 0
     args_to = 0
+    is_img2img = False
     controls: list[Any]
 
     def title(self) -> str:
@@ -98,6 +99,8 @@ class ScriptRunner:
         self.is_img2img = is_img2img
         self.alwayson_scripts = [script for kind in classes if (script := kind()).show(is_img2img) is AlwaysVisible]
         self.inputs: list[Any] = []
+        for script in self.alwayson_scripts:
+            script.is_img2img = is_img2img
 
     def setup_ui(self) -> None:
         """Builds the controls of all scripts. Call it inside `gradio.Blocks`. The first of all arguments is the host's own."""
@@ -107,6 +110,12 @@ class ScriptRunner:
             script.args_from = len(self.inputs)
             self.inputs += script.controls
             script.args_to = len(self.inputs)
+
+    def after_component(self, component: Any) -> None:
+        """Passes a control of the page to the scripts that ask for it."""
+        for script in self.alwayson_scripts:
+            if method := getattr(script, "after_component", None):
+                method(component, elem_id=component.elem_id)
 
     def default_arguments(self) -> list[Any]:
         return [control.value if control is not None else 0 for control in self.inputs]
