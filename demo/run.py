@@ -19,8 +19,8 @@ PROMPT = "a red circle moving left on a blue background"
 CFG_SCALE = 5.0
 """The scale that the demo's models were measured with. The user's own models get the WebUI's default."""
 ADVICE = (
-    f"The demo's small models need width and height 128 and CFG scale {CFG_SCALE:g}. Do not press “Use the recommended "
-    "settings”: its values are those of the published AnimateDiff v3."
+    f"The demo's small models need width and height 128 and CFG scale {CFG_SCALE:g}. This differs on purpose from the "
+    "recommended settings on the page, which are for the published AnimateDiff v3."
 )
 
 

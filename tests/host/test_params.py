@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from animatediff import __version__ as VERSION
 from animatediff.errors import RequestError
 from animatediff.request import infotext
-from animatediff.request.params import FIELDS, FORMATS, NO_MODULE, PANEL_FIELDS, SAVED_FIELDS, Params, option_of
+from animatediff.request.params import FIELDS, FORMATS, NO_MODULE, PANEL_FIELDS, SAVED_FIELDS, Params, first_value, option_of
 from animatediff.request.reading import MOST_GIF_FPS, read_arguments, read_mapping, with_fps
 from animatediff.request.schema import as_markdown, schema
 from animatediff.video.formats import format_problems
@@ -239,6 +239,12 @@ def test_fps_left_out_is_8_unless_a_source_may_give_it():
     assert (open_still.fps, with_fps(open_still, 12.5).fps, with_fps(open_still).fps) == (0, 12.5, 8)
     with pytest.raises(RequestError, match=r"60, but players show a GIF at 50"):
         with_fps(open_still, 60)
+
+
+def test_frame_interpolation_works_with_the_first_values_of_the_panel():
+    shown = {field.name: first_value(field) for field in PANEL_FIELDS}
+    params, _ = read_mapping({**shown, "enable": True, "interp": "optical flow"})
+    assert "GIF" in params.format and params.shown_fps == 24
 
 
 def test_an_upload_of_the_page_is_read_as_its_path():
