@@ -104,7 +104,7 @@ def warnings(calls: UNetCache) -> list[str]:
             "since then a picture, a weight file, a setting or another extension has changed."
         )
     if calls.problem is not None:
-        why = f"{calls.problem}. Make room there."
+        why = f"{calls.problem}. Free some disk space."
         found.append(f"From some step on, this video could not have been resumed if it had been cut off: {why}")
     return found
 

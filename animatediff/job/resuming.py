@@ -64,7 +64,7 @@ class Resuming:
             tab = "txt2img" if self._plan.inputs.init_images is None else "img2img"
             self._stored = resume_store.begin(tab, _infotext(self._p), _identity(self._p, self._plan.params))
         except OSError as error:
-            return [f"This video could not be resumed if it were cut off: {error}. Make room there."]
+            return [f"This video could not be resumed if it were cut off: {error}. Free some disk space."]
         self.cache = UNetCache(self._stored.folder, self._position, self._inside_unet)
         return []
 

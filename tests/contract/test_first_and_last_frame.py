@@ -31,7 +31,7 @@ def from_picture(host):
 
 
 def test_a_frame_starts_at_the_step_of_its_strength(host):
-    """Of the 7 steps at strength 0.75 of 8, frame 4 runs 4. It must look as if all frames had the strength of 4 steps."""
+    """Strength 0.75 of 8 steps makes 7, of which frame 4 runs 4. It must look as if all frames had the strength of 4 steps."""
     settings = {"sampler_name": "Euler", "denoising_strength": 0.75}
     frames, _ = video(host, {**STRENGTHS, **STILL, "ramp_length": 1.0}, **settings)
     for frame in (1, 3, 4, 6, 7):

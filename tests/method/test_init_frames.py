@@ -46,7 +46,7 @@ def test_strength_grows_with_the_distance_from_given_images(arguments, expected)
 
 
 def test_a_frame_is_denoised_in_its_fraction_of_the_steps():
-    """Of eight steps the frames are denoised in none, two, five (5.6 rounded down) and all."""
+    """In eight steps, the frames are denoised in none, two, five (5.6 rounded down) and all."""
     taken = sum(free(torch.tensor([0.0, 0.25, 0.7, 1.0]), step / 8).long() for step in range(8))
     assert taken.tolist() == [0, 2, 5, 8]
 
