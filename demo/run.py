@@ -18,6 +18,10 @@ DATA = ROOT / "demo" / "data"
 PROMPT = "a red circle moving left on a blue background"
 CFG_SCALE = 5.0
 """The scale that the demo's models were measured with. The user's own models get the WebUI's default."""
+ADVICE = (
+    f"The demo's small models need width and height 128 and CFG scale {CFG_SCALE:g}. This differs on purpose from the "
+    "recommended settings on the page, which are for the published AnimateDiff v3."
+)
 
 
 @dataclass(frozen=True)
@@ -52,12 +56,11 @@ def main(arguments: list[str]) -> int:
     options = read_options(arguments)
     try:
         weights = weights_of(options)
+        if not options.checkpoint and (options.webui or options.page):
+            print(ADVICE, flush=True)
         if options.webui:
             from demo.real_webui import run_with_demo
 
-            if not options.checkpoint:
-                advice = f"set width and height to 128, and the CFG scale to {weights.cfg_scale:g}"
-                print(f"For these small models, {advice}.", flush=True)
             return run_with_demo(options.webui, weights.checkpoint, weights.motion_module, weights.loras)
         start_host(weights)
         if options.page:

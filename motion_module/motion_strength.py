@@ -105,6 +105,6 @@ def _parse_rule(line: str) -> Rule:
         if values and not _VALUE.sub("", match["values"]).strip(" ,") and 0 <= start < end <= 1:
             return Rule(match["block"], start, end, values.get("scale"), values.get("effect"))
     raise MotionStrengthError(
-        f"The rule {line!r} cannot be read. Write for example “up_3: scale 1.2” or “mid 0.5-1: effect 0.8”: a block (all, "
+        f"The rule “{line}” cannot be read. Write for example “up_3: scale 1.2” or “mid 0.5-1: effect 0.8”: a block (all, "
         "down, mid, up, down_1, up_3_2, …), optionally a range of the steps within 0-1, a colon, and scale, effect or both."
     )

@@ -26,12 +26,17 @@ UPLOAD_HEIGHT = 160
 
 
 def control(field: Field, elem_id: ElemId) -> gr.components.Component:
-    """Returns the control of a parameter, with its help as a tooltip."""
+    """Returns the control of a parameter, with its help and the condition for its effect as a tooltip."""
     option = option_of(field)
     facts = {"label": option.label, "elem_id": elem_id(option.elem_id), **({"info": option.info} if option.info else {})}
     made = _control(field, option, facts, elem_id)
-    made.webui_tooltip = option.help  # the WebUI puts it into the page
+    set_tooltip(made, option.full_help)
     return made
+
+
+def set_tooltip(component: gr.components.Component, text: str) -> None:
+    """Gives a component with an element id a tooltip. The WebUI puts it into the page; the embedded host shows none."""
+    component.webui_tooltip = text
 
 
 def group(fields: Iterable[Field], elem_id: ElemId) -> Controls:

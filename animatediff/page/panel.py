@@ -15,7 +15,7 @@ from ..request import infotext
 from ..request.params import MAIN, PANEL_FIELDS, option_of
 from . import disabled_controls, expected_time, module_advice, module_notice, presets, resume_button, timeline_page
 from .chosen_module import trained_frames
-from .controls import Controls, ElemId, control, group
+from .controls import Controls, ElemId, control, group, set_tooltip
 from .webui_controls import Page
 
 FIELDS = {field.name: field for field in PANEL_FIELDS}
@@ -37,6 +37,11 @@ def build(page: Page) -> Controls:
         module_notice.add_to_panel(controls["model"], elem_id)
         advised = gr.HTML(elem_id=elem_id("advice"))
         use_settings = gr.Button("Use the recommended settings", elem_id=elem_id("use-settings"), size="sm")
+        set_tooltip(
+            use_settings,
+            "Sets the sampler, schedule type, steps, CFG scale and motion scale that the module's authors recommend, and the "
+            "size or denoising strength if the module needs a certain one.",
+        )
         with gr.Row(elem_classes="ad-row"):
             controls |= {name: control(FIELDS[name], elem_id) for name in ("video_length", "fps", "closed_loop")}
         with gr.Row():

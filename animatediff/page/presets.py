@@ -11,7 +11,7 @@ from .. import json_store
 from ..request.parameter_aliases import renamed
 from ..request.params import SAVED_FIELDS, default_of
 from ..video.formats import format_problems
-from .controls import ElemId
+from .controls import ElemId, set_tooltip
 
 log = logging.getLogger("AnimateDiff")
 FILE = "presets"
@@ -61,6 +61,11 @@ def add_to_panel(controls: dict[str, Any], elem_id: ElemId) -> None:
             name = gr.Textbox(label="Name of a new preset", max_lines=1, elem_id=elem_id("preset-name"))
             save_button = gr.Button("Save", elem_id=elem_id("preset-save"), scale=0, min_width=80)
 
+    set_tooltip(choice, "A saved preset: the values of all controls of this panel, except uploaded files.")
+    set_tooltip(load_button, "Sets the controls of this panel to the values of the preset.")
+    set_tooltip(delete_button, "Deletes the preset.")
+    set_tooltip(name, "If a preset has this name already, Save replaces it.")
+    set_tooltip(save_button, "Saves the values of this panel under the name on the left.")
     refresh_button = gr.Button("", visible=False, elem_id=elem_id("preset-refresh"))  # pressed by the page's script
 
     def on_load(choice: str | None) -> list[Any]:

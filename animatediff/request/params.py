@@ -92,6 +92,11 @@ class Option:
     unavailable: str = ""
     needs: Needs | None = None
 
+    @property
+    def full_help(self) -> str:
+        """The help, with the condition under which the parameter has an effect."""
+        return f"{self.help} Has an effect only if {self.needs.text}." if self.needs else self.help
+
 
 def _option(default: Any, **facts: Any) -> Any:
     metadata = {"option": Option(**facts)}
@@ -105,11 +110,11 @@ MIX = "blend with noise"
 RAMP = "strength ramp"
 WHOLE, IN_ATTENTION = "whole UNet", "motion attention"
 FRACTION = {"minimum": 0.0, "maximum": 1.0, "slider": Slider(0, 1, 0.01)}
-SECOND, WINDOWS, NOISE, FREEINIT = "Second motion module", "Context windows", "Noise", "FreeInit"
+WINDOWS, NOISE, FREEINIT = "Context windows", "Noise", "FreeInit"
 
 SEVERAL_WINDOWS = Needs("the clip has more frames than the context length", lambda params: params.has_windows)
 OFFLOADABLE = Needs(
-    f"context_mode is “{IN_ATTENTION}” and the clip has more frames than the context length",
+    f"Windows apply to (context_mode) is “{IN_ATTENTION}” and the clip has more frames than the context length",
     lambda params: params.context_mode == IN_ATTENTION and params.has_windows,
 )
 WITH_PIA = Needs("the motion module is PIA", lambda params: params.family == "pia")
@@ -117,13 +122,13 @@ FROM_IMAGE = Needs(
     "img2img starts from one image and the motion module is not PIA",
     lambda params: not params.source and not WITH_PIA.met_by(params),
 )
-BY_RAMP = Needs(f"image_mode is “{RAMP}”", lambda params: params.image_mode == RAMP and FROM_IMAGE.met_by(params))
-BY_NOISE = Needs(f"image_mode is “{MIX}”", lambda params: params.image_mode == MIX and FROM_IMAGE.met_by(params))
+BY_RAMP = Needs(f"Image mode (image_mode) is “{RAMP}”", lambda params: params.image_mode == RAMP and FROM_IMAGE.met_by(params))
+BY_NOISE = Needs(f"Image mode (image_mode) is “{MIX}”", lambda params: params.image_mode == MIX and FROM_IMAGE.met_by(params))
 WITH_SOURCE = Needs("there is a source video", lambda params: bool(params.source))
 WITH_SECOND = Needs("a second motion module is chosen", lambda params: params.model_2 not in NO_MODULE)
-INTERPOLATED = Needs("interp is not “Off”", lambda params: params.interp != "Off")
-MIXED_NOISE = Needs("noise_type is “mixed”", lambda params: params.noise_type == "mixed")
-WITH_FREEINIT = Needs("freeinit_enable is true", lambda params: params.freeinit_enable)
+INTERPOLATED = Needs("Frame interpolation (interp) is not “Off”", lambda params: params.interp != "Off")
+MIXED_NOISE = Needs("Noise type (noise_type) is “mixed”", lambda params: params.noise_type == "mixed")
+WITH_FREEINIT = Needs("Enable FreeInit (freeinit_enable) is on", lambda params: params.freeinit_enable)
 
 
 @dataclass(frozen=True)
@@ -164,8 +169,10 @@ class Params:
         elem_id="closed-loop",
         choices=("N", "R-P", "R+P", "A"),
         shown_default="N",
-        help="N: no loop. R-P: if the clip is longer than one context window, windows continue from the last frame to the "
-        "first. R+P: keyframes of the prompt loop as well. A: as R+P, with more windows across the end.",
+        info="N: off. R-P: frames. R+P: frames and prompts. A: closest loop.",
+        help="N: no loop. R-P: context windows continue from the last frame to the first, which needs more frames than the "
+        "context length. R+P: as R-P, and the last keyframe of the prompt blends into the first. A: as R+P, with more windows "
+        "across the end.",
     )
     format: tuple[str, ...] = _option(
         ("GIF", "PNG"),
@@ -379,7 +386,6 @@ class Params:
         "",
         label="Second motion module",
         group=MOTION,
-        section=SECOND,
         elem_id="motion-module-2",
         help="A motion module that is combined with the first one.",
     )
@@ -387,7 +393,6 @@ class Params:
         "blend",
         label="Combination",
         group=MOTION,
-        section=SECOND,
         elem_id="mix",
         choices=("blend", "chain"),
         needs=WITH_SECOND,
@@ -397,7 +402,6 @@ class Params:
         0.5,
         label="Weight of the second module",
         group=MOTION,
-        section=SECOND,
         elem_id="mix-share",
         **FRACTION,
         needs=WITH_SECOND,
@@ -409,7 +413,7 @@ class Params:
         group=TRAVEL,
         elem_id="prompt-interpolation",
         choices=("slerp", "lerp"),
-        info="Write keyframes in the prompt, one per line: 8: smiling",
+        info="Write keyframes in the prompt, one per line, for example “8: smiling”.",
         help="How prompts are interpolated between keyframes. slerp: spherical. lerp: linear. Keyframes are lines such as "
         "“8: smiling” in the prompt or the negative prompt.",
     )
@@ -420,7 +424,7 @@ class Params:
         elem_id="interp-choice",
         choices=("Off", "optical flow", RIFE),
         help="Inserts new frames between the frames of the video and raises its FPS to match. PNG files do not include them. "
-        "RIFE must be installed, see the README.",
+        "RIFE must be installed, see “Frame interpolation” in docs/guide.md.",
     )
     interp_x: int = _option(
         10,
@@ -430,6 +434,7 @@ class Params:
         minimum=1,
         maximum=30,
         slider=Slider(1, 30, 1),
+        shown_default=3,
         needs=INTERPOLATED,
         help="Multiplies the number of frames and the FPS of the video.",
     )
@@ -440,6 +445,14 @@ class Params:
         elem_id="loop-number",
         minimum=0,
         help="How many times the video plays. 0: forever.",
+    )
+    family: str = _option(
+        AS_FOUND,
+        label="Family",
+        group=ADVANCED,
+        elem_id="family",
+        choices=(AS_FOUND, *FAMILIES),
+        help="The kind of motion module. Choose it if the file is taken for a different kind.",
     )
     context_mode: str = _option(
         WHOLE,
@@ -561,15 +574,6 @@ class Params:
         **FRACTION,
         needs=WITH_FREEINIT,
         help="The cutoff of the filter along time, as a fraction of the highest frequency. More keeps faster motion.",
-    )
-    family: str = _option(
-        AS_FOUND,
-        label="Family",
-        group=ADVANCED,
-        section="Motion module",
-        elem_id="family",
-        choices=(AS_FOUND, *FAMILIES),
-        help="The kind of motion module. Choose it if the file is taken for a different kind.",
     )
     mask_path: str = _option("", unavailable="Masks of the frames", help="A folder of masks.")
     request_id: str = _option("", help="A text that is added to file names after the seed.")

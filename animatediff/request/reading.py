@@ -88,8 +88,8 @@ def with_fps(params: Params, of_source: float = 0) -> Params:
         )
     if "GIF" in params.format and params.shown_fps > MOST_GIF_FPS:
         raise RequestError(
-            f"With {params.interp_x} times the frames (interp_x) there are {params.shown_fps:g} in a second, but players show "
-            f"a GIF at {MOST_GIF_FPS} at most. Set interp_x to {MOST_GIF_FPS // params.fps:g} or less, or take another format."
+            f"Interpolation factor (interp_x) {params.interp_x} gives {params.shown_fps:g} frames per second, but players show "
+            f"a GIF at {MOST_GIF_FPS} at most. Set it to {MOST_GIF_FPS // params.fps:g} or less, or choose another format."
         )
     return params
 

@@ -24,7 +24,7 @@ def schema() -> dict[str, Any]:
 def _schema_of(field: dataclasses.Field[Any]) -> dict[str, Any]:
     option = option_of(field)
     types = {"bool": "boolean", "int": "integer", "float": "number", "str": "string", "Image.Image | None": "string"}
-    facts: dict[str, Any] = {"description": option.help, "default": field.default}
+    facts: dict[str, Any] = {"description": option.full_help, "default": field.default}
     if field.name == "format":
         facts |= {"type": ["array", "string"], "items": {"enum": list(option.choices)}, "default": list(default_of(field))}
         return facts
@@ -35,8 +35,6 @@ def _schema_of(field: dataclasses.Field[Any]) -> dict[str, Any]:
         facts["maximum"] = option.maximum
     if option.choices:
         facts["enum"] = list(option.choices)
-    if option.needs:
-        facts["description"] += f" Has an effect only if {option.needs.text}."
     if option.unavailable:
         facts["description"] += " Not available yet: only the default is accepted."
     return facts

@@ -174,9 +174,8 @@ def test_the_api_lists_the_controls(host):
         "Motion scale", "Motion effect", "Motion start", "Motion end", "Motion rules", "Attend to the first frame",
         "Positional encoding", "Second motion module", "Combination", "Weight of the second module",
         "Prompt interpolation", "Frame interpolation", "Interpolation factor", "Times to play",
-        "Windows apply to", "Offload frames to RAM", "Context schedule", "Fuse method", "Noise type", "Shared noise",
+        "Family", "Windows apply to", "Offload frames to RAM", "Context schedule", "Fuse method", "Noise type", "Shared noise",
         "Enable FreeInit", "Fast sampling", "FreeInit iterations", "FreeInit filter", "Spatial cutoff", "Temporal cutoff",
-        "Family",
     ]  # fmt: skip
 
 

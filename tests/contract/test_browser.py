@@ -60,6 +60,9 @@ def test_controls_without_effect_are_dimmed(page):
 def test_help_is_shown_as_a_tooltip(page):
     expect(page.locator("#txt2img-ad-motion-scale")).to_have_attribute("title", re.compile("^Multiplies the keys"))
     assert page.locator("#txt2img-ad-motion-scale").get_by_text("Multiplies").count() == 0
+    dimmed = re.compile(r"^Multiplies .* Has an effect only if Frame interpolation \(interp\) is not “Off”\.$")
+    expect(page.locator("#txt2img-ad-interp-x").first).to_have_attribute("title", dimmed)
+    expect(page.locator("#txt2img-ad-use-settings")).to_have_attribute("title", re.compile("authors recommend"))
 
 
 @pytest.mark.webui_only(NO_PLAYER)
@@ -173,7 +176,7 @@ def chosen(page, name):
 
 
 @pytest.mark.usefixtures("modules")
-@pytest.mark.webui_only("the embedded host's page has no schedule types")
+@pytest.mark.webui_only("the embedded host has no schedule type “Trailing”")
 def test_a_button_sets_the_recommended_settings(page):
     advice = page.locator("#txt2img-ad-advice").first
     page.locator("#txt2img-ad-refresh").click()
@@ -193,6 +196,14 @@ def test_a_button_sets_the_recommended_settings(page):
     generate(page)
     gif_in_gallery(page)
     page.wait_for_function("() => document.body.innerText.includes('is made for Euler, Trailing, 4 steps, CFG 1')")
+
+
+def test_the_button_sets_the_settings_of_the_module_that_is_chosen(page):
+    advice = page.locator("#txt2img-ad-advice").first
+    expect(advice).to_contain_text("AnimateDiff v3 · recommended: DDIM, 25 steps, CFG 7.5")
+    page.locator("#txt2img-ad-use-settings").click()
+    expect(page.locator("#txt2img_steps input[type=number]").first).to_have_value("25")
+    assert (chosen(page, "txt2img_sampling"), number(page, "txt2img_cfg_scale")) == ("DDIM", "7.5")
 
 
 # --- unfinished videos ---

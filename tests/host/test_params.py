@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from animatediff import __version__ as VERSION
 from animatediff.errors import RequestError
 from animatediff.request import infotext
-from animatediff.request.params import FIELDS, FORMATS, NO_MODULE, PANEL_FIELDS, SAVED_FIELDS, Params, option_of
+from animatediff.request.params import FIELDS, FORMATS, NO_MODULE, PANEL_FIELDS, SAVED_FIELDS, Params, first_value, option_of
 from animatediff.request.reading import MOST_GIF_FPS, read_arguments, read_mapping, with_fps
 from animatediff.request.schema import as_markdown, schema
 from animatediff.video.formats import format_problems
@@ -80,7 +80,7 @@ def test_unknown_keys_are_warned_about():
         ({"motion_scale": -0.5}, ("Motion scale (motion_scale)", "-0.5", "at least 0")),
         ({"motion_end": 1.5}, ("motion_end", "1.5", "at most 1")),
         ({"motion_start": 0.6, "motion_end": 0.5}, ("motion_start", "0.6", "motion_end", "0.5")),
-        ({"motion_rules": "up: faster"}, ("motion_rules", "'up: faster'", "for example")),
+        ({"motion_rules": "up: faster"}, ("motion_rules", "“up: faster”", "for example")),
         ({"positional_encoding": "longer"}, ("positional_encoding", "longer", "stretch", "extend")),
         ({"family": "v9"}, ("family", "v9", "lightning-4")),
         ({"pia_motion": "huge"}, ("pia_motion", "huge", "large motion")),
@@ -94,7 +94,13 @@ def test_unknown_keys_are_warned_about():
         ({"model": 3}, ("model", "text")),
         ({"closed_loop": "Z"}, ("closed_loop", "R-P")),
         ({"interp": "FILM"}, ("interp", "FILM", "optical flow")),
-        ({"interp": "optical flow", "interp_x": 7}, ("interp_x", "56", "6 or less")),
+        (
+            {"interp": "optical flow"},
+            (
+                "Interpolation factor (interp_x) 10 gives 80 frames per second",
+                "at 50 at most. Set it to 6 or less, or choose another",
+            ),
+        ),
         ({"freeinit_iters": 11}, ("FreeInit iterations", "at most 10")),
         ({"freeinit_filter": "low"}, ("freeinit_filter", "butterworth")),
         ({"last_frame": "abcd"}, ("last_frame", "base64")),
@@ -235,6 +241,12 @@ def test_fps_left_out_is_8_unless_a_source_may_give_it():
         with_fps(open_still, 60)
 
 
+def test_frame_interpolation_works_with_the_first_values_of_the_panel():
+    shown = {field.name: first_value(field) for field in PANEL_FIELDS}
+    params, _ = read_mapping({**shown, "enable": True, "interp": "optical flow"})
+    assert "GIF" in params.format and params.shown_fps == 24
+
+
 def test_an_upload_of_the_page_is_read_as_its_path():
     position = [field.name for field in PANEL_FIELDS].index("video_source")
     values = [True, *[None] * (position - 1), SimpleNamespace(name="/tmp/gradio/1/clip.mp4", orig_name="clip.mp4")]
@@ -353,7 +365,7 @@ def test_the_table_says_when_a_parameter_has_an_effect(names, without, with_effe
 def test_every_condition_of_the_table_is_tested_and_in_the_docs():
     conditional = {field.name for field in FIELDS if option_of(field).needs}
     assert conditional == {name for names, *_ in EFFECTIVE for name in names}
-    assert "Has an effect only if noise_type is “mixed”." in schema()["properties"]["noise_share"]["description"]
+    assert "Has an effect only if Noise type (noise_type) is “mixed”." in schema()["properties"]["noise_share"]["description"]
 
 
 @pytest.mark.parametrize("module", ["animatediff.settings", "animatediff.job.advice"])

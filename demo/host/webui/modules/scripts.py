@@ -22,6 +22,7 @@ class Script:
 
     args_from = 0
     args_to = 0
+    is_img2img = False
     controls: list[Any]
 
     def title(self) -> str:
@@ -96,17 +97,29 @@ class ScriptRunner:
 
     def __init__(self, classes: list[type[Script]], is_img2img: bool) -> None:
         self.is_img2img = is_img2img
-        self.alwayson_scripts = [script for kind in classes if (script := kind()).show(is_img2img) is AlwaysVisible]
+        self.classes = classes
+        self.alwayson_scripts: list[Script] = []
         self.inputs: list[Any] = []
 
     def setup_ui(self) -> None:
-        """Builds the controls of all scripts. Call it inside `gradio.Blocks`. The first of all arguments is the host's own."""
+        """Builds the controls of all scripts. Call it inside `gradio.Blocks`. The first of all arguments is the host's own.
+
+        Each call creates the scripts anew, because a script may remember the controls of its page.
+        """
+        self.alwayson_scripts = [script for kind in self.classes if (script := kind()).show(self.is_img2img) is AlwaysVisible]
         self.inputs = [None]
         for script in self.alwayson_scripts:
+            script.is_img2img = self.is_img2img
             script.controls = script.ui(self.is_img2img) or []
             script.args_from = len(self.inputs)
             self.inputs += script.controls
             script.args_to = len(self.inputs)
+
+    def after_component(self, component: Any) -> None:
+        """Passes a control of the page to the scripts that ask for it."""
+        for script in self.alwayson_scripts:
+            if method := getattr(script, "after_component", None):
+                method(component, elem_id=component.elem_id)
 
     def default_arguments(self) -> list[Any]:
         return [control.value if control is not None else 0 for control in self.inputs]
