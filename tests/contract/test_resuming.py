@@ -15,7 +15,7 @@ from support.pictures import encode, gradient
 from support.server import PROBE, REPOSITORY
 
 STEPS = 12
-WINDOWS = animate(video_length=16, batch_size=8, overlap=0, closed_loop="N", context_schedule="static")
+WINDOWS = animate(video_length=8, batch_size=4, overlap=0, closed_loop="N", context_schedule="static")
 LONG = {**WINDOWS, "steps": STEPS, "negative_prompt": "bad", "prompt": "[a cat:a dog:6], AND red"}
 HIRES = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Lanczos", "denoising_strength": 0.7, "hr_second_pass_steps": 10}
 WENT_ON = "AnimateDiff went on after"
