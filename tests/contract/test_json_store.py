@@ -25,9 +25,9 @@ SAVE_PRESETS = """
 from concurrent.futures import ThreadPoolExecutor
 from animatediff.page import presets
 def save(number):
-    presets.save(f"preset {number}", "m.ckpt", number, 8, ["GIF"], 0)
+    presets.save(f"preset {number}", "m.ckpt", number, 8, "N", ["GIF"])
 list(ThreadPoolExecutor(8).map(save, range(60)))
-assert presets.load("preset 7")[:4] == ["m.ckpt", 7, 8, ["GIF"]]
+assert presets.load("preset 7")[:5] == ["m.ckpt", 7, 8, "N", ["GIF"]]
 """
 
 

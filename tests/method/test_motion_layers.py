@@ -108,7 +108,7 @@ def test_rules_are_for_blocks_and_ranges_of_the_steps(rules, place, progress, st
 def test_a_rule_that_cannot_be_read_is_named(rule):
     with pytest.raises(MotionStrengthError) as caught:
         parse_rules(f"mid: effect 0.5; {rule}")
-    assert repr(rule) in str(caught.value)
+    assert f"“{rule}”" in str(caught.value)
 
 
 def test_a_rule_acts_in_its_block_only(modules, x):
