@@ -119,7 +119,7 @@ def differences(module: str, own_file: str, frames: int, **facts: Any) -> dict[s
 
     `own_file`: the module's file that the extension reads.
     """
-    of = {name: sys.modules[f"motion_module.{name}"] for name in ("attach", "checkpoint", "row_layout", "motion")}
+    of = {name: sys.modules[f"motion_module.{name}"] for name in ("attach", "checkpoint", "row_layout", "motion_layers")}
     unet, network = shared.sd_model.model.diffusion_model, network_of(module, {}, None, **facts)
     description, layers = of["checkpoint"].load(Path(own_file))
     torch.manual_seed(0)
@@ -140,7 +140,7 @@ def differences(module: str, own_file: str, frames: int, **facts: Any) -> dict[s
     largest: dict[str, float] = {}
     for way, (parts, calls) in ways.items():
         layout_of = partial(of["row_layout"].layout_of_call, frames=frames, parts=parts)
-        with of["attach"].attached(unet, of["motion"].Motion(layers), description.require_motion_module(), layout_of):
+        with of["attach"].attached(unet, of["motion_layers"].Motion(layers), description.require_motion_module(), layout_of):
             for order in calls:
                 clip, frame = (torch.tensor(numbers) for numbers in zip(*order))
                 times = torch.full((len(order),), 500)
