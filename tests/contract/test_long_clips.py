@@ -27,21 +27,21 @@ def rows_of(host, method, **request):
 
 def test_windows_without_overlap_equal_separate_videos(host):
     request = {"sampler_name": "DDIM", "steps": 3, "negative_prompt": "bad"}
-    long = frames_of(host.txt2img(**animate(video_length=16, batch_size=8, overlap=0, **EVEN), **request, seed=5))
-    for first, seed in ((0, 5), (8, 13)):
-        alone = frames_of(host.txt2img(**animate(video_length=8), **request, seed=seed))
-        assert difference(long[first : first + 8], alone) <= 1
+    long = frames_of(host.txt2img(**animate(video_length=8, batch_size=4, overlap=0, **EVEN), **request, seed=5))
+    for first, seed in ((0, 5), (4, 9)):
+        alone = frames_of(host.txt2img(**animate(video_length=4), **request, seed=seed))
+        assert difference(long[first : first + 4], alone) <= 1
 
 
 @pytest.mark.parametrize("sampler", ["Euler a", "DPM++ 2M", "Heun", "DDIM"])
 def test_each_window_is_one_unet_call_per_step(host, sampler):
-    windows = animate(video_length=12, batch_size=8, overlap=2, **EVEN)
+    windows = animate(video_length=6, batch_size=4, overlap=1, **EVEN)
     _, (rows,) = rows_of(host, host.txt2img, **windows, sampler_name=sampler, steps=2)
-    assert len(rows) % 2 == 0 and set(rows) == {16}
+    assert len(rows) % 2 == 0 and set(rows) == {8}
 
 
 def test_interrupt_is_noticed_between_two_windows(host):
-    request = {**animate(video_length=20, batch_size=8, context_schedule="static"), "steps": 3, "sampler_name": "Euler"}
+    request = {**animate(video_length=10, batch_size=4, context_schedule="static"), "steps": 3, "sampler_name": "Euler"}
     with recording(host) as record:
         host.txt2img(**request)
     of_a_step = len(unet_calls(record["sampler_runs"][0])) // 3
@@ -53,16 +53,16 @@ def test_interrupt_is_noticed_between_two_windows(host):
 
 
 def test_windows_that_share_all_but_attention_take_one_unet_call_per_step(host):
-    usual = {"video_length": 16, "batch_size": 8, "overlap": 0, **EVEN}
+    usual = {"video_length": 8, "batch_size": 4, "overlap": 0, **EVEN}
     request = {"sampler_name": "DDIM", "steps": 3}
     shared, (rows,) = rows_of(host, host.txt2img, **animate(**usual, context_mode="motion attention"), **request)
-    assert rows == [32] * 3
+    assert rows == [16] * 3
     # without overlap, the windows share no frames in either mode
     assert difference(shared, frames_of(host.txt2img(**animate(**usual), **request))) <= 1
 
 
 def test_frames_can_be_offloaded_to_ram_if_windows_share_all_but_attention(host):
-    usual = {"video_length": 20, "batch_size": 8, "context_mode": "motion attention"}
+    usual = {"video_length": 10, "batch_size": 4, "context_mode": "motion attention"}
     plain, waiting = (frames_of(host.txt2img(**animate(**usual, offload=on), steps=2)) for on in (False, True))
     assert difference(plain, waiting) <= 1
 
@@ -71,10 +71,10 @@ def test_frames_can_be_offloaded_to_ram_if_windows_share_all_but_attention(host)
     ("family", "change", "word"), [("v1", {}, "normalises"), ("v3", {"first_frame_attention": 0.5}, "first_frame_attention")]
 )
 def test_frames_cannot_be_offloaded_if_a_layer_needs_all_of_them(host, family, change, word):
-    usual = {"video_length": 20, "batch_size": 8, "context_mode": "motion attention", **change}
+    usual = {"video_length": 10, "batch_size": 4, "context_mode": "motion attention", **change}
     answer = host.txt2img(**animate(family, **usual, offload=True), steps=1)
     assert answer.status_code == 422 and "RAM" in answer.json()["detail"] and word in answer.json()["detail"]
-    assert len(frames_of(host.txt2img(**animate(family, **usual), steps=1))) == 20
+    assert len(frames_of(host.txt2img(**animate(family, **usual), steps=1))) == 10
 
 
 def test_a_window_of_all_frames_equals_no_windows(host):
@@ -89,7 +89,7 @@ def test_the_default_window_has_the_motion_modules_trained_length(host):
 
 
 def test_a_video_may_be_longer_than_the_modules_positional_encoding(host):
-    frames, (rows,) = rows_of(host, host.txt2img, **animate("v1", video_length=40), steps=2)
+    frames, (rows,) = rows_of(host, host.txt2img, **animate("v1", video_length=40), steps=1)
     assert len(frames) == 40 and set(rows) == {32}
     answer = host.txt2img(**animate("v1", video_length=40, batch_size=40), steps=1)
     assert answer.status_code == 422 and "40 frames" in answer.json()["detail"]
@@ -108,16 +108,16 @@ def test_every_window_setting_changes_the_video(from_text, setting):
 
 
 def test_windows_work_with_img2img_hires_and_prompt_parts_and_several_videos(host):
-    windows = {**animate(video_length=10, batch_size=6, overlap=2), "steps": 2}
+    windows = {**animate(video_length=6, batch_size=4, overlap=1), "steps": 2}
     frames, (rows,) = rows_of(host, host.img2img, **windows, init_images=[encode(gradient())], denoising_strength=0.5)
-    assert len(frames) == 10 and set(rows) == {12}
+    assert len(frames) == 6 and set(rows) == {8}
     hires = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "denoising_strength": 0.7}
     frames, runs = rows_of(host, host.txt2img, **windows, **hires)
-    assert frames.shape[:3] == (10, 96, 96) and [set(rows) for rows in runs] == [{12}, {12}]
+    assert frames.shape[:3] == (6, 96, 96) and [set(rows) for rows in runs] == [{8}, {8}]
     parts, (rows,) = rows_of(host, host.txt2img, **windows, prompt="a cat AND a dog")
-    assert len(parts) == 10 and set(rows) == {18}
+    assert len(parts) == 6 and set(rows) == {12}
     assert mean_difference(parts, frames_of(host.txt2img(**windows, prompt="a cat"))) > 1
-    assert len(frames_of(host.txt2img(**windows, n_iter=2))) == 20
+    assert len(frames_of(host.txt2img(**windows, n_iter=2))) == 12
 
 
 def test_an_image_made_afterwards_is_unaffected(host):
@@ -125,7 +125,7 @@ def test_an_image_made_afterwards_is_unaffected(host):
         return frames_of(host.txt2img())
 
     before = picture()
-    assert len(frames_of(host.txt2img(**animate(video_length=10, batch_size=6)))) == 10
+    assert len(frames_of(host.txt2img(**animate(video_length=6, batch_size=4)))) == 6
     assert np.array_equal(picture(), before)
 
 
@@ -156,7 +156,7 @@ def test_the_infotext_of_a_video_in_windows_has_their_defaults(host):
 # --- initial noise ---
 
 
-def seeds_of(host, mode, frames=8, **args):
+def seeds_of(host, mode, frames=4, **args):
     """Returns the frames, and the seeds from which the WebUI drew their noise."""
     request = animate(video_length=frames, noise_type=mode, motion_effect=0.0, format=["Frame"], **args)
     answer = host.txt2img(**request, seed=50, sampler_name="DDIM", steps=3)
@@ -165,17 +165,17 @@ def seeds_of(host, mode, frames=8, **args):
 
 def test_frames_with_one_seed_are_equal_without_motion(host):
     frames, seeds = seeds_of(host, "constant")
-    assert seeds == [50] * 8 and all(np.array_equal(frame, frames[0]) for frame in frames)
+    assert seeds == [50] * 4 and all(np.array_equal(frame, frames[0]) for frame in frames)
     own, seeds = seeds_of(host, "per frame")
-    assert seeds == [*range(50, 58)] and np.array_equal(own[0], frames[0]) and mean_difference(own[1:2], own[:1]) > 1
+    assert seeds == [*range(50, 54)] and np.array_equal(own[0], frames[0]) and mean_difference(own[1:2], own[:1]) > 1
 
 
 def test_later_windows_repeat_the_first_windows_noise_in_order_or_shuffled(host):
     frames, seeds = seeds_of(host, "repeated context", frames=12, batch_size=4, overlap=0)
     assert seeds == [50, 51, 52, 53] * 3 and np.array_equal(frames[4:8], frames[:4])
-    _, seeds = seeds_of(host, "FreeNoise", frames=40, batch_size=8, overlap=0)
-    assert seeds[:8] == [*range(50, 58)] and seeds != [50, 51, 52, 53, 54, 55, 56, 57] * 5
-    assert all(sorted(seeds[start : start + 8]) == seeds[:8] for start in range(0, 40, 8))
+    _, seeds = seeds_of(host, "FreeNoise", frames=20, batch_size=4, overlap=0)
+    assert seeds[:4] == [50, 51, 52, 53] and seeds != [50, 51, 52, 53] * 5
+    assert all(sorted(seeds[start : start + 4]) == seeds[:4] for start in range(0, 20, 4))
 
 
 def test_mixed_noise_is_between_a_frames_own_and_the_first_frames(host):

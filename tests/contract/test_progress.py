@@ -37,7 +37,7 @@ def watched(host, **request):
 
 
 def test_the_preview_is_animated_with_a_few_frames(host, previews):
-    _, pictures = watched(host, **animate(video_length=8, fps=8, format=["GIF"]), steps=20)
+    _, pictures = watched(host, **animate(video_length=8, fps=8, format=["GIF"]), steps=10)
     moving = [picture for picture in pictures if getattr(picture, "n_frames", 1) > 1]
     assert moving, f"{len(pictures)} previews, none of which moves"
     picture = moving[0]
@@ -51,7 +51,7 @@ def test_the_preview_of_a_long_clip_has_no_more_frames(host, previews):
 
 
 def test_each_phase_is_reported(host):
-    phases, _ = watched(host, **animate(video_length=16, format=["GIF", "MP4"]), steps=12, width=96, height=96)
+    phases, _ = watched(host, **animate(video_length=16, format=["GIF", "MP4"]), steps=12)
     steps = [int(match[1]) for phase in phases if (match := re.fullmatch(r"AnimateDiff: step (\d+) of 12", phase))]
     assert len(steps) >= 5 and steps == sorted(steps) and steps[-1] <= 12
     for words in ("AnimateDiff: decoding frames", "AnimateDiff: encoding MP4"):
@@ -61,6 +61,6 @@ def test_each_phase_is_reported(host):
 def test_a_single_image_has_no_phases_and_no_animated_preview(host, previews):
     host.txt2img(**animate(video_length=2, format=["GIF"]), steps=1)
     assert not host.get("/sdapi/v1/progress").json()["textinfo"], "reported between generations"
-    phases, pictures = watched(host, steps=20, batch_size=2)
+    phases, pictures = watched(host, steps=10, batch_size=2)
     assert not any("AnimateDiff" in phase for phase in phases)
     assert all(getattr(picture, "n_frames", 1) == 1 for picture in pictures)

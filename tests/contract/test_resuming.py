@@ -15,8 +15,13 @@ from support.pictures import encode, gradient
 from support.server import PROBE, REPOSITORY
 
 STEPS = 12
-WINDOWS = animate(video_length=8, batch_size=4, overlap=0, closed_loop="N", context_schedule="static")
-LONG = {**WINDOWS, "steps": STEPS, "negative_prompt": "bad", "prompt": "[a cat:a dog:6], AND red"}
+EVEN = {"overlap": 0, "closed_loop": "N", "context_schedule": "static"}
+LONG = {
+    **animate(video_length=8, batch_size=4, **EVEN),
+    "steps": STEPS,
+    "negative_prompt": "bad",
+    "prompt": "[a cat:a dog:6], AND red",
+}
 HIRES = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Lanczos", "denoising_strength": 0.7, "hr_second_pass_steps": 10}
 WENT_ON = "AnimateDiff went on after"
 
@@ -123,7 +128,7 @@ def cut_off(host):
         host.delete(f"/animatediff/v1/unfinished/{video['key']}")
 
 
-SHORT = {**LONG, "steps": 6}
+SHORT = {**animate(video_length=4, batch_size=2, **EVEN), "steps": 6, "negative_prompt": "bad"}
 
 
 def test_img2img_resumes_after_an_error(host, cut_off):

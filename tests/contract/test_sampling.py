@@ -15,7 +15,7 @@ from support.animation import animate, frames_of, info_of, recording, unet_calls
 from support.pictures import encode, gradient
 from support.published_layouts import FAMILIES, module_weights
 
-FRAMES = 4
+FRAMES = 2
 AUTHORS = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "linear"}
 PICTURE = {"init_images": [encode(gradient())], "denoising_strength": 0.6}
 HIRES = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "denoising_strength": 0.6}

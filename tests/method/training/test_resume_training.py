@@ -49,18 +49,19 @@ def test_a_resumed_training_has_the_losses_of_an_uninterrupted_one(setting, tmp_
         ({"base": "decoded_otherwise.safetensors"}, "the autoencoder is a different one"),
     ],
 )
-def test_a_state_of_another_training_is_not_resumed(setting, world, tmp_path, options, said):
+def test_a_state_of_another_training_is_not_resumed(setting, others, tmp_path, options, said):
     Training(setting(steps=1)).run()
     state = (tmp_path / "out-training" / "state.safetensors").read_bytes()
-    write_others(world, tmp_path)
-    paths = {name: str(tmp_path / value) for name, value in options.items() if isinstance(value, str)}
+    paths = {name: str(others / value) for name, value in options.items() if isinstance(value, str)}
     with pytest.raises(ConfigError, match=said):
         Training(setting(steps=2, **{**options, **paths}))
     assert (tmp_path / "out-training" / "state.safetensors").read_bytes() == state
 
 
-def write_others(world, folder):
-    """Writes files that could be mistaken for those of the same training."""
+@pytest.fixture(scope="module")
+def others(world, tmp_path_factory):
+    """A folder of files that could be mistaken for those of the same training."""
+    folder = tmp_path_factory.mktemp("others")
     write_base(folder / "other.safetensors", seed=7)
     base = load_file(world / "base.safetensors")
     key = next(key for key in base if key.startswith("first_stage_model.decoder"))
@@ -73,6 +74,7 @@ def write_others(world, folder):
     Training(small(folder, train="domain adapter", output="adapter.safetensors", **options)).run()
     module = new_motion_module(load_image_model(world / "base.safetensors").unet, 40)
     save_file(published(module, module.state_dict()), folder / "longer.safetensors")
+    return folder
 
 
 def test_rate_and_precision_may_change_and_devices_may_share_a_batch(setting):
