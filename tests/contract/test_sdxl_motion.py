@@ -226,7 +226,7 @@ def test_frames_equal_single_images_where_the_module_is_off(server, family):
 def test_a_rule_for_a_level_that_sdxl_does_not_have_gives_a_warning(server):
     answer = ours(server, "xl-beta", args={"motion_rules": "up_3: scale 1.2; up_2: scale 1.1"}, **JOB)
     comments = info_of(answer)["comments"] if "comments" in info_of(answer) else str(info_of(answer))
-    assert "A motion rule is for up_3" in comments and "for up_2" not in comments
+    assert "The motion rule for up_3 has no effect" in comments and "for up_2" not in comments
     assert "the size is 64×64, not about as large as 1024×1024" in comments
 
 
@@ -275,7 +275,7 @@ def test_two_clips_from_the_page(page, family, made_for):
     choose(page, "txt2img-ad-motion-module", FILES[family])
     advice = page.locator("#txt2img-ad-advice").first
     expect(advice).to_contain_text(made_for)
-    expect(advice).to_contain_text("with checkpoints of the kind SDXL")
+    expect(advice).to_contain_text("for checkpoints of type SDXL")
     expect(advice).to_contain_text("the size is 64×64, not about as large as")
     expect(advice).not_to_contain_text("assumed")
     generate(page)
