@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ CONFIG, OUTPUT = "config.yaml", "output.txt"
 STATE, STATUS, LOSSES, CLIPS, DATA, PID = "state.safetensors", "status.json", "losses.jsonl", "validation", "data.txt", "pid"
 """The names that `motion_module.training` uses. It is not imported here, since it needs packages that may be missing."""
 STOP = "stop"
+ENDED = ("Done", "Paused", "Stopped", "Ended with an error")
+"""What a training says last. Its process ends some time later: with a busy machine, in seconds."""
+SECONDS_TO_END = 60
 MOST_LOSSES = 4_000
 """The most losses that are read: the plot is redrawn every two seconds and cannot show more."""
 STARTING = threading.Lock()
@@ -93,7 +97,7 @@ class Training:
             status: dict[str, Any] = json.loads((self.folder / STATUS).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             status = {"doing": "Starting"}
-        if self.process() or status["doing"] in ("Done", "Paused", "Stopped", "Ended with an error"):
+        if self.process() or status["doing"] in ENDED:
             return status
         return {**status, "doing": "Ended with an error", "error": self._last_output()}
 
@@ -120,6 +124,10 @@ class Training:
             return [""]
 
     def _require_idle(self) -> None:
+        process = self.process()
+        if process and self.status()["doing"] in ENDED:  # it has said so, and takes some time to end
+            with suppress(psutil.TimeoutExpired):
+                process.wait(SECONDS_TO_END)
         if self.process():
             raise TrainingError(f"The training {self.name!r} is already running.")
 

@@ -3,6 +3,7 @@
 import importlib
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -70,6 +71,19 @@ def test_a_training_is_started_paused_resumed_and_stopped(trainings, training, c
     until(lambda: len(training.losses()) > paused, training)
     training.request("stop")
     until(lambda: training.status()["doing"] == "Stopped" and not training.process(), training)
+
+
+def test_resume_waits_for_the_process_that_has_paused(trainings, training, monkeypatch):
+    """It writes "Paused" before it ends, which takes seconds on a busy machine."""
+    training.folder.mkdir(parents=True, exist_ok=True)
+    (training.folder / "config.yaml").write_text("")
+    (training.folder / "status.json").write_text('{"doing": "Paused"}')
+    waited, begun = [], []
+    process = SimpleNamespace(wait=waited.append, kill=lambda: None)
+    monkeypatch.setattr(trainings.Training, "process", lambda _: None if waited else process)
+    monkeypatch.setattr(trainings.Training, "_run", lambda self: begun.append(self))
+    training.resume()
+    assert len(waited) == 1 and begun == [training]
 
 
 def test_the_losses_of_a_long_training_are_sampled(trainings, training):
