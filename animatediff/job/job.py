@@ -63,7 +63,7 @@ def begin(p: Any, arguments: tuple[Any, ...]) -> None:
         _refuse(p, str(error))
     except Exception:
         errors.report("AnimateDiff could not begin", exc_info=True)
-        _refuse(p, "AnimateDiff failed before it began; the console has the details.", status_code=500)
+        _refuse(p, "AnimateDiff failed before it began; the console has the details. Generate again, or report them.", status_code=500)
 
 
 def _start_job(p: Any, arguments: tuple[Any, ...]) -> None:
@@ -234,10 +234,8 @@ class Job:
     def mix_prompts(self, params: Any) -> None:
         """Mixes the prompts of frames between keyframes for one step."""
         if self._travels:
-            parts, how = (
-                prompt_parts(self.p.sampler.sampler_extra_args["cond"]),
-                cast(Interpolation, self.params.prompt_interpolation),
-            )
+            parts = prompt_parts(self.p.sampler.sampler_extra_args["cond"])
+            how = cast(Interpolation, self.params.prompt_interpolation)
             prompt_travel.mix(self._travels, params, parts, how, hires=getattr(self.p, "is_hr_pass", False))
 
     def before_hires(self) -> None:
@@ -372,8 +370,8 @@ class Job:
 
     def _seams(self, frames: list[Image.Image]) -> dict[str, Any]:
         steps, closing = changes_of([np.asarray(frame.convert("RGB")) for frame in frames])
-        borders = self.plan.windows.boundaries()
-        return {"steps": [round(step, 2) for step in steps], "closing": round(closing, 2), "borders": borders}
+        boundaries = self.plan.windows.boundaries()
+        return {"steps": [round(step, 2) for step in steps], "closing": round(closing, 2), "borders": boundaries}
 
     def _other_images(self, processed: Any) -> list[Image.Image]:
         """Images of the answer that are no frames, such as masks."""
