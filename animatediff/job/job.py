@@ -63,7 +63,8 @@ def begin(p: Any, arguments: tuple[Any, ...]) -> None:
         _refuse(p, str(error))
     except Exception:
         errors.report("AnimateDiff could not begin", exc_info=True)
-        _refuse(p, "AnimateDiff failed before it began; the console has the details. Generate again, or report them.", status_code=500)
+        text = "AnimateDiff failed before it began; the console has the details. Generate again, or report them."
+        _refuse(p, text, status_code=500)
 
 
 def _start_job(p: Any, arguments: tuple[Any, ...]) -> None:
