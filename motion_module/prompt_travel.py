@@ -7,12 +7,12 @@
     sharp, colourful
 
 Lines before the first keyframe and after the last one are for all frames. The syntax is that of sd-webui-animatediff, with some
-additions: percentages, frames counted from the end, ranges, any order, no space after the colon.
+additions: percentages, frames counted from the end, ranges, any order, and what `keyframe_lines` reads.
 """
 
 from __future__ import annotations
 
-import re
+from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -21,13 +21,13 @@ import torch
 from torch import Tensor
 
 from .errors import UserError
+from .keyframe_lines import read_lines, shortened
 
 Interpolation = Literal["slerp", "lerp"]
 NEARLY_ALIKE = 0.9995
 """The cosine of two conditions above which they are interpolated linearly."""
-_POSITION = r"-?\d+(?:(?:\.\d+)?\s*%)?"
-_KEYFRAME = re.compile(rf"\s*(?P<first>{_POSITION})\s*(?:-\s*(?P<last>{_POSITION})\s*)?:(?!\d)(?P<text>.*)")
-"""Digits right after the colon are a ratio or a time of day, such as 16:9 and 12:30."""
+_DIGITS = 9
+"""The most digits that are read as a frame's number. Python refuses some thousands of them."""
 
 
 class TravelError(UserError):
@@ -77,11 +77,11 @@ class Travel:
 
     def _keyframes_around(self) -> list[tuple[int, int, float]]:
         """Returns for each frame the indices of the keyframes before and after it, and the weight of the second one."""
-        return [self._around(frame) for frame in range(self.frames)]
+        first = [keyframe.first for keyframe in self.keyframes]
+        return [self._around(frame, (bisect_right(first, frame) or len(first)) - 1) for frame in range(self.frames)]
 
-    def _around(self, frame: int) -> tuple[int, int, float]:
+    def _around(self, frame: int, before: int) -> tuple[int, int, float]:
         count = len(self.keyframes)
-        before = max((number for number in range(count) if self.keyframes[number].first <= frame), default=count - 1)
         after = (before + 1) % count
         start, end = self.keyframes[before], self.keyframes[after]
         wraps = after <= before
@@ -95,43 +95,44 @@ class Travel:
 
 def read_travel(prompt: str, frames: int, *, closed: bool = False) -> Travel | None:
     """Reads the keyframes of a prompt for a video of `frames` frames; returns None if it has none. Raises TravelError."""
-    lines = [line.strip() for line in prompt.splitlines()]
-    matches = [_KEYFRAME.fullmatch(line) for line in lines]
-    indices = [index for index, match in enumerate(matches) if match]
+    lines = read_lines(prompt, frames)
+    indices = [index for index, line in enumerate(lines) if line.positions]
     if not indices:
         return None
     read = []
     for index, following in zip(indices, [*indices[1:], indices[-1] + 1]):
-        match, line = matches[index], lines[index]
-        assert match is not None
-        first = _frame(match["first"], frames, line)
-        last = _frame(match["last"], frames, line) if match["last"] else first
+        positions, line = lines[index].positions, shortened(lines[index].written)
+        first, last = (_frame(position, frames, line) for position in (positions[0], positions[-1]))
         if last < first:
             raise TravelError(
                 f"The keyframe “{line}” ends at frame {last}, before it starts at frame {first}. Swap the two numbers.", line
             )
-        read.append((Keyframe(first, last, _joined([match["text"].strip(), *lines[index + 1 : following]])), line))
+        read.append((Keyframe(first, last, _joined([line.text for line in lines[index:following]])), line))
     read.sort(key=lambda entry: entry[0].first)
     for (one, line), (other, next_line) in pairwise(read):
         if other.first <= one.last:
             raise TravelError(
                 f"Two keyframes of the prompt are at frame {other.first}. Remove or move one of them.", line, next_line
             )
-    head, tail = _joined(lines[: indices[0]]), _joined(lines[indices[-1] + 1 :])
+    head, tail = (_joined([line.text for line in part]) for part in (lines[: indices[0]], lines[indices[-1] + 1 :]))
     return Travel(tuple(keyframe for keyframe, _ in read), frames, closed, head, tail)
 
 
 def _joined(parts: list[str]) -> str:
-    return ", ".join(part for part in parts if part)
+    """Joins parts of a prompt by commas, of which some may already stand at their ends."""
+    return ", ".join(trimmed for part in parts if (trimmed := part.strip(", ")))
 
 
 def _frame(position: str, frames: int, line: str) -> int:
     """Returns the frame at a position: 12 for itself, -1 for the last one, 50% for the middle one. Raises TravelError."""
-    if position.endswith("%"):
-        fraction = float(position[:-1]) / 100
+    sign, number = position[0], position.strip("-−%％ \t")
+    if position.endswith(("%", "％")):
+        fraction = float(number) / 100 if sign not in "-−" else -1
         frame = round(fraction * (frames - 1)) if 0 <= fraction <= 1 else frames
+    elif len(number) > _DIGITS:
+        frame = frames
     else:
-        frame = int(position) + (frames if position.startswith("-") else 0)
+        frame = frames - int(number) if sign in "-−" else int(number)
     if not 0 <= frame < frames:
         raise TravelError(
             f"The keyframe “{line}” is outside of the video, whose {frames} frames have the numbers 0 to {frames - 1}. "

@@ -141,6 +141,7 @@ class Job:
         self.resuming = Resuming(p, plan, rounds=self.rounds, loras_in_use=self.animated.loras_in_use)
         self._hires_loras: loras.Loras = ()
         self._lora_hashes: dict[str, str] = {}
+        self._written = prompt_travel.as_written(p)
         self._travels: prompt_travel.Travels = {}
         self._round = 0
         self._init_frames: InitFrames | None = None
@@ -171,6 +172,7 @@ class Job:
             p.do_not_save_samples = True  # decided here, where the request's own settings hold
         with self._finished_on_error(), self.resuming.reproducible_noise(p.all_seeds[0]), self.animated.during_init():
             prompt_travel.one_prompt_for_each_video(p, self.params.video_length)
+            prompt_travel.set_apart(p, self._written)
             self._require_prompts()
             self._choose_noise()
             self._warn_once(advice.distilled(p, shared.sd_model.sd_checkpoint_info.title))
@@ -185,7 +187,9 @@ class Job:
         yield
         p = self.p
         with self._finished_on_error(), reported_to_user():
-            self._travels = prompt_travel.follow(p, self.params.video_length, closed=self.params.prompts_loop)
+            frames, loops = self.params.video_length, self.params.prompts_loop
+            self._travels, warnings = prompt_travel.follow(p, frames, closed=loops)
+            self._warn_once(warnings)
             if not p.disable_extra_networks:
                 self._warn_once(advice.missing_lora(self.plan.family, loras.names_in(p.extra_network_data)))
                 first, self._lora_hashes = loras.take_from(p.extra_network_data)

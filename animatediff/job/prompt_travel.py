@@ -2,6 +2,10 @@
 
 The WebUI encodes one prompt for every row, and a row is a frame: so each frame gets the prompt of its keyframe. In every step,
 frames between two keyframes get a mixture of the rows at these keyframes. So prompt editing, `AND` and emphasis keep working.
+
+Until then styles, scripts and extensions add words to the prompt as it was written, on the lines of keyframes too. These words
+are put on lines of their own, which are for all frames: in `init` those that came before it, so that infotexts give the same
+video again, and then those that were added to the rows of one video.
 """
 
 from __future__ import annotations
@@ -9,8 +13,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from modules import extra_networks, shared
 from torch import Tensor
 
+from motion_module.added_words import apart
+from motion_module.keyframe_lines import near_misses, read_lines
 from motion_module.prompt_travel import Interpolation, Travel, between, read_travel
 
 PASSES = (("prompts", "negative_prompts"), ("hr_prompts", "hr_negative_prompts"))
@@ -19,18 +26,64 @@ Travels = dict[str, Travel]
 """The travel of each of these attributes that has keyframes."""
 
 
-def follow(p: Any, frames: int, *, closed: bool) -> Travels:
+def as_written(p: Any) -> dict[str, str]:
+    """`before_process`: returns the prompts before anyone adds to them, by the names of `PASSES`; not lists of prompts."""
+    hires = [getattr(p, f"hr_{name}", None) or getattr(p, name) for name in ("prompt", "negative_prompt")]
+    names = [name for names in PASSES for name in names]
+    return {name: text for name, text in zip(names, [p.prompt, p.negative_prompt, *hires]) if isinstance(text, str)}
+
+
+def set_apart(p: Any, written: dict[str, str]) -> None:
+    """`init`: puts words that were added to the prompts, `written`, on lines of their own."""
+    for name, text in written.items():
+        rows = getattr(p, f"all_{name}", None) or []
+        around = of_styles(getattr(p, "styles", None) or [], positive="negative" not in name)
+        lined = {row: apart(row, text, around) for row in set(rows)}
+        rows[:] = [lined[row] for row in rows]
+
+
+def of_styles(names: list[str], *, positive: bool) -> list[tuple[str, str]]:
+    """Returns what each style puts before and after a prompt, in the order in which the WebUI applies them."""
+    if not names:
+        return []
+    known, place = shared.prompt_styles, "\0"
+    styled = known.apply_styles_to_prompt if positive else known.apply_negative_styles_to_prompt
+    around = [styled(place, [name]).partition(place) for name in names]
+    return [(before, after) for before, _, after in around]
+
+
+def follow(p: Any, frames: int, *, closed: bool) -> tuple[Travels, list[str]]:
     """Gives each row the prompt of its keyframe, if the prompt of the video has keyframes. Raises TravelError.
 
-    By then the WebUI has taken the LoRAs out of the prompt, wherever they stood in it.
+    By then the WebUI has taken the LoRAs out of the prompt, wherever they stood in it. Also returns warnings about what looks
+    like a keyframe and is not read as one.
     """
-    travels = {}
+    travels: Travels = {}
+    warnings: list[str] = []
     for name in (name for names in PASSES for name in names):
         texts = getattr(p, name, None) or []
-        if len(set(texts)) == 1 and (travel := read_travel(texts[0], frames, closed=closed)):
+        if len(set(texts)) != 1:
+            warnings += _left_alone(texts, frames)
+            continue
+        text = _later_words_apart(p, name, texts[0], frames)
+        warnings += near_misses(text, frames)
+        if travel := read_travel(text, frames, closed=closed):
             setattr(p, name, travel.texts())
             travels[name] = travel
-    return travels
+    return travels, [f"AnimateDiff: {text}" for text in warnings]
+
+
+def _later_words_apart(p: Any, name: str, text: str, frames: int) -> str:
+    """Returns a prompt with what was added to the rows of this video on lines of its own. `name`: of `PASSES`."""
+    before = getattr(p, f"all_{name}")[p.iteration * frames]
+    return apart(text, before if "negative" in name else extra_networks.parse_prompts([before])[0][0])
+
+
+def _left_alone(texts: list[str], frames: int) -> list[str]:
+    """Returns a warning if prompts that a script has given for each frame have keyframes."""
+    if not any(line.positions for text in set(texts) for line in read_lines(text, frames)):
+        return []
+    return ["A script gives each frame a prompt of its own, so their keyframes are read as words. Switch that script off."]
 
 
 def mix(travels: Travels, params: Any, parts: int, how: Interpolation, *, hires: bool) -> None:

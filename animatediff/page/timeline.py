@@ -31,6 +31,11 @@ def fault(error: TravelError) -> str:
     return f"<div class='ad-timeline-fault'>{lines}<p>{html.escape(str(error))}</p></div>"
 
 
+def notes(sentences: list[str]) -> str:
+    """Returns sentences about the prompt, below its strip."""
+    return "".join(f"<p class='ad-timeline-note'>{html.escape(sentence)}</p>" for sentence in sentences)
+
+
 def _loops(travel: Travel) -> bool:
     return travel.closed and len(travel.keyframes) > 1
 

@@ -12,10 +12,13 @@ from typing import Any
 import gradio as gr
 from modules import extra_networks, script_callbacks, shared
 
+from motion_module.added_words import apart
+from motion_module.keyframe_lines import near_misses
 from motion_module.prompt_travel import TravelError, read_travel
 from motion_module.weight_files import CheckpointError
 
 from ..errors import RequestError
+from ..job.prompt_travel import of_styles
 from ..request.plan import windows_for
 from ..request.reading import read_mapping
 from . import timeline
@@ -60,16 +63,17 @@ def _timelines(*values: Any) -> list[Any]:
 
 
 def _as_generated(prompt: str, is_positive: bool, steps: int, styles: list[str]) -> str:
-    """Returns a prompt with the chosen styles, and without comments and LoRAs: the text in which keyframes are read."""
+    """Returns the text in which keyframes are read: a prompt with the chosen styles, and without comments and LoRAs."""
     known = shared.prompt_styles
     styled = (known.apply_styles_to_prompt if is_positive else known.apply_negative_styles_to_prompt)(prompt, styles)
     counted = script_callbacks.BeforeTokenCounterParams(styled, steps, styles, is_positive=is_positive)
     script_callbacks.before_token_counter_callback(counted)  # a listener to this removes the comments
-    return extra_networks.parse_prompt(counted.prompt)[0]
+    lined = apart(counted.prompt, prompt, of_styles(styles, positive=is_positive))
+    return extra_networks.parse_prompts([lined])[0][0]
 
 
 def _text(panel: Sequence[Any], prompt: str) -> str:
-    """Returns HTML; empty without keyframes, or where Generate will report what is wrong with the panel."""
+    """Returns HTML; empty without anything like a keyframe, or where Generate will report what is wrong with the panel."""
     try:
         params, _ = read_mapping(dict(zip(PANEL, panel)))
         if not params.enable or (params.source and not params.video_length):
@@ -80,4 +84,4 @@ def _text(panel: Sequence[Any], prompt: str) -> str:
         return timeline.fault(error)
     except (RequestError, CheckpointError):
         return ""
-    return timeline.strip(travel) if travel else ""
+    return (timeline.strip(travel) if travel else "") + timeline.notes(near_misses(prompt, frames))
