@@ -28,7 +28,7 @@ from ..request.params import MIX
 from ..request.plan import Plan, make_plan
 from ..request.reading import read_arguments
 from ..request.xyz_values import xyz_values
-from . import advice, init_frames, live_preview, loras, prompt_travel, run_history
+from . import added_words, advice, init_frames, live_preview, loras, prompt_travel, run_history
 from .animated_model import ON_MODEL, AnimatedModel, options_for_parts, prompt_parts
 from .free_init import Rounds
 from .init_frames import InitFrames
@@ -141,7 +141,7 @@ class Job:
         self.resuming = Resuming(p, plan, rounds=self.rounds, loras_in_use=self.animated.loras_in_use)
         self._hires_loras: loras.Loras = ()
         self._lora_hashes: dict[str, str] = {}
-        self._written = prompt_travel.as_written(p)
+        self._written = added_words.as_written(p)
         self._travels: prompt_travel.Travels = {}
         self._round = 0
         self._init_frames: InitFrames | None = None
@@ -172,7 +172,7 @@ class Job:
             p.do_not_save_samples = True  # decided here, where the request's own settings hold
         with self._finished_on_error(), self.resuming.reproducible_noise(p.all_seeds[0]), self.animated.during_init():
             prompt_travel.one_prompt_for_each_video(p, self.params.video_length)
-            prompt_travel.set_apart(p, self._written)
+            added_words.set_apart(p, self._written, getattr(shared, "prompt_styles", None))
             self._require_prompts()
             self._choose_noise()
             self._warn_once(advice.distilled(p, shared.sd_model.sd_checkpoint_info.title))
@@ -184,8 +184,9 @@ class Job:
     @contextmanager
     def during_parse(self) -> Iterator[None]:
         """Takes the LoRAs that are ours out of what the WebUI parses, for this video and its hires pass; reads keyframes."""
-        yield
         p = self.p
+        added_words.set_apart_in_rows(p)
+        yield
         with self._finished_on_error(), reported_to_user():
             frames, loops = self.params.video_length, self.params.prompts_loop
             self._travels, warnings = prompt_travel.follow(p, frames, closed=loops)

@@ -2,10 +2,6 @@
 
 The WebUI encodes one prompt for every row, and a row is a frame: so each frame gets the prompt of its keyframe. In every step,
 frames between two keyframes get a mixture of the rows at these keyframes. So prompt editing, `AND` and emphasis keep working.
-
-Until then styles, scripts and extensions add words to the prompt as it was written, on the lines of keyframes too. These words
-are put on lines of their own, which are for all frames: in `init` those that came before it, so that infotexts give the same
-video again, and then those that were added to the rows of one video.
 """
 
 from __future__ import annotations
@@ -13,10 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from modules import extra_networks, shared
 from torch import Tensor
 
-from motion_module.added_words import apart
 from motion_module.keyframe_lines import near_misses, read_lines
 from motion_module.prompt_travel import Interpolation, Travel, between, read_travel
 
@@ -24,32 +18,6 @@ PASSES = (("prompts", "negative_prompts"), ("hr_prompts", "hr_negative_prompts")
 """The attributes of `p` with the prompts of each row, for the first pass and the hires pass."""
 Travels = dict[str, Travel]
 """The travel of each of these attributes that has keyframes."""
-
-
-def as_written(p: Any) -> dict[str, str]:
-    """`before_process`: returns the prompts before anyone adds to them, by the names of `PASSES`; not lists of prompts."""
-    hires = [getattr(p, f"hr_{name}", None) or getattr(p, name) for name in ("prompt", "negative_prompt")]
-    names = [name for names in PASSES for name in names]
-    return {name: text for name, text in zip(names, [p.prompt, p.negative_prompt, *hires]) if isinstance(text, str)}
-
-
-def set_apart(p: Any, written: dict[str, str]) -> None:
-    """`init`: puts words that were added to the prompts, `written`, on lines of their own."""
-    for name, text in written.items():
-        rows = getattr(p, f"all_{name}", None) or []
-        around = of_styles(getattr(p, "styles", None) or [], positive="negative" not in name)
-        lined = {row: apart(row, text, around) for row in set(rows)}
-        rows[:] = [lined[row] for row in rows]
-
-
-def of_styles(names: list[str], *, positive: bool) -> list[tuple[str, str]]:
-    """Returns what each style puts before and after a prompt, in the order in which the WebUI applies them."""
-    if not names:
-        return []
-    known, place = shared.prompt_styles, "\0"
-    styled = known.apply_styles_to_prompt if positive else known.apply_negative_styles_to_prompt
-    around = [styled(place, [name]).partition(place) for name in names]
-    return [(before, after) for before, _, after in around]
 
 
 def follow(p: Any, frames: int, *, closed: bool) -> tuple[Travels, list[str]]:
@@ -65,18 +33,11 @@ def follow(p: Any, frames: int, *, closed: bool) -> tuple[Travels, list[str]]:
         if len(set(texts)) != 1:
             warnings += _left_alone(texts, frames)
             continue
-        text = _later_words_apart(p, name, texts[0], frames)
-        warnings += near_misses(text, frames)
-        if travel := read_travel(text, frames, closed=closed):
+        warnings += near_misses(texts[0], frames)
+        if travel := read_travel(texts[0], frames, closed=closed):
             setattr(p, name, travel.texts())
             travels[name] = travel
     return travels, [f"AnimateDiff: {text}" for text in warnings]
-
-
-def _later_words_apart(p: Any, name: str, text: str, frames: int) -> str:
-    """Returns a prompt with what was added to the rows of this video on lines of its own. `name`: of `PASSES`."""
-    before = getattr(p, f"all_{name}")[p.iteration * frames]
-    return apart(text, before if "negative" in name else extra_networks.parse_prompts([before])[0][0])
 
 
 def _left_alone(texts: list[str], frames: int) -> list[str]:

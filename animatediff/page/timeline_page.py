@@ -18,7 +18,7 @@ from motion_module.prompt_travel import TravelError, read_travel
 from motion_module.weight_files import CheckpointError
 
 from ..errors import RequestError
-from ..job.prompt_travel import of_styles
+from ..job.added_words import of_styles
 from ..request.plan import windows_for
 from ..request.reading import read_mapping
 from . import timeline
@@ -68,7 +68,7 @@ def _as_generated(prompt: str, is_positive: bool, steps: int, styles: list[str])
     styled = (known.apply_styles_to_prompt if is_positive else known.apply_negative_styles_to_prompt)(prompt, styles)
     counted = script_callbacks.BeforeTokenCounterParams(styled, steps, styles, is_positive=is_positive)
     script_callbacks.before_token_counter_callback(counted)  # a listener to this removes the comments
-    lined = apart(counted.prompt, prompt, of_styles(styles, positive=is_positive))
+    lined = apart(counted.prompt, prompt, of_styles(known, styles, positive=is_positive))
     return extra_networks.parse_prompts([lined])[0][0]
 
 

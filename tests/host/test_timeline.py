@@ -68,3 +68,9 @@ def test_a_fault_shows_its_lines_and_its_text():
         "<div class='ad-timeline-fault'><mark>0-4: a</mark><mark>4: b</mark>"
         "<p>Two keyframes of the prompt are at frame 4. Remove or move one of them.</p></div>"
     )
+
+
+def test_notes_are_paragraphs():
+    assert timeline.notes([]) == ""
+    note = "<p class='ad-timeline-note'>The line “&lt;img&gt;”.</p>"
+    assert timeline.notes(["The line “<img>”."] * 2) == 2 * note

@@ -1,6 +1,7 @@
 """Prompt travel: its syntax, and the interpolation between keyframes."""
 
 import math
+import time
 
 import pytest
 import torch
@@ -33,7 +34,7 @@ def test_a_prompt_without_keyframes_is_none(prompt):
         ("0: a\n-1: b", [(0, 0, "a"), (15, 15, "b")]),
         ("0-4: a\n8 - -1: b", [(0, 4, "a"), (8, 15, "b")]),
         ("50%-100%: b", [(8, 15, "b")]),
-        ("x\ny,\n0: a\n8: b\nz\nw", [(0, 0, "x, y,, a, z, w"), (8, 8, "x, y,, b, z, w")]),
+        ("x\ny,\n0: a\n8: b\nz\nw", [(0, 0, "x, y, a, z, w"), (8, 8, "x, y, b, z, w")]),
         ("0: a\nmore\n8: b", [(0, 0, "a, more"), (8, 8, "b")]),
         ("x\n0:\n8: b", [(0, 0, "x"), (8, 8, "x, b")]),
         ("0: a [b:c:0.5] (d:1.2)\n8: e AND f", [(0, 0, "a [b:c:0.5] (d:1.2)"), (8, 8, "e AND f")]),
@@ -65,6 +66,9 @@ def test_the_example_of_sd_webui_animatediff_is_read_the_same():
         ("0: a\n0: b", ["Two keyframes", "frame 0"], ("0: a", "0: b")),
         ("0-8: a\n8: b", ["Two keyframes", "frame 8"], ("0-8: a", "8: b")),
         ("0: a\n100%: b\n15: c", ["Two keyframes", "frame 15"], ("100%: b", "15: c")),
+        ("24: a", ["“24: a”", "0 to 15"], ("24: a",)),
+        ("1990: a\n0: b", ["“1990: a”", "0 to 15"], ("1990: a",)),
+        ("1990%: a", ["“1990%: a”", "0 to 15"], ("1990%: a",)),
     ],
 )
 def test_wrong_keyframes_are_reported(prompt, words, lines):
@@ -90,6 +94,21 @@ def test_in_a_closed_travel_the_last_keyframe_blends_into_the_first():
         (8, 8, 0), *((8, 2, k / 6) for k in range(1, 4)),
     ]  # fmt: skip
     assert travel.texts() == [*"bbaaaaaabbbb"]
+
+
+@pytest.mark.parametrize("position", ["{}", "-{}", "{}%", "0-{}", "{}.5%"])
+def test_a_number_of_thousands_of_digits_is_outside_of_the_video(position):
+    with pytest.raises(TravelError, match="is outside of the video, whose 16 frames") as error:
+        read_travel(f"0: a\n{position.format('9' * 4400)}: x", 16)
+    assert len(str(error.value)) < 300
+
+
+def test_thousands_of_keyframes_take_no_longer_than_their_frames():
+    started = time.process_time()
+    travel = read_travel("\n".join(f"{3 * index}: word {index}" for index in range(3000)), 10_000)
+    texts, sources = travel.texts(), travel.sources()
+    assert time.process_time() - started < 2  # 53 s where each frame looks at each keyframe
+    assert (texts[8999], texts[9999]) == ("word 2999", "word 2999") and sources[4] == (3, 6, 1 / 3)
 
 
 @pytest.mark.parametrize("closed", [False, True])
