@@ -80,6 +80,20 @@ MUTATIONS = (
         "method/test_clip_memory.py",
     ),
     Mutation(
+        "added words make a keyframe a line like any other",
+        "motion_module/added_words.py",
+        "    if text == written or not keyframes:\n",
+        "    if True:\n",
+        "host/test_travel_of_rows.py",
+    ),
+    Mutation(
+        "keyframes inside a line are not said",
+        "motion_module/keyframe_lines.py",
+        "for _, mark in inside[:1]",
+        "for _, mark in inside[:0]",
+        "method/test_keyframe_lines.py",
+    ),
+    Mutation(
         "a travel leaves SDXL's pooled vector alone",
         "animatediff/job/prompt_travel.py",
         "    mixed[:, of_text] = between(rows[:, of_text], travel.sources(), how)\n",

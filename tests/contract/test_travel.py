@@ -79,3 +79,34 @@ def test_a_keyframe_outside_the_video_is_refused_before_any_step(host):
 def test_the_infotext_has_the_prompt_as_typed(host):
     info = info_of(host.txt2img(**animate(video_length=8), prompt=TRAVEL, steps=1))
     assert info["prompt"] == TRAVEL and info["infotexts"][0].startswith(TRAVEL)
+
+
+def test_words_that_other_extensions_add_are_for_all_frames(host):
+    infotext = f"oil, \n{TRAVEL}\n, sharp"
+    expected = stills(host, infotext)
+    for at, prompt_of_infotext in (("process", infotext), ("before_process_batch", TRAVEL)):
+        host.post("/probe/v1/added-words", {"at": at, "before": "oil, ", "after": ", sharp"})
+        try:
+            answer = host.txt2img(**animate(video_length=8, **STILLS), prompt=TRAVEL)
+        finally:
+            host.post("/probe/v1/added-words", {})
+        assert np.array_equal(frames_of(answer), expected) and info_of(answer)["prompt"] == prompt_of_infotext
+    assert np.array_equal(expected[6:], stills(host, "oil, a dog, sharp")[6:])
+
+
+def warnings_of(answer):
+    return "\n".join(info_of(answer)["extra_generation_params"].get("AnimateDiff warnings", []))
+
+
+def test_keyframes_of_other_tools_are_read_and_what_only_looks_like_one_is_said(host):
+    answer = host.txt2img(**animate(video_length=8, **STILLS), prompt='{\n"0": "a cat",\n"6": "a dog"\n}')
+    assert np.array_equal(frames_of(answer), stills(host, TRAVEL)) and not warnings_of(answer)
+    joined = host.txt2img(**animate(), prompt="a cat 0: asleep 3: awake", negative_prompt="frame 0: bad", steps=1)
+    for words in ("The line “a cat 0: asleep 3: awake” has “0:” in its middle", "The line “frame 0: bad” looks like"):
+        assert words in warnings_of(joined)
+
+
+def test_a_keyframe_of_4400_digits_is_refused(host):
+    answer = host.txt2img(**animate(), prompt=f"{'9' * 4400}: x")
+    assert answer.status_code == 422 and "is outside of the video" in answer.json()["detail"]
+    assert len(answer.json()["detail"]) < 300

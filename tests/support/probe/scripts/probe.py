@@ -14,13 +14,19 @@ text_encoder.register()
 
 
 class ProbeScript(scripts.Script):
-    """Starts nested jobs from the hooks from which other extensions start theirs."""
+    """Does what other extensions do in the hooks in which they do it: starts nested jobs, adds words to prompts."""
 
     def title(self) -> str:
         return "Probe"
 
     def show(self, is_img2img: bool) -> Any:
         return scripts.AlwaysVisible
+
+    def process(self, p: Any, *args: Any) -> None:
+        routes.added_words.hook_called("process", p.all_prompts)
+
+    def before_process_batch(self, p: Any, *args: Any, **kwargs: Any) -> None:
+        routes.added_words.hook_called("before_process_batch", p.prompts)
 
     def process_before_every_sampling(self, p: Any, *args: Any, **kwargs: Any) -> None:
         routes.reference.about_to_sample(p)

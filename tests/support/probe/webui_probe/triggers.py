@@ -48,6 +48,22 @@ class Fault:
             self._handle = None
 
 
+class AddedWords:
+    """Puts words before and after the prompts of all rows, as other extensions do."""
+
+    def __init__(self) -> None:
+        self.at: str | None = None
+        self.before = self.after = ""
+
+    def arm(self, at: str | None, before: str, after: str) -> None:
+        """Adds the words in the hook `at`; None ends that."""
+        self.at, self.before, self.after = at, before, after
+
+    def hook_called(self, hook: str, prompts: list[str]) -> None:
+        if hook == self.at:
+            prompts[:] = [f"{self.before}{prompt}{self.after}" for prompt in prompts]
+
+
 class Interrupter:
     """Presses Interrupt or Skip at a given step."""
 
