@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 _INVISIBLE = "\u200b\u2060\ufeff"
 """Characters without width, which copying from web pages leaves at the ends of lines."""
-_NO_TIME = r"(?!\d+(?!\w)|\s*\d{1,2}\s*(?:[ap]\.?m|h)\b|\s*\d+\s*(?:,|$))"
+_NO_TIME = r"(?!\d+(?!\w)|\s*\d{1,2}\s*(?:[ap]\.?m|h)\b|\s*\d{1,2}\s*(?:,|$))"
 _COLON = rf"(?:[:：]|=(?![=>])){_NO_TIME}"
 _POSITION = r"[-−]?\d+(?:(?:\.\d+)?\s*[%％])?"
 _KEYFRAME = re.compile(
@@ -68,7 +68,7 @@ def read_lines(prompt: str, frames: int) -> list[Line]:
     if len(keyframes) == 1 and _is_year(lines[keyframes[0]].written, frames):
         return [Line(line.written, line.written) for line in lines]
     before = keyframes[0]
-    if all(lines[index].positions[0] != "0" for index in keyframes):
+    if all(lines[index].positions[0].rstrip(" %％") != "0" for index in keyframes):
         lines = [part for line in lines[:before] for part in _with_first_keyframe(line)] + lines[before:]
     return [line for line in lines if not _BRACE.fullmatch(line.written)]
 
@@ -106,7 +106,7 @@ def near_misses(prompt: str, frames: int) -> list[str]:
     others = [line.written for line in lines if not line.positions]
     travels = len(others) < len(lines)
     years = [line for line in others if _is_year(line, frames)]
-    alike = [line for line in others if _is_alike(line, travels) and line not in years]
+    alike = [line for line in others if _is_alike(line, travels) and not _is_year(line, frames)]
     items = [line for line in others if _LIST_ITEM.match(line)]
     if not travels and len(items) > 1:
         alike += items

@@ -60,6 +60,16 @@ def test_every_prompt_has_its_timeline(page):
 
 
 @pytest.mark.webui_only(NO_PLAYER)
+def test_what_looks_like_a_keyframe_is_said_with_and_without_keyframes(page):
+    timeline = start_typing(page, "0: asleep, 3: awake")
+    expect(timeline.locator(".ad-timeline > span")).to_have_text(["0: asleep, 3: awake"])
+    expect(timeline.locator(".ad-timeline-note")).to_contain_text("has “3:” in its middle")
+    start_typing(page, "(0: asleep)")
+    expect(timeline.locator(".ad-timeline-note")).to_contain_text("The line “(0: asleep)” looks like a keyframe")
+    expect(timeline.locator(".ad-timeline")).to_have_count(0)
+
+
+@pytest.mark.webui_only(NO_PLAYER)
 def test_prompts_of_the_hires_pass_have_timelines_below_them(page):
     hires = 'Hires prompt: "a cat\\n0: asleep\\n3: awake", Hires upscale: 2, Denoising strength: 0.7'
     page.locator("#txt2img_prompt textarea").first.fill(
