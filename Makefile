@@ -6,7 +6,7 @@ WEBUI_PYTHON := $(WEBUI_DIR)/venv/bin/python
 # One process per core, each with whole files: the tests of a file share hosts and trainings.
 IN_PARALLEL := -n logical --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-webui paper bench bench-windows bench-answer lint environment
+.PHONY: demo test test-webui paper bench bench-windows bench-answer fuzz lint environment
 
 # Under other names, because Windows has a PROMPT of its own in every environment.
 demo: export DEMO_PROMPT := $(PROMPT)
@@ -37,6 +37,11 @@ test-webui: environment .venv/webui-packages
 	rm -rf $@
 	mv $@.part $@
 	touch $@
+
+# Random requests, exceptions, interrupts and skips, many more than `make test` tries: about an hour on two cores.
+fuzz: environment
+	$(PYTHON) -m pytest -n 2 --dist load -rA --seeds 2 --random-requests 10000 --random-faults 1000 $(ARGS) \
+		tests/contract/test_random_requests.py tests/contract/test_random_faults.py
 
 # The paper's experiments, see docs/paper. From nothing they take hours; what is in demo/paper/verdicts is not judged again.
 paper: environment

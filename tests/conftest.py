@@ -20,10 +20,24 @@ WEBUI_ONLY = "webui_only(reason): does not run on the embedded host, because …
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--host", choices=("embedded", "webui"), default="embedded", help="what tests/contract runs on")
+    parser.addoption("--random-requests", type=int, default=60, help="how many, divided among the seeds")
+    parser.addoption("--random-faults", type=int, default=10, help="how many, divided among the seeds")
+    parser.addoption("--seeds", type=int, default=1, help="how many seeds, each a test that a process of its own can run")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", WEBUI_ONLY)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """`random_requests` and `random_faults`: how many a test makes with its `seed`."""
+    seeds = metafunc.config.getoption("--seeds")
+    for name in ("random_requests", "random_faults"):
+        if name in metafunc.fixturenames:
+            count = metafunc.config.getoption("--" + name.replace("_", "-")) // seeds
+            metafunc.parametrize(
+                ("seed", name), [(seed, count) for seed in range(seeds)], ids=[f"seed{n}" for n in range(seeds)]
+            )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
