@@ -19,8 +19,10 @@ PROMPT = "a red circle moving left on a blue background"
 CFG_SCALE = 5.0
 """The scale that the demo's models were measured with. The user's own models get the WebUI's default."""
 ADVICE = (
-    f"The demo's small models need width and height 128 and CFG scale {CFG_SCALE:g}. This differs on purpose from the "
-    "recommended settings on the page, which are for the published AnimateDiff v3."
+    f"The demo's small models were trained at 128×128 and measured at CFG scale {CFG_SCALE:g}. The button “Use the recommended "
+    "settings” sets what the published AnimateDiff v3 needs, so leave it alone here. The models know these words: circle, square, "
+    "triangle, star; red, green, blue, yellow, purple, white; small, large; moving left, right, up or down, growing, shrinking, "
+    "spinning, bouncing, standing still. For example: a small yellow star bouncing on a green background."
 )
 
 
@@ -56,8 +58,9 @@ def main(arguments: list[str]) -> int:
     options = read_options(arguments)
     try:
         weights = weights_of(options)
-        if not options.checkpoint and (options.webui or options.page):
-            print(ADVICE, flush=True)
+        advice = "" if options.checkpoint else ADVICE
+        if options.webui or options.page:
+            print(advice, flush=True)
         if options.webui:
             from demo.real_webui import run_with_demo
 
@@ -66,7 +69,7 @@ def main(arguments: list[str]) -> int:
         if options.page:
             from demo.host.server import serve
 
-            serve(options.port, options.prompt, weights.cfg_scale, open_browser=True)
+            serve(options.port, options.prompt, weights.cfg_scale, advice, open_browser=True)
         else:
             make_clips(options, weights)
             print("To try it in a browser: python -m demo --page")

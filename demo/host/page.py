@@ -9,8 +9,8 @@ import gradio as gr
 from demo.host import startup
 
 
-def build(prompt: str, cfg_scale: float) -> gr.Blocks:
-    """Builds the page. `prompt`, `cfg_scale`: its initial values."""
+def build(prompt: str, cfg_scale: float, advice: str = "") -> gr.Blocks:
+    """Builds the page. `prompt`, `cfg_scale`: its initial values. `advice`: a text about the models."""
     from modules import scripts, sd_models, sd_samplers, sd_samplers_kdiffusion, shared
 
     samplers = list(sd_samplers.all_samplers_map)
@@ -38,7 +38,11 @@ def build(prompt: str, cfg_scale: float) -> gr.Blocks:
             button = gr.Button("Generate", variant="primary", elem_id="txt2img_generate")
             gallery = gr.Gallery(label="Output", elem_id="txt2img_gallery", show_label=False)
             log = gr.Textbox(label="Generation parameters", elem_id="txt2img_info", interactive=False)
-            gr.Markdown(f"Checkpoint: {sd_models.select_checkpoint().name}, on {shared.device}")
+            gr.Markdown(
+                "Tick **AnimateDiff** to make a video; without it, Generate makes a still image. This page plays GIF, WEBP and APNG. "
+                f"Files are in `{shared.opts.outdir_txt2img_samples}`.\n\n{advice}\n\n"
+                f"Checkpoint: {sd_models.select_checkpoint().name}, on {shared.device}"
+            )
 
     def generate(*values: Any) -> tuple[list[Any], str]:
         from modules.processing import StableDiffusionProcessingTxt2Img

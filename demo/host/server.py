@@ -28,16 +28,21 @@ UNSUPPORTED = {"mask": "masks", "script_name": "scripts that are chosen by name"
 
 
 def serve(
-    port: int | None, prompt: str = "", cfg_scale: float = 7.0, api_auth: str | None = None, open_browser: bool = False
+    port: int | None,
+    prompt: str = "",
+    cfg_scale: float = 7.0,
+    advice: str = "",
+    api_auth: str | None = None,
+    open_browser: bool = False,
 ) -> None:
     """Serves until Ctrl-C. Call `startup.start` first. Without a port, it uses gradio's default, or the next free one.
 
-    `prompt`, `cfg_scale`: the initial values of the page.
+    `prompt`, `cfg_scale`: the initial values of the page. `advice`: a text about the models, shown on it.
     """
     from modules import script_callbacks, shared
 
     vars(shared.cmd_opts).update(api_auth=api_auth)
-    blocks = page.build(prompt, cfg_scale)
+    blocks = page.build(prompt, cfg_scale, advice)
     allowed = [shared.cmd_opts.data_dir, samples_folder("txt2img")]
     app, url, _ = blocks.queue().launch(
         server_name="127.0.0.1",
