@@ -20,9 +20,9 @@ CFG_SCALE = 5.0
 """The scale that the demo's models were measured with. The user's own models get the WebUI's default."""
 ADVICE = (
     f"The demo's small models were trained at 128×128 and measured at CFG scale {CFG_SCALE:g}. The button “Use the recommended "
-    "settings” sets what the published AnimateDiff v3 needs, so leave it alone here. The models know these words: circle, square, "
-    "triangle, star; red, green, blue, yellow, purple, white; small, large; moving left, right, up or down, growing, shrinking, "
-    "spinning, bouncing, standing still. For example: a small yellow star bouncing on a green background."
+    "settings” sets what the published AnimateDiff v3 needs, so leave it alone here. The models know these words: circle, "
+    "square, triangle, star; red, green, blue, yellow, purple, white; small, large; moving left, right, up or down, growing, "
+    "shrinking, spinning, bouncing, standing still. For example: a small yellow star bouncing on a green background."
 )
 
 

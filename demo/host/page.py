@@ -39,8 +39,8 @@ def build(prompt: str, cfg_scale: float, advice: str = "") -> gr.Blocks:
             gallery = gr.Gallery(label="Output", elem_id="txt2img_gallery", show_label=False)
             log = gr.Textbox(label="Generation parameters", elem_id="txt2img_info", interactive=False)
             gr.Markdown(
-                "Tick **AnimateDiff** to make a video; without it, Generate makes a still image. This page plays GIF, WEBP and APNG. "
-                f"Files are in `{shared.opts.outdir_txt2img_samples}`.\n\n{advice}\n\n"
+                "Tick **AnimateDiff** to make a video; without it, Generate makes a still image. "
+                f"This page plays GIF, WEBP and APNG. Files are in `{shared.opts.outdir_txt2img_samples}`.\n\n{advice}\n\n"
                 f"Checkpoint: {sd_models.select_checkpoint().name}, on {shared.device}"
             )
 
