@@ -78,11 +78,12 @@ def _require_possible_interpolation(plan: Plan) -> None:
 
 def _images_left_over(plan: Plan) -> list[str]:
     """Returns a warning if img2img was given more pictures than there are frames."""
-    given = len(plan.inputs.init_images or ())
-    if given <= plan.frames:
+    given, frames = len(plan.inputs.init_images or ()), plan.frames
+    if given <= frames:
         return []
-    used = f"img2img was given {given} pictures for {plan.frames} frames, so only the first {plan.frames} are used"
-    return [f"AnimateDiff: {used}. Set Number of frames (video_length) to 0 or {given} to use all."]
+    used = "only the first is used" if frames == 1 else f"only the first {frames} are used"
+    why = f"since Number of frames (video_length) is {frames}. Set it to {given} to use all."
+    return [f"AnimateDiff: img2img was given {given} pictures, but {used}, {why}"]
 
 
 def _nothing_written(p: Any, params: Params) -> list[str]:

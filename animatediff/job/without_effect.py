@@ -8,7 +8,7 @@ from typing import Any
 
 from motion_module.context_windows import ContextWindows
 
-from ..request.params import FIELDS, MOST_GIF_FPS, Params, default_of, first_value, option_of
+from ..request.params import FIELDS, Params, default_of, first_value, option_of
 from ..request.plan import Plan
 from ..request.values import spoken_name
 
@@ -112,7 +112,7 @@ def _taken_otherwise(plan: Plan, read: Params) -> list[str]:
     ]
     if params.interp != "Off" and params.factor != params.interp_x:
         found.append(
-            f"Interpolation factor (interp_x) is {params.interp_x}, but was lowered to {params.factor}: players show a GIF at "
-            f"{MOST_GIF_FPS} frames a second at most."
+            f"Interpolation factor (interp_x) is {params.interp_x}, but was lowered to {params.factor}, since the save format "
+            f"can play at most {params.most_fps:g} frames per second."
         )
     return found

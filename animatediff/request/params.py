@@ -140,15 +140,15 @@ FROM_IMAGE = Needs(
     lambda params, images: images == 1 and not params.source and params.family != "pia",
 )
 BY_RAMP = Needs(
-    f"Image mode (image_mode) is “{RAMP}” and img2img starts from one image",
+    f"Image mode (image_mode) is “{RAMP}”, {FROM_IMAGE.text}",
     lambda params, images: params.image_mode == RAMP and FROM_IMAGE.met_by(params, images),
 )
 BY_NOISE = Needs(
-    f"Image mode (image_mode) is “{MIX}” and img2img starts from one image",
+    f"Image mode (image_mode) is “{MIX}”, {FROM_IMAGE.text}",
     lambda params, images: params.image_mode == MIX and FROM_IMAGE.met_by(params, images),
 )
 BY_NOISE_AT_THE_END = Needs(
-    f"{BY_NOISE.text} and ends with another (last_frame)",
+    f"{BY_NOISE.text}, with a last frame (last_frame)",
     lambda params, images: params.last_frame is not None and BY_NOISE.met_by(params, images),
 )
 WITH_SOURCE = Needs("there is a source video", lambda params, _: bool(params.source))
@@ -165,7 +165,7 @@ INTERPOLATED = Needs(
 )
 MIXED_NOISE = Needs("Noise type (noise_type) is “mixed”", lambda params, _: params.noise_type == "mixed")
 REPEATABLE = Needs(
-    "it is “constant” or “mixed”, or the clip has more frames than the context length",
+    "the clip has more frames than the context length; “constant” and “mixed” in any clip",
     lambda params, _: params.noise_type in ("per frame", "constant", "mixed") or params.has_windows,
 )
 SEVERAL_ITERATIONS = Needs("FreeInit iterations (freeinit_iters) is above 1", lambda params, _: params.freeinit_iters > 1)
@@ -496,7 +496,7 @@ class Params:
         slider=Slider(1, MOST_INTERP_X, 1),
         shown_default=3,
         needs=INTERPOLATED,
-        help="Multiplies the number of frames and the FPS of the video. 10 is lowered to what a GIF can play.",
+        help="Multiplies the number of frames and the FPS of the video. 10 is lowered to what the format can play.",
     )
     loop_number: int = _option(
         0,
@@ -671,11 +671,16 @@ class Params:
 
     @property
     def factor(self) -> int:
-        """By which interpolation multiplies the frames, once FPS is known. The default is lowered to what a GIF can play."""
+        """By which interpolation multiplies the frames, once FPS is known. The default is lowered to what formats can play."""
         if self.interp == "Off":
             return 1
-        fits = int(MOST_GIF_FPS / self.fps) if "GIF" in self.format else self.interp_x
-        return max(1, min(fits, self.interp_x)) if self.interp_x == DEFAULT_INTERP_X else self.interp_x
+        fits = max(1, int(self.most_fps / self.fps))
+        return min(fits, self.interp_x) if self.interp_x == DEFAULT_INTERP_X else self.interp_x
+
+    @property
+    def most_fps(self) -> float:
+        """The most frames per second that all chosen formats can play."""
+        return MOST_GIF_FPS if "GIF" in self.format else MOST_FPS
 
     @property
     def shown_fps(self) -> float:

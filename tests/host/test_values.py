@@ -146,6 +146,7 @@ def test_null_is_the_default(field):
         ({"fps": 50}, 1),
         ({"fps": 3}, 10),
         ({"format": ["MP4"]}, 10),
+        ({"format": ["MP4"], "fps": 120}, 8),
         ({"format": ["MP4", "GIF"]}, 6),
         ({"format": ["MP4"], "interp_x": 30}, 30),
     ],
