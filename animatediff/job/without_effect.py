@@ -14,6 +14,8 @@ from ..request.values import spoken_name
 
 Field = dataclasses.Field[Any]
 BY_NAME = {field.name: field for field in FIELDS}
+PASTED = ("interp_x", "image_mode")
+"""A pasted infotext sets these to the API's defaults, with which the panel does not start, and nobody has chosen them."""
 
 
 def warnings(plan: Plan, read: Params, *, is_panel: bool) -> list[str]:
@@ -39,7 +41,10 @@ def on_keyframes(params: Params, travels: Mapping[Any, Any]) -> list[str]:
 
 
 def _is_chosen(field: Field, read: Params, is_panel: bool) -> bool:
-    return getattr(read, field.name) != (first_value(field) if is_panel else default_of(field))
+    value = getattr(read, field.name)
+    if value == default_of(field) and (not is_panel or field.name in PASTED):
+        return False
+    return not (is_panel and value == first_value(field))
 
 
 def _is_of_img2img(field: Field) -> bool:

@@ -9,6 +9,7 @@ from base64 import b64decode
 import pytest
 import requests
 
+from animatediff.request.params import PANEL_FIELDS, default_of
 from motion_module.video_reader import Video
 from support.animation import animate, difference, frames_of, info_of
 from support.pictures import encode, gradient
@@ -92,6 +93,12 @@ def test_the_panel_is_warned_of_what_differs_from_its_first_values(host):
 
     assert names_in(panel("R-P")) == ["closed_loop"]
     assert panel("N") == []
+
+
+def test_a_pasted_infotext_is_not_warned_of_the_defaults_that_it_sets(host):
+    asked = {"enable": True, "model": "mm_tiny_v3.safetensors", "video_length": 2, "closed_loop": "N"}
+    values = [asked.get(field.name, default_of(field)) for field in PANEL_FIELDS]
+    assert warnings_of(host.txt2img(alwayson_scripts={"AnimateDiff": {"args": values}}, steps=1)) == []
 
 
 @pytest.mark.parametrize("format", ["TXT", "PNG"])
