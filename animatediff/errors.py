@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -25,6 +26,19 @@ class AnimateDiffError(HTTPException):
 
     def __str__(self) -> str:
         return self.detail
+
+
+def shown(value: object) -> str:
+    """Returns a given value as an error shows it: short, whatever was given, and in characters that any answer can hold."""
+    try:
+        return _SHORT.repr(value)
+    except ValueError:  # Python refuses to write numbers of more than 4,300 digits
+        return "a number of thousands of digits"
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 120
+_SHORT.maxlist = _SHORT.maxtuple = 10
 
 
 @contextmanager

@@ -25,7 +25,10 @@ def warnings(p: Any, plan: Plan) -> list[str]:
         found.append(f"{family.title} is made for {spoken(family.advice)}, but {'; '.join(contradictions)}.")
     blocks = {block for description in plan.descriptions for block in description.channels or {}}
     idle = (rule.block for rule in plan.strength.rules if not any(rule.is_for(block) for block in blocks))
-    found += [f"The motion rule for {block} has no effect: the motion module has no layer there. Remove it." for block in idle]
+    found += [
+        f"The motion rule for {block} has no effect: the motion module has no layer there. Remove it."
+        for block in dict.fromkeys(idle)
+    ]
     return [f"AnimateDiff: {text}" for text in found]
 
 

@@ -26,9 +26,9 @@ from ..request import infotext, module_files
 from ..request.inputs import find_inputs
 from ..request.params import MIX
 from ..request.plan import Plan, make_plan
-from ..request.reading import read_arguments
+from ..request.reading import is_of_panel, read_arguments
 from ..request.xyz_values import xyz_values
-from . import added_words, advice, init_frames, live_preview, loras, prompt_travel, run_history
+from . import added_words, advice, init_frames, live_preview, loras, prompt_travel, run_history, without_effect
 from .animated_model import ON_MODEL, AnimatedModel, options_for_parts, prompt_parts
 from .free_init import Rounds
 from .init_frames import InitFrames
@@ -73,6 +73,7 @@ def _start_job(p: Any, arguments: tuple[Any, ...]) -> None:
         return
     plan = make_plan(params, find_inputs(params, _init_images(p)))
     warnings += validate(p, plan)
+    warnings += without_effect.warnings(plan, params, is_panel=is_of_panel(arguments))
     job = Job(p, plan, warnings)
     try:
         job.start()
@@ -111,7 +112,7 @@ def _init_images(p: Any) -> list[Any] | None:
     """The images of img2img; a single one where its batch tab repeats it for each row. None in txt2img."""
     if not hasattr(p, "init_images"):
         return None
-    images = p.init_images or []
+    images = [image for image in p.init_images or () if image is not None]
     return images[:1] if all(image is images[0] for image in images) else images
 
 
@@ -162,6 +163,8 @@ class Job:
             p.init_images = self.plan.inputs.source.frames
         elif self.plan.starts_from_image:
             self.warnings += init_frames.give(p, self.params)
+        elif self.plan.images:
+            p.init_images = self.plan.images
         module_hash = module_files.short_hash(self.plan.module.path)
         p.extra_generation_params[infotext.KEY] = infotext.write(self.params, module_hash)
 
@@ -190,7 +193,7 @@ class Job:
         with self._finished_on_error(), reported_to_user():
             frames, loops = self.params.video_length, self.params.prompts_loop
             self._travels, warnings = prompt_travel.follow(p, frames, closed=loops)
-            self._warn_once(warnings)
+            self._warn_once([*warnings, *without_effect.on_keyframes(self.params, self._travels)])
             if not p.disable_extra_networks:
                 self._warn_once(advice.missing_lora(self.plan.family, loras.names_in(p.extra_network_data)))
                 first, self._lora_hashes = loras.take_from(p.extra_network_data)

@@ -14,6 +14,8 @@ from motion_module.patching import patched
 from ..output.animated_image import Preview
 
 MOST_FRAMES = 8
+LONGEST = 1000
+"""Milliseconds that a frame of the preview is shown at most: nobody waits longer, and a PNG cannot say more than 65,535."""
 
 
 @contextmanager
@@ -26,7 +28,7 @@ def moving_preview(fps: float) -> Iterator[None]:
     def preview(latents: Any, approximation: int | None = None) -> Image.Image:
         stride = max(2, -(-len(latents) // MOST_FRAMES))  # at most half of what the grid would decode
         frames = [sd_samplers_common.single_sample_to_image(frame, approximation) for frame in latents[::stride]]
-        return Preview.of(frames, round(1000 * stride / fps))
+        return Preview.of(frames, min(round(1000 * stride / fps), LONGEST))
 
     with patched(sd_samplers, "samples_to_image_grid", preview):
         try:

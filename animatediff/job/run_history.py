@@ -65,10 +65,14 @@ def runs(base: str) -> list[Run]:
 
 
 def size_of(windows: ContextWindows, params: Params, *, width: int, height: int, steps: int, videos: int) -> Size:
-    """Returns what will go through the UNet. The number of windows is much the same in all steps."""
+    """Returns what will go through the UNet. The number of windows is much the same in all steps.
+
+    Windows are counted, not made: the page asks for values that no job could take.
+    """
     if params.context_mode == IN_ATTENTION:
         return Size(windows.frames, width, height, steps, videos)
-    return Size(windows.at(0).frames.numel(), width, height, steps, videos, windows.attended_frames)
+    several = windows.length * sum(len(windows.starts(distance, 0)) for distance in windows.distances())
+    return Size(several if windows.needed else windows.frames, width, height, steps, videos, windows.attended_frames)
 
 
 def steps_taken(steps: int, strength: float | None) -> int:

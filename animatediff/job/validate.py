@@ -8,7 +8,7 @@ from modules import shared
 
 from ..errors import RequestError
 from ..output import paths
-from ..request.params import Params
+from ..request.params import MOST_FRAMES, Params
 from ..request.plan import Plan
 from ..video.formats import is_picture
 from . import advice
@@ -22,22 +22,32 @@ LATENT_UPSCALE = 3
 def validate(p: Any, plan: Plan) -> list[str]:
     """Returns warnings for the answer. Raises RequestError for what cannot work."""
     _require_matching_images(plan)
+    _require_image_for_pia(plan)
     _require_usable_last_frame(p, plan)
+    _require_possible_interpolation(plan)
     _require_all_frames_within_positions(plan)
     _require_possible_offload(p, plan)
     _require_no_hypertile(plan)
-    if plan.params.freeinit_enable and plan.inputs.init_images is not None:
+    if plan.params.freeinit_enable and plan.images is not None:
         raise RequestError(
             "FreeInit (freeinit_enable) starts from noise alone, so it works only in txt2img. Switch it off in img2img."
         )
     _require_place_to_save(p, plan.params)
     source = plan.inputs.source
-    return [*(source.warnings(plan.params) if source else ()), *advice.warnings(p, plan)]
+    return [
+        *(source.warnings(plan.params) if source else ()),
+        *_images_left_over(plan),
+        *_nothing_written(p, plan.params),
+        *advice.warnings(p, plan),
+    ]
 
 
 def _require_matching_images(plan: Plan) -> None:
     """One image for all frames, or one of the same size for each: different sizes would be cropped in different ways."""
-    images = plan.inputs.init_images or []
+    if (images := plan.images) is None:
+        return
+    if not images:
+        raise RequestError("img2img was given no picture. Send one in init_images, or name a source video (video_path).")
     for number, image in enumerate(images, start=1):
         if image.size != images[0].size:
             sizes = ["×".join(map(str, size)) for size in (image.size, images[0].size)]
@@ -45,16 +55,51 @@ def _require_matching_images(plan: Plan) -> None:
                 f"The pictures for the frames have different sizes: picture {number} is {sizes[0]}, the first is {sizes[1]}. "
                 "Make all of them the same size."
             )
-    if len(images) not in (0, 1, plan.frames):
+    if len(images) not in (1, plan.frames):
         raise RequestError(
-            f"img2img was given {len(images)} pictures for {plan.frames} frames. Use one picture, or one for each frame."
+            f"img2img was given {len(images)} pictures for {plan.frames} frames. Use one picture, or one for each frame, "
+            f"or set Number of frames (video_length) to {len(images)}."
         )
-    if plan.family.takes_image and not images:
+
+
+def _require_image_for_pia(plan: Plan) -> None:
+    if plan.family.takes_image and plan.images is None:
         raise RequestError(f"{plan.family.title} animates a picture. Use it in img2img.")
 
 
+def _require_possible_interpolation(plan: Plan) -> None:
+    """The new frames are in memory together with the others."""
+    if (count := plan.frames * plan.params.factor) > MOST_FRAMES:
+        raise RequestError(
+            f"Interpolation factor (interp_x) {plan.params.factor} makes {count} frames of {plan.frames}, but a video has "
+            f"at most {MOST_FRAMES}. Lower it, or the number of frames (video_length)."
+        )
+
+
+def _images_left_over(plan: Plan) -> list[str]:
+    """Returns a warning if img2img was given more pictures than there are frames."""
+    given, frames = len(plan.inputs.init_images or ()), plan.frames
+    if given <= frames:
+        return []
+    used = "only the first is used" if frames == 1 else f"only the first {frames} are used"
+    why = f"since Number of frames (video_length) is {frames}. Set it to {given} to use all."
+    return [f"AnimateDiff: img2img was given {given} pictures, but {used}, {why}"]
+
+
+def _nothing_written(p: Any, params: Params) -> list[str]:
+    """Returns a warning if formats were chosen that exist only as files, and no files are written.
+
+    PNG is among the defaults, so it counts only if there is no video either.
+    """
+    files = [name for name in ("PNG", "TXT") if name in params.format]
+    if _saves(p) or not files or (files == ["PNG"] and len(params.format) > 1):
+        return []
+    how = "In the API, set save_images to true. On the page, switch on saving in the WebUI's settings"
+    return [f"AnimateDiff: Nothing was written for {' and '.join(files)}, since this request saves no files. {how}."]
+
+
 def _require_usable_last_frame(p: Any, plan: Plan) -> None:
-    last, images = plan.params.last_frame, plan.inputs.init_images
+    last, images = plan.params.last_frame, plan.images
     if last is None:
         return
     hindrance = ""
@@ -117,8 +162,13 @@ def _require_no_hypertile(plan: Plan) -> None:
         )
 
 
+def _saves(p: Any) -> bool:
+    """Whether this request may write files."""
+    return bool(shared.opts.samples_save and not p.do_not_save_samples)
+
+
 def _require_place_to_save(p: Any, params: Params) -> None:
-    if shared.opts.samples_save and not p.do_not_save_samples:
+    if _saves(p):
         paths.require_writable(p.outpath_samples)
     elif params.video_delivery == "url" and not all(is_picture(name) for name in params.format):
         raise RequestError(

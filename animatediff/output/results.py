@@ -168,7 +168,7 @@ class Results:
             shared.state.textinfo = "AnimateDiff: interpolating frames"
             try:
                 rife = Rife(self.rife) if self.rife else None
-                frames = interpolated(frames, self.params.interp_x, closed=self.params.loops, rife=rife)
+                frames = interpolated(frames, self.params.factor, closed=self.params.loops, rife=rife)
                 fps = self.params.shown_fps
             except Exception as error:
                 self._warn(f"Frames could not be interpolated, so the video has only the generated ones: {error}.")

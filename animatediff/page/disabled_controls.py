@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 import gradio as gr
+from PIL import Image
 
 from motion_module.weight_files import CheckpointError
 
@@ -16,10 +17,12 @@ from .chosen_module import described
 from .controls import Controls, ElemId
 
 DECIDING = (
-    "model", "family", "video_length", "batch_size", "context_mode", "image_mode", "video_source", "video_path", "model_2",
-    "interp", "noise_type", "freeinit_enable",
+    "model", "family", "video_length", "closed_loop", "format", "batch_size", "context_mode", "image_mode", "video_source",
+    "video_path", "model_2", "interp", "noise_type", "freeinit_enable", "freeinit_iters",
 )  # fmt: skip
 """The parameters that decide whether others have an effect."""
+ANY_PICTURE = Image.new("L", (1, 1))
+"""Counts as the last frame: each change would send the real one to the server again."""
 
 
 def add_to_panel(controls: Controls, elem_id: ElemId, is_img2img: bool) -> None:
@@ -49,10 +52,10 @@ def completed(values: dict[str, Any], is_img2img: bool) -> Params:
         trained, key = 0, params.family
     context = params.batch_size or trained
     frames = params.video_length or (MOST_FRAMES if is_img2img else context)
-    return dataclasses.replace(params, batch_size=context, video_length=frames, family=key)
+    return dataclasses.replace(params, batch_size=context, video_length=frames, family=key, last_frame=ANY_PICTURE)
 
 
 def has_effect(field: dataclasses.Field[Any], params: Params) -> bool:
-    """Returns whether a parameter has an effect in a completed request."""
+    """Returns whether a parameter has an effect in a completed request, which starts from one image if it is img2img's."""
     needs = option_of(field).needs
-    return needs is None or needs.met_by(params)
+    return needs is None or needs.met_by(params, 1)

@@ -52,7 +52,7 @@ def value_for(field: dataclasses.Field[Any], results: Mapping[str, Any]) -> Any:
     text = entries.get(field.name, "True" if field.name == "enable" else _as_text(field.default))
     try:
         return _READ[str(field.type)](text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return list(field.default) if isinstance(field.default, tuple) else field.default
 
 

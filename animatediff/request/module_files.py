@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
@@ -16,10 +15,12 @@ from motion_module.lora import Lora, load_lora
 from motion_module.network import MotionModule
 from motion_module.weight_files import SUFFIXES, CheckpointError, weights_of
 
-from ..errors import RequestError
+from ..errors import RequestError, shown
 from .params import DEFAULT_MODULE, NO_MODULE
 
 ROOT = Path(__file__).resolve().parents[2]
+MOST_NAMED = 8
+"""How many files an error names."""
 EXAMPLES = "v3_sd15_mm.ckpt, or mm_sdxl_v10_beta.ckpt for SDXL (guoyww/animatediff, Hugging Face)"
 
 
@@ -43,16 +44,49 @@ def find(name: str) -> Path:
     relative = PurePosixPath(name.replace("\\", "/"))
     if relative.is_absolute() or ".." in relative.parts or Path(name).is_absolute() or Path(name).drive:
         raise RequestError(
-            f"The motion module {name!r} lies outside {folder()}. Name a file in that folder, by its path in it."
+            f"The motion module {shown(name)} lies outside {folder()}. Name a file in that folder, by its path in it."
         )
-    path = folder() / relative
-    with suppress(CheckpointError):  # a folder without weights is reported as missing below
+    if (path := _file(name)) is not None or (path := _file(meant(name))) is not None:
+        return path
+    if len(alike := _alike(name)) > 1:
+        raise RequestError(
+            f"The motion module {shown(name)} could be {' or '.join(alike[:MOST_NAMED])}. Name one of them in full."
+        )
+    if name == DEFAULT_MODULE:  # the request may not have named one at all
+        raise RequestError(f"No motion module is chosen, and the default, {name!r}, is missing. {_available()}")
+    raise RequestError(f"The motion module {shown(name)} is missing. {_available()}")
+
+
+def meant(name: str) -> str:
+    """Returns the name of the file that a request means: its own words, if such a file exists or several could be meant.
+
+    Else the only file of that name in another case, without its suffix or its folder.
+    """
+    if name in NO_MODULE or _file(name) is not None:
+        return name
+    alike = _alike(name)
+    return alike[0] if len(alike) == 1 else name
+
+
+def _alike(name: str) -> list[str]:
+    """Returns the files that could be meant by a name in another case, without a suffix or a folder."""
+    wanted = name.replace("\\", "/").strip().casefold()
+    paths = map(PurePosixPath, names())
+    return [str(path) for path in paths if wanted in _spellings(path)]
+
+
+def _spellings(path: PurePosixPath) -> set[str]:
+    return {spelling.casefold() for spelling in (str(path), str(path.with_suffix("")), path.name, path.stem)}
+
+
+def _file(name: str) -> Path | None:
+    """Returns the weight file of exactly this name, or the one in a diffusers folder of this name; None if there is none."""
+    path = folder() / PurePosixPath(name.replace("\\", "/"))
+    try:
         path = weights_of(path)
-    if path.suffix.lower() not in SUFFIXES or not path.is_file():
-        if name == DEFAULT_MODULE:  # the request may not have named one at all
-            raise RequestError(f"No motion module is chosen, and the default, {name!r}, is missing. {_available()}")
-        raise RequestError(f"The motion module {name!r} is missing. {_available()}")
-    return path
+        return path if path.suffix.lower() in SUFFIXES and path.is_file() else None
+    except (CheckpointError, OSError):  # a folder without weights, or a name longer than any file's
+        return None
 
 
 def old_folder() -> Path | None:
@@ -98,8 +132,8 @@ def _available() -> str:
     available = names()
     if not available:
         return f"The folder {folder()} has none yet. Download one for your checkpoints into it, such as {EXAMPLES}."
-    shown = ", ".join(available[:8]) + (", …" if len(available) > 8 else "")
-    return f"Choose a motion module from {folder()}: {shown}."
+    named = ", ".join(available[:MOST_NAMED]) + (", …" if len(available) > MOST_NAMED else "")
+    return f"Choose a motion module from {folder()}: {named}."
 
 
 def _identity(path: Path) -> tuple[int, int]:

@@ -24,6 +24,15 @@ VALUES: dict[str, dict[str, str]] = {
     "family": {"as found": "auto"},
 }
 
+OFF = {"interp": "Off", "closed_loop": "N"}
+"""The choice that switches a feature off, where a parameter has one."""
+OFF_WORDS = ("", "no", "n", "off", "none", "false", "0")
+"""What programs send for it, in any case. In JSON it may be `false` or 0 as well."""
+UNKNOWN_IS_OFF = ("interp",)
+"""Parameters of which sd-webui-animatediff took every word for off but its own one."""
+NOT_HERE = {"interp": ("FILM",)}
+"""Choices of sd-webui-animatediff that ask for something. Off would be no answer to them."""
+
 
 def renamed(given: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the parameters under their current names and values. A current name wins over its old one."""

@@ -16,7 +16,7 @@ from PIL import Image
 from motion_module.families import FAMILIES
 from motion_module.pia import CURVES
 
-from ..video.formats import VIDEO_FORMATS
+from ..video.formats import VIDEO_FORMATS, is_picture
 
 FORMATS = (*VIDEO_FORMATS, "PNG", "TXT")
 API_FORMATS = (*FORMATS, "Frame")
@@ -27,6 +27,11 @@ NO_MODULE = ("", "None")
 RIFE = "RIFE"
 OWN_FPS = 8.0
 """Frames per second where neither the request nor the source video gives a number."""
+LEAST_FPS, MOST_FPS = 0.02, 1000.0
+"""What every encoder can write: APNG's longest delay is 65 seconds, and WebP, APNG and WebM count time in milliseconds."""
+MOST_GIF_FPS = 50
+"""Browsers treat a delay of less than two hundredths of a second as an error, and play the GIF slowly."""
+DEFAULT_INTERP_X, MOST_INTERP_X = 10, 30
 
 
 class Group(NamedTuple):
@@ -49,10 +54,14 @@ ADVANCED = Group("Advanced", "advanced")
 
 
 class Needs(NamedTuple):
-    """When a parameter has an effect: in words, and as a condition on the whole request."""
+    """When a parameter has an effect: in words, and as a condition on the whole request.
+
+    The condition gets the request with its lengths and family filled in, and the number of images that img2img starts from: 0
+    in txt2img.
+    """
 
     text: str
-    met_by: Callable[[Params], bool]
+    met_by: Callable[[Params, int], bool]
 
 
 class Slider(NamedTuple):
@@ -68,9 +77,11 @@ class Option:
     """What the table says about one parameter besides its name, type and default.
 
     `group`: where the panel shows it; None for the API alone. `section`: the heading that it has inside its group.
-    `info`: a short line that the panel shows below the label; `help` is shown as a tooltip. `lines`: the height of a text box.
-    `slider`: the range of a slider; None for a number field. `shown_default`: the panel's first value, if it is not the API's
-    default. `is_saved`: whether presets, infotexts and X/Y/Z plots include it; uploaded files are not included.
+    `info`: a short line that the panel shows below the label; `help` is shown as a tooltip. `minimum`, `maximum`: of a number;
+    `zero_is_auto`: whether 0 is accepted as well. `longest`: of a text, in bytes of UTF-8, which is what file systems limit.
+    `lines`: the height of a text box. `slider`: the range of a slider; None for a number field. `shown_default`: the panel's
+    first value, if it is not the API's default. `is_saved`: whether presets, infotexts and X/Y/Z plots include it; uploaded
+    files are not included.
     `unavailable`: the feature that a value other than the default would need and that does not exist yet.
     `needs`: when it has an effect; None for always.
     """
@@ -83,6 +94,8 @@ class Option:
     info: str = ""
     minimum: float | None = None
     maximum: float | None = None
+    zero_is_auto: bool = False
+    longest: int = 1_000
     slider: Slider | None = None
     lines: int = 1
     placeholder: str = ""
@@ -112,23 +125,51 @@ WHOLE, IN_ATTENTION = "whole UNet", "motion attention"
 FRACTION = {"minimum": 0.0, "maximum": 1.0, "slider": Slider(0, 1, 0.01)}
 WINDOWS, NOISE, FREEINIT = "Context windows", "Noise", "FreeInit"
 
-SEVERAL_WINDOWS = Needs("the clip has more frames than the context length", lambda params: params.has_windows)
+SEVERAL_WINDOWS = Needs("the clip has more frames than the context length", lambda params, _: params.has_windows)
 OFFLOADABLE = Needs(
     f"Windows apply to (context_mode) is “{IN_ATTENTION}” and the clip has more frames than the context length",
-    lambda params: params.context_mode == IN_ATTENTION and params.has_windows,
+    lambda params, _: params.context_mode == IN_ATTENTION and params.has_windows,
 )
-WITH_PIA = Needs("the motion module is PIA", lambda params: params.family == "pia")
+CLOSABLE = Needs(
+    "the clip has more frames than the context length; R+P also on keyframes, A in any clip",
+    lambda params, _: params.closed_loop in ("N", "A") or params.has_windows,
+)
+WITH_PIA = Needs("the motion module is PIA", lambda params, _: params.family == "pia")
 FROM_IMAGE = Needs(
     "img2img starts from one image and the motion module is not PIA",
-    lambda params: not params.source and not WITH_PIA.met_by(params),
+    lambda params, images: images == 1 and not params.source and params.family != "pia",
 )
-BY_RAMP = Needs(f"Image mode (image_mode) is “{RAMP}”", lambda params: params.image_mode == RAMP and FROM_IMAGE.met_by(params))
-BY_NOISE = Needs(f"Image mode (image_mode) is “{MIX}”", lambda params: params.image_mode == MIX and FROM_IMAGE.met_by(params))
-WITH_SOURCE = Needs("there is a source video", lambda params: bool(params.source))
-WITH_SECOND = Needs("a second motion module is chosen", lambda params: params.model_2 not in NO_MODULE)
-INTERPOLATED = Needs("Frame interpolation (interp) is not “Off”", lambda params: params.interp != "Off")
-MIXED_NOISE = Needs("Noise type (noise_type) is “mixed”", lambda params: params.noise_type == "mixed")
-WITH_FREEINIT = Needs("Enable FreeInit (freeinit_enable) is on", lambda params: params.freeinit_enable)
+BY_RAMP = Needs(
+    f"Image mode (image_mode) is “{RAMP}”, {FROM_IMAGE.text}",
+    lambda params, images: params.image_mode == RAMP and FROM_IMAGE.met_by(params, images),
+)
+BY_NOISE = Needs(
+    f"Image mode (image_mode) is “{MIX}”, {FROM_IMAGE.text}",
+    lambda params, images: params.image_mode == MIX and FROM_IMAGE.met_by(params, images),
+)
+BY_NOISE_AT_THE_END = Needs(
+    f"{BY_NOISE.text}, with a last frame (last_frame)",
+    lambda params, images: params.last_frame is not None and BY_NOISE.met_by(params, images),
+)
+WITH_SOURCE = Needs("there is a source video", lambda params, _: bool(params.source))
+WITH_SECOND = Needs("a second motion module is chosen", lambda params, _: params.model_2 not in NO_MODULE)
+AS_VIDEO = Needs(
+    f"Save format (format) has a video: {', '.join(VIDEO_FORMATS)}",
+    lambda params, _: any(name in VIDEO_FORMATS for name in params.format),
+)
+FOR_PLAYERS = Needs(
+    "Save format (format) has MP4 or WEBM", lambda params, _: not all(is_picture(name) for name in params.format)
+)
+INTERPOLATED = Needs(
+    "Frame interpolation (interp) is not “Off”", lambda params, _: params.interp != "Off" and AS_VIDEO.met_by(params, 0)
+)
+MIXED_NOISE = Needs("Noise type (noise_type) is “mixed”", lambda params, _: params.noise_type == "mixed")
+REPEATABLE = Needs(
+    "the clip has more frames than the context length; “constant” and “mixed” in any clip",
+    lambda params, _: params.noise_type in ("per frame", "constant", "mixed") or params.has_windows,
+)
+SEVERAL_ITERATIONS = Needs("FreeInit iterations (freeinit_iters) is above 1", lambda params, _: params.freeinit_iters > 1)
+WITH_FREEINIT = Needs("Enable FreeInit (freeinit_enable) is on", lambda params, _: params.freeinit_enable)
 
 
 @dataclass(frozen=True)
@@ -158,7 +199,9 @@ class Params:
         label="FPS",
         group=MAIN,
         elem_id="fps",
-        minimum=0,
+        minimum=LEAST_FPS,
+        maximum=MOST_FPS,
+        zero_is_auto=True,
         shown_default=OWN_FPS,
         help="Frames per second. 0: the speed of the source video, or 8 without one.",
     )
@@ -169,6 +212,7 @@ class Params:
         elem_id="closed-loop",
         choices=("N", "R-P", "R+P", "A"),
         shown_default="N",
+        needs=CLOSABLE,
         info="N: off. R-P: frames. R+P: frames and prompts. A: closest loop.",
         help="N: no loop. R-P: context windows continue from the last frame to the first, which needs more frames than the "
         "context length. R+P: as R-P, and the last keyframe of the prompt blends into the first. A: as R+P, with more windows "
@@ -189,6 +233,7 @@ class Params:
         group=LENGTH,
         elem_id="batch-size",
         minimum=0,
+        maximum=MOST_FRAMES,
         slider=Slider(0, 64, 1),
         help="Frames in one context window. A longer clip is made in several overlapping windows. 0: the length that the "
         "motion module was trained on. If the number of frames is 0, this is also the length of the clip.",
@@ -199,6 +244,7 @@ class Params:
         group=LENGTH,
         elem_id="overlap",
         minimum=-1,
+        maximum=MOST_FRAMES - 1,
         slider=Slider(-1, 32, 1),
         needs=SEVERAL_WINDOWS,
         help="The least number of frames that neighbouring windows share. More is smoother and slower. "
@@ -210,6 +256,7 @@ class Params:
         group=LENGTH,
         elem_id="stride",
         minimum=1,
+        maximum=32,
         slider=Slider(1, 8, 1),
         needs=SEVERAL_WINDOWS,
         help="1: windows of consecutive frames. 2: also windows of every 2nd frame. 3: also of every 4th, and so on. More "
@@ -249,6 +296,7 @@ class Params:
         group=IMAGE,
         elem_id="latent-power",
         minimum=0.1,
+        maximum=100,
         needs=BY_NOISE,
         help="The weight of the image in a frame is 1 − frame^power / scale. Raise the power to fade the image out sooner.",
     )
@@ -258,6 +306,7 @@ class Params:
         group=IMAGE,
         elem_id="latent-scale",
         minimum=0.1,
+        maximum=1_000_000,
         needs=BY_NOISE,
         help="The scale in the weight of the image, 1 − frame^power / scale. Raise it to keep the image longer.",
     )
@@ -267,7 +316,8 @@ class Params:
         group=IMAGE,
         elem_id="latent-power-last",
         minimum=0.1,
-        needs=BY_NOISE,
+        maximum=100,
+        needs=BY_NOISE_AT_THE_END,
         help="The latent power of the last frame, counted backwards from the end.",
     )
     latent_scale_last: float = _option(
@@ -276,7 +326,8 @@ class Params:
         group=IMAGE,
         elem_id="latent-scale-last",
         minimum=0.1,
-        needs=BY_NOISE,
+        maximum=1_000_000,
+        needs=BY_NOISE_AT_THE_END,
         help="The latent scale of the last frame, counted backwards from the end.",
     )
     pia_motion: str = _option(
@@ -294,6 +345,7 @@ class Params:
         group=VIDEO,
         elem_id="video-source",
         is_saved=False,
+        longest=4_096,
         help="A video whose frames img2img starts from. In the API: the path of a file in a folder that the settings allow.",
     )
     video_path: str = _option(
@@ -302,6 +354,7 @@ class Params:
         group=VIDEO,
         elem_id="video-path",
         is_saved=False,
+        longest=4_096,
         help="A video file or a folder of frames that img2img starts from, in a folder that the settings allow.",
     )
     source_start: int = _option(
@@ -310,6 +363,7 @@ class Params:
         group=VIDEO,
         elem_id="source-start",
         minimum=0,
+        maximum=10_000_000,
         needs=WITH_SOURCE,
         help="The number of frames to skip at the start of the source video.",
     )
@@ -319,6 +373,7 @@ class Params:
         group=VIDEO,
         elem_id="source-stride",
         minimum=1,
+        maximum=10_000,
         needs=WITH_SOURCE,
         help="1: every frame of the source video. 2: every second frame, and so on.",
     )
@@ -327,7 +382,8 @@ class Params:
         label="Motion scale",
         group=MOTION,
         elem_id="motion-scale",
-        minimum=0.0,
+        minimum=0,
+        maximum=10,
         slider=Slider(0, 3, 0.05),
         help="Multiplies the keys of the temporal attention. Above 1: more motion. Below 1: less motion.",
     )
@@ -336,6 +392,8 @@ class Params:
         label="Motion effect",
         group=MOTION,
         elem_id="motion-effect",
+        minimum=-10,
+        maximum=10,
         slider=Slider(0, 2, 0.05),
         help="Multiplies the output of the motion module. 0: off. 1: as trained.",
     )
@@ -361,6 +419,7 @@ class Params:
         group=MOTION,
         elem_id="motion-rules",
         lines=2,
+        longest=10_000,
         placeholder="up_3: scale 1.2\nmid 0.5-1: effect 0.8",
         help="A different scale or effect for single blocks or steps, one rule per line: up_3: scale 1.2, or "
         "mid 0.5-1: effect 0.8.",
@@ -423,20 +482,21 @@ class Params:
         group=OUTPUT,
         elem_id="interp-choice",
         choices=("Off", "optical flow", RIFE),
+        needs=AS_VIDEO,
         help="Inserts new frames between the frames of the video and raises its FPS to match. PNG files do not include them. "
         "RIFE must be installed, see “Frame interpolation” in docs/guide.md.",
     )
     interp_x: int = _option(
-        10,
+        DEFAULT_INTERP_X,
         label="Interpolation factor",
         group=OUTPUT,
         elem_id="interp-x",
         minimum=1,
-        maximum=30,
-        slider=Slider(1, 30, 1),
+        maximum=MOST_INTERP_X,
+        slider=Slider(1, MOST_INTERP_X, 1),
         shown_default=3,
         needs=INTERPOLATED,
-        help="Multiplies the number of frames and the FPS of the video.",
+        help="Multiplies the number of frames and the FPS of the video. 10 is lowered to what the format can play.",
     )
     loop_number: int = _option(
         0,
@@ -444,6 +504,8 @@ class Params:
         group=OUTPUT,
         elem_id="loop-number",
         minimum=0,
+        maximum=65_535,
+        needs=AS_VIDEO,
         help="How many times the video plays. 0: forever.",
     )
     family: str = _option(
@@ -501,6 +563,7 @@ class Params:
         group=ADVANCED,
         section=NOISE,
         elem_id="noise-mode",
+        needs=REPEATABLE,
         choices=("per frame", "constant", "mixed", "repeated context", "FreeNoise"),
         help="The initial noise. per frame: different in every frame. constant: the same in all. mixed: a mixture of both. "
         "repeated context: the noise of the first window again in every window. FreeNoise: repeated and shuffled.",
@@ -521,6 +584,7 @@ class Params:
         group=ADVANCED,
         section=FREEINIT,
         elem_id="freeinit-enable",
+        needs=SEVERAL_ITERATIONS,
         help="Makes the video several times, each time from the low frequencies of the last result. The video gets steadier, "
         "and sampling takes longer. txt2img only.",
     )
@@ -576,10 +640,11 @@ class Params:
         help="The cutoff of the filter along time, as a fraction of the highest frequency. More keeps faster motion.",
     )
     mask_path: str = _option("", unavailable="Masks of the frames", help="A folder of masks.")
-    request_id: str = _option("", help="A text that is added to file names after the seed.")
+    request_id: str = _option("", longest=200, help="A text that is added to file names after the seed.")
     video_delivery: str = _option(
         "data",
         choices=("data", "url"),
+        needs=FOR_PLAYERS,
         help="How the API returns MP4 and WebM. data: in images, as base64. url: as links in info, for programs that open "
         "everything in images as a picture.",
     )
@@ -605,9 +670,22 @@ class Params:
         return self.video_source or self.video_path
 
     @property
+    def factor(self) -> int:
+        """By which interpolation multiplies the frames, once FPS is known. The default is lowered to what formats can play."""
+        if self.interp == "Off":
+            return 1
+        fits = max(1, int(self.most_fps / self.fps))
+        return min(fits, self.interp_x) if self.interp_x == DEFAULT_INTERP_X else self.interp_x
+
+    @property
+    def most_fps(self) -> float:
+        """The most frames per second that all chosen formats can play."""
+        return MOST_GIF_FPS if "GIF" in self.format else MOST_FPS
+
+    @property
     def shown_fps(self) -> float:
         """Frames per second of the finished video, with interpolated frames."""
-        return self.fps * (self.interp_x if self.interp != "Off" else 1)
+        return self.fps * self.factor
 
 
 FIELDS = dataclasses.fields(Params)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
+from PIL import Image
+
 from motion_module.checkpoint import Description
 from motion_module.context_windows import ClosedLoop, ContextWindows, FuseMethod
 from motion_module.families import FAMILIES, Family
@@ -15,7 +17,7 @@ from motion_module.motion_strength import LayerStrength, MotionStrength, parse_r
 from ..errors import RequestError
 from . import module_files
 from .inputs import Inputs
-from .params import AS_FOUND, IN_ATTENTION, Params, without_img2img
+from .params import AS_FOUND, IN_ATTENTION, MOST_FRAMES, Params, without_img2img
 
 CLOSING: dict[str, ClosedLoop] = {"N": "none", "R-P": "few", "R+P": "few", "A": "many"}
 """How windows close the loop, by `closed_loop`."""
@@ -55,9 +57,15 @@ class Plan:
         return self.params.context_mode == IN_ATTENTION
 
     @property
+    def images(self) -> list[Image.Image] | None:
+        """The images that frames start from: those of img2img, or the frames of its source video. None in txt2img."""
+        given = self.inputs.init_images
+        return None if given is None else given[: self.frames]
+
+    @property
     def starts_from_image(self) -> bool:
         """Whether all frames start from one image of img2img."""
-        return self.inputs.source is None and len(self.inputs.init_images or ()) == 1
+        return self.inputs.source is None and len(self.images or ()) == 1
 
     @property
     def descriptions(self) -> tuple[Description, ...]:
@@ -97,6 +105,8 @@ def _completed_from_module(params: Params, module: Description, family: Family, 
     is_certain = family is module.family and not module.assumed
     return dataclasses.replace(
         params,
+        model=module_files.meant(params.model),
+        model_2=module_files.meant(params.model_2),
         video_length=windows.frames,
         batch_size=windows.length if windows.needed else params.batch_size,
         family=AS_FOUND if is_certain else family.key,
@@ -114,6 +124,8 @@ def windows_for(params: Params, trained_frames: int) -> ContextWindows:
             f"Overlap (overlap) is {params.overlap}, but the context length is {length} frames (batch_size). Set it to "
             f"{length - 1} or less, or to -1."
         )
+    if params.video_length > MOST_FRAMES:  # from the images of img2img
+        raise RequestError(f"img2img was given {params.video_length} pictures, but a clip has at most {MOST_FRAMES} frames.")
     return ContextWindows(
         params.video_length or length,
         length,

@@ -30,11 +30,13 @@ def _schema_of(field: dataclasses.Field[Any]) -> dict[str, Any]:
         return facts
     facts["type"] = types[str(field.type)]
     if option.minimum is not None:
-        facts["minimum"] = option.minimum
+        facts["minimum"] = 0 if option.zero_is_auto else option.minimum
     if option.maximum is not None:
         facts["maximum"] = option.maximum
     if option.choices:
         facts["enum"] = list(option.choices)
+    elif field.type == "str":
+        facts["maxLength"] = option.longest
     if option.unavailable:
         facts["description"] += " Not available yet: only the default is accepted."
     return facts
@@ -49,6 +51,8 @@ def as_markdown() -> str:
         shown = "empty" if default in ("", None) else f"`{default}`"
         kind = "list" if field.name == "format" else facts["type"]
         allowed = f" One of {', '.join(option.choices)}." if option.choices else ""
+        if option.minimum is not None and option.maximum is not None:
+            allowed = f" {'0, or from' if option.zero_is_auto else 'From'} {option.minimum:,} to {option.maximum:,}."
         in_panel = " › ".join(filter(None, (option.group.title if option.group else "", option.label)))
         rows.append(f"| `{field.name}` | {kind} | {shown} | {in_panel} | {facts['description']}{allowed} |")
     return "\n".join(rows) + "\n"

@@ -31,7 +31,7 @@ def test_a_loop_has_interpolated_frames_between_its_end_and_its_start(host):
 
 
 def test_a_higher_frame_rate_than_a_gif_allows_is_refused(host):
-    answer = host.txt2img(**animate(format=["GIF"], interp="optical flow"))
+    answer = host.txt2img(**animate(format=["GIF"], interp="optical flow", interp_x=9))
     assert answer.status_code == 422 and "interp_x" in answer.json()["detail"]
 
 

@@ -1,12 +1,15 @@
 """What earlier clips say of the next one."""
 
 import importlib
+import time
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from animatediff.job.estimate import Run, Size, memory, seconds, spoken
+from animatediff.request.params import Params
+from motion_module.context_windows import ContextWindows
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL, LARGE = Size(16, 512, 512, 20), Size(16, 768, 768, 20)
@@ -74,6 +77,22 @@ def history(tmp_path, monkeypatch):
 def test_only_checkpoints_of_the_same_kind_and_size_are_alike(history):
     assert [run.seconds for run in history.runs("SDXL")] == [240.0]
     assert [run.seconds for run in history.runs("SD 1.5")] == [60.0]
+
+
+@pytest.mark.parametrize("windows", [(48, 16, 4), (40, 16, 15), (16, 16, 4), (9, 2, 1)])
+@pytest.mark.parametrize("loop", ["none", "few", "many"])
+def test_the_frames_in_all_windows_are_counted(history, windows, loop):
+    windows = ContextWindows(*windows, stride=3, closed_loop=loop)
+    size = history.size_of(windows, Params(), width=64, height=64, steps=1, videos=1)
+    assert size.frames == windows.at(0).frames.numel()
+
+
+def test_no_settings_make_the_forecast_wait(history):
+    """These windows would have more than 25 million entries."""
+    began = time.monotonic()
+    windows = ContextWindows(10_000, 5_000, overlap=4_999, stride=32)
+    size = history.size_of(windows, Params(), width=64, height=64, steps=1, videos=1)
+    assert size.frames > 25_000_000 and time.monotonic() - began < 0.5
 
 
 def test_without_a_loaded_checkpoint_nothing_is_estimated(history, monkeypatch):

@@ -10,12 +10,24 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import find, given
 from hypothesis import strategies as st
+from PIL import Image
 
 from animatediff import __version__ as VERSION
 from animatediff.errors import RequestError
 from animatediff.request import infotext
-from animatediff.request.params import FIELDS, FORMATS, NO_MODULE, PANEL_FIELDS, SAVED_FIELDS, Params, first_value, option_of
-from animatediff.request.reading import MOST_GIF_FPS, read_arguments, read_mapping, with_fps
+from animatediff.request.params import (
+    FIELDS,
+    FORMATS,
+    IMAGE,
+    MOST_GIF_FPS,
+    NO_MODULE,
+    PANEL_FIELDS,
+    SAVED_FIELDS,
+    Params,
+    first_value,
+    option_of,
+)
+from animatediff.request.reading import KNOWN, read_arguments, read_mapping, with_fps
 from animatediff.request.schema import as_markdown, schema
 from animatediff.video.formats import format_problems
 from motion_module.families import FAMILIES
@@ -87,20 +99,36 @@ def test_unknown_keys_are_warned_about():
         ({"fps": -8}, ("fps", "-8", "at least 0")),
         ({"fps": 60}, ("fps", "60", "GIF", "50", "another format")),
         ({"enable": "yes"}, ("enable", "yes", "true or false")),
-        ({"enable": 1}, ("enable", "true or false")),
+        ({"enable": 2}, ("enable", "true or false")),
+        ({"offload": []}, ("offload", "true or false")),
         ({"format": []}, ("No save format", "GIF")),
         ({"format": ["GIF", "BMP"]}, ("BMP", "unknown")),
         ({"format": 5}, ("format", "list")),
         ({"model": 3}, ("model", "text")),
         ({"closed_loop": "Z"}, ("closed_loop", "R-P")),
         ({"interp": "FILM"}, ("interp", "FILM", "optical flow")),
+        ({"interp": " film "}, ("interp", "film", "RIFE")),
+        ({"interp": True}, ("interp", "True", "optical flow")),
+        ({"closed_loop": "loop"}, ("closed_loop", "loop", "R-P")),
         (
-            {"interp": "optical flow"},
+            {"interp": "optical flow", "interp_x": 9},
             (
-                "Interpolation factor (interp_x) 10 gives 80 frames per second",
+                "Interpolation factor (interp_x) 9 gives 72 frames per second",
                 "at 50 at most. Set it to 6 or less, or choose another",
             ),
         ),
+        (
+            {"interp": "optical flow", "interp_x": 9, "fps": 120, "format": "MP4"},
+            ("Interpolation factor (interp_x) 9 gives 1080 frames per second", "1000 at most. Set it to 8 or less"),
+        ),
+        ({"video_length": 10**400}, ("video_length", "finite")),
+        ({"fps": "9" * 5000}, ("fps", "finite")),
+        ({"fps": 1e-300}, ("fps", "1e-300", "at least 0.02, or 0")),
+        ({"model": "\ud800.ckpt"}, ("model", r"\ud800.ckpt", "half a character")),
+        ({"request_id": "猫" * 67}, ("request_id", "201 bytes", "at most 200")),
+        ({"motion_rules": "up: effect 11"}, ("The effect in the motion rule for up is 11", "at most 10")),
+        ({"motion_rules": "mid: scale -1"}, ("The scale in the motion rule for mid is -1", "at least 0")),
+        ({"motion_rules": f"mid: effect {'9' * 400}"}, ("mid is inf", "at most 10")),
         ({"freeinit_iters": 11}, ("FreeInit iterations", "at most 10")),
         ({"freeinit_filter": "low"}, ("freeinit_filter", "butterworth")),
         ({"last_frame": "abcd"}, ("last_frame", "base64")),
@@ -122,22 +150,13 @@ def test_all_faults_are_reported_together():
     assert "fps" in text and "video_length" in text
 
 
-@pytest.mark.parametrize("value", ["gif", "GIF", ["gif"], ("GIF",), ["GIF", "gif"]])
-def test_formats_may_be_one_name_or_a_list_in_any_case(value):
-    assert read_mapping({"enable": True, "format": value})[0].format == ("GIF",)
-
-
-@pytest.mark.parametrize("value", [16, 16.0, "16"])
-def test_whole_numbers_may_come_as_json_has_them(value):
-    assert read_mapping({"enable": True, "video_length": value})[0].video_length == 16
-
-
 def test_the_schema_and_the_docs_come_from_the_table():
     assert list(schema()["properties"]) == [field.name for field in FIELDS]
     assert schema()["properties"]["fps"] == {
         "description": "Frames per second. 0: the speed of the source video, or 8 without one.",
-        "default": 0, "type": "number", "minimum": 0,
+        "default": 0, "type": "number", "minimum": 0, "maximum": 1000,
     }  # fmt: skip
+    assert schema()["properties"]["request_id"]["maxLength"] == 200
     assert as_markdown() in DOCS.read_text(encoding="utf-8"), "put the output of `python -m animatediff.request.schema` there"
 
 
@@ -333,8 +352,13 @@ LONG = {"video_length": 48, "batch_size": 16}
 EFFECTIVE = [
     (("overlap", "stride", "fuse_method", "context_schedule", "context_mode"), {"video_length": 16, "batch_size": 16}, LONG),
     (("offload",), LONG, {**LONG, "context_mode": "motion attention"}),
+    (("closed_loop",), {"video_length": 16, "batch_size": 16}, LONG),
     (("noise_share",), {"noise_type": "constant"}, {"noise_type": "mixed"}),
+    (("noise_type",), {"noise_type": "FreeNoise"}, {**LONG, "noise_type": "FreeNoise"}),
     (("interp_x",), {"interp": "Off"}, {"interp": "optical flow"}),
+    (("interp", "loop_number"), {"format": ("PNG", "Frame")}, {"format": ("PNG", "WEBM")}),
+    (("video_delivery",), {"format": ("GIF", "PNG")}, {"format": ("GIF", "MP4")}),
+    (("freeinit_enable",), {"freeinit_iters": 1}, {"freeinit_iters": 2}),
     (
         ("freeinit_fast", "freeinit_iters", "freeinit_filter", "freeinit_ds", "freeinit_dt"),
         {"freeinit_enable": False},
@@ -344,11 +368,8 @@ EFFECTIVE = [
     (("pia_motion",), {"family": "v3"}, {"family": "pia"}),
     (("image_mode",), {"family": "pia"}, {"family": "v3"}),
     (("source_start", "source_stride"), {}, {"video_path": "/frames"}),
-    (
-        ("latent_power", "latent_scale", "latent_power_last", "latent_scale_last"),
-        {"image_mode": "strength ramp"},
-        {"image_mode": "blend with noise"},
-    ),
+    (("latent_power", "latent_scale"), {"image_mode": "strength ramp"}, {"image_mode": "blend with noise"}),
+    (("latent_power_last", "latent_scale_last"), {}, {"last_frame": Image.new("RGB", (8, 8))}),
     (("ramp_length",), {"image_mode": "strength ramp", "video_source": "a.mp4"}, {"image_mode": "strength ramp"}),
 ]
 """Names, a request in which these parameters have no effect, and one in which they have one."""
@@ -359,7 +380,23 @@ def test_the_table_says_when_a_parameter_has_an_effect(names, without, with_effe
     for field in FIELDS:
         if field.name in names:
             needs = option_of(field).needs
-            assert (needs.met_by(Params(**without)), needs.met_by(Params(**with_effect))) == (False, True)
+            assert (needs.met_by(Params(**without), 1), needs.met_by(Params(**with_effect), 1)) == (False, True)
+
+
+@pytest.mark.parametrize("images", [0, 4])
+def test_what_acts_on_one_image_has_no_effect_on_none_or_several(images):
+    of_image = [field.name for field in FIELDS if option_of(field).group is IMAGE and option_of(field).needs]
+    acting = {"last_frame": Image.new("RGB", (8, 8))}
+    for mode in ("strength ramp", "blend with noise"):
+        params = Params(image_mode=mode, **acting)
+        met = {name for name in of_image if option_of(KNOWN[name]).needs.met_by(params, images)}
+        assert met == set(), mode
+
+
+@pytest.mark.parametrize(("loop", "has_effect"), [("N", True), ("R-P", False), ("R+P", False), ("A", True)])
+def test_only_a_closes_one_window(loop, has_effect):
+    params = Params(closed_loop=loop, video_length=16, batch_size=16)
+    assert option_of(KNOWN["closed_loop"]).needs.met_by(params, 0) == has_effect
 
 
 def test_every_condition_of_the_table_is_tested_and_in_the_docs():

@@ -1,0 +1,123 @@
+"""Warnings about values that were chosen but have no effect at the other settings of the request."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from motion_module.context_windows import ContextWindows
+
+from ..request.params import FIELDS, Params, default_of, first_value, option_of
+from ..request.plan import Plan
+from ..request.values import spoken_name
+
+Field = dataclasses.Field[Any]
+BY_NAME = {field.name: field for field in FIELDS}
+PASTED = ("interp_x", "image_mode")
+"""A pasted infotext sets these to the API's defaults, with which the panel does not start, and nobody has chosen them."""
+
+
+def warnings(plan: Plan, read: Params, *, is_panel: bool) -> list[str]:
+    """Returns warnings for the answer. `read`: the request as it was given. `is_panel`: whether the panel gave it.
+
+    Programs send every key at its default, and the panel sends all of its controls: only other values were chosen.
+    """
+    hides_img2img = is_panel and plan.images is None
+    chosen = [field for field in FIELDS if _is_chosen(field, read, is_panel) and not (hides_img2img and _is_of_img2img(field))]
+    found = [_idle(field, read) for field in chosen if not _has_effect(field, plan)]
+    for name, beyond in BEYOND.items():
+        if BY_NAME[name] in chosen and (text := beyond(plan)):
+            found.append(text)
+    return [f"AnimateDiff: {text}" for text in (*found, *_taken_otherwise(plan, read))]
+
+
+def on_keyframes(params: Params, travels: Mapping[Any, Any]) -> list[str]:
+    """Returns a warning for a way to mix prompts that do not change."""
+    field = BY_NAME["prompt_interpolation"]
+    if travels or params.prompt_interpolation == default_of(field):
+        return []
+    return [f"AnimateDiff: {spoken_name(field)} is {params.prompt_interpolation}, which has an effect only between keyframes."]
+
+
+def _is_chosen(field: Field, read: Params, is_panel: bool) -> bool:
+    value = getattr(read, field.name)
+    if value == default_of(field) and (not is_panel or field.name in PASTED):
+        return False
+    return not (is_panel and value == first_value(field))
+
+
+def _is_of_img2img(field: Field) -> bool:
+    group = option_of(field).group
+    return group is not None and group.img2img_only
+
+
+def _has_effect(field: Field, plan: Plan) -> bool:
+    windows, family = plan.windows, plan.family.key
+    completed = dataclasses.replace(plan.params, video_length=windows.frames, batch_size=windows.length, family=family)
+    needs = option_of(field).needs
+    return needs is None or needs.met_by(completed, len(plan.images or ()))
+
+
+def _idle(field: Field, read: Params) -> str:
+    needs = option_of(field).needs
+    assert needs is not None
+    return f"{spoken_name(field)} is {_spoken(getattr(read, field.name))}, which has an effect only if {needs.text}."
+
+
+def _spoken(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _stride_beyond(plan: Plan) -> str:
+    windows: ContextWindows = plan.windows
+    fitting = len(windows.distances())
+    if not windows.needed or fitting >= windows.stride:
+        return ""
+    return (
+        f"Stride (stride) is {windows.stride}, but more than {fitting} has no effect: {windows.length} frames that are "
+        f"further apart do not fit into {windows.frames}."
+    )
+
+
+def _positions_beyond(plan: Plan) -> str:
+    attended, fewest = plan.windows.attended_frames, min(module.length for module in plan.descriptions)
+    if attended > fewest:
+        return ""
+    return (
+        f"Positional encoding (positional_encoding) is {plan.params.positional_encoding}, which has an effect only if a window "
+        f"has more than {fewest} frames, but it has {attended}."
+    )
+
+
+def _plays_beyond(plan: Plan) -> str:
+    if any(name in plan.params.format for name in ("GIF", "WEBP", "APNG")) or not _has_effect(BY_NAME["loop_number"], plan):
+        return ""
+    plays = plan.params.loop_number
+    return f"Times to play (loop_number) is {plays}, which only the page's player follows: MP4 and WEBM files do not hold it."
+
+
+BEYOND: dict[str, Callable[[Plan], str]] = {
+    "stride": _stride_beyond,
+    "positional_encoding": _positions_beyond,
+    "loop_number": _plays_beyond,
+}
+"""What the table cannot say, since it depends on more than the request."""
+
+
+def _taken_otherwise(plan: Plan, read: Params) -> list[str]:
+    """Says where something else was taken than the request's own words."""
+    params = plan.params
+    found = [
+        f"{spoken_name(BY_NAME[name])} is {getattr(read, name)}, which was taken as {getattr(params, name)}."
+        for name in ("model", "model_2")
+        if getattr(read, name) != getattr(params, name)
+    ]
+    if params.interp != "Off" and params.factor != params.interp_x:
+        found.append(
+            f"Interpolation factor (interp_x) is {params.interp_x}, but was lowered to {params.factor}, since the save format "
+            f"can play at most {params.most_fps:g} frames per second."
+        )
+    return found

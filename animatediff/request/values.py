@@ -1,0 +1,177 @@
+"""Reads one value of a request, as programs write it: lenient where its meaning is sure, strict where it is not.
+
+Imports nothing of the WebUI.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any
+
+from PIL import Image, ImageOps
+
+from ..errors import RequestError, shown
+from ..video.formats import format_problems
+from .parameter_aliases import NOT_HERE, OFF, OFF_WORDS, UNKNOWN_IS_OFF
+from .params import API_FORMATS, option_of
+
+PICTURE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+"""The formats of a given image. Other decoders of Pillow are seldom tested, and EPS starts a program."""
+MOST_PICTURE_BYTES, MOST_PICTURE_SIDE = 64_000_000, 8_192
+TRUE_FALSE = {True: True, False: False, "true": True, "false": False, "1": True, "0": False}
+"""True and false, by what they are written as. 1 and 0 equal True and False."""
+
+
+def read_value(field: dataclasses.Field[Any], value: Any) -> tuple[Any, str]:
+    """Returns a value of the parameter's type and within its bounds, and a warning if it is taken for one; else empty.
+
+    Raises RequestError.
+    """
+    name = spoken_name(field)
+    if field.name == "format":
+        return _read_formats(value), ""
+    if option_of(field).choices:
+        return _read_choice(field, name, value)
+    if str(field.type) == "str":
+        return _read_text(name, value, option_of(field).longest), ""
+    readers: dict[str, Callable[[str, Any], Any]] = {
+        "bool": _read_bool,
+        "int": _read_whole_number,
+        "float": _read_number,
+        "Image.Image | None": _read_picture,
+    }
+    result = readers[str(field.type)](name, value)
+    if str(field.type) in ("int", "float"):
+        require_within_bounds(field, name, result)
+    return result, ""
+
+
+def spoken_name(field: dataclasses.Field[Any]) -> str:
+    """Returns the label in the panel, if there is one, with the key for programs after it."""
+    label = option_of(field).label
+    return f"{label} ({field.name})" if label else field.name
+
+
+def require_within_bounds(field: dataclasses.Field[Any], name: str, number: float) -> None:
+    """Raises RequestError for a number that the table does not allow for a parameter. `name`: as the error calls it."""
+    option = option_of(field)
+    if number == 0 and option.zero_is_auto:
+        return
+    if option.minimum is not None and number < option.minimum:
+        or_zero = ", or 0" if option.zero_is_auto else ""
+        raise RequestError(f"{name} is {_plain(number)}, but must be at least {_plain(option.minimum)}{or_zero}.")
+    if option.maximum is not None and number > option.maximum:
+        raise RequestError(f"{name} is {_plain(number)}, but must be at most {_plain(option.maximum)}.")
+
+
+def _plain(number: float) -> str:
+    """Returns a number without the exponent that `:g` gives to millions, unless it has more digits than anyone reads."""
+    return str(int(number)) if abs(number) < 1e15 and number == int(number) else f"{number:g}"
+
+
+def _read_bool(name: str, value: Any) -> bool:
+    word = value.strip().casefold() if isinstance(value, str) else value
+    if isinstance(word, (bool, int, float, str)) and word in TRUE_FALSE:
+        return TRUE_FALSE[word]
+    raise RequestError(f"{name} is {shown(value)}, but must be true or false.")
+
+
+def _read_number(name: str, value: Any) -> float:
+    try:
+        if isinstance(value, bool):
+            raise ValueError
+        number = float(value)
+    except (TypeError, ValueError):
+        raise RequestError(f"{name} is {shown(value)}, but must be a number.") from None
+    except OverflowError:
+        number = float("inf")
+    if number != number or abs(number) == float("inf"):
+        raise RequestError(f"{name} is {shown(value)}, but must be a finite number.")
+    return number
+
+
+def _read_whole_number(name: str, value: Any) -> int:
+    number = _read_number(name, value)
+    if number != int(number):
+        raise RequestError(f"{name} is {shown(value)}, but must be a whole number.")
+    return int(number)
+
+
+def _read_text(name: str, value: Any, longest: int) -> str:
+    """Accepts a file uploaded on the page too: an object whose `name` is the path of its file."""
+    value = getattr(value, "name", value)
+    if not isinstance(value, str):
+        raise RequestError(f"{name} is {shown(value)}, but must be text.")
+    try:
+        length = len(value.encode())
+    except UnicodeEncodeError:
+        raise RequestError(f"{name} is {shown(value)}, which has half a character in it. Send it as UTF-8.") from None
+    if length > longest:
+        raise RequestError(f"{name} is {shown(value)}, which has {length} bytes, but must have at most {longest}. Shorten it.")
+    return value
+
+
+def _read_choice(field: dataclasses.Field[Any], name: str, value: Any) -> tuple[str, str]:
+    """Takes a choice in another case or between blanks, and the words that programs have for off."""
+    choices = option_of(field).choices
+    if value in choices:
+        return value, ""
+    is_no = isinstance(value, (bool, int)) and not value
+    word = value.strip().casefold() if isinstance(value, str) else "false" if is_no else None
+    meant = next((choice for choice in choices if choice.casefold() == word), None)
+    is_unknown = isinstance(value, str) and field.name in UNKNOWN_IS_OFF and word not in _of_others(field)
+    if meant is None and field.name in OFF and (word in OFF_WORDS or is_unknown):
+        meant = OFF[field.name]
+    if meant is None:
+        raise RequestError(f"{name} is {shown(value)}, but must be one of {', '.join(choices)}.")
+    others = ", ".join(choice for choice in choices if choice != meant)
+    return meant, f"{name} is {shown(value)}, which was taken as {meant}. The other choices are {others}."
+
+
+def _of_others(field: dataclasses.Field[Any]) -> list[str]:
+    return [choice.casefold() for choice in NOT_HERE.get(field.name, ())]
+
+
+def _read_picture(name: str, value: Any) -> Image.Image | None:
+    """Reads an image from the panel, or base64 text, which may be a data URL. Empty text means no image."""
+    if value == "" or isinstance(value, Image.Image):
+        return value or None
+    if not isinstance(value, str):
+        raise RequestError(f"{name} is {shown(value)}, but must be a picture in base64.")
+    text = value.rpartition(";base64,")[2]
+    if len(text) > MOST_PICTURE_BYTES * 4 / 3:
+        raise RequestError(f"{name} has more than {MOST_PICTURE_BYTES // 10**6} MB. Send a smaller picture.")
+    try:
+        picture = Image.open(BytesIO(base64.b64decode("".join(text.split()), validate=True)), formats=PICTURE_FORMATS)
+        if max(picture.size) <= MOST_PICTURE_SIDE:
+            picture.load()
+            return ImageOps.exif_transpose(picture)
+    except Exception as error:  # decoders raise SyntaxError, struct.error, zlib.error and others
+        raise RequestError(
+            f"{name} is not a picture in base64 that can be read as {', '.join(PICTURE_FORMATS)}. Send it as one of these."
+        ) from error
+    size = "×".join(map(str, picture.size))
+    raise RequestError(
+        f"{name} has {size} pixels, but must have at most {MOST_PICTURE_SIDE} on a side. Send a smaller picture."
+    )
+
+
+def _read_formats(value: Any) -> tuple[str, ...]:
+    names: Any = [value] if isinstance(value, str) else value
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+        raise RequestError(f"format is {shown(value)}, but must be a list of {', '.join(API_FORMATS)}.")
+    known: dict[str, str] = {name.upper(): name for name in API_FORMATS}
+    chosen: dict[str, None] = dict.fromkeys(known.get(str(name).strip().upper(), str(name)) for name in names)
+    problems = format_problems()
+    choice = f"Choose from {', '.join(name for name in API_FORMATS if name not in problems)}."
+    for name in chosen:
+        if name not in API_FORMATS:
+            raise RequestError(f"The format {shown(name)} is unknown. {choice}")
+        if name in problems:
+            raise RequestError(f"The format {name} cannot be written here: {problems[name]}. {choice}")
+    if not chosen:
+        raise RequestError(f"No save format is chosen. {choice}")
+    return tuple(chosen)
