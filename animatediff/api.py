@@ -5,7 +5,7 @@ from __future__ import annotations
 from secrets import compare_digest
 from typing import Any
 
-from fastapi import Depends, FastAPI, HTTPException
+from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.responses import FileResponse
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
 from modules import shared
@@ -20,10 +20,13 @@ from .request.schema import schema
 
 
 def add_routes(_page: Any, app: FastAPI) -> None:
-    """Adds the routes if the WebUI's API is on. They ask for the password of `--api-auth`, if one is set."""
+    """Adds the routes if the WebUI's API is on.
+
+    They ask for the password of `--api-auth` or the login of the page, if the WebUI has one of them. Either will do.
+    """
     if not (shared.cmd_opts.api or shared.cmd_opts.nowebui):
         return
-    guards = [Depends(_require_credentials)] if shared.cmd_opts.api_auth else []
+    guards = [Depends(_require_credentials)]
     answers = {
         "version": lambda: {"version": __version__},
         "models": _models,
@@ -86,8 +89,27 @@ def _model(name: str) -> dict[str, Any]:
     }
 
 
-def _require_credentials(credentials: HTTPBasicCredentials = Depends(HTTPBasic())) -> None:
+def _require_credentials(
+    request: Request, credentials: HTTPBasicCredentials | None = Depends(HTTPBasic(auto_error=False))
+) -> None:
+    passwords, logins = shared.cmd_opts.api_auth, getattr(request.app, "auth", None) is not None
+    if not (passwords or logins):
+        return
+    if (passwords and credentials and _is_user_of_api(credentials)) or (logins and _is_logged_in(request)):
+        return
+    if passwords:
+        raise HTTPException(401, "Incorrect user name or password", {"WWW-Authenticate": "Basic"})
+    raise HTTPException(401, "Not logged in. Log in on the page of the WebUI, or start it with --api-auth and send a password.")
+
+
+def _is_user_of_api(credentials: HTTPBasicCredentials) -> bool:
+    """Returns whether these are a user name and password of `--api-auth`."""
     users = dict(entry.split(":", 1) for entry in shared.cmd_opts.api_auth.split(","))
     expected = users.get(credentials.username)
-    if expected is None or not compare_digest(credentials.password.encode(), expected.encode()):
-        raise HTTPException(401, "Incorrect user name or password", {"WWW-Authenticate": "Basic"})
+    return expected is not None and compare_digest(credentials.password.encode(), expected.encode())
+
+
+def _is_logged_in(request: Request) -> bool:
+    """Returns whether a request has the cookie that gradio gave when its user logged in to the page."""
+    token = request.cookies.get("access-token") or request.cookies.get("access-token-unsecure")
+    return token in request.app.tokens

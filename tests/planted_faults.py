@@ -391,7 +391,7 @@ MUTATIONS = (
     ),
     Mutation(
         "Pillow may use any decoder",
-        "animatediff/request/values.py",
+        "animatediff/request/pictures.py",
         ", formats=PICTURE_FORMATS)",
         ")",
         "host/test_values.py",
@@ -406,9 +406,62 @@ MUTATIONS = (
     Mutation(
         "a source may lie anywhere",
         "animatediff/request/source_video.py",
-        "if not any(path.is_relative_to(folder) for folder in _folders()):",
+        'if not (uploads.holds(path) or any(map(path.is_relative_to, settings.folders("animatediff_source_folders")))):',
         "if False:",
         "contract/test_source.py",
+    ),
+    Mutation(
+        "what was never uploaded is an upload",
+        "animatediff/page/upload_controls.py",
+        "    if not uploads.holds(name):",
+        "    if False:",
+        "host/test_what_a_page_may_reach.py",
+    ),
+    Mutation(
+        "whatever lies beneath the folder of uploads is an upload",
+        "animatediff/request/uploads.py",
+        "return Path(file).resolve().parent.parent == _folder()",
+        "return Path(file).resolve().is_relative_to(_folder())",
+        "host/test_source_video.py",
+    ),
+    Mutation(
+        "ffmpeg decides what a file is",
+        "animatediff/video/ffmpeg.py",
+        '        raise OSError(f"{path.name} is not a video")\n',
+        '        return ["-i", f"file:{path}"]\n',
+        "host/test_what_a_page_may_reach.py",
+    ),
+    Mutation(
+        "any picture is decoded",
+        "animatediff/page/upload_controls.py",
+        """            try:
+                decoded(self.label or "The picture", str(x))
+            except RequestError as error:
+                raise gr.Error(str(error)) from error
+""",
+        "            pass\n",
+        "host/test_what_a_page_may_reach.py",
+    ),
+    Mutation(
+        "the routes are open to those who have not logged in",
+        "animatediff/api.py",
+        "    if not (passwords or logins):",
+        "    if not passwords:",
+        "host/test_what_a_page_may_reach.py",
+    ),
+    Mutation(
+        "trainings of others read any folder",
+        "animatediff/page/train_page.py",
+        "or not _others_can_start_trainings()",
+        "or True",
+        "host/test_what_a_page_may_reach.py",
+    ),
+    Mutation(
+        "several trainings run at a time",
+        "animatediff/page/training_processes.py",
+        "            if other._is_running():",
+        "            if False:",
+        "host/test_training_processes.py",
     ),
 )
 

@@ -16,6 +16,7 @@ from modules import images, shared
 from PIL import Image
 
 from ..errors import AnimateDiffError, RequestError
+from ..request import uploads
 from ..request.params import Params
 from ..request.reading import read_arguments
 
@@ -118,6 +119,9 @@ def _files(source: Any) -> list[Path]:
     if isinstance(source, str):
         files = [Path(file) for file in shared.walk_files(source, allowed_extensions=PICTURES)]
     else:
+        # Gradio has copied each file to `name`. What the page called its upload may be any file of the server.
+        if not all(uploads.holds(getattr(file, "orig_name", file.name)) for file in source):
+            raise RequestError("The Batch tab accepts only files that were uploaded on this page. Upload the images.")
         files = sorted((Path(file.name) for file in source), key=lambda file: shared.natural_sort_key(file.name))
     if not files:
         raise RequestError("The Batch tab has no images. Upload some, or name a folder that contains some.")

@@ -16,6 +16,7 @@ from motion_module.video_reader import VIDEO_SUFFIXES
 from ..request import module_files
 from ..request.params import DEFAULT_MODULE, FORMATS, Option, default_of, first_value, option_of
 from ..video.formats import format_problems
+from .upload_controls import Picture, Upload
 
 Field = dataclasses.Field[Any]
 Controls = dict[str, gr.components.Component]
@@ -75,9 +76,9 @@ def _control(field: Field, option: Option, facts: dict[str, Any], elem_id: ElemI
     if field.name == "format":
         return _formats(field, facts)
     if field.name == "video_source":
-        return gr.File(file_types=list(VIDEO_SUFFIXES), height=UPLOAD_HEIGHT, **facts)
+        return Upload(file_types=list(VIDEO_SUFFIXES), height=UPLOAD_HEIGHT, **facts)
     if kind == "Image.Image | None":
-        return gr.Image(type="pil", height=UPLOAD_HEIGHT, **facts)
+        return Picture(type="pil", height=UPLOAD_HEIGHT, **facts)
     facts["value"] = first_value(field)
     if option.choices:
         return gr.Dropdown(list(option.choices), **facts)

@@ -15,7 +15,7 @@ from .controls import ElemId, first_choice
 def add_to_panel(dropdown: gr.Dropdown, elem_id: ElemId) -> None:
     """Adds a notice that says what to do, and a button that uses the folder of sd-webui-animatediff if that has modules."""
     notice = gr.HTML(_notice(), elem_id=elem_id("notice"))
-    if (folder := module_files.old_folder()) is None:
+    if (folder := module_files.old_folder()) is None or shared.cmd_opts.hide_ui_dir_config:
         return
 
     def use_it() -> tuple[Any, Any, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from modules.infotext_utils import ParamBinding, register_paste_params_button
 from PIL import Image
 
 from ..video import ffmpeg
+from .upload_controls import Picture
 
+log = logging.getLogger("AnimateDiff")
 TABS = ("txt2img", "img2img")
 DESTINATIONS = ("img2img", "inpaint")
 
@@ -30,7 +33,7 @@ def _build(tab: str) -> None:
     """Adds an element for the player, and hidden controls for its script: a request as JSON, and a button for each action."""
     gr.HTML(elem_id=f"{tab}-ad-player")
     request = gr.Textbox(visible=False, elem_id=f"{tab}-ad-player-request")
-    frame = gr.Image(visible=False, type="pil", elem_id=f"{tab}-ad-player-frame")
+    frame = Picture(visible=False, type="pil", elem_id=f"{tab}-ad-player-frame")
     folder = gr.Button("", visible=False, elem_id=f"{tab}-ad-player-folder")
     folder.click(_open_folder, [request], [], show_progress=False)
     for destination in DESTINATIONS:
@@ -52,7 +55,8 @@ def _frame(request: str) -> Image.Image:
     try:
         return Image.open(saved) if saved.is_file() else ffmpeg.read_frame(file, index)
     except OSError as error:
-        raise gr.Error(f"Frame {index + 1} of {file.name} cannot be read: {error}.") from error
+        log.error("Frame %d of %s: %s", index + 1, file, error)
+        raise gr.Error(f"Frame {index + 1} of {file.name} cannot be read. Generate the video again.") from error
 
 
 def _open_folder(request: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import gradio as gr
 from PIL import Image
 
 from ..video import ffmpeg
+from .upload_controls import Upload
 
+log = logging.getLogger("AnimateDiff")
 FILE_TYPES = [".mp4", ".webm"]
 
 
@@ -19,7 +22,7 @@ def add_to_page(component: Any, **facts: Any) -> None:
     A video is replaced by its first frame with the video's infotext, which the tab handles like any image.
     """
     if facts.get("elem_id") == "pnginfo_image":
-        video = gr.File(label="Or a video: MP4, WebM", file_types=FILE_TYPES, elem_id="pnginfo-ad-video")
+        video = Upload(label="Or a video: MP4, WebM", file_types=FILE_TYPES, elem_id="pnginfo-ad-video")
         video.upload(_as_picture, [video], [component], show_progress=False)
 
 
@@ -28,7 +31,8 @@ def _as_picture(upload: Any) -> Image.Image:
     try:
         picture, infotext = ffmpeg.read_frame(path, 0), ffmpeg.read_infotext(path)
     except OSError as error:
-        raise gr.Error(f"{path.name} cannot be read: {error}.") from error
+        log.error("PNG Info: %s: %s", path, error)
+        raise gr.Error(f"{path.name} is not an MP4 or WebM video that can be read. Choose another file.") from error
     if infotext:
         picture.info["parameters"] = infotext
     return picture

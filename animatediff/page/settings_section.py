@@ -18,7 +18,7 @@ MP4_TUNES = ("film", "animation", "grain")
 def add_settings() -> None:
     """`on_ui_settings`: adds the section."""
     defaults = {
-        "animatediff_model_path": shared.OptionInfo("", "Folder of motion modules", gr.Textbox, section=SECTION).info(
+        "animatediff_model_path": _path_option("Folder of motion modules").info(
             "empty: the folder “model” of this extension; press the refresh button of the panel after a change"
         ),
         "animatediff_default_save_formats": shared.OptionInfo(
@@ -33,18 +33,21 @@ def add_settings() -> None:
         "animatediff_keep_unfinished": shared.OptionInfo(
             True, "Keep intermediate results of long videos, so that unfinished videos can be resumed", section=SECTION
         ).info("with several context windows or FreeInit; a 512×512 frame takes 64 KB per step, or 128 KB in full precision"),
-        "animatediff_source_folders": shared.OptionInfo(
-            "",
-            "Folders from which source videos may be read, one per line",
-            gr.Textbox,
-            {"lines": 3},
-            section=SECTION,
-            restrict_api=True,
-        ).info("for img2img; the API cannot change this setting"),
+        "animatediff_source_folders": _path_option("Folders from which source videos may be read, one per line", lines=3).info(
+            "for img2img; the API cannot change this setting"
+        ),
+        "animatediff_training_folders": _path_option(
+            "Folders from which trainings may read videos, one per line", lines=3
+        ).info("for a WebUI that others can reach: with --listen, --share or a login; the API cannot change this setting"),
     }
     defaults |= {f"animatediff_{name}": info for name, info in _quality_options().items()}
     for key, info in defaults.items():
         shared.opts.add_option(key, info)
+
+
+def _path_option(label: str, lines: int = 1) -> shared.OptionInfo:
+    """Returns a setting that says which files may be read: only for the Settings page, without `--hide-ui-dir-config`."""
+    return shared.OptionInfo("", label, gr.Textbox, {"lines": lines, **shared.hide_dirs}, section=SECTION, restrict_api=True)
 
 
 def _quality_options() -> dict[str, shared.OptionInfo]:

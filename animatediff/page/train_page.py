@@ -13,6 +13,7 @@ import gradio as gr
 from modules import paths, sd_models, shared, ui_tempdir
 from modules.ui_common import create_refresh_button
 
+from .. import settings
 from ..request import module_files
 from . import training_processes
 from .training_processes import Training, TrainingError
@@ -155,7 +156,7 @@ def _config(training: Training, given: dict[str, Any]) -> dict[str, Any]:
     if checkpoint is None:
         raise TrainingError("Choose a base checkpoint.")
     for name in ("data", "videos"):
-        given[name] = _path(given[name])
+        given[name] = readable(given[name])
     if not given["data"]:
         raise TrainingError("Fill in the folder of videos.")
     prompts = [line.strip() for line in given.pop("prompts").splitlines() if line.strip()]
@@ -176,10 +177,37 @@ def _config(training: Training, given: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _path(text: str) -> str:
-    """Returns the absolute path. Windows puts quotation marks around a path that is copied."""
+def readable(text: str) -> str:
+    """Returns the absolute path of a folder or CSV file. Windows puts quotation marks around a path that is copied.
+
+    Raises TrainingError if it may not be read. The text does not tell whether it exists.
+    """
     bare = text.strip().strip('"')
-    return str(Path(bare).expanduser().absolute()) if bare else ""
+    if not bare:
+        return ""
+    try:
+        path = Path(bare).expanduser().absolute()
+        is_allowed = any(map(path.resolve().is_relative_to, _folders())) or not _others_can_start_trainings()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise TrainingError(f"{bare!r} is not a valid path. Name a folder, or a CSV file.") from error
+    if not is_allowed:
+        raise TrainingError(
+            f"{bare!r} lies outside the folders that may be read, since others can reach this WebUI. Put the videos into "
+            "outputs/animatediff-training in the WebUI's data folder, or add their folder to “Folders from which trainings may "
+            "read videos” in the settings of AnimateDiff."
+        )
+    return str(path)
+
+
+def _others_can_start_trainings() -> bool:
+    """Returns whether the page is for more people than those who sit at this machine."""
+    options = shared.cmd_opts
+    return bool(options.webui_is_non_local or options.gradio_auth or options.gradio_auth_path)
+
+
+def _folders() -> list[Path]:
+    """Returns the folders that the settings allow, and the one of all trainings."""
+    return [training_processes.folder().resolve(), *settings.folders("animatediff_training_folders")]
 
 
 def _lora_folder() -> Path:

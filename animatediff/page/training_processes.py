@@ -59,7 +59,10 @@ class Training:
         return self.folder.name
 
     def start(self, config: dict[str, Any]) -> None:
-        """Writes the configuration and starts training. Raises TrainingError if the folder holds a training already."""
+        """Writes the configuration and starts training.
+
+        Raises TrainingError if the folder holds a training already, or if another one is running.
+        """
         if (self.folder / STATE).exists():
             raise TrainingError(f"There is already a training {self.name!r}. Resume it, or choose another name.")
         with STARTING:
@@ -70,7 +73,7 @@ class Training:
             self._run()
 
     def resume(self) -> None:
-        """Continues the training. Raises TrainingError if there is nothing to continue, or if it is running."""
+        """Continues the training. Raises TrainingError if there is nothing to continue, or if it or another one is running."""
         if not (self.folder / CONFIG).exists():
             raise TrainingError("Choose a training first.")
         with STARTING:
@@ -124,12 +127,23 @@ class Training:
             return [""]
 
     def _require_idle(self) -> None:
+        """Raises TrainingError if this training or another one is running: each takes gigabytes, and whoever sees the page can
+        start one.
+        """
+        if self._is_running():
+            raise TrainingError(f"The training {self.name!r} is already running.")
+        for other in _trainings_in(self.folder.parent):
+            if other._is_running():
+                raise TrainingError(
+                    f"The training {other.name!r} is running, and only one can run at a time. Pause or stop it first."
+                )
+
+    def _is_running(self) -> bool:
         process = self.process()
         if process and self.status()["doing"] in ENDED:  # it has said so, and takes some time to end
             with suppress(psutil.TimeoutExpired):
                 process.wait(SECONDS_TO_END)
-        if self.process():
-            raise TrainingError(f"The training {self.name!r} is already running.")
+        return self.process() is not None
 
     def _run(self) -> None:
         for file in (STOP, STATUS):
@@ -164,7 +178,11 @@ def folder() -> Path:
 
 def all_trainings() -> Iterator[Training]:
     """Returns all trainings, newest first."""
-    configs = sorted(folder().glob(f"*/{CONFIG}"), key=lambda file: file.stat().st_mtime, reverse=True)
+    return _trainings_in(folder())
+
+
+def _trainings_in(folder: Path) -> Iterator[Training]:
+    configs = sorted(folder.glob(f"*/{CONFIG}"), key=lambda file: file.stat().st_mtime, reverse=True)
     return (Training(config.parent) for config in configs)
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,18 +13,18 @@ from PIL import Image
 
 from motion_module.video_reader import VIDEO_SUFFIXES, MissingDependency, UnreadableVideo, Video
 
+from .. import settings
 from ..errors import RequestError
 from ..interrupt import is_stopping
 from ..video import ffmpeg
 from ..video.clip import Sound
 from ..video.formats import is_picture
+from . import uploads
 from .params import MOST_FRAMES, Params
 from .reading import with_fps
 
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 """The beginning of a URL or of one of ffmpeg's protocols. A single letter is a Windows drive."""
-MP4_PARTS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
-"""An MP4 or MOV begins with one of these."""
 RAM_TAKEN = 0.5
 """The fraction of the free memory that frames may take."""
 
@@ -121,28 +119,24 @@ def find(name: str) -> Path:
             "that the settings allow."
         )
     path = _allowed(name)
+    if uploads.holds(path):
+        name = path.name  # as its user knows it
     try:
         is_folder, is_file = path.is_dir(), path.is_file()
         files = Video(path).files() if is_folder else [path]
+        # A text could be a playlist, which makes its reader open any other file.
+        is_video = is_file and bool(ffmpeg.container_of(path))
     except OSError as error:
         raise RequestError(f"The source video {name!r} cannot be opened: {error}.") from None
     if not (is_folder or is_file):
         raise RequestError(f"The source video {name!r} does not exist. Name a video file, or a folder of frames.")
     if is_file and path.suffix.lower() not in VIDEO_SUFFIXES:
         raise RequestError(f"The source video {name!r} is not a {', '.join(VIDEO_SUFFIXES)} file, nor a folder of frames.")
-    if is_file and not _begins_like_a_video(path):
+    if is_file and not is_video:
         raise RequestError(f"The source video {name!r} is not a video, although its name says so. Name another file.")
     for file in files:
         _allowed(str(file))
     return path
-
-
-def _begins_like_a_video(file: Path) -> bool:
-    """Whether the content is a video's. A text could be a playlist, which makes its reader open any other file."""
-    with file.open("rb") as content:
-        begin = content.read(12)
-    is_avi = begin.startswith(b"RIFF") and begin.endswith(b"AVI ")
-    return is_avi or begin.startswith((b"GIF8", b"\x1aE\xdf\xa3")) or begin[4:8] in MP4_PARTS
 
 
 def _allowed(name: str) -> Path:
@@ -151,16 +145,9 @@ def _allowed(name: str) -> Path:
         path = Path(name).resolve()
     except (OSError, RuntimeError, ValueError) as error:
         raise RequestError(f"The source video {name!r} is not a valid path: {error}.") from None
-    if not any(path.is_relative_to(folder) for folder in _folders()):
+    if not (uploads.holds(path) or any(map(path.is_relative_to, settings.folders("animatediff_source_folders")))):
         raise RequestError(
             f"The source video {name!r} lies outside the folders that may be read. Upload it on the page, or add its folder to "
             "“Folders from which source videos may be read” in the settings of AnimateDiff."
         )
     return path
-
-
-def _folders() -> list[Path]:
-    """Returns the folders that the settings allow, and the one for uploads on the page."""
-    uploads = os.environ.get("GRADIO_TEMP_DIR") or str(Path(tempfile.gettempdir(), "gradio"))
-    lines = shared.opts.data.get("animatediff_source_folders", "").splitlines()
-    return [Path(line.strip()).resolve() for line in (uploads, *lines) if line.strip()]

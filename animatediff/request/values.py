@@ -5,22 +5,18 @@ Imports nothing of the WebUI.
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 from collections.abc import Callable
-from io import BytesIO
 from typing import Any
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 from ..errors import RequestError, shown
 from ..video.formats import format_problems
 from .parameter_aliases import NOT_HERE, OFF, OFF_WORDS, UNKNOWN_IS_OFF
 from .params import API_FORMATS, option_of
+from .pictures import decoded
 
-PICTURE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
-"""The formats of a given image. Other decoders of Pillow are seldom tested, and EPS starts a program."""
-MOST_PICTURE_BYTES, MOST_PICTURE_SIDE = 64_000_000, 8_192
 TRUE_FALSE = {True: True, False: False, "true": True, "false": False, "1": True, "0": False}
 """True and false, by what they are written as. 1 and 0 equal True and False."""
 
@@ -141,22 +137,7 @@ def _read_picture(name: str, value: Any) -> Image.Image | None:
         return value or None
     if not isinstance(value, str):
         raise RequestError(f"{name} is {shown(value)}, but must be a picture in base64.")
-    text = value.rpartition(";base64,")[2]
-    if len(text) > MOST_PICTURE_BYTES * 4 / 3:
-        raise RequestError(f"{name} has more than {MOST_PICTURE_BYTES // 10**6} MB. Send a smaller picture.")
-    try:
-        picture = Image.open(BytesIO(base64.b64decode("".join(text.split()), validate=True)), formats=PICTURE_FORMATS)
-        if max(picture.size) <= MOST_PICTURE_SIDE:
-            picture.load()
-            return ImageOps.exif_transpose(picture)
-    except Exception as error:  # decoders raise SyntaxError, struct.error, zlib.error and others
-        raise RequestError(
-            f"{name} is not a picture in base64 that can be read as {', '.join(PICTURE_FORMATS)}. Send it as one of these."
-        ) from error
-    size = "×".join(map(str, picture.size))
-    raise RequestError(
-        f"{name} has {size} pixels, but must have at most {MOST_PICTURE_SIDE} on a side. Send a smaller picture."
-    )
+    return decoded(name, value)
 
 
 def _read_formats(value: Any) -> tuple[str, ...]:

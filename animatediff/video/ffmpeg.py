@@ -25,6 +25,8 @@ COLOURS = (
     "-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "iec61966-2-1",
 )  # fmt: skip
 
+MP4_PARTS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
+"""An MP4 or MOV begins with one of these."""
 SOUND = ("-ac", "2")
 """Stereo: not every surround layout fits both formats or plays in every browser."""
 
@@ -58,7 +60,7 @@ def encode_webm(clip: Clip, _quality: Quality) -> bytes:
 def has_sound(path: Path) -> bool:
     """Returns whether a video has sound that can be decoded."""
     try:
-        _output("-i", f"file:{path}", "-map", "0:a:0", "-frames:a", "1", "-f", "null", "-")
+        _output(*_input(path), "-map", "0:a:0", "-frames:a", "1", "-f", "null", "-")
     except OSError:
         return False
     return True
@@ -66,7 +68,7 @@ def has_sound(path: Path) -> bool:
 
 def read_infotext(path: Path) -> str:
     """Returns the infotext of a video; empty if it has none. Raises OSError if the file cannot be read."""
-    text = _output("-i", f"file:{path}", "-f", "ffmetadata", "-").decode(errors="replace")
+    text = _output(*_input(path), "-f", "ffmetadata", "-").decode(errors="replace")
     comment = re.search(r"^comment=((?:\\.|[^\\\n])*)", text, re.MULTILINE | re.IGNORECASE | re.DOTALL)
     return re.sub(r"\\(.)", r"\1", comment[1], flags=re.DOTALL) if comment else ""
 
@@ -74,10 +76,34 @@ def read_infotext(path: Path) -> str:
 def read_frame(path: Path, index: int) -> Image.Image:
     """Returns one frame of a video, counted from 0. Raises OSError if there is no such frame."""
     colours = f"select=eq(n\\,{index}),{FROM_VIDEO_COLOURS},format=rgb24"
-    data = _output("-i", f"file:{path}", "-vf", colours, "-frames:v", "1", "-f", "image2pipe", "-c:v", "png", "-")
+    data = _output(*_input(path), "-vf", colours, "-frames:v", "1", "-f", "image2pipe", "-c:v", "png", "-")
     if not data:
         raise OSError(f"{path.name} has no frame {index}")
     return Image.open(BytesIO(data))
+
+
+def container_of(path: Path) -> str:
+    """Returns the container that a file is by its first bytes, as ffmpeg calls it; empty if it is none of those that we read.
+
+    Raises OSError.
+    """
+    with path.open("rb") as content:
+        begin = content.read(12)
+    if begin[4:8] in MP4_PARTS:
+        return "mov"
+    if begin.startswith(b"RIFF") and begin.endswith(b"AVI "):
+        return "avi"
+    return "matroska" if begin.startswith(b"\x1aE\xdf\xa3") else "gif" if begin.startswith(b"GIF8") else ""
+
+
+def _input(path: Path) -> list[str]:
+    """Returns ffmpeg's arguments to open a video. Raises OSError if it is none.
+
+    Left to itself, ffmpeg takes a text for a playlist, whatever its name, and reads the files and addresses in it.
+    """
+    if not (container := container_of(path)):
+        raise OSError(f"{path.name} is not a video")
+    return ["-protocol_whitelist", "file", "-f", container, "-i", f"file:{path}"]
 
 
 def _output(*arguments: str) -> bytes:
@@ -124,7 +150,7 @@ def _sound(clip: Clip) -> list[str]:
     if clip.sound is None:
         return []
     seconds = len(clip.frames) / clip.fps
-    return ["-ss", f"{clip.sound.start:f}", "-t", f"{seconds:f}", "-i", f"file:{clip.sound.file}", "-map", "2:a:0"]
+    return ["-ss", f"{clip.sound.start:f}", "-t", f"{seconds:f}", *_input(clip.sound.file), "-map", "2:a:0"]
 
 
 @contextmanager

@@ -33,6 +33,7 @@ def serve(
     cfg_scale: float = 7.0,
     advice: str = "",
     api_auth: str | None = None,
+    gradio_auth: str | None = None,
     open_browser: bool = False,
 ) -> None:
     """Serves until Ctrl-C. Call `startup.start` first. Without a port, it uses gradio's default, or the next free one.
@@ -41,7 +42,7 @@ def serve(
     """
     from modules import script_callbacks, shared
 
-    vars(shared.cmd_opts).update(api_auth=api_auth)
+    vars(shared.cmd_opts).update(api_auth=api_auth, gradio_auth=gradio_auth)
     blocks = page.build(prompt, cfg_scale, advice)
     allowed = [shared.cmd_opts.data_dir, samples_folder("txt2img")]
     app, url, _ = blocks.queue().launch(
@@ -50,6 +51,7 @@ def serve(
         prevent_thread_lock=True,
         quiet=True,
         allowed_paths=allowed,
+        auth=tuple(gradio_auth.split(":", 1)) if gradio_auth else None,
         inbrowser=open_browser,
     )
     add_routes(app)
@@ -252,11 +254,12 @@ def main() -> None:
     parser.add_argument("--lora-dir", type=Path, default=Path("lora"), help="may be relative to the data folder")
     parser.add_argument("--port", type=int)
     parser.add_argument("--api-auth", help="USER:PASSWORD for the routes of extensions; the host's own routes need none")
+    parser.add_argument("--gradio-auth", help="USER:PASSWORD for the page and the routes of extensions")
     parser.add_argument("--no-half", action="store_true", help="use single precision on CUDA too")
     options = parser.parse_args()
     data_dir = options.data_dir.absolute()
     startup.start(data_dir, options.ckpt_dir.absolute(), data_dir / options.lora_dir, no_half=options.no_half)
-    serve(options.port, api_auth=options.api_auth)
+    serve(options.port, api_auth=options.api_auth, gradio_auth=options.gradio_auth)
 
 
 if __name__ == "__main__":

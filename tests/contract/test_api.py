@@ -193,13 +193,17 @@ def test_an_infotext_restores_the_settings(host):
     assert pasted["parameters"]["AnimateDiff fps"] == "12"
 
 
-def test_the_endpoints_need_the_password_of_the_api(start_host):
-    server = start_host(extensions=[REPOSITORY, PROBE], extra_args=["--api-auth", "me:secret"])
+def test_the_endpoints_need_the_password_of_the_api_or_the_login_of_the_page(start_host):
+    server = start_host(extensions=[REPOSITORY, PROBE], extra_args=["--api-auth", "me:secret", "--gradio-auth", "you:word"])
+    page = requests.Session()
+    page.post(f"{server.url}/login", data={"username": "you", "password": "word"}).raise_for_status()
     assert requests.delete(f"{server.url}/animatediff/v1/unfinished/{'0' * 32}").status_code == 401
     for name in ("version", "models", "schema", "unfinished"):
         path = f"{server.url}/animatediff/v1/{name}"
         assert requests.get(path).status_code == 401
         assert requests.get(path, auth=("me", "wrong")).status_code == 401
         assert requests.get(path, auth=("you", "secret")).status_code == 401
+        assert requests.get(path, auth=("you", "word")).status_code == 401, "the login of the page is a cookie"
         assert requests.get(path, auth=("me", "secret")).status_code == 200
+        assert page.get(path).status_code == 200
     server.stop()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import html
 import json
 import re
+import tempfile
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
@@ -63,6 +66,33 @@ def test_the_panel_is_in_both_tabs_under_its_old_names(host):
     for tab in ("txt2img", "img2img"):
         for name in ("motion-module", "save-format", "enable", "video-length", "fps", "loop-number"):
             assert f'"{tab}-ad-{name}"' in page
+
+
+def test_the_panel_uses_only_uploads_as_its_source_video(host, tmp_path):
+    """Gradio would copy any file of the server that a page names as its upload to where the page can read it."""
+    config = host.get("/config").json()
+    elements = {part["props"].get("elem_id"): part for part in config["components"]}
+    (ours,) = {part["id"] for name, part in elements.items() if name == "txt2img-ad-video-source"}
+    values = {part["id"]: part["props"].get("value") for part in config["components"]}
+    number, event = next(
+        (number, event)
+        for number, event in enumerate(config["dependencies"])
+        if ours in event["inputs"] and event["targets"] == [ours] and event["backend_fn"]
+    )
+
+    def send(path):
+        file = {"name": str(path), "data": None, "is_file": True, "orig_name": "a.mp4", "size": 1}
+        data = [file if part == ours else values[part] for part in event["inputs"]]
+        return host.post("/run/predict", {"fn_index": number, "data": data, "session_hash": "one"})
+
+    secret = tmp_path / "secret.mp4"
+    secret.write_text(str(tmp_path))
+    refused = send(secret)
+    assert refused.status_code == 500 and "Only files that were uploaded on this page" in refused.json()["error"]
+    copy = Path(tempfile.gettempdir(), "gradio", hashlib.sha1(secret.read_bytes()).hexdigest(), secret.name)
+    assert not copy.exists() and host.get(f"/file={copy}").status_code == 404
+    uploaded = host.post("/upload", files={"files": ("mine.mp4", b"content")}).json()
+    assert send(uploaded[0]).status_code == 200
 
 
 LANGUAGES = {"ko_KR": "[가-힣]", "ja_JP": "[ぁ-んァ-ヶ一-龯]", "zh_CN": "[一-龯]"}

@@ -156,10 +156,14 @@ def test_pictures_of_different_sizes_are_refused(host):
     assert answer.status_code == 422 and "picture 2 is 32×48, the first is 64×64" in answer.json()["detail"]
 
 
-def test_the_api_cannot_change_the_allowed_folders(host, videos):
-    change = {"animatediff_source_folders": "/"}
+def test_the_api_cannot_change_settings_that_are_paths(host, videos):
+    keys = [f"animatediff_{name}" for name in ("model_path", "source_folders", "training_folders")]
+    before, models = host.get("/sdapi/v1/options").json(), host.get("/animatediff/v1/models").json()
+    change = dict.fromkeys(keys, "/")
     host.post("/sdapi/v1/options", change).raise_for_status()
-    assert str(videos) in host.get("/sdapi/v1/options").json()["animatediff_source_folders"]
+    after = host.get("/sdapi/v1/options").json()
+    assert str(videos) in after["animatediff_source_folders"] and [after[key] for key in keys] == [before[key] for key in keys]
+    assert host.get("/animatediff/v1/models").json() == models != []
     answer = host.img2img(**animate(video_path="/usr"), **FAINT, override_settings=change)
     assert answer.status_code == 422 and "outside" in answer.json()["detail"]
 

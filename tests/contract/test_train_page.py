@@ -95,6 +95,9 @@ def test_a_training_is_started_watched_paused_resumed_and_stopped(page, host, cl
     assert picture.evaluate("picture => picture.naturalWidth") == 64
     expect(page.locator("#train-ad-report").first).to_contain_text("2 videos make 4 clips of 4 frames: 4 of 64×64.")
 
+    fill(page, "name", f"second {name}")
+    page.locator("#train-ad-start").click()
+    expect(page.locator(".toast-body, .toast-wrap").first).to_contain_text("only one can run at a time", timeout=MINUTES)
     assert host.txt2img(steps=2, width=64, height=64).status_code == 200  # while it trains
 
     page.locator("#train-ad-pause").click()

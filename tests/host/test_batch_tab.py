@@ -1,6 +1,7 @@
 """img2img's Batch tab, whose images become the frames of one clip: our function, without a WebUI around it."""
 
 import importlib
+import shutil
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -72,10 +73,28 @@ def test_the_number_of_frames_limits_the_images(page, folder):
     assert numbers(p) == [1, 2, 3, 4, 5] and p.outpath_samples == "/the/output"
 
 
-def test_uploads_are_frames_in_the_same_order(page, folder):
+def uploaded(folder, number, of="{number}.png"):
+    """Returns what gradio makes of an upload: `name` is its copy, `orig_name` what the page sent."""
+    (folder / "copy").mkdir(exist_ok=True)
+    copy = shutil.copy(folder / f"{number}.png", folder / "copy")
+    return SimpleNamespace(name=str(copy), orig_name=str(folder.parent / of.format(number=number)))
+
+
+def test_uploads_are_frames_in_the_same_order(page, folder, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(folder.parent))
     p = request()
-    page.process_batch(p, [SimpleNamespace(name=str(folder / f"{number}.png")) for number in (10, 2, 9)], "", "", p.script_args)
+    files = [uploaded(folder, number, of=f"{folder.name}/{{number}}.png") for number in (10, 2, 9)]
+    page.process_batch(p, files, "", "", p.script_args)
     assert numbers(p) == [2, 9, 10]
+
+
+def test_files_of_the_server_that_were_not_uploaded_are_refused(batch, page, folder, monkeypatch):
+    """Gradio has copied them to where uploads are."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(folder))
+    files = [uploaded(folder, 1, of=f"{folder.name}/copy/{{number}}.png"), uploaded(folder, 2, of="elsewhere/{number}.png")]
+    with pytest.raises(batch.AnimateDiffError, match="only files that were uploaded on this page"):
+        page.process_batch(request(), files, "", "", ())
+    assert page.generated == page.looped == []
 
 
 def test_the_size_of_the_clip_is_that_of_its_images_times_the_scale(page, folder):

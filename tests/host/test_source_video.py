@@ -116,8 +116,25 @@ def test_uploads_may_be_read(source, videos, monkeypatch):
     refused = pytest.raises(source.RequestError, match="outside the folders that may be read")
     with refused:
         source.find(str(videos / "a.mp4"))
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(videos))
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(videos.parent))  # in which each upload has a folder of its own
     assert source.find(str(videos / "a.mp4")) == videos / "a.mp4"
+    (videos / "list.mp4").write_text("#EXTM3U")
+    for name, words in (("list.mp4", "is not a video"), ("gone.mp4", "does not exist")):
+        with pytest.raises(source.RequestError, match=f"^The source video '{name}' {words}"):  # without its folder
+            source.find(str(videos / name))
+
+
+def test_pictures_of_others_in_the_folder_of_uploads_are_not_a_folder_of_frames(source, videos, monkeypatch):
+    """The WebUI puts what it shows directly into that folder, and gradio what one user uploads into a folder beneath it."""
+    monkeypatch.setitem(source.shared.opts.data, "animatediff_source_folders", "")
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(videos / "folder"))
+    for folder in (videos / "folder", videos, videos.parent):
+        with pytest.raises(source.RequestError, match="outside the folders that may be read"):
+            source.find(str(folder))
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(videos))
+    for folder in (videos / "folder", videos):
+        with pytest.raises(source.RequestError, match="outside the folders that may be read"):
+            source.find(str(folder))
 
 
 def test_frames_of_a_folder_that_lead_elsewhere_are_not_read(source, videos, tmp_path, monkeypatch):

@@ -73,6 +73,24 @@ def test_a_training_is_started_paused_resumed_and_stopped(trainings, training, c
     until(lambda: training.status()["doing"] == "Stopped" and not training.process(), training)
 
 
+def test_only_one_training_runs_at_a_time(trainings, training, monkeypatch):
+    """Whoever sees the page can start one, and each takes gigabytes."""
+    other = trainings.Training(training.folder.parent / "dots")
+    for each in (training, other):
+        each.folder.mkdir(parents=True)
+        (each.folder / "config.yaml").write_text("")
+    begun, running = [], SimpleNamespace(kill=lambda: None)
+    monkeypatch.setattr(trainings.Training, "process", lambda self: running if self == other else None)
+    monkeypatch.setattr(trainings.Training, "_run", lambda self: begun.append(self))
+    for act in (training.resume, lambda: training.start({"train": "motion lora"})):
+        with pytest.raises(trainings.TrainingError, match=r"'dots' is running, and only one can run at a time\. Pause"):
+            act()
+    assert begun == [] and (training.folder / "config.yaml").read_text() == ""
+    monkeypatch.setattr(trainings.Training, "process", lambda _: None)
+    training.resume()
+    assert begun == [training]
+
+
 def test_resume_waits_for_the_process_that_has_paused(trainings, training, monkeypatch):
     """It writes "Paused" before it ends, which takes seconds on a busy machine."""
     training.folder.mkdir(parents=True, exist_ok=True)

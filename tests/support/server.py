@@ -148,13 +148,14 @@ class Server:
 
     @contextmanager
     def settings(self, **changes: Any) -> Iterator[None]:
-        """Changes settings of the host, and gives them back the values that they had."""
+        """Changes settings of the host, and gives them back the values that they had. Needs the probe."""
         before = self.get("/sdapi/v1/options").json()
-        self.post("/sdapi/v1/options", changes).raise_for_status()
+        set_all = lambda values: self.post("/probe/v1/settings", {"changes": values}).raise_for_status()  # noqa: E731
+        set_all(changes)
         try:
             yield
         finally:
-            self.post("/sdapi/v1/options", {name: before[name] for name in changes if name in before}).raise_for_status()
+            set_all({name: before[name] for name in changes if name in before})
 
     # --- process ---
 

@@ -11,6 +11,7 @@ from modules.util import walk_files as walk_files
 cmd_opts: Namespace
 config_filename: str
 demo: Any
+hide_dirs: dict[str, bool]
 opts: Options
 prompt_styles: Any
 sd_model: Any

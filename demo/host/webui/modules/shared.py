@@ -20,6 +20,7 @@ device = devices.device
 state = State()
 demo: Any = None
 """The page in the WebUI, where files are registered with it; not used here."""
+hide_dirs = {"visible": not cmd_opts.hide_ui_dir_config}
 opts = Options(
     {
         "sd_model_checkpoint": None,

@@ -2,4 +2,16 @@
 
 from argparse import Namespace
 
-cmd_opts = Namespace(data_dir="", ckpt_dir="", lora_dir="", api=True, nowebui=False, api_auth=None, no_half=False)
+cmd_opts = Namespace(
+    data_dir="",
+    ckpt_dir="",
+    lora_dir="",
+    api=True,
+    nowebui=False,
+    api_auth=None,
+    gradio_auth=None,
+    gradio_auth_path=None,
+    webui_is_non_local=False,
+    hide_ui_dir_config=False,
+    no_half=False,
+)

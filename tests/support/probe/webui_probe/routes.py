@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 from fastapi import FastAPI
-from modules import call_queue
+from modules import call_queue, shared
 from pydantic import BaseModel
 
 from webui_probe.digests import checkpoint_digests, unet_digests
@@ -97,6 +97,10 @@ class AddedWordsBody(BaseModel):
     at: Literal["process", "before_process_batch"] | None = None
     before: str = ""
     after: str = ""
+
+
+class SettingsBody(BaseModel):
+    changes: dict[str, Any]
 
 
 class FlagsBody(BaseModel):
@@ -190,6 +194,14 @@ def post_flags(body: FlagsBody) -> dict[str, Any]:
         return flags.report()
 
 
+def post_settings(body: SettingsBody) -> dict[str, Any]:
+    """Changes settings as the Settings page does, also those that the API cannot change."""
+    with call_queue.queue_lock:
+        for name, value in body.changes.items():
+            shared.opts.set(name, value)
+    return {}
+
+
 def get_unet_digest() -> dict[str, str]:
     with call_queue.queue_lock:
         return unet_digests()
@@ -224,6 +236,7 @@ def add_routes(_demo: Any, app: FastAPI) -> None:
         "nested": post_nested,
         "added-words": post_added_words,
         "flags": post_flags,
+        "settings": post_settings,
     }
     for name, endpoint in get_routes.items():
         app.add_api_route(f"{ROOT}/{name}", endpoint, methods=["GET"])
