@@ -29,7 +29,8 @@ def decoded(name: str, text: str) -> Image.Image:
             return ImageOps.exif_transpose(picture)
     except Exception as error:  # decoders raise SyntaxError, struct.error, zlib.error and others
         raise RequestError(
-            f"{name} is not a picture in base64 that can be read as {', '.join(PICTURE_FORMATS)}. Send it as one of these."
+            f"{name} is not a picture that can be read. Use one of these formats, in requests as base64: "
+            f"{', '.join(PICTURE_FORMATS)}."
         ) from error
     size = "×".join(map(str, picture.size))
     raise RequestError(

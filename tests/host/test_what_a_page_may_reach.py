@@ -191,7 +191,7 @@ def test_a_picture_of_another_format_is_not_decoded(page, monkeypatch):
     monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *arguments: called.append(arguments))
     for content in (EPS, SECRET, b"", b"II*\0" + bytes(40)):
         said = sentence(page.send("last-frame", "data:image/png;base64," + base64.b64encode(content).decode()))
-        assert said == ("Last frame is not a picture that can be read. Use one of these formats: PNG, JPEG, WEBP, GIF, BMP.")
+        assert said.startswith("Last frame is not a picture that can be read. Use one of these formats")
     assert called == []
     assert page.send("last-frame", ONE_PIXEL).json()["data"] == ["(1, 1)"]
 
