@@ -178,6 +178,13 @@ MUTATIONS = (
         "contract/test_refusals.py",
     ),
     Mutation(
+        "galleries do not hear of animations",
+        "animatediff/output/results.py",
+        "            script_callbacks.image_saved_callback(self._file_facts(video.frames[0], path, video.infotexts[0]))\n",
+        "",
+        "contract/test_generate.py::test_other_extensions_hear_of_each_file_once",
+    ),
+    Mutation(
         "taken names are not noticed",
         "animatediff/output/paths.py",
         "lock_file.touch(exist_ok=False)",

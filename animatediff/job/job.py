@@ -347,6 +347,7 @@ class Job:
     def _results(self) -> Results:
         source = self.plan.inputs.source
         return Results(
+            p=self.p,
             params=self.params,
             quality=settings.quality(),
             outpath=self.p.outpath_samples if self.p.save_samples() else None,

@@ -18,7 +18,7 @@ from webui_probe.identity import Identity
 from webui_probe.recorder import Recorder
 from webui_probe.reference import EffectiveWeights, Reference, differences
 from webui_probe.sabotage import BrokenMethod, LateFault
-from webui_probe.triggers import Fault, Flags, Interrupter, Nested
+from webui_probe.triggers import Fault, Flags, Gallery, Interrupter, Nested
 
 ROOT = "/probe/v1"
 
@@ -27,6 +27,7 @@ recorder = Recorder()
 fault = Fault()
 interrupter = Interrupter()
 nested = Nested()
+gallery = Gallery()
 flags = Flags()
 late_fault = LateFault()
 broken_method = BrokenMethod()
@@ -90,6 +91,11 @@ class InterruptBody(BaseModel):
 class NestedBody(BaseModel):
     at: Literal["process_before_every_sampling", "postprocess_image", "postprocess_batch"] | None = None
     mode: Literal["process_images", "postprocess"] = "process_images"
+
+
+class GalleryBody(BaseModel):
+    on: bool
+    stamps: bool = False
 
 
 class FlagsBody(BaseModel):
@@ -168,6 +174,11 @@ def post_nested(body: NestedBody) -> dict[str, Any]:
     return nested.report()
 
 
+def post_gallery(body: GalleryBody) -> dict[str, Any]:
+    gallery.arm(body.on, body.stamps)
+    return {}
+
+
 def post_flags(body: FlagsBody) -> dict[str, Any]:
     with call_queue.queue_lock:
         for name, value in body.dict(exclude_unset=True).items():
@@ -197,6 +208,7 @@ def add_routes(_demo: Any, app: FastAPI) -> None:
         "record": recorder.report,
         "fault": get_fault,
         "nested": nested.report,
+        "gallery": gallery.report,
         "flags": flags.report,
     }
     post_routes = {
@@ -210,6 +222,7 @@ def add_routes(_demo: Any, app: FastAPI) -> None:
         "differences": post_differences,
         "effective-weights": post_effective_weights,
         "nested": post_nested,
+        "gallery": post_gallery,
         "flags": post_flags,
     }
     for name, endpoint in get_routes.items():
