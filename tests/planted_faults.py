@@ -178,6 +178,13 @@ MUTATIONS = (
         "contract/test_refusals.py",
     ),
     Mutation(
+        "arguments of a LoRA's tag are dropped without a word",
+        "animatediff/job/loras.py",
+        "_without_effect(entry) + _left_out(lora)",
+        "_left_out(lora)",
+        "contract/test_weight_files.py::test_arguments_without_effect_are_named",
+    ),
+    Mutation(
         "galleries do not hear of animations",
         "animatediff/output/results.py",
         "            script_callbacks.image_saved_callback(self._file_facts(video.frames[0], path, video.infotexts[0]))\n",

@@ -188,11 +188,11 @@ class Job:
             self._travels = prompt_travel.follow(p, self.params.video_length, closed=self.params.prompts_loop)
             if not p.disable_extra_networks:
                 self._warn_once(advice.missing_lora(self.plan.family, loras.names_in(p.extra_network_data)))
-                first, self._lora_hashes = loras.take_from(p.extra_network_data)
-                self._hires_loras, more = loras.take_from(getattr(p, "hr_extra_network_data", None))
-                self._lora_hashes |= more
-                self.animated.expect_loras(first, self._hires_loras)
-                self._warn_once(loras.left_out(first))
+                first = loras.take_from(p.extra_network_data)
+                hires = loras.take_from(getattr(p, "hr_extra_network_data", None))
+                self._hires_loras, self._lora_hashes = tuple(hires.loras), first.hashes | hires.hashes
+                self.animated.expect_loras(tuple(first.loras), self._hires_loras)
+                self._warn_once(first.warnings + hires.warnings)
 
     def loras_activated(self) -> None:
         """`after_extra_networks_activate`: the WebUI has written the hashes of its own LoRAs into the infotext."""
