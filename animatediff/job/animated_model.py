@@ -215,7 +215,7 @@ class AnimatedModel:
             self._plan.strength,
             self.progress,
             second=SecondModule(others[0], second.how, second.weight) if second else None,
-            step_windows=self._step_windows if self._windows.needed and self._plan.windows_in_attention else None,
+            step_windows=self._step_windows if self._plan.attention_is_windowed else None,
             device=self._working_device(),
         )
 

@@ -366,7 +366,8 @@ class Job:
             frames = [holder.image for holder in finished]
             row = iteration * self.params.video_length
             video = Video(frames, [next(infotexts) for _ in frames], row, processed.all_seeds[row])
-            video.seams = self._seams(frames) if self.plan.windows.needed else None
+            windows = self.plan.windows
+            video.seams = self._seams(frames) if windows.needed or windows.wraps else None
             videos.append(video)
         return videos
 

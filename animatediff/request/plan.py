@@ -55,6 +55,11 @@ class Plan:
         return self.params.context_mode == IN_ATTENTION
 
     @property
+    def attention_is_windowed(self) -> bool:
+        """Whether motion layers attend within windows. A clip of one window that loops needs no more UNet calls for them."""
+        return self.windows.wraps or (self.windows.needed and self.windows_in_attention)
+
+    @property
     def starts_from_image(self) -> bool:
         """Whether all frames start from one image of img2img."""
         return self.inputs.source is None and len(self.inputs.init_images or ()) == 1

@@ -115,8 +115,44 @@ def test_every_frame_is_covered_in_edge_cases():
 
 def test_a_clip_that_fits_is_one_window():
     for ways in WAYS:
-        step_windows = ContextWindows(7, 8, 2, stride=3, **ways).at(5)
-        assert step_windows.frames.tolist() == [span(0, 6)] and step_windows.weights.tolist() == [[1.0] * 7]
+        if ways["closed_loop"] != "many":
+            step_windows = ContextWindows(7, 8, 2, stride=3, **ways).at(5)
+            assert step_windows.frames.tolist() == [span(0, 6)] and step_windows.weights.tolist() == [[1.0] * 7]
+    assert frames_of(ContextWindows(1, 8, closed_loop="many")) == [[0]]
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [
+        (0, [span(0, 7), span(4, 7) + span(0, 3)]),
+        (1, [span(4, 7) + span(0, 3), span(0, 7)]),
+        (2, [span(2, 7) + span(0, 1), span(6, 7) + span(0, 5)]),
+        (5, [span(5, 7) + span(0, 4), [*span(1, 7), 0]]),
+    ],
+)
+def test_a_clip_that_fits_and_loops_is_two_windows_half_a_clip_apart(step, expected):
+    for ways in WAYS:  # whatever the other settings, which are for several windows
+        if ways["closed_loop"] == "many":
+            for uniform in (True, False):
+                windows = ContextWindows(8, 8, 2, stride=3, uniform=uniform, **ways)
+                assert windows.wraps and not windows.needed and frames_of(windows, step) == expected
+
+
+@pytest.mark.parametrize("frames", [*range(2, 18), 24, 31, 32])
+def test_all_neighbours_are_alike_in_a_clip_that_fits_and_loops(frames):
+    windows = ContextWindows(frames, 32, 8, closed_loop="many")
+    firsts = set()
+    for step in range(2 * frames):
+        step_windows = windows.at(step)
+        require_good(windows, step)
+        together = torch.zeros(frames)  # the weight of the windows in which a frame and the next one are side by side
+        for window, weights in zip(step_windows.frames, step_windows.weights):
+            assert sorted(window.tolist()) == span(0, frames - 1)
+            assert torch.equal(window.diff() % frames, torch.ones(frames - 1, dtype=torch.long))
+            together[window[:-1]] += torch.minimum(weights[:-1], weights[1:])
+        assert together.min() >= 1 / 2 - 1e-6 and together.max() <= 1 + 1e-6
+        firsts |= set(step_windows.frames[:, 0].tolist())
+    assert firsts == set(range(frames)), "every frame begins a window in some step"
 
 
 def test_each_fuse_method_has_its_weights():
