@@ -41,8 +41,8 @@ class Video:
     clip: Clip | None = None
     """What its files were encoded from."""
     seams: dict[str, Any] | None = None
-    """For a video made in context windows, or of one that wraps: the frames at which windows begin, and the change from each frame
-    to the next."""
+    """For a video made in context windows, or of one that wraps: the frames at which windows begin, and the change from each
+    frame to the next."""
 
 
 @dataclass(kw_only=True)
