@@ -5,9 +5,9 @@ bit-reversed fraction, and with a stride above 1 there are also windows of every
 there, every frame is in a window at every step, no window has a frame twice, and the results of overlapping windows are
 averaged with weights.
 
-A clip that fits into one window can be closed too, by two windows of all its frames that begin half a clip apart and move from
-step to step, so that no place in the clip is the seam. This is the latent shift of Mobius (arXiv 2502.20307) with two shifts at
-once: one alone closes the loop as well, but in each step it begins the motion at another frame.
+A clip that fits into one window can be closed too: by two windows of all its frames, half a clip apart, so that the end of one
+is the middle of the other. They are the same in all steps. In Mobius (arXiv 2502.20307) one window begins at another frame in
+each step, but a motion module begins a motion where its window begins, so motions become jumpy or come to rest.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class ContextWindows:
 
     @property
     def wraps(self) -> bool:
-        """Whether the clip fits into one window and its loop is closed nevertheless."""
+        """Whether the clip fits into one window and its loop is closed nevertheless, by a second window of the same frames."""
         return self.closed_loop == "many" and 1 < self.frames <= self.length
 
     @property
@@ -114,8 +114,8 @@ class ContextWindows:
     def at(self, step: int) -> StepWindows:
         """Returns the windows of a sampling step; the first step is 0."""
         if self.wraps:
-            halves = replace(self, length=self.frames, overlap=self.frames // 2, stride=1, uniform=True, fuse_method="pyramid")
-            return _step_windows(halves, step)
+            halves = replace(self, length=self.frames, overlap=self.frames // 2, stride=1, uniform=False, fuse_method="pyramid")
+            return _step_windows(halves, 0)
         if not self.needed:
             return StepWindows(torch.arange(self.frames)[None], torch.ones(1, self.frames))
         return _step_windows(self, step if self.uniform else 0)

@@ -185,6 +185,13 @@ MUTATIONS = (
         "contract/test_weight_files.py::test_arguments_without_effect_are_named",
     ),
     Mutation(
+        "a clip of one window does not loop",
+        "motion_module/context_windows.py",
+        'return self.closed_loop == "many" and 1 < self.frames <= self.length',
+        "return False",
+        "contract/test_long_clips.py::test_a_clip_of_one_window_loops_with_as_many_unet_calls",
+    ),
+    Mutation(
         "galleries do not hear of animations",
         "animatediff/output/results.py",
         "            script_callbacks.image_saved_callback(self._file_facts(video.frames[0], path, video.infotexts[0]))\n",
