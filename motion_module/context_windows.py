@@ -4,11 +4,15 @@ The schedules are those of ComfyUI-AnimateDiff-Evolved (`context.py`): from step
 bit-reversed fraction, and with a stride above 1 there are also windows of every second frame, every fourth, and so on. Unlike
 there, every frame is in a window at every step, no window has a frame twice, and the results of overlapping windows are
 averaged with weights.
+
+A clip that fits into one window can be closed too: by two windows of all its frames, half a clip apart, so that the end of one
+is the middle of the other. They are the same in all steps. In Mobius (arXiv 2502.20307) one window begins at another frame in
+each step, but a motion module begins a motion where its window begins, so motions become jumpy or come to rest.
 """
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Literal
 
@@ -98,12 +102,22 @@ class ContextWindows:
         return self.frames > self.length
 
     @property
+    def wraps(self) -> bool:
+        """Whether the clip fits into one window and its loop is closed nevertheless, by a second window of the same frames."""
+        return self.closed_loop == "many" and 1 < self.frames <= self.length
+
+    @property
     def attended_frames(self) -> int:
         """How many frames attend to each other in a motion module."""
         return min(self.frames, self.length)
 
     def at(self, step: int) -> StepWindows:
         """Returns the windows of a sampling step; the first step is 0."""
+        if self.wraps:
+            halves = replace(self, length=self.frames, overlap=self.frames // 2, stride=1, uniform=False, fuse_method="pyramid")
+            return _step_windows(halves, 0)
+        if not self.needed:
+            return StepWindows(torch.arange(self.frames)[None], torch.ones(1, self.frames))
         return _step_windows(self, step if self.uniform else 0)
 
     def boundaries(self) -> list[int]:
@@ -148,8 +162,6 @@ def van_der_corput(index: int) -> float:
 
 @lru_cache(maxsize=256)
 def _step_windows(windows: ContextWindows, step: int) -> StepWindows:
-    if not windows.needed:
-        return StepWindows(torch.arange(windows.frames)[None], torch.ones(1, windows.frames))
     starts = [(start, distance) for distance in windows.distances() for start in windows.starts(distance, step)]
     along = torch.arange(windows.length)
     frames = torch.stack([(start + distance * along) % windows.frames for start, distance in starts])

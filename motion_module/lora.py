@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -52,17 +52,29 @@ class LowRank:
         """Returns what is added to the matrix at strength 1: `(outputs, inputs)` in float32."""
         return self.scale * (self.up.float() @ self.down.float())
 
+    def of_rank(self, rank: int) -> LowRank:
+        """Returns the change by its first `rank` components alone. The scale stays, as in the WebUI."""
+        return LowRank(self.down[:rank], self.up[:, :rank], self.scale)
+
 
 @dataclass(frozen=True, eq=False)
 class Lora:
     """What a LoRA file changes.
 
     `left_out`: keys that are neither for motion layers, nor for the image UNet's attention, nor for the WebUI's own loader.
+    `rank`: how many components of each matrix act; None for all.
     """
 
     path: Path
     parts: dict[Target, LowRank]
     left_out: tuple[str, ...] = ()
+    rank: int | None = None
+
+    def of_rank(self, rank: int | None) -> Lora:
+        """Returns what the first `rank` components of each matrix change; all of them if it is None."""
+        if rank is None:
+            return self
+        return replace(self, parts={target: part.of_rank(rank) for target, part in self.parts.items()}, rank=rank)
 
 
 # --- files ---

@@ -192,6 +192,27 @@ MUTATIONS = (
         "contract/test_refusals.py",
     ),
     Mutation(
+        "arguments of a LoRA's tag are dropped without a word",
+        "animatediff/job/loras.py",
+        "_without_effect(entry) + _left_out(lora)",
+        "_left_out(lora)",
+        "contract/test_weight_files.py::test_arguments_without_effect_are_named",
+    ),
+    Mutation(
+        "a clip of one window does not loop",
+        "motion_module/context_windows.py",
+        'return self.closed_loop == "many" and 1 < self.frames <= self.length',
+        "return False",
+        "contract/test_long_clips.py::test_a_clip_of_one_window_loops_with_as_many_unet_calls",
+    ),
+    Mutation(
+        "galleries do not hear of animations",
+        "animatediff/output/results.py",
+        "            script_callbacks.image_saved_callback(self._file_facts(video.frames[0], path, video.infotexts[0]))\n",
+        "",
+        "contract/test_generate.py::test_other_extensions_hear_of_each_file_once",
+    ),
+    Mutation(
         "taken names are not noticed",
         "animatediff/output/paths.py",
         "lock_file.touch(exist_ok=False)",

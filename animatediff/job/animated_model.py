@@ -39,7 +39,7 @@ from ..interrupt import stop_if_interrupted
 from ..request import module_files
 from ..request.plan import Plan
 from .checkpoints import kind_of, kind_of_file
-from .loras import Loras
+from .loras import Loras, facts_of
 from .noise_schedule import swapped_noise_schedule
 from .samplers import original_steps
 from .size_conditioning import fixed_sizes
@@ -72,13 +72,13 @@ class AnimatedModel:
         """Sets the LoRAs of each pass; those of the first are used next. All are checked before anything is sampled."""
         self._loras, self._expected = passes[0], [lora for loras in passes for lora, _ in loras]
 
-    def loras_in_use(self) -> list[tuple[str, float]]:
-        """Our LoRAs of this pass, by file and strength."""
-        return [(str(lora.path), strength) for lora, strength in self._loras]
+    def loras_in_use(self) -> list[tuple[str, int | None, float]]:
+        """Our LoRAs of this pass, by file, rank and strength."""
+        return facts_of(self._loras)
 
     def use_loras(self, loras: Loras) -> None:
         """Changes to the LoRAs of the next pass."""
-        if {(lora.path, strength) for lora, strength in loras} != {(lora.path, strength) for lora, strength in self._loras}:
+        if set(facts_of(loras)) != set(facts_of(self._loras)):
             with self.suspended():
                 self._loras = loras
 
@@ -215,7 +215,7 @@ class AnimatedModel:
             self._plan.strength,
             self.progress,
             second=SecondModule(others[0], second.how, second.weight) if second else None,
-            step_windows=self._step_windows if self._windows.needed and self._plan.windows_in_attention else None,
+            step_windows=self._step_windows if self._plan.attention_is_windowed else None,
             device=self._working_device(),
         )
 

@@ -196,11 +196,11 @@ class Job:
             self._warn_once([*warnings, *without_effect.on_keyframes(self.params, self._travels)])
             if not p.disable_extra_networks:
                 self._warn_once(advice.missing_lora(self.plan.family, loras.names_in(p.extra_network_data)))
-                first, self._lora_hashes = loras.take_from(p.extra_network_data)
-                self._hires_loras, more = loras.take_from(getattr(p, "hr_extra_network_data", None))
-                self._lora_hashes |= more
-                self.animated.expect_loras(first, self._hires_loras)
-                self._warn_once(loras.left_out(first))
+                first = loras.take_from(p.extra_network_data)
+                hires = loras.take_from(getattr(p, "hr_extra_network_data", None))
+                self._hires_loras, self._lora_hashes = tuple(hires.loras), first.hashes | hires.hashes
+                self.animated.expect_loras(tuple(first.loras), self._hires_loras)
+                self._warn_once(first.warnings + hires.warnings)
 
     def loras_activated(self) -> None:
         """`after_extra_networks_activate`: the WebUI has written the hashes of its own LoRAs into the infotext."""
@@ -355,6 +355,7 @@ class Job:
     def _results(self) -> Results:
         source = self.plan.inputs.source
         return Results(
+            p=self.p,
             params=self.params,
             quality=settings.quality(),
             outpath=self.p.outpath_samples if self.p.save_samples() else None,
@@ -373,7 +374,8 @@ class Job:
             frames = [holder.image for holder in finished]
             row = iteration * self.params.video_length
             video = Video(frames, [next(infotexts) for _ in frames], row, processed.all_seeds[row])
-            video.seams = self._seams(frames) if self.plan.windows.needed else None
+            windows = self.plan.windows
+            video.seams = self._seams(frames) if windows.needed or windows.wraps else None
             videos.append(video)
         return videos
 

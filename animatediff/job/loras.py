@@ -2,11 +2,16 @@
 
 The WebUI's loader would look for their keys in the checkpoint and find none. So they are taken out of the parsed prompt before
 the loader sees it. Their files come from the WebUI's own list, and they act for as long as the motion module does.
+
+The arguments of a tag are read as the WebUI reads them: `<lora:name:text encoder:unet:rank>`, also as `te=`, `unet=` and
+`dyn=`. Those of other extensions, such as sd-webui-lora-block-weight's `lbw=` and `stop=`, have no effect on our LoRAs.
 """
 
 from __future__ import annotations
 
+import math
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +24,28 @@ from ..request import module_files
 
 Loras = tuple[tuple[Lora, float], ...]
 """LoRAs, each with its strength."""
+READ = ("te", "unet", "dyn")
+"""The named arguments that are read."""
+POSITIONS = 4
+"""How many arguments without a name are read, that of the LoRA's name included."""
 
 
-def take_from(parsed: dict[str, list[Any]] | None) -> tuple[Loras, dict[str, str]]:
-    """Takes our LoRAs out of a parsed prompt. Returns them, and their short hashes by name.
+@dataclass
+class Taken:
+    """What was taken out of a prompt. `hashes`: the files' short hashes by name. `warnings`: what does not act as written."""
+
+    loras: list[tuple[Lora, float]] = field(default_factory=list)
+    hashes: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+def take_from(parsed: dict[str, list[Any]] | None) -> Taken:
+    """Takes our LoRAs out of a parsed prompt.
 
     A file that also has weights for the checkpoint stays in the prompt, for the WebUI's loader. Raises CheckpointError for a
-    broken file.
+    broken file, or for an argument that is no number.
     """
-    ours: list[tuple[Lora, float]] = []
-    hashes: dict[str, str] = {}
+    taken = Taken()
     for kind in ("lora", "lyco"):
         kept = []
         for entry in (parsed or {}).get(kind, ()):
@@ -37,30 +54,27 @@ def take_from(parsed: dict[str, list[Any]] | None) -> tuple[Loras, dict[str, str
             if on_disk is None or keys is None:
                 kept.append(entry)
                 continue
-            ours.append((module_files.lora(Path(on_disk.filename)), _strength(entry)))
+            lora = module_files.lora(Path(on_disk.filename)).of_rank(_rank(entry))
+            taken.loras.append((lora, _strength(entry)))
+            taken.warnings += _without_effect(entry) + _left_out(lora)
             on_disk.read_hash()
-            hashes[str(entry.positional[0])] = on_disk.shorthash or ""
+            taken.hashes[str(entry.positional[0])] = on_disk.shorthash or ""
             if not all(keys):
                 kept.append(entry)
         if parsed and kind in parsed:
             parsed[kind] = kept
-    return tuple(ours), hashes
+    return taken
+
+
+def facts_of(loras: Loras) -> list[tuple[str, int | None, float]]:
+    """Returns what decides how LoRAs act: file, rank and strength of each."""
+    return [(str(lora.path), lora.rank, strength) for lora, strength in loras]
 
 
 def names_in(parsed: dict[str, list[Any]] | None) -> list[str]:
     """Returns the names of all LoRAs in a parsed prompt."""
     entries = [entry for kind in ("lora", "lyco") for entry in (parsed or {}).get(kind, ())]
     return [str(entry.positional[0]) for entry in entries if entry.positional]
-
-
-def left_out(loras: Loras) -> list[str]:
-    """Returns warnings about weights that neither we nor the WebUI apply."""
-    return [
-        f"AnimateDiff: {len(lora.left_out)} of the weights in {lora.path.name} are not applied: they belong neither to motion "
-        f"layers nor to the attention of the image model ({lora.left_out[0]}, …)."
-        for lora, _ in loras
-        if lora.left_out
-    ]
 
 
 def write_hashes(p: Any, hashes: dict[str, str]) -> None:
@@ -99,10 +113,54 @@ def _keys_of_ours(on_disk: Any) -> list[bool] | None:
 
 
 def _strength(entry: Any) -> float:
-    """Returns the strength, read like the WebUI does: `<lora:name:text encoder:unet>`, where one number counts for both."""
+    """Returns the strength in the UNet; one number counts for text encoder and UNet."""
     try:
         numbers = [float(number) for number in entry.positional[1:3]]
         text = float(entry.named.get("te", numbers[0] if numbers else 1.0))
-        return float(entry.named.get("unet", numbers[1] if len(numbers) > 1 else text))
+        strength = float(entry.named.get("unet", numbers[1] if len(numbers) > 1 else text))
     except ValueError:
-        raise CheckpointError(f"The strength in <lora:{':'.join(map(str, entry.items))}> must be a number.") from None
+        strength = math.nan
+    if not math.isfinite(strength):
+        raise CheckpointError(f"The strength in {_tag(entry)} must be a number, as in <lora:{entry.positional[0]}:0.8>.")
+    return strength
+
+
+def _rank(entry: Any) -> int | None:
+    """Returns how many components of each matrix act; None for all."""
+    given = entry.named.get("dyn", entry.positional[3] if len(entry.positional) > 3 else None)
+    if given is None:
+        return None
+    try:
+        rank = int(given)
+    except ValueError:
+        rank = 0
+    if rank < 1:
+        raise CheckpointError(f"The rank (dyn) in {_tag(entry)} must be a whole number, 1 or more. Or leave it out.")
+    return rank
+
+
+def _without_effect(entry: Any) -> list[str]:
+    """Returns a warning about arguments of a tag that say nothing to us."""
+    others = [*map(str, entry.positional[POSITIONS:]), *(name for name in entry.named if name not in READ)]
+    if not others:
+        return []
+    text = (
+        f"AnimateDiff: {', '.join(others)} in {_tag(entry)} {'has' if len(others) == 1 else 'have'} no effect: motion LoRAs "
+        "and domain adapters act alike in all blocks and steps, and only te, unet and dyn are read. Leave out the rest."
+    )
+    return [text]
+
+
+def _left_out(lora: Lora) -> list[str]:
+    """Returns a warning about weights that neither we nor the WebUI apply."""
+    if not lora.left_out:
+        return []
+    text = (
+        f"AnimateDiff: {len(lora.left_out)} of the weights in {lora.path.name} are not applied: they belong neither to motion "
+        f"layers nor to the attention of the image model ({lora.left_out[0]}, …)."
+    )
+    return [text]
+
+
+def _tag(entry: Any) -> str:
+    return f"<lora:{':'.join(map(str, entry.items))}>"

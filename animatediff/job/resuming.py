@@ -33,7 +33,7 @@ WITHOUT_EFFECT_ON_FRAMES: dict[str, Any] = {
 class Resuming:
     """The cache of one job. It does nothing for clips of one window without FreeInit, or where a setting switches it off.
 
-    `rounds`: FreeInit's current round and their number. `loras_in_use`: our LoRAs, by file and strength.
+    `rounds`: FreeInit's current round and their number. `loras_in_use`: our LoRAs, by file, rank and strength.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Resuming:
         plan: Plan,
         *,
         rounds: Callable[[], tuple[int, int]],
-        loras_in_use: Callable[[], list[tuple[str, float]]],
+        loras_in_use: Callable[[], list[tuple[str, int | None, float]]],
     ) -> None:
         self._p = p
         self._plan = plan

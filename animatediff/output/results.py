@@ -1,7 +1,7 @@
 """Turns finished frames into files and into the WebUI's answer.
 
 Frames are saved before anything is encoded from them, and each file is written by itself: if one fails, the others are still
-saved.
+saved. Other extensions hear of every file, as they do of the WebUI's own pictures.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from modules import images, shared, ui_tempdir
+from modules import images, script_callbacks, shared, ui_tempdir
 from modules.processing import Processed
 from PIL import Image
 
@@ -41,13 +41,16 @@ class Video:
     clip: Clip | None = None
     """What its files were encoded from."""
     seams: dict[str, Any] | None = None
-    """For a video made in context windows: the frames at which windows begin, and the change from each frame to the next."""
+    """For a video made in context windows, or of one that wraps: the frames at which windows begin, and the change from each
+    frame to the next."""
 
 
 @dataclass(kw_only=True)
 class Results:
     """Saves the videos of one job and puts them into the WebUI's answer."""
 
+    p: Any
+    """The job's processing object, for extensions that hear of its files."""
     params: Params
     quality: Quality
     outpath: str | None
@@ -151,14 +154,23 @@ class Results:
         shared.state.textinfo = "AnimateDiff: saving frames"
         for index, (frame, text) in enumerate(zip(video.frames, video.infotexts)):
             path = folder / f"{index:05}.png"
+            saved = self._file_facts(frame, path, text)
+            script_callbacks.before_image_saved_callback(saved)
             try:
                 folder.mkdir(exist_ok=True)
-                with _removed_on_error(path):
-                    images.save_image_with_geninfo(frame, text, str(path))
+                with _removed_on_error(path):  # not saved.filename: the folder's order is that of the clip
+                    infotext = saved.pnginfo.get("parameters")
+                    images.save_image_with_geninfo(saved.image, infotext, str(path), existing_pnginfo=saved.pnginfo)
             except OSError as error:
                 self._warn(f"{len(video.frames) - index} of {len(video.frames)} frames could not be saved: {error}.")
                 return
             self.files.append(str(path))
+            saved.filename = str(path)
+            script_callbacks.image_saved_callback(saved)
+
+    def _file_facts(self, image: Image.Image, file: Path, infotext: str) -> script_callbacks.ImageSaveParams:
+        """Returns what other extensions hear of a file. `image`: what it shows; of an animation, the first frame."""
+        return script_callbacks.ImageSaveParams(image, self.p, str(file), {"parameters": infotext})
 
     def _clip(self, video: Video) -> Clip:
         """Returns what the files are encoded from: the frames, and interpolated ones if the request asks for them."""
@@ -189,6 +201,7 @@ class Results:
         animation = Animation.of(video.frames[0], encoded)
         if path and self._write_file(path, encoded):
             animation.already_saved_as = str(path)
+            script_callbacks.image_saved_callback(self._file_facts(video.frames[0], path, video.infotexts[0]))
             if not video_format.is_picture:
                 video.player_files.append(str(path))
                 self.player_files.append(str(path))

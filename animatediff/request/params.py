@@ -213,10 +213,10 @@ class Params:
         choices=("N", "R-P", "R+P", "A"),
         shown_default="N",
         needs=CLOSABLE,
-        info="N: off. R-P: frames. R+P: frames and prompts. A: closest loop.",
-        help="N: no loop. R-P: context windows continue from the last frame to the first, which needs more frames than the "
-        "context length. R+P: as R-P, and the last keyframe of the prompt blends into the first. A: as R+P, with more windows "
-        "across the end.",
+        info="N: no loop. R-P: frames loop. R+P: keyframes too. A: also short clips.",
+        help="N: no loop. R-P: context windows continue from the last frame to the first. R+P: as R-P, and the last keyframe "
+        "of the prompt blends into the first. A: as R+P, in long clips with more windows across the end, and also in a clip that "
+        "fits into the context length.",
     )
     format: tuple[str, ...] = _option(
         ("GIF", "PNG"),
@@ -657,7 +657,7 @@ class Params:
     @property
     def loops(self) -> bool:
         """Whether context windows continue from the last frame to the first, once both lengths are known."""
-        return self.closed_loop != "N" and self.has_windows
+        return self.video_length > 1 if self.closed_loop == "A" else self.closed_loop != "N" and self.has_windows
 
     @property
     def prompts_loop(self) -> bool:

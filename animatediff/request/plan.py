@@ -63,6 +63,11 @@ class Plan:
         return None if given is None else given[: self.frames]
 
     @property
+    def attention_is_windowed(self) -> bool:
+        """Whether motion layers attend within windows. A clip of one window that loops needs no more UNet calls for them."""
+        return self.windows.wraps or (self.windows.needed and self.windows_in_attention)
+
+    @property
     def starts_from_image(self) -> bool:
         """Whether all frames start from one image of img2img."""
         return self.inputs.source is None and len(self.images or ()) == 1

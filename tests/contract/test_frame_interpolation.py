@@ -26,7 +26,7 @@ def test_a_loop_has_interpolated_frames_between_its_end_and_its_start(host):
         with av.open(info["extra_generation_params"]["AnimateDiff files"][0]) as video:
             return sum(1 for _ in video.decode(video=0))
 
-    assert frames_in(batch_size=4) == 12
+    assert frames_in(batch_size=4) == frames_in(closed_loop="A") == 12
     assert frames_in(batch_size=4, closed_loop="N") == frames_in(batch_size=6) == 11
 
 

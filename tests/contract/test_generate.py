@@ -199,6 +199,45 @@ def test_nothing_is_saved_unless_the_request_asks_for_it(host):
     assert sorted(host.data_dir.rglob("outputs/**/*")) == before
 
 
+def heard(host, *, stamps=False, **request):
+    """Returns the answer to a request, and what a gallery that fails at every file has heard of the files."""
+    host.post("/probe/v1/gallery", {"on": True, "stamps": stamps})
+    try:
+        answer = host.txt2img(**request, steps=1, save_images=True)
+    finally:
+        host.post("/probe/v1/gallery", {"on": False})
+    return answer, host.get("/probe/v1/gallery").json()
+
+
+@pytest.mark.parametrize("by_the_webui", [False, True], ids=["our folders", "the WebUI's folder"])
+def test_other_extensions_hear_of_each_file_once(host, by_the_webui):
+    request = animate(format=["GIF", "WEBP", "MP4", "WEBM", "PNG", "TXT"], video_length=3, video_delivery="url")
+    setting = {"override_settings": {"animatediff_save_to_custom": not by_the_webui}}
+    answer, entries = heard(host, **request, **setting)
+    info = info_of(answer)
+    files = info["extra_generation_params"]["AnimateDiff files"]
+    assert [entry["file"] for entry in entries] == [file for file in files if not file.endswith(".txt")]
+    assert sorted(Path(entry["file"]).suffix for entry in entries) == sorted([".gif", ".webp", ".mp4", ".webm", *[".png"] * 3])
+    assert {entry["text"] for entry in entries if not entry["file"].endswith(".png")} == {info["infotexts"][0]}
+    assert all(entry["size"] == [64, 64] and entry["steps"] == 1 and entry["is_whole"] for entry in entries)
+    assert "AnimateDiff warnings" not in info["extra_generation_params"], "a gallery that fails disturbs nothing"
+    assert files_of(answer)[0].n_frames == 3
+
+
+def test_other_extensions_hear_of_nothing_where_nothing_is_saved(host):
+    _, entries = heard(host, **animate(format=["TXT"], video_length=2))
+    assert entries == []
+
+
+def test_other_extensions_may_change_frames_that_are_saved(host):
+    answer, entries = heard(host, stamps=True, **animate(format=["GIF", "PNG"], video_length=2))
+    files = [Path(entry["file"]) for entry in entries]
+    assert [file.name for file in files[:2]] == ["00000.png", "00001.png"] and files[2].suffix == ".gif"
+    for frame in map(Image.open, files[:2]):
+        assert frame.info["stamp"] == "by the probe" and frame.getextrema() == ((255, 255),) * 3
+    assert np.asarray(files_of(answer)[0].convert("RGB")).min() < 255
+
+
 def test_frames_can_be_saved_in_the_webuis_own_folder(host):
     request = {**animate(format=["GIF", "PNG"], video_length=3), "steps": 1, "save_images": True}
     before = set(host.data_dir.rglob("txt2img-images/*/*.png"))

@@ -79,8 +79,36 @@ def test_frames_cannot_be_offloaded_if_a_layer_needs_all_of_them(host, family, c
 
 def test_a_window_of_all_frames_equals_no_windows(host):
     whole = frames_of(host.txt2img(**animate(video_length=8)))
-    window = frames_of(host.txt2img(**animate(video_length=8, batch_size=8, closed_loop="A", overlap=3, stride=4)))
+    window = frames_of(host.txt2img(**animate(video_length=8, batch_size=8, closed_loop="R+P", overlap=3, stride=4)))
     assert np.array_equal(whole, window)
+
+
+@pytest.mark.parametrize("mode", ["whole UNet", "motion attention"])
+def test_a_clip_of_one_window_loops_with_as_many_unet_calls(host, mode):
+    """The window settings have no effect on it."""
+    usual = {"video_length": 8, "context_mode": mode}
+    open_ended, rows = rows_of(host, host.txt2img, **animate(**usual, closed_loop="N"))
+    loop, rows_of_loop = rows_of(host, host.txt2img, **animate(**usual, closed_loop="A"))
+    assert loop.shape == open_ended.shape and rows_of_loop == rows
+    assert difference(loop, open_ended) > 5
+    set_otherwise = {"overlap": 3, "stride": 4, "fuse_method": "flat", "context_schedule": "static", "batch_size": 8}
+    assert np.array_equal(loop, frames_of(host.txt2img(**animate(closed_loop="A", video_length=8, **set_otherwise))))
+
+
+@pytest.mark.parametrize(
+    ("family", "args"), [("v1", {}), ("v3", {"first_frame_attention": 1.0}), ("v3", {"model_2": "mm_tiny_v2.safetensors"})]
+)
+def test_a_clip_of_one_window_loops_with_everything_that_sees_all_frames(host, family, args):
+    usual = {"video_length": 6, **args}
+    loop, open_ended = (frames_of(host.txt2img(**animate(family, **usual, closed_loop=how), steps=2)) for how in ("A", "N"))
+    assert len(loop) == 6 and difference(loop, open_ended) > 5
+
+
+def test_a_clip_of_one_window_that_loops_returns_to_the_picture_it_starts_from(host):
+    request = {"init_images": [encode(gradient())], "denoising_strength": 0.8, "steps": 4}
+    ramp = {"video_length": 6, "image_mode": "strength ramp", "ramp_length": 0.5}
+    loop, still = (frames_of(host.img2img(**animate(**ramp, closed_loop=how), **request)) for how in ("A", "N"))
+    assert len(loop) == 6 and mean_difference(loop[5], loop[0]) < 0.8 * mean_difference(still[5], still[0])
 
 
 def test_the_default_window_has_the_motion_modules_trained_length(host):

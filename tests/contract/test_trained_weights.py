@@ -64,9 +64,14 @@ def test_a_prompt_travel_from_left_to_right_changes_direction_once(world, way):
 
 
 @pytest.mark.parametrize(
-    ("prompt", "closed_loop", "closes"),
-    [(LEFT, "N", False), (LEFT, "R+P", True), ("a white star bouncing on a purple background", "R+P", True)],
+    ("prompt", "frames", "closed_loop", "closes"),
+    [
+        (LEFT, 24, "N", False),
+        (LEFT, 24, "R+P", True),
+        ("a white star bouncing on a purple background", 24, "R+P", True),
+        (LEFT, 16, "A", True),
+    ],
 )
-def test_a_loop_changes_no_more_across_its_end_than_elsewhere(world, prompt, closed_loop, closes):
-    _, seams = world(prompt, 24, closed_loop=closed_loop)
+def test_a_loop_changes_no_more_across_its_end_than_elsewhere(world, prompt, frames, closed_loop, closes):
+    _, seams = world(prompt, frames, closed_loop=closed_loop)
     assert (seams["closing"] <= max(seams["steps"])) == closes, seams

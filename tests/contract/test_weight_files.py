@@ -242,6 +242,59 @@ def test_several_loras_of_all_kinds_apply_together(server, folder, expected):
     assert difference(frames, expected(MODULE, "v2", loras=changes, **JOB, prompt=", a cat")) <= LIMIT
 
 
+@pytest.mark.parametrize(
+    ("tag", "equals"),
+    [
+        ("official:0.2:0.8", "official:0.8"),
+        ("official:te=0.8", "official:0.8"),
+        ("official:1:te=0.2:unet=0.8", "official:0.8"),
+        ("official:0.8:dyn=4", "official:0.8"),
+        ("official:0.8:0.8:2", "official:0.8:dyn=2"),
+    ],
+)
+def test_arguments_of_a_tag_are_read_as_the_webui_reads_them(server, tag, equals):
+    one, other = (ours(server, MODULE, **JOB, prompt=f"a cat <lora:{text}>") for text in (tag, equals))
+    assert difference(one, other) == 0
+
+
+@pytest.mark.parametrize("name", ["official", "adapter"])
+def test_a_lower_rank_gives_other_frames(server, name):
+    whole, part = (ours(server, MODULE, **JOB, prompt=f"a cat <lora:{name}:0.8{rank}>") for rank in ("", ":dyn=1"))
+    assert difference(whole, part) > LIMIT
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ("1:lbw=OUTALL:stop=10", "lbw, stop in <lora:official:1:lbw=OUTALL:stop=10> have no effect"),
+        ("1:1:4:8:unet=0.5:start=3", "8, start in <lora:official:1:1:4:8:unet=0.5:start=3> have no effect"),
+        ("unet=0.5:step=2-5", "step in <lora:official:unet=0.5:step=2-5> has no effect"),
+        ("0.5:lbwe=1", "lbwe in <lora:official:0.5:lbwe=1> has no effect"),
+        ("1:1:dyn=2:te=1", None),
+    ],
+)
+def test_arguments_without_effect_are_named(server, arguments, named):
+    answer = server.txt2img(**animate(model=MODULE, video_length=2), **JOB, prompt=f"a cat <lora:official:{arguments}>")
+    warnings = info_of(answer)["extra_generation_params"].get("AnimateDiff warnings", [])
+    assert len(warnings) == (named is not None)
+    assert named is None or named in warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("much", "The strength in <lora:official:much> must be a number"),
+        ("nan", "The strength in <lora:official:nan> must be a number"),
+        ("unet=-inf", "The strength in <lora:official:unet=-inf> must be a number"),
+        ("1:dyn=0", "The rank (dyn) in <lora:official:1:dyn=0> must be a whole number"),
+        ("1:1:1.5", "The rank (dyn) in <lora:official:1:1:1.5> must be a whole number"),
+    ],
+)
+def test_arguments_that_are_no_numbers_are_refused(server, arguments, said):
+    answer = server.txt2img(**animate(model=MODULE, video_length=2), **JOB, prompt=f"a cat <lora:official:{arguments}>")
+    assert answer.status_code == 422 and said in answer.json()["detail"]
+
+
 def weights(server, folder, name=None, **request):
     """Returns the effective matrices while a request is sampled, or now."""
     file = folder / "effective.safetensors"

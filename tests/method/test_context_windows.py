@@ -115,8 +115,35 @@ def test_every_frame_is_covered_in_edge_cases():
 
 def test_a_clip_that_fits_is_one_window():
     for ways in WAYS:
-        step_windows = ContextWindows(7, 8, 2, stride=3, **ways).at(5)
-        assert step_windows.frames.tolist() == [span(0, 6)] and step_windows.weights.tolist() == [[1.0] * 7]
+        if ways["closed_loop"] != "many":
+            step_windows = ContextWindows(7, 8, 2, stride=3, **ways).at(5)
+            assert step_windows.frames.tolist() == [span(0, 6)] and step_windows.weights.tolist() == [[1.0] * 7]
+    assert frames_of(ContextWindows(1, 8, closed_loop="many")) == [[0]]
+
+
+def test_a_clip_that_fits_and_loops_is_two_windows_half_a_clip_apart():
+    for ways in WAYS:  # whatever the other settings, which are for several windows
+        if ways["closed_loop"] == "many":
+            for uniform, step in itertools.product((True, False), range(3)):
+                windows = ContextWindows(8, 8, 2, stride=3, uniform=uniform, **ways)
+                assert windows.wraps and not windows.needed
+                assert frames_of(windows, step) == [span(0, 7), span(4, 7) + span(0, 3)]
+                assert windows.at(step).weights[0].tolist() == pytest.approx([0.2, 0.4, 0.6, 0.8, 0.8, 0.6, 0.4, 0.2])
+
+
+@pytest.mark.parametrize("frames", [*range(2, 18), 24, 31, 32])
+def test_the_end_of_a_clip_that_fits_and_loops_is_like_any_other_place(frames):
+    windows = ContextWindows(frames, 32, 8, closed_loop="many")
+    require_good(windows, 0)
+    step_windows = windows.at(0)
+    together = torch.zeros(frames)  # the weight of the windows in which a frame and the next one are side by side
+    for window, weights in zip(step_windows.frames, step_windows.weights):
+        assert sorted(window.tolist()) == span(0, frames - 1)
+        assert torch.equal(window.diff() % frames, torch.ones(frames - 1, dtype=torch.long))
+        together[window[:-1]] += torch.minimum(weights[:-1], weights[1:])
+    assert together.min() >= 1 / 2 - 1e-6
+    if frames % 2 == 0:
+        assert together.tolist() == pytest.approx(together.roll(frames // 2).tolist())
 
 
 def test_each_fuse_method_has_its_weights():

@@ -142,6 +142,16 @@ def test_several_loras_add_up(module, tmp_path):
         assert (matrix(module, QUERY) - expected).abs().max() < 1e-6
 
 
+def test_a_lower_rank_keeps_the_first_components_and_the_scale(module, tmp_path):
+    down, up = factors(QUERY)
+    alpha = {"lora_unet_" + UNDERSCORES[QUERY] + ".alpha": torch.tensor(1.0)}
+    lora = load_lora(save_form(tmp_path, "kohya", alpha))
+    with merged(module, [(lora.of_rank(3), 1)]):
+        truncated = matrix(module, QUERY).clone()
+    assert (truncated - (matrix(module, QUERY) + up[:, :3] @ down[:3] / RANK)).abs().max() < 1e-6
+    assert lora.of_rank(None) is lora and lora.of_rank(3).rank == 3
+
+
 def test_strength_zero_changes_nothing(module, tmp_path):
     before = {name: tensor.data_ptr() for name, tensor in module.state_dict().items()}
     with merged(module, [(load_lora(save_form(tmp_path, "official")), 0.0)]):

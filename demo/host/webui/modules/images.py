@@ -6,17 +6,22 @@ import math
 import re
 from datetime import date
 from pathlib import Path
+from typing import Any
 
+from modules import script_callbacks
 from modules.shared import opts
 from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 
 
-def save_image_with_geninfo(image: Image.Image, geninfo: str | None, filename: str) -> None:
-    """Saves a picture, with its infotext if it is a PNG."""
+def save_image_with_geninfo(
+    image: Image.Image, geninfo: str | None, filename: str, existing_pnginfo: dict[str, str] | None = None
+) -> None:
+    """Saves a picture, with its infotext and other texts if it is a PNG."""
     text = PngInfo()
-    if geninfo and opts.enable_pnginfo:
-        text.add_text("parameters", geninfo)
+    if opts.enable_pnginfo:
+        for key, value in {**(existing_pnginfo or {}), "parameters": geninfo}.items():
+            text.add_text(key, str(value))
     image.save(filename, pnginfo=text)
 
 
@@ -36,13 +41,17 @@ def get_next_sequence_number(path: str, _basename: str) -> int:
     return max((int(match[0]) for match in numbers if match), default=-1) + 1
 
 
-def save_image(image: Image.Image, path: str, seed: int, infotext: str) -> str:
+def save_image(image: Image.Image, path: str, seed: int, infotext: str, p: Any) -> str:
     folder = Path(path) / date.today().isoformat()
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{get_next_sequence_number(str(folder), ''):05}-{seed}.png"
-    save_image_with_geninfo(image, infotext, str(file))
-    image.already_saved_as = str(file)
-    return str(file)
+    params = script_callbacks.ImageSaveParams(image, p, str(file), {"parameters": infotext})
+    script_callbacks.before_image_saved_callback(params)
+    image, name, texts = params.image, params.filename, params.pnginfo
+    save_image_with_geninfo(image, texts.get("parameters"), name, existing_pnginfo=texts)
+    image.already_saved_as = name
+    script_callbacks.image_saved_callback(params)
+    return name
 
 
 def image_grid(pictures: list[Image.Image], _batch_size: int) -> Image.Image:

@@ -332,7 +332,7 @@ def _finish_picture(p: StableDiffusionProcessing, picture: Image.Image, index: i
         picture = held.image
     infotext = create_infotext(p, index)
     if p.save_samples():
-        images.save_image(picture, p.outpath_samples, p.seeds[index], infotext)
+        images.save_image(picture, p.outpath_samples, p.seeds[index], infotext, p)
     if opts.enable_pnginfo:
         picture.info["parameters"] = infotext
     return picture

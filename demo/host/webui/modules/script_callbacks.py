@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from modules import errors
+from PIL import Image
 
 Listener = Callable[..., Any]
 callback_map: dict[str, list[Listener]] = {
@@ -18,8 +19,10 @@ callback_map: dict[str, list[Listener]] = {
     for name in (
         "after_component",
         "app_started",
+        "before_image_saved",
         "before_ui",
         "cfg_denoiser",
+        "image_saved",
         "infotext_pasted",
         "model_loaded",
         "script_unloaded",
@@ -42,12 +45,30 @@ class CFGDenoiserParams:
     denoiser: Any
 
 
+@dataclass
+class ImageSaveParams:
+    """A file with a picture. A callback may replace what is saved, before it is."""
+
+    image: Image.Image
+    p: Any
+    filename: str
+    pnginfo: dict[str, str]
+
+
 def call(event: str, *args: Any) -> None:
     for listener in callback_map[f"callbacks_{event}"]:
         try:
             listener(*args)
         except Exception:
             errors.report(f"A callback of {event} failed", exc_info=True)
+
+
+def before_image_saved_callback(params: ImageSaveParams) -> None:
+    call("before_image_saved", params)
+
+
+def image_saved_callback(params: ImageSaveParams) -> None:
+    call("image_saved", params)
 
 
 def _adder(event: str) -> Callable[[Listener], None]:
@@ -61,6 +82,8 @@ on_app_started = _adder("app_started")
 on_model_loaded = _adder("model_loaded")
 on_ui_settings = _adder("ui_settings")
 on_cfg_denoiser = _adder("cfg_denoiser")
+on_before_image_saved = _adder("before_image_saved")
+on_image_saved = _adder("image_saved")
 on_infotext_pasted = _adder("infotext_pasted")
 on_script_unloaded = _adder("script_unloaded")
 on_ui_train_tabs = _adder("ui_train_tabs")

@@ -49,5 +49,7 @@ def disarm_all() -> None:
 
 script_callbacks.on_model_loaded(routes.identity.model_loaded)
 script_callbacks.on_cfg_denoiser(lambda _params: routes.interrupter.denoiser_called())
+script_callbacks.on_before_image_saved(routes.gallery.before_image_saved)
+script_callbacks.on_image_saved(routes.gallery.image_saved)
 script_callbacks.on_app_started(routes.add_routes)
 script_callbacks.on_script_unloaded(disarm_all)

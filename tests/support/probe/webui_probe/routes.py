@@ -18,7 +18,7 @@ from webui_probe.identity import Identity
 from webui_probe.recorder import Recorder
 from webui_probe.reference import EffectiveWeights, Reference, differences
 from webui_probe.sabotage import BrokenMethod, LateFault
-from webui_probe.triggers import AddedWords, Fault, Flags, Interrupter, Nested
+from webui_probe.triggers import AddedWords, Fault, Flags, Gallery, Interrupter, Nested
 
 ROOT = "/probe/v1"
 
@@ -28,6 +28,7 @@ fault = Fault()
 interrupter = Interrupter()
 nested = Nested()
 added_words = AddedWords()
+gallery = Gallery()
 flags = Flags()
 late_fault = LateFault()
 broken_method = BrokenMethod()
@@ -101,6 +102,11 @@ class AddedWordsBody(BaseModel):
 
 class SettingsBody(BaseModel):
     changes: dict[str, Any]
+
+
+class GalleryBody(BaseModel):
+    on: bool
+    stamps: bool = False
 
 
 class FlagsBody(BaseModel):
@@ -184,6 +190,11 @@ def post_added_words(body: AddedWordsBody) -> dict[str, Any]:
     return {}
 
 
+def post_gallery(body: GalleryBody) -> dict[str, Any]:
+    gallery.arm(body.on, body.stamps)
+    return {}
+
+
 def post_flags(body: FlagsBody) -> dict[str, Any]:
     with call_queue.queue_lock:
         for name, value in body.dict(exclude_unset=True).items():
@@ -221,6 +232,7 @@ def add_routes(_demo: Any, app: FastAPI) -> None:
         "record": recorder.report,
         "fault": get_fault,
         "nested": nested.report,
+        "gallery": gallery.report,
         "flags": flags.report,
     }
     post_routes = {
@@ -235,6 +247,7 @@ def add_routes(_demo: Any, app: FastAPI) -> None:
         "effective-weights": post_effective_weights,
         "nested": post_nested,
         "added-words": post_added_words,
+        "gallery": post_gallery,
         "flags": post_flags,
         "settings": post_settings,
     }

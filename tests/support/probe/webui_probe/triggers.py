@@ -6,10 +6,12 @@ import copy
 import hashlib
 import traceback
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from modules import processing, sd_unet, shared
+from PIL import Image
 
 FAKE_UNET = "probe: fake UNet"
 
@@ -83,6 +85,41 @@ class Interrupter:
         if self._remaining == 0:
             self._remaining = None
             {"interrupt": shared.state.interrupt, "skip": shared.state.skip}[self._how]()
+
+
+class Gallery:
+    """Hears of saved files as galleries do, notes what it hears, and then fails. With `stamps`, it changes pictures first."""
+
+    def __init__(self) -> None:
+        self._armed = self._stamps = False
+        self._heard: list[dict[str, Any]] = []
+
+    def arm(self, on: bool, stamps: bool) -> None:
+        """Starts with an empty list, or stops listening; the list then stays readable."""
+        self._armed, self._stamps = on, stamps
+        if on:
+            self._heard = []
+
+    def before_image_saved(self, params: Any) -> None:
+        """Gives a picture a text and makes it white, and wants another name for it."""
+        if self._armed and self._stamps:
+            params.image = Image.new("RGB", params.image.size, "white")
+            params.pnginfo["stamp"] = "by the probe"
+            params.filename = "/nowhere/stamped.png"
+
+    def image_saved(self, params: Any) -> None:
+        """Notes a file, and raises RuntimeError."""
+        if self._armed:
+            size, is_whole = params.image.size, Path(params.filename).stat().st_size > 0
+            text = params.pnginfo["parameters"]
+            self._heard.append(
+                {"file": params.filename, "size": size, "text": text, "steps": params.p.steps, "is_whole": is_whole}
+            )
+            raise RuntimeError("probe: this gallery fails")
+
+    def report(self) -> list[dict[str, Any]]:
+        """Returns what was heard, in order."""
+        return self._heard
 
 
 @dataclass
