@@ -215,8 +215,8 @@ class Params:
         needs=CLOSABLE,
         info="N: no loop. R-P: frames loop. R+P: keyframes too. A: also short clips.",
         help="N: no loop. R-P: context windows continue from the last frame to the first. R+P: as R-P, and the last keyframe "
-        "of the prompt blends into the first. A: as R+P, in long clips with more windows across the end, and also in a clip that "
-        "fits into the context length.",
+        "of the prompt blends into the first. A: as R+P, in long clips with more windows across the end, and also in a clip "
+        "that fits into the context length.",
     )
     format: tuple[str, ...] = _option(
         ("GIF", "PNG"),
