@@ -8,9 +8,9 @@ from typing import Any
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.responses import FileResponse
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
-from modules import shared
+from modules import errors, shared
 
-from motion_module.weight_files import CheckpointError
+from motion_module.errors import UserError
 
 from . import __version__
 from .job import resume_store
@@ -57,15 +57,23 @@ def _delete_unfinished(key: str) -> None:
 
 def _models() -> list[dict[str, Any]]:
     """Describes every file in the folder of motion modules: its family, its authors' settings, or why it cannot be used."""
-    return [_model(name) for name in module_files.names()]
+    misnamed = [_unusable(name, "Its name is not UTF-8. Rename the file.") for name in module_files.unusable_names()]
+    return [_model(name) for name in module_files.names()] + misnamed
+
+
+def _unusable(name: str, problem: str) -> dict[str, Any]:
+    return {"name": name, "family": None, "max_frames": None, "problem": problem}
 
 
 def _model(name: str) -> dict[str, Any]:
     try:
         description = module_files.what_it_is(module_files.find(name))
         family = description.require_motion_module()
-    except (CheckpointError, ValueError) as error:
-        return {"name": name, "family": None, "max_frames": None, "problem": str(error)}
+    except UserError as error:
+        return _unusable(name, str(error))
+    except Exception:  # one file must not hide the others
+        errors.report(f"{name} could not be described", exc_info=True)
+        return _unusable(name, "It could not be described. The log of the WebUI has the cause.")
     advice = family.advice
     return {
         "name": name,

@@ -40,6 +40,8 @@ from .weight_files import DIFFUSERS_WEIGHTS, CheckpointError, Entry, WeightFile,
 
 TRAINING = "animatediff_training"
 """The entry of a file's header that describes how this package trained the file."""
+MOST_POSITIONS = 10_000
+"""The most rows of a positional encoding that is not in the file."""
 CONDITION_CHANNELS = 5
 """The channels that PIA's first convolution takes in addition to the four of the noise: a mask, and the latents of an image."""
 
@@ -125,10 +127,10 @@ def load(path: Path, family: Family | None = None) -> tuple[Description, MotionM
     assert description.channels is not None
     weights: dict[str, Tensor] = {}
     for block, keys in layers_of(file.entries)[1].items():
-        tensors = {name: _widened(file.read(key)) for name, key in keys.items()}
+        tensors = {name: file.weight(key) for name, key in keys.items()}
         weights.update({f"layers.{block}.{name}": value for name, value in _to_our_layout(tensors, description.length).items()})
     if family.takes_image:
-        weights["condition_kernel"] = _widened(file.read(conv_in(file.entries)))[:, -CONDITION_CHANNELS:].clone()
+        weights["condition_kernel"] = file.weight(conv_in(file.entries))[:, -CONDITION_CHANNELS:].clone()
     with torch.device("meta"):  # without memory, since every weight is replaced below
         module = MotionModule(
             description.channels, description.length, takes_image=family.takes_image, norms=family.motion_norms
@@ -143,13 +145,15 @@ def _config_beside(path: Path) -> dict[str, Any]:
         return {}
     try:
         config = json.loads((path.parent / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return config if isinstance(config, dict) and config.get("_class_name") == "MotionAdapter" else {}
 
 
-def _widened(tensor: Tensor) -> Tensor:
-    return tensor.half() if tensor.dtype in (torch.float8_e4m3fn, torch.float8_e5m2) else tensor
+def _length_beside(path: Path) -> int:
+    """Returns the rows of the positional encoding that the `config.json` of a diffusers MotionAdapter gives; 0 if none."""
+    length = _config_beside(path).get("motion_max_seq_length")
+    return length if type(length) is int and 0 < length <= MOST_POSITIONS else 0
 
 
 def _to_our_layout(tensors: dict[str, Tensor], length: int) -> dict[str, Tensor]:
@@ -208,7 +212,7 @@ def _to_authors_layout(ours: dict[str, Tensor]) -> dict[str, Tensor]:
 def _describe(path: Path, file: WeightFile) -> Description:
     layout, layers = layers_of(file.entries)
     foreign = _foreign_kind(file.entries, layers)
-    inside = set() if foreign else {key for keys in layers.values() for key in keys.values()}
+    inside = set() if foreign else _keys_in(layers)
     common: dict[str, Any] = {
         "path": path,
         "container": file.container,
@@ -222,7 +226,7 @@ def _describe(path: Path, file: WeightFile) -> Description:
         kind, reason = foreign
         return Description(kind=kind, reason=reason, **common)
     rows = _table_rows(file.entries, layers)
-    length = rows or (_config_beside(path).get("motion_max_seq_length", 0) if layout == "diffusers" else 0)
+    length = rows or (_length_beside(path) if layout == "diffusers" else 0)
     candidates, reason = _candidates(file.entries, layout, layers, length)
     family = next((family for family in candidates if _named_like(family, path)), candidates[0])
     return Description(
@@ -249,28 +253,47 @@ _LORA_KINDS = {
 
 _LOW_RANK = re.compile(r"lora_(down|up|A|B)\b|\.lora\.(down|up)|_lora\.(down|up)|hada_w1|lokr_w1")
 _FOREIGN_KINDS = (
-    (r"controlnet_cond_embedding", "a SparseCtrl network", "keys of its condition embedding"),
     (r"qkv_merge", "a CameraCtrl module", "keys named qkv_merge"),
     (r"(^|\.)img_encoder\.", "an AnimateLCM image-to-video module", "keys of an image encoder"),
-    (r"control_model\.|input_hint_block|zero_convs", "a ControlNet", "keys of a control model"),
+    (r"control_model\.|input_hint_block|zero_convs|controlnet_cond_embedding", "a ControlNet", "keys of a control model"),
     (r"model\.diffusion_model\.input_blocks", "a Stable Diffusion checkpoint", "keys of an image UNet"),
     (r"^(first_stage_model\.)?(encoder|decoder)\.(conv_in|mid)\.", "a VAE", "keys of an image encoder and decoder"),
+    (r"^(cond_stage_model\.transformer\.)?text_model\.encoder\.", "a CLIP text encoder", "keys of a text encoder"),
 )
+
+
+_IMAGE_UNET = re.compile(r"(?:module\.|unet\.)*(?:down_blocks\.\d+\.(?:resnets|attentions)|input_blocks\.\d+)\.")
+"""The image UNet of the authors and of diffusers, or LDM's."""
 
 
 def _foreign_kind(entries: dict[str, Entry], layers: Layers) -> tuple[str, str] | None:
     """Returns what the file is and why, if it is not a motion module: (kind, reason)."""
+    if not entries:
+        return "a file without weights", "it contains no tensors"
     complete_layers = any("norm.weight" in keys for keys in layers.values())  # a training dump may have low-rank keys too
     if not complete_layers and (kinds := kinds_of(entries)):
         return _LORA_KINDS[frozenset(kinds)], "low-rank keys"
     if not complete_layers and any(_LOW_RANK.search(key) for key in entries):
         return "a LoRA", "low-rank keys"
+    if layers and any("controlnet_cond_embedding" in key for key in entries):
+        return "a SparseCtrl network", "keys of its condition embedding"
     for pattern, kind, reason in _FOREIGN_KINDS:
         if any(re.search(pattern, key) for key in entries):
             return kind, reason
+    if whole_numbers := {str(entries[key].dtype)[6:] for key in _keys_in(layers) if not entries[key].dtype.is_floating_point}:
+        return (
+            "a motion module of whole numbers, quantised for another program",
+            f"its weights are {', '.join(sorted(whole_numbers))}",
+        )
+    if not layers and any(_IMAGE_UNET.match(key) for key in entries):
+        return "an image UNet without motion layers", "keys of an image UNet, as after the authors' first training stage"
     if not layers:
         return "a file of an unknown kind", f"none of its {len(entries)} tensors has a key of a motion module"
     return None
+
+
+def _keys_in(layers: Layers) -> set[str]:
+    return {key for keys in layers.values() for key in keys.values()}
 
 
 def _levels(layers: Layers) -> int:
@@ -328,7 +351,7 @@ def _as_trained(family: Family, training: Mapping[str, Any], length: int) -> Fam
         frames = training["frames"]
         possible = schedule.straight_in in ("betas", "sqrt_betas") and 0 < schedule.first < schedule.last < 1
         possible = possible and facts["steps"] == schedule.steps and type(frames) is int and 1 <= frames <= length
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return family
     return replace(family, schedule=schedule, frames=frames) if possible else family
 
@@ -373,9 +396,13 @@ def _check(entries: dict[str, Entry], layers: Layers, layout: Layout, rows: int)
         if "norm.weight" not in keys:
             missing.append(key_of(block, "norm.weight", layout))
             continue
-        count = entries[keys["norm.weight"]].shape[0]
+        norm = entries[keys["norm.weight"]].shape
+        if len(norm) != 1:
+            misshapen.append(f"{keys['norm.weight']} has {len(norm)} dimensions, not one")
+            continue
+        (count,) = norm
         channels[block] = count
-        if count % NORM_GROUPS or count % HEADS:
+        if not count or count % NORM_GROUPS or count % HEADS:
             misshapen.append(f"{block} has {count} channels, which cannot be divided into {NORM_GROUPS} groups")
         expected = expected_shapes(count, rows)
         unexpected += [key for name, key in keys.items() if name not in expected]
@@ -384,6 +411,9 @@ def _check(entries: dict[str, Entry], layers: Layers, layout: Layout, rows: int)
                 missing.append(key_of(block, name, layout))
             elif (actual := entries[keys[name]].shape) != shape:
                 misshapen.append(f"{keys[name]} has the shape {list(actual)}, not {list(shape)}")
+    kernel = (channels.get("down_0_0", 0), 4 + CONDITION_CHANNELS, 3, 3)
+    if (key := conv_in(entries)) and entries[key].shape != kernel:
+        misshapen.append(f"{key} has the shape {list(entries[key].shape)}, not {list(kernel)}")
     return {
         "channels": channels,
         "missing": tuple(dict.fromkeys(missing)),

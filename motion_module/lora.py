@@ -8,6 +8,7 @@ may be the authors' (`…processor.to_q_lora.down.weight`, also MotionDirector's
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable
@@ -22,6 +23,8 @@ from .key_layouts import TRANSFORMER_BLOCK, Layout, block_name
 from .weight_files import CheckpointError, Entry, WeightFile, open_weights
 
 Kind = Literal["motion", "image"]
+MOST_IN_HEADER = 1_000_000
+"""The most that alpha and rank may be there."""
 
 
 @dataclass(frozen=True)
@@ -167,23 +170,35 @@ def _low_rank(path: Path, file: WeightFile, keys: dict[str, str]) -> LowRank:
             f"{path.name} is damaged: the shape {list(shapes[0])} of {keys['down']} does not fit {list(shapes[1])} of "
             f"{keys['up']}. Download it again."
         )
-    scale = float(file.read(keys["alpha"])) / rank if "alpha" in keys else _scale_in_header(file)
+    scale = _scale(file, keys, rank)
+    if not math.isfinite(scale):
+        raise CheckpointError(f"{path.name} is damaged: the alpha of {present} is not a number. Download it again.")
     # Copies, because Windows does not replace a file that is mapped into memory.
-    down, up = (file.read(keys[part]).clone() for part in ("down", "up"))
+    down, up = (file.weight(keys[part]).clone() for part in ("down", "up"))
     return LowRank(down.reshape(rank, -1), up.reshape(-1, rank), scale)
 
 
 def _rank(down: Entry, up: Entry) -> int | None:
     """Returns the rank of two matrices, which may be 1×1 convolution kernels; None if they do not fit each other."""
     flat = all(len(entry.shape) >= 2 and set(entry.shape[2:]) <= {1} for entry in (down, up))
-    return down.shape[0] if flat and down.shape[0] == up.shape[1] else None
+    return down.shape[0] if flat and down.shape[0] == up.shape[1] > 0 else None
+
+
+def _scale(file: WeightFile, keys: dict[str, str], rank: int) -> float:
+    """Returns alpha divided by rank; NaN if alpha is not one number."""
+    if "alpha" not in keys:
+        return _scale_in_header(file)
+    alpha = file.read(keys["alpha"])
+    return float(alpha) / rank if alpha.numel() == 1 else math.nan
 
 
 def _scale_in_header(file: WeightFile) -> float:
     """Returns alpha divided by rank from PEFT's `lora_alpha` and `r`, which diffusers writes into the header; else 1."""
     facts = file.header_json("lora_adapter_metadata")
-    alpha, rank = (facts.get(f"unet.{name}") for name in ("lora_alpha", "r"))
-    return alpha / rank if alpha and rank else 1.0
+    alpha, rank = (facts.get(f"unet.{name}", 0) for name in ("lora_alpha", "r"))
+    if not all(type(number) in (int, float) and 0 < number < MOST_IN_HEADER for number in (alpha, rank)):
+        return 1.0
+    return float(alpha / rank)
 
 
 def kohya_name(block: str, name: str) -> str:

@@ -1,19 +1,23 @@
 """Reads weight files of unknown origin: shapes first, tensors on demand, and never any code from the file.
 
-`.safetensors` cannot contain code. A PyTorch `.ckpt` is a zip with a pickle in it, and a pickle is a program: it is read here
-by an unpickler that can only describe tensors and refuses every other name. `torch.load(weights_only=True)` is similar, but was
-unsafe before torch 2.6, and it reads all weights even if only the shapes are needed.
+`.safetensors` cannot contain code. A PyTorch `.ckpt` is a zip with a pickle in it, and a pickle is a program: it is read as
+data (`pickle_reader.py`), and refused if it names more than tensors and harmless facts need (`pickled_tensors.py`).
+`torch.load(weights_only=True)` is similar, but was unsafe before torch 2.6, and it reads all weights even if only shapes are
+needed.
+
+What describes a file is bounded in size, count and depth, so that opening any file takes less than a second.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import math
-import pickle
+import struct
+import sys
 import zipfile
 from abc import ABC, abstractmethod
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,9 +27,17 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from .errors import UserError
+from .file_signatures import OLD_PYTORCH, SAFETENSORS, ZIP, contents_of
+from .pickle_reader import MOST_BYTES, ForbiddenName, UnreadablePickle, read_pickle
+from .pickled_tensors import NAMES, STORAGES, storage_of, tensors_in
 
 DIFFUSERS_WEIGHTS = "diffusion_pytorch_model"
 SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
+MOST_TENSORS = 20_000
+"""A whole SDXL checkpoint with averaged weights has about 5,000."""
+LONGEST_KEY = 250
+LARGEST_HEADER = 1 << 23
+"""The most bytes of a `.safetensors` header, and of the directory of a zip file."""
 
 
 class CheckpointError(UserError):
@@ -46,25 +58,66 @@ class WeightFile(ABC):
     container: str
     entries: dict[str, Entry]
 
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
     @abstractmethod
     def read(self, key: str) -> Tensor:
         """Returns a tensor. Raises CheckpointError if the file is damaged."""
 
+    def weight(self, key: str) -> Tensor:
+        """Returns a tensor of finite floats. 8-bit floats, which are for storage only, become float16.
+
+        Raises CheckpointError if the file is damaged, or if the tensor has whole numbers, infinite numbers or NaN.
+        """
+        tensor = self.read(key)
+        if not tensor.dtype.is_floating_point:
+            raise CheckpointError(
+                f"{self.path.name} cannot be used: {key} has whole numbers ({str(tensor.dtype)[6:]}), as in files "
+                "that are quantised for other programs. Get it in 16 or 32 bits."
+            )
+        tensor = tensor.half() if tensor.dtype in (torch.float8_e4m3fn, torch.float8_e5m2) else tensor
+        # These two are a hundred times faster than torch.isfinite, and pass on NaN.
+        if tensor.numel() and not (math.isfinite(tensor.amax()) and math.isfinite(tensor.amin())):
+            raise CheckpointError(
+                f"{self.path.name} cannot be used: {key} contains values that are not numbers (NaN or infinite). "
+                "Download it again, or get another version of it."
+            )
+        return tensor
+
     def header_json(self, _name: str) -> dict[str, Any]:
-        """Returns the JSON object with this name in the header of the file; empty if there is none."""
+        """Returns the JSON object with this name in the header of the file; empty if there is none. Raises CheckpointError."""
         return {}
+
+    def _damaged(self, why: str) -> CheckpointError:
+        return CheckpointError(f"{self.path.name} is damaged: {why}. Download it again.")
+
+    def _require_bounded(self, keys: Iterable[str]) -> None:
+        """Raises CheckpointError if there are too many keys, or one that is too long."""
+        count = longest = 0
+        for key in keys:
+            count, longest = count + 1, max(longest, len(key))
+        if count > MOST_TENSORS or longest > LONGEST_KEY:
+            raise CheckpointError(
+                f"{self.path.name} is no weight file of a known kind: it has {count:,} tensors with names of up to {longest:,} "
+                f"letters, and at most {MOST_TENSORS:,} with {LONGEST_KEY:,} are read. Choose another file."
+            )
 
 
 def open_weights(path: Path) -> WeightFile:
-    """Opens a `.safetensors` or PyTorch file. Raises CheckpointError if it is missing or damaged, or if it contains code."""
-    if not path.is_file():
-        raise CheckpointError(f"{path.name} does not exist in {path.parent}. Choose another file, or put it there.")
+    """Opens a safetensors or PyTorch file, whatever its suffix.
+
+    Raises CheckpointError if it is missing, damaged or something else, or if it contains code.
+    """
     try:
-        if path.suffix.lower() == ".safetensors":
-            return SafetensorsFile(path)
-        return TorchFile(path)
+        if not path.is_file():
+            raise CheckpointError(f"{path.name} does not exist in {path.parent}. Choose another file, or put it there.")
+        contents = contents_of(path)
+        if contents not in _CLASSES:
+            raise CheckpointError(f"{path.name} is {contents.what}. {contents.advice}")
+        return _CLASSES[contents](path)
     except OSError as error:
-        raise CheckpointError(f"{path.name} cannot be read: {error}. Check the file and its permissions.") from error
+        raise CheckpointError(f"{path.name} cannot be read: {error.strerror}. Check the file and its permissions.") from error
 
 
 def weights_of(path: Path) -> Path:
@@ -101,14 +154,28 @@ class SafetensorsFile(WeightFile):
     container = "safetensors"
 
     def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        with path.open("rb") as stream:
+            size = int.from_bytes(stream.read(8), "little")
+            if size > LARGEST_HEADER:
+                raise CheckpointError(
+                    f"{path.name} is damaged, or no weight file of a known kind: its header has {size:,} bytes, and at most "
+                    f"{LARGEST_HEADER:,} are read. Download it again, or choose another file."
+                )
+            header = stream.read(size)
         try:
-            self._file = safe_open(path, framework="pt")
-            slices = {key: self._file.get_slice(key) for key in self._file.keys()}  # noqa: SIM118
-            self.entries = {
-                key: Entry(tuple(part.get_shape()), _SAFETENSORS_DTYPES[part.get_dtype()]) for key, part in slices.items()
-            }
-        except (SafetensorError, KeyError) as error:
+            self._file = safe_open(path, framework="pt")  # checks the header
+        except SafetensorError as error:
             raise CheckpointError(f"{path.name} is damaged or not a safetensors file ({error}). Download it again.") from error
+        # Not by get_slice: in safetensors 0.4, which the WebUI has, that takes 45 s for 10,000 keys.
+        facts = json.loads(header)
+        self._metadata: dict[str, str] = facts.pop("__metadata__", {})
+        self._require_bounded(facts)
+        if unknown := sorted({fact["dtype"] for fact in facts.values()} - _SAFETENSORS_DTYPES.keys()):
+            raise CheckpointError(
+                f"{path.name} has numbers of the type {unknown[0]}, which is not supported. Get it in 16 or 32 bits."
+            )
+        self.entries = {key: Entry(tuple(fact["shape"]), _SAFETENSORS_DTYPES[fact["dtype"]]) for key, fact in facts.items()}
 
     def read(self, key: str) -> Tensor:
         tensor: Tensor = self._file.get_tensor(key)
@@ -116,133 +183,146 @@ class SafetensorsFile(WeightFile):
 
     def header_json(self, name: str) -> dict[str, Any]:
         try:
-            facts = json.loads((self._file.metadata() or {}).get(name, "{}"))
-        except json.JSONDecodeError:
-            return {}
+            facts = json.loads(self._metadata.get(name, "{}"))
+        except (ValueError, RecursionError) as error:
+            raise self._damaged(f"{name} in its header is not JSON, or too deeply nested") from error
         return facts if isinstance(facts, dict) else {}
 
 
-@dataclass(frozen=True)
-class _Storage:
-    key: str
-    dtype: torch.dtype
+_ZIP_FAULTS = (zipfile.BadZipFile, struct.error, ValueError, RuntimeError, EOFError, OverflowError)
+"""What `zipfile` raises for damaged files, and torch for storages of a wrong size."""
 
 
-@dataclass(frozen=True)
-class _StoredTensor:
-    storage: _Storage
-    offset: int
-    shape: tuple[int, ...]
-    stride: tuple[int, ...]
-
-
-_STORAGE_DTYPES = {
-    "DoubleStorage": torch.float64,
-    "FloatStorage": torch.float32,
-    "HalfStorage": torch.float16,
-    "BFloat16Storage": torch.bfloat16,
-    "LongStorage": torch.int64,
-    "IntStorage": torch.int32,
-    "ShortStorage": torch.int16,
-    "CharStorage": torch.int8,
-    "ByteStorage": torch.uint8,
-    "BoolStorage": torch.bool,
-}
-_DTYPES = {str(dtype)[len("torch.") :]: dtype for dtype in _SAFETENSORS_DTYPES.values()}
-"""Newer dtypes, such as 8-bit floats, have no storage class: a pickle has an untyped storage and the name of the dtype."""
-
-
-class _ForbiddenName(Exception):
-    """A pickle uses a name that no tensor needs."""
-
-
-def _described_tensor(storage: _Storage, offset: int, shape: Any, stride: Any, *_: Any) -> _StoredTensor:
-    numbers = (offset, *shape, *stride)
-    if not isinstance(storage, _Storage) or not all(isinstance(number, int) and number >= 0 for number in numbers):
-        raise ValueError("a tensor with an impossible shape")
-    return _StoredTensor(storage, offset, tuple(shape), tuple(stride))
-
-
-def _described_typed_tensor(
-    storage: _Storage, offset: int, shape: Any, stride: Any, _grad: Any, _hooks: Any, dtype: Any, *_: Any
-) -> _StoredTensor:
-    if not isinstance(dtype, torch.dtype):
-        raise ValueError("a tensor without a dtype")
-    return _described_tensor(_Storage(storage.key, dtype), offset, shape, stride)
-
-
-class _DescribingUnpickler(pickle.Unpickler):
-    """Builds dictionaries, lists, numbers, strings and descriptions of tensors. Refuses every other name in the pickle."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
-        if module == "torch" and name in _STORAGE_DTYPES | _DTYPES:
-            return (_STORAGE_DTYPES | _DTYPES)[name]
-        if (module, name) == ("torch.storage", "UntypedStorage"):
-            return torch.uint8
-        builders: dict[tuple[str, str], Callable[..., Any]] = {
-            ("torch._utils", "_rebuild_tensor_v2"): _described_tensor,
-            ("torch._utils", "_rebuild_tensor_v3"): _described_typed_tensor,
-            ("torch._utils", "_rebuild_parameter"): lambda tensor, *_: tensor,
-        }
-        if (module, name) in builders:
-            return builders[module, name]
-        raise _ForbiddenName(f"{module}.{name}")
-
-    def persistent_load(self, pid: Any) -> _Storage:
-        _, dtype, key, *_ = pid
-        return _Storage(str(key), dtype)
-
-
-class TorchFile(WeightFile):
-    """A file that `torch.save` has written in its zip format, the default since torch 1.6 (2020). Raises CheckpointError."""
-
-    container = "PyTorch zip"
+class _PickledFile(WeightFile):
+    """A file whose tensors are described by a pickle."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        super().__init__(path)
         try:
-            self._archive = zipfile.ZipFile(path)
-            pickles = [name for name in self._archive.namelist() if name.endswith("data.pkl")]
-            if len(pickles) != 1 or any(item.compress_type for item in self._archive.infolist()):
-                raise CheckpointError(f"{path.name} is a zip file, but not one of PyTorch. Get it as .safetensors.")
-            self._folder = pickles[0][: -len("data.pkl")]
-            with self._archive.open(pickles[0]) as stream:
-                self._tensors = _tensors_in(_DescribingUnpickler(stream).load())
-        except _ForbiddenName as error:
+            content, sizes = self._open()
+            tensors = tensors_in(content)
+        except ForbiddenName as error:
             raise CheckpointError(
                 f"{path.name} was not loaded, because opening it would run {error}. Weight files must not contain programs. "
                 "Get it as .safetensors, or from its authors."
             ) from error
         except CheckpointError:
             raise
-        except zipfile.BadZipFile as error:
-            raise CheckpointError(
-                f"{path.name} is damaged, incomplete, or not a PyTorch file from 2020 or later. "
-                "Download it again, or get it as .safetensors."
-            ) from error
-        except Exception as error:  # a damaged pickle can raise any exception
-            raise CheckpointError(f"{path.name} is damaged: {error!r}. Download it again.") from error
-        self.entries = {key: Entry(tensor.shape, tensor.storage.dtype) for key, tensor in self._tensors.items()}
+        except (UnreadablePickle, *_ZIP_FAULTS) as error:
+            raise self._damaged(str(error)) from error
+        self._require_bounded(tensors)
+        for key, tensor in tensors.items():
+            if tensor.storage not in sizes:
+                raise self._damaged(f"the data of {key} is missing")
+            if tensor.least_storage > sizes[tensor.storage]:
+                raise self._damaged(f"{key} is larger than its data")
+        self._tensors = tensors
+        self.entries = {key: Entry(tensor.shape, tensor.dtype) for key, tensor in tensors.items()}
+
+    def _require_little_endian(self, right: bool) -> None:
+        if not right:
+            raise CheckpointError(f"{self.path.name} was written on a big-endian machine. Get it as .safetensors.")
+
+    @abstractmethod
+    def _open(self) -> tuple[Any, dict[str, int]]:
+        """Returns what the pickle describes, and the sizes in bytes of the storages that it refers to."""
+
+    @abstractmethod
+    def _bytes(self, storage: str) -> bytes:
+        """Returns a storage."""
 
     def read(self, key: str) -> Tensor:
         tensor = self._tensors[key]
+        if not tensor.least_storage:
+            return torch.empty(tensor.shape, dtype=tensor.dtype)
         try:
-            data = bytearray(self._archive.read(f"{self._folder}data/{tensor.storage.key}"))
-        except (KeyError, zipfile.BadZipFile) as error:
-            raise CheckpointError(f"{self._path.name} is damaged: {error}. Download it again.") from error
-        flat = torch.frombuffer(data, dtype=tensor.storage.dtype)
-        last = tensor.offset + sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride))
-        if math.prod(tensor.shape) and not 0 <= last < flat.numel():
-            raise CheckpointError(f"{self._path.name} is damaged: {key} is larger than its data. Download it again.")
-        return flat.as_strided(tensor.shape, tensor.stride, tensor.offset)
+            flat = torch.frombuffer(bytearray(self._bytes(tensor.storage)), dtype=tensor.dtype)
+            return flat.as_strided(tensor.shape, tensor.stride, tensor.offset)
+        except _ZIP_FAULTS as error:
+            raise self._damaged(f"the data of {key} cannot be read") from error
 
 
-def _tensors_in(content: Any) -> dict[str, _StoredTensor]:
-    """Returns the tensors of a state dict, which training code may have nested under `state_dict`."""
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    if not isinstance(content, dict):
-        return {}
-    return {str(key): value for key, value in content.items() if isinstance(value, _StoredTensor)}
+class TorchFile(_PickledFile):
+    """A file that `torch.save` has written in its zip format, the default since torch 1.6 (2020). Raises CheckpointError."""
+
+    container = "PyTorch zip"
+
+    def _open(self) -> tuple[Any, dict[str, int]]:
+        stream = _Bounded(self.path)
+        self._archive = zipfile.ZipFile(stream)
+        stream.most = sys.maxsize
+        files = {item.filename: item.file_size for item in self._archive.infolist()}
+        pickles = [name for name in files if name.endswith("data.pkl")]
+        if len(pickles) != 1 or any(item.compress_type for item in self._archive.infolist()):
+            raise CheckpointError(f"{self.path.name} is a zip file, but not one of PyTorch. Get it as .safetensors.")
+        self._folder = pickles[0][: -len("data.pkl")]
+        if f"{self._folder}constants.pkl" in files:
+            raise CheckpointError(f"{self.path.name} is a TorchScript program, not weights. Get it as .safetensors.")
+        self._require_little_endian(f"{self._folder}byteorder" not in files or self._read("byteorder") == b"little")
+        start = f"{self._folder}data/"
+        with self._archive.open(pickles[0]) as member:  # not the whole of it, as its size is not known to be true
+            content = read_pickle(member.read(MOST_BYTES), NAMES).content
+        return content, {name[len(start) :]: size for name, size in files.items() if name.startswith(start)}
+
+    def _bytes(self, storage: str) -> bytes:
+        return self._read(f"data/{storage}")
+
+    def _read(self, name: str) -> bytes:
+        return self._archive.read(self._folder + name)
+
+
+class _Bounded(io.FileIO):
+    """A file that refuses to read very much at once: the directory of a zip file may be as long as the file."""
+
+    most = LARGEST_HEADER
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > self.most:
+            raise zipfile.BadZipFile(f"its directory has {size:,} bytes")
+        return super().read(size)
+
+    __del__ = io.FileIO.close
+
+
+class OldTorchFile(_PickledFile):
+    """A file in the format of `torch.save` before torch 1.6: pickles, then the storages one after another.
+
+    Raises CheckpointError.
+    """
+
+    container = "PyTorch before 1.6"
+
+    def _open(self) -> tuple[Any, dict[str, int]]:
+        end, parts = 0, []
+        with self.path.open("rb") as stream:
+            head = stream.read(MOST_BYTES)
+            for _ in range(5):  # a mark, the version, facts about the machine, the tensors, the order of the storages
+                parts.append(read_pickle(head, NAMES, end))
+                end = parts[-1].end
+            _, _, machine, tensors, order = parts
+            facts = machine.content if isinstance(machine.content, dict) else {}
+            self._require_little_endian(facts.get("little_endian", True) is True)
+            if not isinstance(order.content, list) or not all(isinstance(key, str) for key in order.content):
+                raise UnreadablePickle("it has no list of its data")
+            itemsizes = {key: STORAGES[kind].itemsize for kind, key in map(storage_of, tensors.references)}
+            self._places: dict[str, tuple[int, int]] = {}
+            size = self.path.stat().st_size
+            for key in order.content:
+                stream.seek(end)
+                (count,) = struct.unpack("<Q", stream.read(8))
+                if key not in itemsizes:
+                    raise UnreadablePickle("it has data of an unknown type")
+                self._places[key] = end + 8, count * itemsizes[key]
+                end += 8 + count * itemsizes[key]
+                if end > size:
+                    raise UnreadablePickle("it ends too early")
+        return tensors.content, {key: size for key, (_, size) in self._places.items()}
+
+    def _bytes(self, storage: str) -> bytes:
+        offset, size = self._places[storage]
+        with self.path.open("rb") as stream:
+            stream.seek(offset)
+            return stream.read(size)
+
+
+_CLASSES: dict[Any, type[WeightFile]] = {SAFETENSORS: SafetensorsFile, ZIP: TorchFile, OLD_PYTORCH: OldTorchFile}

@@ -5,19 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from motion_module.checkpoint_keys import kind_of_checkpoint
 from motion_module.weight_files import CheckpointError, open_weights
 
 SDXL_BLOCKS = 9
 """The number of input blocks of its UNet."""
 REFINER = "the SDXL refiner"
-KINDS = {
-    "model.diffusion_model.x_embedder.": "Stable Diffusion 3",
-    "conditioner.embedders.1.model.": "SDXL",
-    "conditioner.embedders.0.model.": REFINER,
-    "cond_stage_model.model.": "Stable Diffusion 2",
-    "cond_stage_model.transformer.": "SD 1.5",
-}
-"""The kind by the prefix of a key. Earlier ones come first: a file may have keys of later kinds too."""
 
 
 def kind_of(model: Any) -> str:
@@ -31,7 +24,6 @@ def kind_of(model: Any) -> str:
 def kind_of_file(path: str) -> str | None:
     """Returns the kind of a checkpoint file without reading its weights; None if its keys do not tell."""
     try:
-        keys = open_weights(Path(path)).entries
+        return kind_of_checkpoint(open_weights(Path(path)).entries)
     except CheckpointError:
         return None
-    return next((kind for start, kind in KINDS.items() if any(key.startswith(start) for key in keys)), None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -31,6 +32,10 @@ STATE, STATUS, LOSSES, CLIPS, DATA, PID = "state.safetensors", "status.json", "l
 STOP = "stop"
 ENDED = ("Done", "Paused", "Stopped", "Ended with an error")
 """What a training says last. Its process ends some time later: with a busy machine, in seconds."""
+OF_NO_USE = (CONFIG, OUTPUT, STATUS, PID, STOP, "lock")
+"""The files in the folder of a training that was refused before it did anything."""
+REFUSED: dict[Path, str] = {}
+"""Why trainings were refused, by folder. The folders themselves are deleted."""
 SECONDS_TO_END = 60
 MOST_LOSSES = 4_000
 """The most losses that are read: the plot is redrawn every two seconds and cannot show more."""
@@ -67,6 +72,7 @@ class Training:
             raise TrainingError(f"There is already a training {self.name!r}. Resume it, or choose another name.")
         with STARTING:
             self._require_idle()
+            REFUSED.pop(self.folder, None)
             self.folder.mkdir(parents=True, exist_ok=True)
             text = yaml.safe_dump({**config, "folder": str(self.folder)}, allow_unicode=True, sort_keys=False)
             (self.folder / CONFIG).write_text(text, encoding="utf-8")
@@ -96,6 +102,8 @@ class Training:
 
     def status(self) -> dict[str, Any]:
         """Returns what it is doing, in words, under "doing"; and `step`, `steps`, `loss` and `seconds_left`, if known."""
+        if self.folder in REFUSED:
+            return {"doing": "Ended with an error", "error": REFUSED[self.folder]}
         try:
             status: dict[str, Any] = json.loads((self.folder / STATUS).read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -162,6 +170,15 @@ class Training:
                 **DETACHED,
             )
         (self.folder / PID).write_text(str(process.pid))
+        threading.Thread(target=self._await, args=[process], daemon=True).start()
+
+    def _await(self, process: subprocess.Popen[bytes]) -> None:
+        """Waits for the process to end. Deletes the folder if the training was refused, but remembers why."""
+        process.wait()
+        with STARTING, suppress(FileNotFoundError):  # somebody may have deleted it
+            if process.returncode and all(map(_is_of_no_use, self.folder.iterdir())):
+                REFUSED[self.folder] = self.status().get("error", "")
+                shutil.rmtree(self.folder, ignore_errors=True)
 
     def _last_output(self) -> str:
         try:
@@ -169,6 +186,10 @@ class Training:
         except OSError:
             return ""
         return next((line for line in reversed(lines) if line.strip()), "")
+
+
+def _is_of_no_use(entry: Path) -> bool:
+    return not any(entry.iterdir()) if entry.is_dir() else entry.name in OF_NO_USE
 
 
 def folder() -> Path:

@@ -32,6 +32,19 @@ def folder() -> Path:
 
 def names() -> list[str]:
     """Returns the paths of all weight files below the folder, with `/` as separator, in natural order."""
+    return [name for name in _all_names() if _shown(name) == name]
+
+
+def unusable_names() -> list[str]:
+    """Returns the paths of weight files that no answer can name, because they are not UTF-8, with ? for what is not."""
+    return [_shown(name) for name in _all_names() if _shown(name) != name]
+
+
+def _shown(name: str) -> str:
+    return name.encode("utf-8", "replace").decode()
+
+
+def _all_names() -> list[str]:
     root = str(folder())
     files = shared.walk_files(root, allowed_extensions=list(SUFFIXES)) if folder().is_dir() else ()
     return sorted((Path(os.path.relpath(file, root)).as_posix() for file in files), key=shared.natural_sort_key)
@@ -85,7 +98,7 @@ def _file(name: str) -> Path | None:
     try:
         path = weights_of(path)
         return path if path.suffix.lower() in SUFFIXES and path.is_file() else None
-    except (CheckpointError, OSError):  # a folder without weights, or a name longer than any file's
+    except (CheckpointError, OSError, ValueError):  # a folder without weights, or a name that no file can have
         return None
 
 

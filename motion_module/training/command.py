@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from ..video_reader import MissingDependency
 from ..weight_files import CheckpointError
 from .config import ConfigError, read_config
 from .data import DataError
-from .log import write_status
+from .log import STATUS, write_status
 from .loop import STOP, Diverged, StopRequested, Training
 from .state import NotSaved
 
@@ -33,8 +34,8 @@ FAULTS = (
     SafetensorError,
 )
 """The errors that end a training with a text for the user."""
-PID = "pid"
-"""The name of the file with the id of the training process."""
+PID, LOCK = "pid", "lock"
+"""The names of the file with the id of the training process, and of the one that it locks."""
 OUT_OF_MEMORY = (
     "The GPU has too little memory for this training. Set gradient_checkpointing: true, batch: 1 with a larger accumulate, "
     "precision: fp16, or a smaller size."
@@ -73,11 +74,11 @@ def train(file: Path) -> int:
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Locks the folder of a training while open, and writes the process id into it. Raises Busy if it is locked."""
-    if os.environ.get("RANK", "0") != "0":  # the first process of a launcher locks the folder for all
+    if not _is_first():  # the first process of a launcher locks the folder for all
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / "lock", timeout=0)
+    lock = FileLock(folder / LOCK, timeout=0)
     try:
         lock.acquire()
     except Timeout as error:
@@ -92,5 +93,17 @@ def _alone(folder: Path) -> Iterator[None]:
 def _ended(text: str, folder: Path | None = None, status: int = 1) -> int:
     if folder is not None and folder.is_dir():
         write_status(folder, "Ended with an error", error=text)
+        if _is_first() and all(map(_is_of_no_use, folder.iterdir())):
+            shutil.rmtree(folder, ignore_errors=True)
     print(text, file=sys.stderr)
     return status
+
+
+def _is_of_no_use(entry: Path) -> bool:
+    """Returns whether a file in the folder of a training is left by one that was refused, or an empty folder."""
+    return not any(entry.iterdir()) if entry.is_dir() else entry.name in (LOCK, PID, STATUS)
+
+
+def _is_first() -> bool:
+    """Returns whether this is the first process of a launcher, or the only one."""
+    return os.environ.get("RANK", "0") == "0"

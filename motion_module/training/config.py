@@ -124,7 +124,7 @@ def read_config(path: Path) -> Config:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}. Check the path.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path.name} is not YAML: {error} Correct it there.") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path.name} is empty. It needs lines such as `train: motion module`.")

@@ -9,18 +9,20 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MethodType
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 import yaml
 from torch import Tensor, nn
 
+from ..checkpoint import describe
+from ..checkpoint_keys import kind_of_checkpoint, published_keys
 from ..video_reader import MissingDependency
-from ..weight_files import CheckpointError, open_weights
+from ..weight_files import CheckpointError, WeightFile, open_weights
 
 PUBLISHED_TEXT_ENCODER = "openai/clip-vit-large-patch14"
 STABLE_DIFFUSION_1: dict[str, Any] = {
@@ -66,14 +68,24 @@ STABLE_DIFFUSION_1: dict[str, Any] = {
 """The published model configuration (`v1-inference.yaml`), for checkpoints without a `.yaml` of the same name."""
 
 TEXT_TOKENS = 77
+Prediction = Literal["eps", "v"]
 
 
 class ImageModel(nn.Module):
-    """UNet, autoencoder and text encoder, whose weights have the names of published checkpoints."""
+    """UNet, autoencoder and text encoder, whose weights have the names of published checkpoints.
+
+    `predicts`: what the UNet predicts: the noise, or v (arXiv 2202.00512).
+    """
 
     def __init__(self, description: Mapping[str, Any]) -> None:
         """`description`: the `params` of a model configuration. Raises MissingDependency."""
         super().__init__()
+        self.predicts: Prediction = description.get("parameterization", "eps")
+        if self.predicts not in get_args(Prediction):
+            raise CheckpointError(
+                f"The checkpoint predicts {self.predicts}, as the .yaml beside it says. A training needs one that predicts "
+                "eps (noise) or v (velocity). Choose another checkpoint as base."
+            )
         first_stage = description["first_stage_config"]["params"]
         self.model = nn.Module()
         self.model.diffusion_model = new_unet(description["unet_config"]["params"])
@@ -157,19 +169,26 @@ class TextEncoder(nn.Module):
 
 
 def load_image_model(path: Path) -> ImageModel:
-    """Reads the model of a checkpoint file, and freezes it. Raises CheckpointError or MissingDependency."""
-    config = path.with_suffix(".yaml")
+    """Reads the model of a checkpoint file, and freezes it. Raises CheckpointError or MissingDependency.
+
+    As in the WebUI, a `.yaml` of the same name describes the model, and keys may have other names (`checkpoint_keys.py`).
+    """
     file = open_weights(path)
+    keys = published_keys(file.entries)
+    _require_stable_diffusion_1(path, file, keys)
+    config = path.with_suffix(".yaml")
     try:
-        described = yaml.safe_load(config.read_text(encoding="utf-8")) if config.is_file() else None
-        model = ImageModel(described["model"]["params"] if described else STABLE_DIFFUSION_1)
-    except (KeyError, TypeError, UnicodeDecodeError, yaml.YAMLError) as error:
+        described = _described(config)
+        model = ImageModel({**described, "parameterization": "v"} if "v_pred" in keys else described)
+    except (CheckpointError, MissingDependency):
+        raise
+    except Exception as error:  # LDM's classes raise anything for values that make no model
         raise CheckpointError(
-            f"{config.name} does not describe a Stable Diffusion 1 model ({error!r}). Move it to another folder."
+            f"{config.name} does not describe a Stable Diffusion 1 model. Move it to another folder."
         ) from error
-    own = model.state_dict()
-    missing = [key for key in own if key not in file.entries and not key.endswith("position_ids")]
-    misshapen = [key for key in own if key in file.entries and file.entries[key].shape != own[key].shape]
+    own = {key: tensor for key, tensor in model.state_dict().items() if not key.endswith("position_ids")}
+    missing = [key for key in own if key not in keys]
+    misshapen = [key for key in own if key in keys and file.entries[keys[key]].shape != own[key].shape]
     if missing or misshapen:
         raise CheckpointError(
             f"{path.name} is not a complete Stable Diffusion 1 checkpoint: {len(missing)} weights are missing and "
@@ -177,9 +196,40 @@ def load_image_model(path: Path) -> ImageModel:
         )
     with torch.no_grad():
         for key, tensor in own.items():
-            if key in file.entries:
-                tensor.copy_(file.read(key))
+            tensor.copy_(file.weight(keys[key]))
     return model.eval().requires_grad_(False)
+
+
+PARTS = {
+    "model.diffusion_model.": "UNet",
+    "first_stage_model.": "autoencoder",
+    "cond_stage_model.transformer.": "text encoder",
+}
+"""The parts of a checkpoint by the prefix of their keys."""
+
+
+def _require_stable_diffusion_1(path: Path, file: WeightFile, keys: Iterable[str]) -> None:
+    """Raises CheckpointError if a file is another model, or if a whole part is missing."""
+    kind = kind_of_checkpoint(file.entries)
+    if kind not in (None, "SD 1.5"):
+        raise CheckpointError(
+            f"{path.name} is {kind}, but the base of a training is Stable Diffusion 1. Choose another checkpoint."
+        )
+    missing = [part for start, part in PARTS.items() if not any(key.startswith(start) for key in keys)]
+    if len(missing) == len(PARTS):
+        raise CheckpointError(f"{path.name} is {describe(path).kind}, not a Stable Diffusion 1 checkpoint. Choose one as base.")
+    if missing:
+        raise CheckpointError(
+            f"{path.name} is not a complete Stable Diffusion 1 checkpoint: it has no {' and no '.join(missing)}. "
+            "Choose another checkpoint as base."
+        )
+
+
+def _described(config: Path) -> dict[str, Any]:
+    """Returns the description of a model in a file beside its checkpoint; the published one if the file is something else."""
+    content = yaml.safe_load(config.read_text(encoding="utf-8")) if config.is_file() else None
+    model = content.get("model") if isinstance(content, dict) else None
+    return model["params"] if isinstance(model, dict) else STABLE_DIFFUSION_1
 
 
 def new_unet(shape: Mapping[str, Any]) -> nn.Module:

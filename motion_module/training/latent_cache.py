@@ -57,10 +57,11 @@ def cached_examples(
     """
     videos, left_out = find_videos(config)
     report = Report(len(videos) + len(left_out), left_out=left_out)
-    examples = []
+    examples, files = [], []
     made_by = fingerprint(model.autoencoder)
     for video in with_progress(videos):
         file = config.folder / "cache" / f"{_key_of(video, config, made_by)}.safetensors"
+        files.append(file)
         facts = _facts(file) or _encode(video, config, model, file)
         if facts["left out"]:
             report.left_out.append((video.path.name, facts["left out"]))
@@ -71,6 +72,8 @@ def cached_examples(
                 report.sizes[tuple(size)] += 1
                 report.suspicious += [(f"{video.path.name} from frame {key}", suspicion)] if suspicion else []
     if not examples:
+        for file in files:  # a training that is refused leaves nothing
+            file.unlink(missing_ok=True)
         name, why = report.left_out[0]
         raise DataError(f"None of the {report.videos} videos can be used. {name}: {why}.")
     return examples, report

@@ -95,6 +95,8 @@ class Training:
             "autoencoder": fingerprint(self.model.autoencoder),
             "text encoder": fingerprint(self.model.text_encoder),
         }
+        if self.model.predicts == "v":  # the weights do not tell
+            base["prediction of the base"] = "v"
         self.examples = self._cached_examples()
         torch.manual_seed(config.seed)
         self.animated = (subject or SUBJECTS[config.train])(self.model.unet, config).to(device)
@@ -175,7 +177,7 @@ class Training:
         return Batch(*(part.to(self.accelerator.device) for part in parts))
 
     def loss(self, batch: Batch) -> Tensor:
-        """Returns the mean squared error of the noise over all frames: the objective of section 4.2 of the paper."""
+        """Returns the mean squared error of the prediction over all frames: the objective of section 4.2 of the paper."""
         return self.losses(batch).mean()
 
     def losses(self, batch: Batch) -> Tensor:
@@ -183,7 +185,10 @@ class Training:
         alphas = self.alphas[batch.times].view(-1, 1, 1, 1, 1)
         noised = alphas**0.5 * batch.latents + (1 - alphas) ** 0.5 * batch.noise
         predicted = self.predict(noised, batch.times, batch.context)
-        return (predicted.float() - batch.noise).square().mean(dim=(1, 2, 3, 4))
+        wanted = batch.noise
+        if self.model.predicts == "v":
+            wanted = alphas**0.5 * batch.noise - (1 - alphas) ** 0.5 * batch.latents
+        return (predicted.float() - wanted).square().mean(dim=(1, 2, 3, 4))
 
     def gradients(self) -> float:
         """Computes the gradients of the next step; returns its mean loss over all processes. Raises Diverged."""

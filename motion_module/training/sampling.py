@@ -47,3 +47,14 @@ def guided(unet: nn.Module, conditions: Tensor, unconditional: Tensor, scale: fl
         return without + scale * (with_prompt - without)
 
     return predict
+
+
+def noise_of(velocity: Predict, schedule: NoiseSchedule) -> Predict:
+    """Returns a function that predicts noise with one that predicts v (arXiv 2202.00512, appendix D)."""
+    alphas = schedule.alphas_cumprod()
+
+    def predict(latents: Tensor, times: Tensor) -> Tensor:
+        alpha = alphas.to(latents.device)[times].view(-1, 1, 1, 1)
+        return alpha**0.5 * velocity(latents, times) + (1 - alpha) ** 0.5 * latents
+
+    return predict

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from .config import PIXELS_PER_LATENT, Config
 from .image_model import ImageModel
 from .latent_cache import Embeddings
-from .sampling import ddim, guided, timesteps
+from .sampling import ddim, guided, noise_of, timesteps
 
 
 def validation_clips(
@@ -24,6 +24,8 @@ def validation_clips(
         noise = torch.randn(config.frames, 4, side, side, generator=torch.Generator().manual_seed(config.seed)).to(device)
         context = embeddings.of([prompt, ""]).to(device)
         predict = guided(unet, context[:1].expand(config.frames, -1, -1), context[1:], config.validation.cfg)
+        if model.predicts == "v":
+            predict = noise_of(predict, config.noise_schedule)
         latents = ddim(predict, noise, config.noise_schedule, timesteps(config.noise_schedule, config.validation.steps))
         clips.append((prompt, decoded(model, latents)))
     return clips

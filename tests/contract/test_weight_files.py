@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from support.animation import animate, difference, frames_of, info_of
 from support.pictures import encode, gradient, mean_difference
 from support.published_layouts import FAMILIES, in_diffusers_layout, module_weights
 from support.server import PROBE, REPOSITORY
+from support.strange_files import write_strange_files
 
 FRAMES = 4
 JOB = {"steps": 3, "negative_prompt": "bad"}
@@ -143,6 +146,39 @@ def test_the_comparison_detects_a_fault(server, expected, fault):
     finally:
         server.post("/probe/v1/break-method", {"how": None})
     assert difference(frames, wanted) >= POWER
+
+
+# --- files that are not what they seem ---
+
+
+def test_each_file_is_described_by_itself(server, folder):
+    strange = folder / "motion" / "strange"
+    strange.mkdir()
+    said = write_strange_files(strange)
+    (strange / os.fsdecode(b"not utf-8 \xff.ckpt")).touch()
+    began = time.monotonic()
+    models = {model["name"]: model for model in server.get("/animatediff/v1/models").json()}
+    assert time.monotonic() - began < len(models)  # less than a second each
+    for name, text in said.items():
+        assert models[f"strange/{name}"]["family"] is None and text in models[f"strange/{name}"]["problem"]
+    assert models["strange/not utf-8 ?.ckpt"]["problem"] == "Its name is not UTF-8. Rename the file."
+    assert {name for name, model in models.items() if not model["problem"]} == set(KINDS)
+    answer = server.txt2img(**animate(model="strange/page.ckpt", video_length=FRAMES), **JOB)
+    assert answer.status_code == 422 and "page.ckpt is a web page, not weights" in answer.json()["detail"]
+    for name in (300 * "a" + ".ckpt", "\ud800.ckpt"):
+        answer = server.txt2img(**animate(model=name, video_length=FRAMES), **JOB)
+        assert answer.status_code == 422 and "is missing. Choose a motion module from" in answer.json()["detail"]
+
+
+def test_weights_that_are_not_numbers_are_refused_with_the_key(server, folder):
+    weights = weights_of("v3", F16)
+    key = next(key for key in weights if key.endswith("proj_out.weight"))
+    weights[key][3, 4] = float("nan")
+    save_file(weights, folder / "motion" / "diverged-v3.safetensors")
+    answer = server.txt2img(**animate(model="diverged-v3.safetensors", video_length=FRAMES), **JOB)
+    assert answer.status_code == 422
+    assert f"diverged-v3.safetensors cannot be used: {key} contains values that are not numbers" in answer.json()["detail"]
+    (folder / "motion" / "diverged-v3.safetensors").unlink()
 
 
 # --- LoRAs ---

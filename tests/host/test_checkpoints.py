@@ -27,6 +27,19 @@ def test_keys_tell_the_kind(tmp_path, kind, suffix):
     assert kind_of_file(str(path)) == kind
 
 
+@pytest.mark.parametrize(
+    ("key", "width", "kind"),
+    [
+        ("cond_stage_model.transformer.encoder.layers.0.mlp.fc1.weight", 8, "SD 1.5"),
+        ("conditioner.embedders.0.model.ln_final.weight", 1024, "Stable Diffusion 2"),  # 2.1 Turbo, which the WebUI renames
+        ("conditioner.embedders.0.model.ln_final.weight", 1280, "the SDXL refiner"),
+    ],
+)
+def test_keys_that_the_webui_renames_tell_the_kind_too(tmp_path, key, width, kind):
+    save_file({key: torch.zeros(width)}, tmp_path / "model.safetensors")
+    assert kind_of_file(str(tmp_path / "model.safetensors")) == kind
+
+
 def test_other_files_tell_nothing(tmp_path):
     save_file({"model.diffusion_model.out.0.weight": torch.zeros(1)}, tmp_path / "unet.safetensors")
     (tmp_path / "broken.safetensors").write_bytes(b"no weights")

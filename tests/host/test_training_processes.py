@@ -119,6 +119,8 @@ def test_the_error_that_ends_a_training_is_shown(training, config):
         "doing": "Ended with an error",
         "error": "data: /nowhere does not exist. Set it to a folder, or to a CSV file.",
     }
+    until(lambda: not training.folder.exists(), training)  # nothing is left of it but the error
+    assert training.status()["error"].startswith("data: /nowhere does not exist.") and training.losses() == []
 
 
 @pytest.mark.parametrize("name", ["", "../a", "a/b", ".a", "a\\b"])

@@ -1,0 +1,125 @@
+"""Tensors as a pickle of `torch.save` describes them, and the names that such a pickle may have."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from .pickle_reader import Call, Name, UnreadablePickle
+
+MOST_DIMENSIONS = 8
+LARGEST_SIZE = 1 << 48
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor in a file: the name of its storage there, and its place in it, in elements."""
+
+    storage: str
+    dtype: torch.dtype
+    offset: int
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+
+    @property
+    def least_storage(self) -> int:
+        """The least size of its storage in bytes. An expanded tensor is not one of a weight file, and may be of any size."""
+        if not math.prod(self.shape):
+            return 0
+        last = self.offset + sum((size - 1) * step for size, step in zip(self.shape, self.stride))
+        return self.dtype.itemsize * max(last + 1, math.prod(self.shape))
+
+
+_STORAGE_DTYPES = {
+    "DoubleStorage": torch.float64,
+    "FloatStorage": torch.float32,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ShortStorage": torch.int16,
+    "CharStorage": torch.int8,
+    "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
+}
+STORAGES = {Name("torch", name): dtype for name, dtype in _STORAGE_DTYPES.items()}
+STORAGES[Name("torch.storage", "UntypedStorage")] = torch.uint8
+_DTYPES = {
+    Name("torch", str(dtype)[len("torch.") :]): dtype
+    for dtype in (*_STORAGE_DTYPES.values(), torch.float8_e4m3fn, torch.float8_e5m2)
+}
+"""Newer dtypes, such as 8-bit floats, have no storage class: a pickle has an untyped storage and the name of the dtype."""
+_TENSOR, _TYPED_TENSOR = (Name("torch._utils", f"_rebuild_tensor_v{version}") for version in (2, 3))
+_PARAMETER = Name("torch._utils", "_rebuild_parameter")
+_HARMLESS = {
+    Name(module, name)
+    for modules, names in (
+        (("collections",), ("OrderedDict",)),
+        (("numpy.core.multiarray", "numpy._core.multiarray"), ("scalar", "_reconstruct")),
+        (("numpy",), ("dtype", "ndarray")),
+        (("_codecs",), ("encode",)),
+        (("builtins", "__builtin__"), ("set",)),
+        (("torch.nn.modules.container",), ("ParameterDict",)),
+        (("pytorch_lightning.callbacks",), ("model_checkpoint",)),
+        (("pytorch_lightning.callbacks.model_checkpoint",), ("ModelCheckpoint",)),
+    )
+    for module in modules
+    for name in names
+}
+"""What the WebUI accepts too: Lightning's checkpoints have such facts about their training. Here they are only names."""
+NAMES = frozenset({*STORAGES, *_DTYPES, _TENSOR, _TYPED_TENSOR, _PARAMETER, *_HARMLESS})
+"""The names that a pickle may have."""
+
+
+def tensors_in(content: Any) -> dict[str, StoredTensor]:
+    """Returns the tensors of a state dict, which training code may have nested under `state_dict`. Raises UnreadablePickle."""
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict):
+        return {}
+    tensors = {key: _tensor(value) for key, value in content.items() if isinstance(key, str)}
+    return {key: tensor for key, tensor in tensors.items() if tensor}
+
+
+def _tensor(value: Any) -> StoredTensor | None:
+    """Returns the tensor that a call describes; None if it describes something else. Raises UnreadablePickle."""
+    if isinstance(value, Call) and _is(value, _PARAMETER) and value.arguments:
+        value = value.arguments[0]
+    if not isinstance(value, Call) or not _is(value, _TENSOR, _TYPED_TENSOR):
+        return None
+    try:
+        storage, offset, shape, stride, _gradient, _hooks, *rest = value.arguments
+        kind, key = storage_of(storage.id)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UnreadablePickle("a tensor has no storage") from error
+    if not all(type(number) is int and 0 <= number < LARGEST_SIZE for number in (offset, *_few(shape), *_few(stride))):
+        raise UnreadablePickle("a tensor has an impossible shape")
+    dtype = STORAGES[kind]
+    if _is(value, _TYPED_TENSOR):
+        if not rest or not isinstance(rest[0], Name) or rest[0] not in _DTYPES:
+            raise UnreadablePickle("a tensor has no type")
+        dtype = _DTYPES[rest[0]]
+    return StoredTensor(key, dtype, offset, shape, stride)
+
+
+def _is(call: Call, *targets: Name) -> bool:
+    return isinstance(call.target, Name) and call.target in targets
+
+
+def _few(numbers: Any) -> tuple[Any, ...]:
+    """Returns the numbers of a shape. Raises UnreadablePickle if they are many: all tensors may refer to one long shape."""
+    if not isinstance(numbers, tuple) or len(numbers) > MOST_DIMENSIONS:
+        raise UnreadablePickle("a tensor has an impossible shape")
+    return numbers
+
+
+def storage_of(reference: Any) -> tuple[Name, str]:
+    """Returns type and name of the storage that a pickle refers to. Raises UnreadablePickle."""
+    if isinstance(reference, tuple) and len(reference) >= 3:
+        _, kind, key, *_ = reference
+        if isinstance(kind, Name) and kind in STORAGES and isinstance(key, str):
+            return kind, key
+    raise UnreadablePickle("a tensor has no storage")
