@@ -164,7 +164,7 @@ def test_pictures_that_cannot_become_frames_are_refused(host, images, words):
         ({"loop_number": 70_000}, "at most 65535"),
         ({"fps": 1e-300}, "at least 0.02"),
         ({"motion_effect": 1e30}, "at most 10"),
-        ({"last_frame": "iVBORw0KGgoAAAANSUhEUgAA"}, "not a picture in base64"),
+        ({"last_frame": "iVBORw0KGgoAAAANSUhEUgAA"}, "not a picture that can be read"),
         ({"interp": "optical flow", "format": "MP4", "video_length": 2000, "fps": 8}, "makes 20000 frames of 2000"),
         ({f"\ud800{number}": 0 for number in range(100)} | {"fps": -1}, "at least 0.02"),
     ],
