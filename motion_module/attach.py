@@ -93,8 +93,8 @@ def _last_before_resampling(block: nn.Module, place: str) -> nn.Module:
     found = [part for part in parts if "transformer_blocks" in part._modules] or [p for p in parts if "in_layers" in p._modules]
     if not found:
         raise UnsuitableUNet(
-            f"A module {type(block).__name__} of {type(block).__module__} is in the UNet's {place}, in place of a block of Stable "
-            "Diffusion. Switch off the extension that has put it there, and restart the WebUI."
+            f"A module {type(block).__name__} of {type(block).__module__} is in the UNet's {place}, in place of a block of "
+            "Stable Diffusion. Switch off the extension that has put it there, and restart the WebUI."
         )
     return found[0]
 
@@ -104,8 +104,8 @@ def inside(module: nn.Module, kind: type[nn.Module]) -> Any:
     found = next((part for part in module.modules() if isinstance(part, kind)), None)
     if found is None:
         raise UnsuitableUNet(
-            f"The UNet has a {type(module).__name__} of {type(module).__module__} where Stable Diffusion has a {kind.__name__}. "
-            "Switch off the extension that has put it there, and restart the WebUI."
+            f"The UNet has a {type(module).__name__} of {type(module).__module__} where Stable Diffusion has a "
+            f"{kind.__name__}. Switch off the extension that has put it there, and restart the WebUI."
         )
     return found
 

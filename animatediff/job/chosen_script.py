@@ -86,7 +86,7 @@ def watch(p: Any, arguments: tuple[Any, ...]) -> None:
 
 
 def begun(p: Any) -> None:
-    """Tells that a job begins, or is refused."""
+    """Tells that AnimateDiff is on in a generation."""
     if run := _run_of(p):
         run.jobs += 1
 

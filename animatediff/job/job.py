@@ -57,7 +57,6 @@ def begin(p: Any, arguments: tuple[Any, ...]) -> None:
     if running is not None:
         take(p, Bystander(p, running))
         return
-    chosen_script.begun(p)
     try:
         _start_job(p, arguments)
     except UserError as error:
@@ -68,7 +67,10 @@ def begin(p: Any, arguments: tuple[Any, ...]) -> None:
 
 def _start_job(p: Any, arguments: tuple[Any, ...]) -> None:
     params, warnings = read_arguments(arguments, xyz_values(p))
-    if not params.enable or _leaves_to_webui(p):
+    if not params.enable:
+        return
+    chosen_script.begun(p)
+    if _leaves_to_webui(p):
         return
     plan = make_plan(params, find_inputs(params, _init_images(p)))
     warnings += validate(p, plan)

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from modules import call_queue
 from pydantic import BaseModel
 
+from webui_probe.bypass import Bypass, WrappedBlock
 from webui_probe.digests import checkpoint_digests, unet_digests
 from webui_probe.identity import Identity
 from webui_probe.recorder import Recorder
@@ -30,6 +31,8 @@ nested = Nested()
 flags = Flags()
 late_fault = LateFault()
 broken_method = BrokenMethod()
+bypass = Bypass()
+wrapped_block = WrappedBlock()
 reference = Reference()
 effective_weights = EffectiveWeights()
 
@@ -49,7 +52,18 @@ class FaultBody(BaseModel):
 
 
 class LateFaultBody(BaseModel):
-    at: Literal["start", "encode", "gif", "png"]
+    at: Literal[
+        "start", "encode", "gif", "png", "deliver", "init", "parse", "enter", "pass", "step", "layer", "decode", "models"
+    ]
+
+
+class BypassBody(BaseModel):
+    how: Literal["sampler", "unet"] | None = None
+    step: int = 1
+
+
+class WrapBody(BaseModel):
+    how: Literal["around", "in place"] | None = None
 
 
 class BreakBody(BaseModel):
@@ -129,6 +143,18 @@ def post_late_fault(body: LateFaultBody) -> dict[str, Any]:
     return {}
 
 
+def post_bypass(body: BypassBody) -> dict[str, Any]:
+    with call_queue.queue_lock:
+        bypass.arm(body.how, body.step)
+    return {}
+
+
+def post_wrap_block(body: WrapBody) -> dict[str, Any]:
+    with call_queue.queue_lock:
+        wrapped_block.arm(body.how)
+    return {}
+
+
 def post_break_method(body: BreakBody) -> dict[str, Any]:
     broken_method.set(body.how)
     return {}
@@ -205,6 +231,8 @@ def add_routes(_demo: Any, app: FastAPI) -> None:
         "fault": post_fault,
         "interrupt-at": post_interrupt,
         "late-fault": post_late_fault,
+        "bypass": post_bypass,
+        "wrap-block": post_wrap_block,
         "break-method": post_break_method,
         "reference": post_reference,
         "differences": post_differences,
