@@ -62,7 +62,7 @@ def reported_to_user(doing: str) -> Iterator[None]:
 def failure(error: Exception, what: str) -> str:
     """Logs an error that nobody expected, and returns a sentence about it for the user. `what`: what failed, as a clause."""
     log.error("%s:\n%s", what, "".join(traceback.format_exception(error)))
-    return f"{what}; {DETAILS}. Generate again, or report them."
+    return f"{what}; {DETAILS}. Try again, or report them."
 
 
 def reason(error: Exception) -> str:

@@ -90,8 +90,8 @@ class _Hooked(_Processing):
         return super().save_samples()
 
     def close(self) -> None:
-        _role_of(self).closed()
         super().close()
+        _role_of(self).closed()
 
 
 def take(p: Any, role: Role) -> None:

@@ -33,7 +33,7 @@ def test_an_error_of_ours_ends_the_job_in_a_sentence(host, place, doing, request
     fail_at(host, place)
     answer = host.txt2img(**animate(format=["GIF"]), **request_)
     assert answer.status_code == 500
-    assert answer.json()["detail"] == f"{doing}; the console has the details. Generate again, or report them."
+    assert answer.json()["detail"] == f"{doing}; the console has the details. Try again, or report them."
     assert "TypeError" not in answer.text and "probe" not in answer.text
     log = host.log_text()[seen:]
     assert doing in log and "TypeError: probe: raw" in log and "Traceback" in log
@@ -72,7 +72,7 @@ def test_an_error_in_a_route_is_answered_with_a_sentence(host):
     answer = host.get("/animatediff/v1/models")
     assert answer.status_code == 500
     assert answer.json()["detail"] == (
-        "AnimateDiff failed while answering /animatediff/v1/models; the console has the details. Generate again, or report them."
+        "AnimateDiff failed while answering a request; the console has the details. Try again, or report them."
     )
     assert "TypeError: probe: raw" in host.log_text()
     assert host.get("/animatediff/v1/models").ok

@@ -72,7 +72,9 @@ class TestScripts:
     )
     def test_those_of_the_webui_that_make_one_picture_are_refused(self, host, name, args):
         text = text_of_refusal(host.img2img(**animate(), **IMG2IMG, script_name=name, script_args=args))
-        assert text.startswith(f"The script “{name}” ") and text.endswith("Choose None under Script, or switch AnimateDiff off.")
+        assert text.startswith(f"The script “{name}” ") and text.endswith(
+            "Choose None under Script, or switch AnimateDiff off."
+        )
         assert len(frames_of(host.img2img(**animate(), **IMG2IMG))) == FRAMES
 
     @pytest.mark.webui_only("the embedded host has none of the WebUI's own scripts")
@@ -113,7 +115,7 @@ class TestSampling:
         [
             {"motion_effect": 0},
             {"motion_start": 0.9, "motion_end": 0.95},
-            {"motion_rules": "all: effect=0"},
+            {"motion_rules": "down: effect 0\nmid: effect 0\nup: effect 0"},
             {"freeinit_enable": True, "freeinit_iters": 2},
             {"video_length": 8, "batch_size": 4, "overlap": 2},
         ],
