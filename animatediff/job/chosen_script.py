@@ -48,7 +48,11 @@ class ScriptRun:
     def check(self, processed: Any) -> None:
         """Raises an exception if the script's answer could only be taken for a video, and adds a warning if it has none."""
         answers = {id(image) for image in self.answers}
-        if any(id(image) in answers for image in processed.images) or is_stopping():
+        if is_stopping():
+            return
+        if any(id(image) in answers for image in processed.images):
+            if self.error is not None:
+                _warn(processed, f"The script “{self.title}” has left out a video: {self.error}")
             return
         if self.error is not None:
             raise self.error
@@ -114,7 +118,10 @@ def require_suitable(p: Any) -> None:
 def advice(p: Any) -> str:
     """Returns who may have kept motion layers from acting, and what to do."""
     if script := _chosen(p):
-        return f"The script “{script.title()}” samples in a way of its own. {SWITCH_OFF}"
+        return (
+            f"The script “{script.title()}”, or another extension, samples or calls the UNet in a way of its own. Choose None "
+            "under Script, switch off extensions that do, or switch AnimateDiff off."
+        )
     return (
         "Another extension, or this WebUI itself, samples or calls the UNet in a way of its own. "
         "Switch off extensions that do, or switch AnimateDiff off."

@@ -46,6 +46,16 @@ class ChosenScript(scripts.Script):
         processed.images = [processed.images[0].convert("RGB")]
         return processed
 
+    def swallows_the_second(self, p: Any) -> Any:
+        """Generates twice, and the second time with a value that cannot be met."""
+        processed = processing.process_images(copy.copy(p))
+        ours = next(script for script in p.scripts.alwayson_scripts if script.title() == "AnimateDiff")
+        arguments = list(p.script_args)
+        arguments[ours.args_from] = {**arguments[ours.args_from], "fps": -1}
+        p.script_args = arguments
+        self.swallows(p)
+        return processed
+
     def swallows(self, p: Any) -> Any:
         """Goes on after an exception, as the X/Y/Z plot does."""
         with contextlib.suppress(Exception):
