@@ -55,9 +55,10 @@ def _around(page: Any) -> Callable[..., Any]:
     def process_batch(p: Any, *arguments: Any, **named: Any) -> Any:
         with reported_to_user("reading the images of the Batch tab"):
             params = _params_of(p)
-            if not params.enable:
-                return before(p, *arguments, **named)
-            _give_frames(p, params, *arguments, **named)
+            if params.enable:
+                _give_frames(p, params, *arguments, **named)
+        if not params.enable:
+            return before(p, *arguments, **named)
         return p.scripts.run(p, *p.script_args) or page.process_images(p)
 
     setattr(process_batch, BEFORE, (process_batch, before))
