@@ -131,6 +131,12 @@ class TestSampling:
         frames = args.get("video_length", FRAMES)
         assert len(frames_of(host.txt2img(**animate(**args), steps=2))) == frames
 
+    @pytest.mark.webui_only("the embedded host does not merge tokens")
+    def test_merged_tokens_are_no_hindrance(self, host):
+        merged = {"override_settings": {"token_merging_ratio": 0.5}}
+        frames = frames_of(host.txt2img(**animate(), **merged))
+        assert len(frames) == FRAMES and difference(frames, frames_of(host.txt2img(**animate()))) > 3
+
     def test_a_sampler_that_takes_no_step_has_nothing_to_move(self, host):
         """DDIM announces one step more than it takes."""
         assert len(frames_of(host.txt2img(**animate(), sampler_name="DDIM", steps=1))) == FRAMES
