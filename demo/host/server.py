@@ -102,7 +102,7 @@ def get_progress(skip_current_image: bool = False) -> dict[str, Any]:
     from modules import sd_samplers
     from modules.shared import state
 
-    latents = None if skip_current_image else state.current_latent
+    latents = None if skip_current_image or not state.job else state.current_latent
     picture = None if latents is None else encode_picture(sd_samplers.samples_to_image_grid(latents))
     return {"progress": state.progress(), "textinfo": state.textinfo, "current_image": picture}
 
