@@ -67,6 +67,13 @@ def test_after_an_error_in_decoding_no_text_stays_beside_the_progress_bar(host):
     assert np.array_equal(pictures_of(host.txt2img()), still)
 
 
+def test_nor_does_it_where_a_script_swallows_the_error_of_a_copy(host):
+    fail_at(host, "decode")
+    answer = host.txt2img(**animate(), script_name="Probe script", script_args=["swallows"])
+    assert answer.ok and answer.json()["images"] == []
+    assert host.get("/sdapi/v1/progress").json()["textinfo"] is None
+
+
 def test_an_error_in_a_route_is_answered_with_a_sentence(host):
     fail_at(host, "models")
     answer = host.get("/animatediff/v1/models")

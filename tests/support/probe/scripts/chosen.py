@@ -58,6 +58,7 @@ class ChosenScript(scripts.Script):
 
     def swallows(self, p: Any) -> Any:
         """Goes on after an exception, as the X/Y/Z plot does."""
+        inner = copy.copy(p)
         with contextlib.suppress(Exception):
-            processing.process_images(p)
-        return processing.Processed(p, [])
+            processing.process_images(inner)
+        return processing.Processed(inner, [])
