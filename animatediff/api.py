@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from secrets import compare_digest
 from typing import Any
 
@@ -13,6 +15,7 @@ from modules import errors, shared
 from motion_module.errors import UserError
 
 from . import __version__
+from .errors import reported_to_user
 from .job import resume_store
 from .output import signed_links
 from .request import module_files
@@ -34,9 +37,20 @@ def add_routes(_page: Any, app: FastAPI) -> None:
         "unfinished": resume_store.descriptions,
     }
     for name, answer in answers.items():
-        app.get(f"/animatediff/v1/{name}", dependencies=guards)(answer)
-    app.delete("/animatediff/v1/unfinished/{key}", dependencies=guards)(_delete_unfinished)
-    app.get(signed_links.ROUTE, dependencies=guards)(_video)
+        app.get(f"/animatediff/v1/{name}", dependencies=guards)(_in_sentences(answer))
+    app.delete("/animatediff/v1/unfinished/{key}", dependencies=guards)(_in_sentences(_delete_unfinished))
+    app.get(signed_links.ROUTE, dependencies=guards)(_in_sentences(_video))
+
+
+def _in_sentences(answer: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns a route whose unexpected errors are answered with a sentence, and are in the log."""
+
+    @functools.wraps(answer)  # the route's parameters are read from its signature
+    def answered(*args: Any, **kwargs: Any) -> Any:
+        with reported_to_user("answering a request"):
+            return answer(*args, **kwargs)
+
+    return answered
 
 
 def _video(file: str, key: str) -> FileResponse:

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import reprlib
+import sysconfig
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
 
+import torch
 from fastapi import HTTPException
 
+import motion_module
 from motion_module.errors import UserError
+
+log = logging.getLogger("AnimateDiff")
+OURS = tuple(str(Path(file).parent) for file in (__file__, motion_module.__file__ or ""))
+LIBRARIES = ("site-packages", "dist-packages", sysconfig.get_path("stdlib"), "<")
+"""In the file names of code that neither we nor the WebUI nor other extensions wrote."""
+DETAILS = "the console has the details"
 
 
 class RequestError(UserError):
@@ -42,9 +55,46 @@ _SHORT.maxlist = _SHORT.maxtuple = 10
 
 
 @contextmanager
-def reported_to_user() -> Iterator[None]:
-    """Turns every UserError into an AnimateDiffError, which reaches the page, the log and the API with its text."""
+def reported_to_user(doing: str) -> Iterator[None]:
+    """Turns errors of ours into an AnimateDiffError, which reaches the page, the log and the API with its text.
+
+    A UserError has that text. For others it says that AnimateDiff failed while `doing` something, and the log has the cause.
+    What the WebUI or another extension raises passes unchanged: users know those errors. So does a lack of GPU memory.
+    """
     try:
         yield
     except UserError as error:
         raise AnimateDiffError(str(error)) from error
+    except (HTTPException, torch.cuda.OutOfMemoryError):
+        raise
+    except Exception as error:
+        if not _is_ours(error.__traceback__):
+            raise
+        raise AnimateDiffError(failure(error, f"AnimateDiff failed while {doing}"), 500) from error
+
+
+def failure(error: Exception, what: str) -> str:
+    """Logs an error that nobody expected, and returns a sentence about it for the user. `what`: what failed, as a clause."""
+    log.error("%s:\n%s", what, "".join(traceback.format_exception(error)))
+    return f"{what}; {DETAILS}. Try again, or report them."
+
+
+def reason(error: Exception) -> str:
+    """Returns why something failed, in words for the user: those of the system or of an error of ours. Others are logged."""
+    if isinstance(error, OSError):
+        return ": ".join(str(part) for part in (error.strerror or error, error.filename) if part)
+    if type(error).__module__.partition(".")[0] in (__package__, motion_module.__name__):
+        return str(error)
+    log.error("".join(traceback.format_exception(error)))
+    return DETAILS
+
+
+def _is_ours(trace: TracebackType | None) -> bool:
+    """Whether code of ours raised an exception, or called the library that did."""
+    for frame, _ in reversed(list(traceback.walk_tb(trace))):
+        file = frame.f_code.co_filename
+        if file.startswith(OURS):
+            return True
+        if not any(part in file for part in LIBRARIES):
+            return False
+    return False

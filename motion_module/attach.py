@@ -57,7 +57,10 @@ def blocks_by_name(unet: Any) -> dict[str, nn.Module]:
     The authors' `down_blocks.I.motion_modules.J` is LDM's `input_blocks[3I + 1 + J]`, and `up_blocks.I.motion_modules.J` is
     `output_blocks[3I + J]`. There the layer follows the SpatialTransformer, or the ResBlock if there is no transformer;
     in either case it comes before an Upsample. SD 1.x has four resolution levels, SDXL has three. Raises UnsuitableUNet.
+
+    Other extensions may have put modules of their own around blocks or their parts. The layer then follows the part inside.
     """
+    _require_callable_hooks(unet)
     inputs, outputs = getattr(unet, "input_blocks", ()), getattr(unet, "output_blocks", ())
     if len(inputs) not in (9, 12) or len(outputs) != len(inputs):
         raise UnsuitableUNet(
@@ -65,17 +68,46 @@ def blocks_by_name(unet: Any) -> dict[str, nn.Module]:
             "Choose a Stable Diffusion 1.5 or SDXL checkpoint."
         )
     levels = range(len(inputs) // 3)
-    blocks = {f"down_{i}_{j}": _last_before_resampling(inputs[3 * i + 1 + j]) for i in levels for j in range(2)}
-    blocks["mid_0"] = _last_before_resampling(unet.middle_block[:2])
-    blocks.update({f"up_{i}_{j}": _last_before_resampling(outputs[3 * i + j]) for i in levels for j in range(3)})
+    blocks = {f"down_{i}_{j}": _last_before_resampling(inputs[3 * i + 1 + j], "input_blocks") for i in levels for j in range(2)}
+    blocks["mid_0"] = _last_before_resampling(unet.middle_block, "middle_block")
+    blocks.update(
+        {f"up_{i}_{j}": _last_before_resampling(outputs[3 * i + j], "output_blocks") for i in levels for j in range(3)}
+    )
     return blocks
 
 
-def _last_before_resampling(block: nn.Sequential) -> nn.Module:
-    """Returns the SpatialTransformer of a block, else its ResBlock. Both are recognised by their parts: the classes are
-    LDM's.
+def _require_callable_hooks(unet: Any) -> None:
+    """Raises UnsuitableUNet for a compiled UNet: torch calls no hooks that are added after it has compiled one."""
+    if any("_orig_mod" in part._modules or getattr(part, "_compiled_call_impl", None) for part in unet.modules()):
+        raise UnsuitableUNet(
+            "The checkpoint's UNet is compiled (torch.compile), so that a motion module cannot act in it. Switch off the "
+            "extension or setting that compiles it, and load the checkpoint again."
+        )
+
+
+def _last_before_resampling(block: nn.Module, place: str) -> nn.Module:
+    """Returns the first SpatialTransformer of a block, else its ResBlock. Both are recognised by their parts: the classes are
+    LDM's. They may be inside other modules.
     """
-    return next(child for child in reversed(block) if hasattr(child, "transformer_blocks") or hasattr(child, "in_layers"))
+    parts = list(block.modules())
+    found = [part for part in parts if "transformer_blocks" in part._modules] or [p for p in parts if "in_layers" in p._modules]
+    if not found:
+        raise UnsuitableUNet(
+            f"A module {type(block).__name__} of {type(block).__module__} is in the UNet's {place}, in place of a block of "
+            "Stable Diffusion. Switch off the extension that has put it there, and restart the WebUI."
+        )
+    return found[0]
+
+
+def inside(module: nn.Module, kind: type[nn.Module]) -> Any:
+    """Returns the first module of a kind within another one, which an extension may have wrapped."""
+    found = next((part for part in module.modules() if isinstance(part, kind)), None)
+    if found is None:
+        raise UnsuitableUNet(
+            f"The UNet has a {type(module).__name__} of {type(module).__module__} where Stable Diffusion has a "
+            f"{kind.__name__}. Switch off the extension that has put it there, and restart the WebUI."
+        )
+    return found
 
 
 def require_fit(unet: nn.Module, channels: dict[str, int]) -> None:
@@ -121,7 +153,7 @@ def _add_condition_image(unet: Any, image: ConditionImage, motion: Motion, layou
         all_frames = torch.arange(layout.frames).expand(layout.rows // layout.frames, -1)
         return output + layout.to_rows(added[all_frames if layout.frame_numbers is None else layout.frame_numbers])
 
-    return unet.input_blocks[0][0].register_forward_hook(add).remove
+    return inside(unet.input_blocks[0], nn.Conv2d).register_forward_hook(add).remove
 
 
 def _unet_norms(unet: Any) -> Iterator[nn.GroupNorm]:
@@ -130,10 +162,10 @@ def _unet_norms(unet: Any) -> Iterator[nn.GroupNorm]:
     The norms of SpatialTransformers, and all norms of a ControlNet, stay as they are.
     """
     for block in unet.modules():
-        if hasattr(block, "in_layers") and hasattr(block, "out_layers"):
-            yield block.in_layers[0]
-            yield block.out_layers[0]
-    yield unet.out[0]
+        if "in_layers" in block._modules and "out_layers" in block._modules:
+            yield inside(block.in_layers, nn.GroupNorm)
+            yield inside(block.out_layers, nn.GroupNorm)
+    yield inside(unet.out, nn.GroupNorm)
 
 
 @contextmanager

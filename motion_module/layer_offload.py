@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .attach import inside
 from .patching import patched
 
 
@@ -26,7 +27,7 @@ def in_chunks(unet: Any, rows: int, device: torch.device | None = None) -> Itera
     between_layers = None if device is None else torch.device("cpu")
     blocks = [*unet.input_blocks, unet.middle_block, *unet.output_blocks]
     with ExitStack() as undo:
-        for layer in (layer for block in blocks for layer in block):
+        for layer in (layer for block in blocks for layer in inside(block, nn.Sequential)):
             undo.enter_context(patched(layer, "forward", _in_chunks(layer, rows, device, between_layers)))
         undo.enter_context(patched(unet.out, "forward", _in_chunks(unet.out, rows, device, device)))
         yield

@@ -34,6 +34,7 @@ class Motion:
 
     `progress`: returns the fraction of the steps that are done, from 0 to below 1. `step_windows`: returns the windows of the
     running step, if attention is limited to context windows. `device`: where the layers run, if not where their input is.
+    `acts`: called with the layout of the rows whenever layers are called, whatever their strength.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Motion:
         second: SecondModule | None = None,
         step_windows: Callable[[], StepWindows] | None = None,
         device: torch.device | None = None,
+        acts: Callable[[RowLayout], None] = lambda layout: None,
     ) -> None:
         self.module = module
         self.second = second
@@ -52,6 +54,7 @@ class Motion:
         self._progress = progress
         self._step_windows = step_windows
         self._device = device
+        self._acts = acts
 
     @property
     def modules(self) -> tuple[MotionModule, ...]:
@@ -70,6 +73,7 @@ class Motion:
 
     def animate(self, block: str, x: Tensor, layout: RowLayout) -> Tensor:
         """Returns the output `x`, `(rows, channels, height, width)`, of a UNet block with what its motion layers add."""
+        self._acts(layout)
         strength = self._strength.at(block, self._progress())
         if not self.active or strength.effect == 0:
             return x

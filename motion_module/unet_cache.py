@@ -51,17 +51,22 @@ class UNetCache:
         """Why no more calls are stored; None while they are."""
 
     @contextmanager
-    def applied_to(self, model: Any) -> Iterator[None]:
-        """While open, calls of `model` are stored and read. It may be another model each time."""
+    def applied_to(self, model: Any, on_read: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """While open, calls of `model` are stored and read. It may be another model each time.
+
+        `on_read`: called for each call whose result is read.
+        """
         uncached = model.forward
 
         def forward(*args: Any, **kwargs: Any) -> Tensor:
-            return self._call(uncached, *args, **kwargs)
+            return self._call(uncached, on_read, *args, **kwargs)
 
         with patched(model, "forward", forward):
             yield
 
-    def _call(self, uncached: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def _call(
+        self, uncached: Callable[..., Tensor], on_read: Callable[[], None], x: Tensor, *args: Any, **kwargs: Any
+    ) -> Tensor:
         name = _digest([x, args, kwargs, self._context()])
         cached = self._read(name) if self._resuming else None
         if cached is None or not self._used:
@@ -70,6 +75,8 @@ class UNetCache:
                 self._stop_resuming()
                 self._store(name, result)
                 return result
+        else:
+            on_read()
         self._used.add(name)
         self.resumed_after = self._progress()
         return cached.to(x.device)

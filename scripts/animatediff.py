@@ -48,7 +48,7 @@ if conflict := _conflict():
 
 else:
     from animatediff import api
-    from animatediff.job import job, samplers
+    from animatediff.job import chosen_script, job, samplers
     from animatediff.page import (
         batch_tab,
         panel,
@@ -82,6 +82,9 @@ else:
         def _page(self, is_img2img):
             """Returns the page's state, which is made once: some components come before `ui` is called, others after it."""
             return vars(self).setdefault("page", Page("img2img" if is_img2img else "txt2img"))
+
+        def setup(self, p, *arguments):
+            chosen_script.watch(p, arguments)
 
         def before_process(self, p, *arguments):
             job.begin(p, arguments)

@@ -34,10 +34,11 @@ from motion_module.weight_patches import (
 )
 from motion_module.windowed_unet import WindowedUNet
 
-from ..errors import AnimateDiffError, reported_to_user
+from ..errors import AnimateDiffError
 from ..interrupt import stop_if_interrupted
 from ..request import module_files
 from ..request.plan import Plan
+from .acting import Acting, steps_of
 from .checkpoints import kind_of, kind_of_file
 from .loras import Loras, facts_of
 from .noise_schedule import swapped_noise_schedule
@@ -67,6 +68,9 @@ class AnimatedModel:
         self._loras: Loras = ()
         self._expected: list[Lora] = []
         self._undo: ExitStack | None = None
+        self.acting = Acting(plan.frames)
+        self.failure: Exception | None = None
+        """What a hook raised whose exceptions the WebUI swallows: it ends the job in its next UNet call."""
 
     def expect_loras(self, *passes: Loras) -> None:
         """Sets the LoRAs of each pass; those of the first are used next. All are checked before anything is sampled."""
@@ -87,10 +91,9 @@ class AnimatedModel:
         """For `p.init`: refuses checkpoints that cannot be animated, and sets the noise schedule, since img2img builds its
         sampler in `init`, with sigmas that stay.
         """
-        with reported_to_user():
-            self._require_usable_model(custom_unet_is_chosen())
-            if (self._p.refiner_switch_at or 0) < 1:  # else the WebUI never changes to it
-                self._require_usable_later("refiner", self._p.refiner_checkpoint_info)
+        self._require_usable_model(custom_unet_is_chosen())
+        if (self._p.refiner_switch_at or 0) < 1:  # else the WebUI never changes to it
+            self._require_usable_later("refiner", self._p.refiner_checkpoint_info)
         with self._schedule():
             yield
         self._require_usable_later("hires checkpoint", getattr(self._p, "hr_checkpoint_info", None))
@@ -117,7 +120,7 @@ class AnimatedModel:
             with self.suspended():
                 return reload(*args, **kwargs)
 
-        with reported_to_user(), patched(sd_models, "reload_model_weights", reload_unanimated):
+        with patched(sd_models, "reload_model_weights", reload_unanimated):
             self._enter()
             try:
                 yield
@@ -194,7 +197,7 @@ class AnimatedModel:
                 rows = CONDITIONS * self._windows.length
                 stack.enter_context(in_chunks(wrapper.diffusion_model, rows, self._working_device()))
             if self._cache is not None:
-                stack.enter_context(self._cache.applied_to(wrapper))  # around all windows of a call
+                stack.enter_context(self._cache.applied_to(wrapper, self.acting.acted_before))  # around all windows of a call
             yield layout_of
 
     @contextmanager
@@ -217,6 +220,7 @@ class AnimatedModel:
             second=SecondModule(others[0], second.how, second.weight) if second else None,
             step_windows=self._step_windows if self._plan.attention_is_windowed else None,
             device=self._working_device(),
+            acts=self.acting.acted,
         )
 
     @property
@@ -236,15 +240,8 @@ class AnimatedModel:
         return self._windows.at(self._step())
 
     def progress(self) -> float:
-        """The fraction of the sampler's steps that is done, between 0 and 1.
-
-        Samplers by timesteps, such as DDIM, announce one step more than they take, in img2img two.
-        """
-        sampler = self._p.sampler
-        guidance, steps = sampler.model_wrap_cfg, sampler.model_wrap_cfg.total_steps
-        if hasattr(sampler, "get_timesteps"):
-            steps -= 1 if getattr(guidance, "init_latent", None) is None else 2
-        return guidance.step / max(steps, 1)
+        """The fraction of the sampler's steps that is done, between 0 and 1."""
+        return self._step() / max(steps_of(self._p.sampler), 1)
 
     def _condition_image(self) -> ConditionImage | None:
         """The image that a PIA module starts from: the first one of img2img."""
@@ -286,6 +283,8 @@ class AnimatedModel:
             self._undo = None
 
     def _layout_of(self, rows: int) -> RowLayout:
+        if self.failure is not None:
+            raise self.failure
         conditions = self._p.sampler.sampler_extra_args["cond"]
         frames = self._plan.frames
         if len(conditions.batch) != frames:

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from typing import Any, cast
 
 import numpy as np
-from modules import errors, sd_models, shared
+from modules import sd_models, shared
 from PIL import Image
 
 from motion_module.errors import UserError
@@ -19,16 +19,26 @@ from motion_module.prompt_travel import Interpolation
 from motion_module.row_layout import RowLayoutError
 
 from .. import settings
-from ..errors import AnimateDiffError, reported_to_user
+from ..errors import AnimateDiffError, failure, reported_to_user
 from ..interrupt import is_interrupted
-from ..output.results import Results, Video
+from ..output.results import WARNINGS, Results, Video
 from ..request import infotext, module_files
 from ..request.inputs import find_inputs
 from ..request.params import MIX
 from ..request.plan import Plan, make_plan
 from ..request.reading import is_of_panel, read_arguments
 from ..request.xyz_values import xyz_values
-from . import added_words, advice, init_frames, live_preview, loras, prompt_travel, run_history, without_effect
+from . import (
+    added_words,
+    advice,
+    chosen_script,
+    init_frames,
+    live_preview,
+    loras,
+    prompt_travel,
+    run_history,
+    without_effect,
+)
 from .animated_model import ON_MODEL, AnimatedModel, options_for_parts, prompt_parts
 from .free_init import Rounds
 from .init_frames import InitFrames
@@ -61,15 +71,16 @@ def begin(p: Any, arguments: tuple[Any, ...]) -> None:
         _start_job(p, arguments)
     except UserError as error:
         _refuse(p, str(error))
-    except Exception:
-        errors.report("AnimateDiff could not begin", exc_info=True)
-        text = "AnimateDiff failed before it began; the console has the details. Generate again, or report them."
-        _refuse(p, text, status_code=500)
+    except Exception as error:
+        _refuse(p, failure(error, "AnimateDiff failed before it began"), status_code=500)
 
 
 def _start_job(p: Any, arguments: tuple[Any, ...]) -> None:
     params, warnings = read_arguments(arguments, xyz_values(p))
-    if not params.enable or _leaves_to_webui(p):
+    if not params.enable:
+        return
+    chosen_script.begun(p)
+    if _leaves_to_webui(p):
         return
     plan = make_plan(params, find_inputs(params, _init_images(p)))
     warnings += validate(p, plan)
@@ -90,11 +101,11 @@ def job_of(p: Any) -> Job | None:
 
 def on_step(params: Any) -> None:
     """`on_cfg_denoiser`: while a clip is sampled, shows the step, and moves its prompts on."""
+    job = job_of(params.denoiser.p)
     if getattr(shared.sd_model, ON_MODEL, None) is not None:
-        job = job_of(params.denoiser.p)
         live_preview.tell_step(params.denoiser, *job.rounds() if job else ())
-        if job is not None:
-            job.mix_prompts(params)
+    if job is not None:
+        job.begin_step(params)
 
 
 def _leaves_to_webui(p: Any) -> bool:
@@ -127,7 +138,9 @@ def _model_of_running_job(p: Any) -> AnimatedModel | None:
 def _refuse(p: Any, text: str, status_code: int = 422) -> None:
     log.error(text)
     shared.state.textinfo = None
-    take(p, Refusal(p, AnimateDiffError(text, status_code)))
+    error = AnimateDiffError(text, status_code)
+    chosen_script.failed(p, error)
+    take(p, Refusal(p, error))
 
 
 class Job:
@@ -146,6 +159,8 @@ class Job:
         self._travels: prompt_travel.Travels = {}
         self._round = 0
         self._init_frames: InitFrames | None = None
+        self._sampled: set[int] = set()
+        """The iterations that have passed `during_sample`."""
         self._finished: dict[int, list[Any]] = {}
         self._before = {name: getattr(p, name) for name in RESTORED_ON_P if hasattr(p, name)}
         self._during_pass = ExitStack()
@@ -173,7 +188,11 @@ class Job:
         p = self.p
         if self._writes_frames() or "PNG" not in self.params.format:
             p.do_not_save_samples = True  # decided here, where the request's own settings hold
-        with self._finished_on_error(), self.resuming.reproducible_noise(p.all_seeds[0]), self.animated.during_init():
+        with (
+            self._finished_on_error("preparing the video"),
+            self.resuming.reproducible_noise(p.all_seeds[0]),
+            self.animated.during_init(),
+        ):
             prompt_travel.one_prompt_for_each_video(p, self.params.video_length)
             added_words.set_apart(p, self._written, getattr(shared, "prompt_styles", None))
             self._require_prompts()
@@ -188,9 +207,10 @@ class Job:
     def during_parse(self) -> Iterator[None]:
         """Takes the LoRAs that are ours out of what the WebUI parses, for this video and its hires pass; reads keyframes."""
         p = self.p
-        added_words.set_apart_in_rows(p)
+        with self._finished_on_error("reading the prompts"):
+            added_words.set_apart_in_rows(p)
         yield
-        with self._finished_on_error(), reported_to_user():
+        with self._finished_on_error("reading the prompts"):
             frames, loops = self.params.video_length, self.params.prompts_loop
             self._travels, warnings = prompt_travel.follow(p, frames, closed=loops)
             self._warn_once([*warnings, *without_effect.on_keyframes(self.params, self._travels)])
@@ -208,25 +228,33 @@ class Job:
 
     def after_conditions(self) -> None:
         """Makes negative prompts equally long, since the WebUI puts those of all rows into one tensor."""
-        for name in ("uc", "hr_uc"):
-            if getattr(self.p, name, None):
-                setattr(self.p, name, prompt_travel.of_one_length(getattr(self.p, name)))
+        with self._finished_on_error("encoding the prompts"):
+            for name in ("uc", "hr_uc"):
+                if getattr(self.p, name, None):
+                    setattr(self.p, name, prompt_travel.of_one_length(getattr(self.p, name)))
 
     @contextmanager
     def during_sample(self) -> Iterator[None]:
-        p = self.p
-        with self._finished_on_error(), self.resuming.reproducible_noise(p.seeds[0]):
+        p, acting = self.p, self.animated.acting
+        with self._finished_on_error("sampling the video"), self.resuming.reproducible_noise(p.seeds[0]):
+            self._sampled.add(p.iteration)
+            acting.begin()
             if self._init_frames is not None:
                 p.init_latent = self._init_frames.latents(p.seeds, getattr(p, "mask", None))
             self._warn_once(self.resuming.start())
             with self.animated.open(self.resuming.cache), live_preview.moving_preview(self.params.fps):
                 yield
+            self._require_motion(acting.hindrance(is_interrupted()))
         self._during_pass.close()
         self._stopwatch.lap()
         shared.state.textinfo = "AnimateDiff: decoding frames"
 
     def before_sampler(self, conditions: Any) -> None:
         """`process_before_every_sampling`: prepares one pass of the sampler."""
+        with self._remembering_failure():
+            self._begin_pass(conditions)
+
+    def _begin_pass(self, conditions: Any) -> None:
         self._during_pass.close()
         with suppress(RowLayoutError):  # the model's hooks will raise it, where it can end the job
             wanted = options_for_parts(prompt_parts(conditions))
@@ -239,17 +267,30 @@ class Job:
             rounds = Rounds(self.params, self._begin_round, is_interrupted, lambda: model.alphas_cumprod[-1])
             sampler = self.p.sampler
             self._during_pass.enter_context(patched(sampler, "sample", rounds.of(sampler.sample)))
+        else:
+            self.animated.acting.begin_run(self.p.sampler)
 
-    def mix_prompts(self, params: Any) -> None:
-        """Mixes the prompts of frames between keyframes for one step."""
+    def begin_step(self, params: Any) -> None:
+        """`on_cfg_denoiser`: begins one step, and mixes the prompts of frames between keyframes for it."""
+        self.animated.acting.begin_step()
         if self._travels:
-            parts = prompt_parts(self.p.sampler.sampler_extra_args["cond"])
-            how = cast(Interpolation, self.params.prompt_interpolation)
-            prompt_travel.mix(self._travels, params, parts, how, hires=getattr(self.p, "is_hr_pass", False))
+            with self._remembering_failure():
+                parts = prompt_parts(self.p.sampler.sampler_extra_args["cond"])
+                how = cast(Interpolation, self.params.prompt_interpolation)
+                prompt_travel.mix(self._travels, params, parts, how, hires=getattr(self.p, "is_hr_pass", False))
 
     def before_hires(self) -> None:
         """Before the second pass, which may have a checkpoint and LoRAs of its own."""
-        self.animated.use_loras(self._hires_loras)
+        with self._finished_on_error("preparing the hires pass"):
+            self.animated.use_loras(self._hires_loras)
+
+    def before_pictures(self) -> None:
+        if self.p.iteration not in self._sampled:
+            with self._finished_on_error("collecting the frames"):
+                self._require_motion("The pictures were sampled without the motion module.")
+
+    def closed(self) -> None:
+        self.finish()
 
     def add_frame(self, finished: Any) -> None:
         """`postprocess_image_after_composite`: collects what holds the image, since scripts after ours may still replace it."""
@@ -263,8 +304,8 @@ class Job:
         try:
             results.deliver(processed, self._videos(processed), self._other_images(processed))
         except Exception as error:
-            errors.report("AnimateDiff could not finish its video", exc_info=True)
-            self.warnings.append(f"AnimateDiff could not finish its video, so the frames are shown: {error!r}.")
+            self.warnings.append(failure(error, "AnimateDiff could not finish its video, so the frames are shown"))
+            processed.extra_generation_params = {**processed.extra_generation_params, WARNINGS: self.warnings}
         if not self.resuming.was_resumed:
             self._stopwatch.record(self.p, self.plan)
         for warning in self.warnings:
@@ -272,6 +313,7 @@ class Job:
             processed.comments += warning + "\n"
         for file in results.player_files:
             processed.comments += f"AnimateDiff saved {file}\n"
+        chosen_script.made(self.p, processed.images)
         self.resuming.finish()
         shared.state.textinfo = None  # otherwise it would stay beside the progress bar of the next generation
 
@@ -303,15 +345,35 @@ class Job:
 
     def _begin_round(self, number: int) -> None:
         self._round = number
+        self.animated.acting.begin_run(self.p.sampler)
+
+    def _require_motion(self, hindrance: str) -> None:
+        """Ends the job where frames were made without motion: they would be unrelated stills. `hindrance`: how; or empty."""
+        if (error := self.animated.failure) is not None:
+            raise error
+        if hindrance:
+            self.resuming.finish()  # what the UNet returned is of no use
+            raise AnimateDiffError(f"{hindrance} {chosen_script.advice(self.p)}")
 
     @contextmanager
-    def _finished_on_error(self) -> Iterator[None]:
+    def _remembering_failure(self) -> Iterator[None]:
+        """For hooks whose exceptions the WebUI swallows, though the video would be another one without them."""
         try:
             yield
+        except Exception as error:
+            self.animated.failure = error
+            raise
+
+    @contextmanager
+    def _finished_on_error(self, doing: str) -> Iterator[None]:
+        try:
+            with reported_to_user(doing):
+                yield
         except BaseException as error:
             self.finish()
             if isinstance(error, AnimateDiffError):
                 log.error(str(error))
+                chosen_script.failed(self.p, error)
             raise
 
     def _warn_once(self, warnings: list[str]) -> None:

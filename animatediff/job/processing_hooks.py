@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..errors import AnimateDiffError
+from ..errors import AnimateDiffError, reported_to_user
 from .animated_model import AnimatedModel
 
 if TYPE_CHECKING:
@@ -46,6 +46,12 @@ class Role(Protocol):
     def before_hires(self) -> None:
         """Before the second pass of hires fix."""
 
+    def before_pictures(self) -> None:
+        """Before latents, decoded by now, become pictures. Its exceptions end the generation."""
+
+    def closed(self) -> None:
+        """When nothing more will be done with `p`, also after an exception that no other hook saw."""
+
     def for_copies(self) -> Role:
         """The role of copies of `p`, which carry this one without knowing it."""
         ...
@@ -77,6 +83,15 @@ class _Hooked(_Processing):
     def sample_hr_pass(self, *args: Any, **kwargs: Any) -> Any:
         _role_of(self).before_hires()
         return super().sample_hr_pass(*args, **kwargs)
+
+    def save_samples(self) -> bool:
+        """The WebUI asks this once for each batch, after sampling and decoding, also where `sample` was replaced."""
+        _role_of(self).before_pictures()
+        return super().save_samples()
+
+    def close(self) -> None:
+        super().close()
+        _role_of(self).closed()
 
 
 def take(p: Any, role: Role) -> None:
@@ -129,7 +144,7 @@ class Refusal:
     def after_conditions(self) -> None:
         """Nothing: `init` has ended the generation."""
 
-    before_hires = after_conditions
+    before_hires = before_pictures = closed = after_conditions
 
     def for_copies(self) -> Role:
         return Bystander(self.p, None)
@@ -143,8 +158,13 @@ class Bystander:
         self.p = p
         self._animated = animated
 
-    def during_init(self) -> AbstractContextManager[None]:
-        return self._animated.suspended() if self._animated else nullcontext()
+    @contextmanager
+    def during_init(self) -> Iterator[None]:
+        with (
+            reported_to_user("taking motion layers out and in"),
+            self._animated.suspended() if self._animated else nullcontext(),
+        ):
+            yield
 
     during_sample = during_init
 
@@ -155,7 +175,7 @@ class Bystander:
     def after_conditions(self) -> None:
         """Nothing: only the model is shared with the job."""
 
-    before_hires = after_conditions
+    before_hires = before_pictures = closed = after_conditions
 
     def for_copies(self) -> Role:
         return self

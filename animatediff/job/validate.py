@@ -11,7 +11,7 @@ from ..output import paths
 from ..request.params import MOST_FRAMES, Params
 from ..request.plan import Plan
 from ..video.formats import is_picture
-from . import advice
+from . import advice, chosen_script
 
 SIDE_MULTIPLES = {"SD 1.5": 64, "SDXL": 32}
 """Pixels of one element at the UNet's lowest level. At multiples of these, no level is resized on its way up."""
@@ -21,6 +21,7 @@ LATENT_UPSCALE = 3
 
 def validate(p: Any, plan: Plan) -> list[str]:
     """Returns warnings for the answer. Raises RequestError for what cannot work."""
+    chosen_script.require_suitable(p)
     _require_matching_images(plan)
     _require_image_for_pia(plan)
     _require_usable_last_frame(p, plan)

@@ -16,6 +16,7 @@ from modules import images, script_callbacks, shared, ui_tempdir
 from modules.processing import Processed
 from PIL import Image
 
+from ..errors import reason
 from ..request.params import Params
 from ..video import gifsicle
 from ..video.clip import Clip, Quality, Sound
@@ -25,6 +26,9 @@ from ..video.rife import Rife
 from . import paths
 from .animated_image import Animation
 from .signed_links import link_to
+
+WARNINGS = "AnimateDiff warnings"
+"""The parameter of the answer that lists warnings."""
 
 
 @dataclass
@@ -97,7 +101,7 @@ class Results:
                 self._player_facts(file, video, video_of_shown) for video in videos for file in video.player_files
             ],
             "AnimateDiff seams": [video.seams for video in videos if video.seams],
-            "AnimateDiff warnings": self.warnings,
+            WARNINGS: self.warnings,
         }
         processed.extra_generation_params = {
             **processed.extra_generation_params,
@@ -147,7 +151,7 @@ class Results:
                 try:
                     stem = stack.enter_context(paths.new_stem(folder, str(video.seed), self.params.request_id))
                 except OSError as error:
-                    self._warn(f"Nothing could be saved in {folder}: {error}.")
+                    self._warn(f"Nothing could be saved in {folder}: {reason(error)}.")
             yield stem
 
     def _write_frames(self, video: Video, folder: Path) -> None:
@@ -162,7 +166,7 @@ class Results:
                     infotext = saved.pnginfo.get("parameters")
                     images.save_image_with_geninfo(saved.image, infotext, str(path), existing_pnginfo=saved.pnginfo)
             except OSError as error:
-                self._warn(f"{len(video.frames) - index} of {len(video.frames)} frames could not be saved: {error}.")
+                self._warn(f"{len(video.frames) - index} of {len(video.frames)} frames could not be saved: {reason(error)}.")
                 return
             self.files.append(str(path))
             saved.filename = str(path)
@@ -183,7 +187,7 @@ class Results:
                 frames = interpolated(frames, self.params.factor, closed=self.params.loops, rife=rife)
                 fps = self.params.shown_fps
             except Exception as error:
-                self._warn(f"Frames could not be interpolated, so the video has only the generated ones: {error}.")
+                self._warn(f"Frames could not be interpolated, so the video has only the generated ones: {reason(error)}.")
         return Clip(frames, fps, self.params.loop_number, infotext, self.sound)
 
     def _encode(self, video: Video, clip: Clip, name: str, stem: Path | None) -> Animation | None:
@@ -193,7 +197,7 @@ class Results:
         try:
             encoded = video_format.encode(clip, self.quality)
         except Exception as error:
-            self._warn(f"The {name} could not be made: {error!r}.")
+            self._warn(f"The {name} could not be made: {reason(error)}.")
             return None
         if name == "GIF" and self.quality.optimize_gif_gifsicle:
             encoded = self._optimized(encoded)
@@ -216,7 +220,7 @@ class Results:
         try:
             return gifsicle.optimized(gif)
         except OSError as error:
-            self._warn(f"The GIF could not be made smaller: {error}.")
+            self._warn(f"The GIF could not be made smaller: {reason(error)}.")
             return gif
 
     def _write_file(self, path: Path, content: bytes) -> bool:
@@ -225,7 +229,7 @@ class Results:
             with _removed_on_error(path):
                 path.write_bytes(content)
         except OSError as error:
-            self._warn(f"{path} could not be saved: {error}.")
+            self._warn(f"{path} could not be saved: {reason(error)}.")
             return False
         self.files.append(str(path))
         return True

@@ -7,7 +7,6 @@ calls whichever function was there before it.
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,11 @@ from typing import Any
 from modules import images, shared
 from PIL import Image
 
-from ..errors import AnimateDiffError, RequestError
+from ..errors import RequestError, reported_to_user
 from ..request import uploads
 from ..request.params import Params
 from ..request.reading import read_arguments
 
-log = logging.getLogger("AnimateDiff")
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 """The file types that the tab reads from a folder."""
 BEFORE = "_animatediff_before"
@@ -56,14 +54,12 @@ def _around(page: Any) -> Callable[..., Any]:
 
     @functools.wraps(before)
     def process_batch(p: Any, *arguments: Any, **named: Any) -> Any:
-        try:
+        with reported_to_user("reading the images of the Batch tab"):
             params = _params_of(p)
-            if not params.enable:
-                return before(p, *arguments, **named)
-            _give_frames(p, params, *arguments, **named)
-        except RequestError as error:
-            log.error(str(error))
-            raise AnimateDiffError(str(error)) from error
+            if params.enable:
+                _give_frames(p, params, *arguments, **named)
+        if not params.enable:
+            return before(p, *arguments, **named)
         return p.scripts.run(p, *p.script_args) or page.process_images(p)
 
     setattr(process_batch, BEFORE, (process_batch, before))

@@ -15,6 +15,7 @@ from ..request import module_files
 from ..request.params import MOST_FRAMES, PANEL_FIELDS, Params, option_of
 from .chosen_module import described
 from .controls import Controls, ElemId
+from .events import in_sentences
 
 DECIDING = (
     "model", "family", "video_length", "closed_loop", "format", "batch_size", "context_mode", "image_mode", "video_source",
@@ -36,7 +37,7 @@ def add_to_panel(controls: Controls, elem_id: ElemId, is_img2img: bool) -> None:
     deciding = [controls[name] for name in DECIDING]
     sheet = gr.HTML(style(*(control.value for control in deciding)), visible=False, elem_id=elem_id("dimming"))
     for control in deciding:
-        control.change(style, deciding, [sheet], show_progress=False, queue=False)
+        control.change(in_sentences(style), deciding, [sheet], show_progress=False, queue=False)
 
 
 def completed(values: dict[str, Any], is_img2img: bool) -> Params:

@@ -13,6 +13,7 @@ from ..job import estimate, run_history
 from ..request.plan import windows_for
 from ..request.reading import read_mapping
 from .chosen_module import base_of, trained_frames
+from .events import in_sentences
 from .webui_controls import Page
 
 GIGABYTE = 1e9
@@ -44,7 +45,7 @@ def add_to_panel(page: Page, length: list[gr.components.Component], shown: gr.HT
     def connect(controls: list[Any]) -> None:
         inputs = [*length, *controls]
         for control in inputs:
-            control.change(expected, inputs, [shown], show_progress=False, queue=False)
+            control.change(in_sentences(expected), inputs, [shown], show_progress=False, queue=False)
 
     page.when_made("forecast", ["width", "height", "steps", "batch_count", own_name], connect)
 

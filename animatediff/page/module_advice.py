@@ -15,6 +15,7 @@ from ..errors import RequestError
 from ..job.advice import spoken
 from ..request import module_files
 from .chosen_module import described
+from .events import in_sentences
 from .webui_controls import Page
 
 CONTROLS = ["sampling", "scheduler", "steps", "cfg_scale", "width", "height", "denoising_strength"]
@@ -36,10 +37,10 @@ def add_to_panel(page: Page, controls: dict[str, Any], shown: gr.HTML, button: g
         module = [controls["model"], controls["family"]]
         shown.value = _text(*(control.value for control in (*module, *webuis)))
         for control in (*module, *webuis):
-            control.change(_text, [*module, *webuis], [shown], show_progress=False, queue=False)
+            control.change(in_sentences(_text), [*module, *webuis], [shown], show_progress=False, queue=False)
         size = [webuis[CONTROLS.index(name)] for name in ("width", "height")]
         outputs = [*webuis, controls["motion_scale"]]
-        button.click(settings, [*module, *size], outputs, show_progress=False, queue=False)
+        button.click(in_sentences(settings), [*module, *size], outputs, show_progress=False, queue=False)
 
     page.when_made("advice", CONTROLS, connect)
 

@@ -10,6 +10,7 @@ from modules import shared
 
 from ..request import module_files
 from .controls import ElemId, first_choice
+from .events import in_sentences
 
 
 def add_to_panel(dropdown: gr.Dropdown, elem_id: ElemId) -> None:
@@ -29,7 +30,7 @@ def add_to_panel(dropdown: gr.Dropdown, elem_id: ElemId) -> None:
         )
 
     button = gr.Button("Use the motion modules of sd-webui-animatediff", elem_id=elem_id("use-old-folder"))
-    button.click(use_it, [], [dropdown, notice, button])
+    button.click(in_sentences(use_it), [], [dropdown, notice, button])
 
 
 def _notice() -> str:

@@ -16,6 +16,7 @@ from ..request.params import MAIN, PANEL_FIELDS, option_of
 from . import disabled_controls, expected_time, module_advice, module_notice, presets, resume_button, timeline_page
 from .chosen_module import trained_frames
 from .controls import Controls, ElemId, control, group, set_tooltip
+from .events import in_sentences
 from .webui_controls import Page
 
 FIELDS = {field.name: field for field in PANEL_FIELDS}
@@ -79,7 +80,7 @@ def _follow_length(controls: Controls, shown: gr.HTML) -> None:
     inputs = [controls[name] for name in ("model", "video_length", "batch_size", "fps", "video_source", "video_path")]
     shown.value = _duration(*(control.value for control in inputs))
     for each in inputs:
-        each.change(_duration, inputs, [shown], show_progress=False, queue=False)
+        each.change(in_sentences(_duration), inputs, [shown], show_progress=False, queue=False)
     # The sound of a source video needs the video's own speed.
     controls["video_source"].upload(lambda: 0, [], [controls["fps"]], show_progress=False, queue=False)
 

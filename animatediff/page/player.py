@@ -13,6 +13,7 @@ from modules.infotext_utils import ParamBinding, register_paste_params_button
 from PIL import Image
 
 from ..video import ffmpeg
+from .events import in_sentences
 from .upload_controls import Picture
 
 log = logging.getLogger("AnimateDiff")
@@ -35,11 +36,11 @@ def _build(tab: str) -> None:
     request = gr.Textbox(visible=False, elem_id=f"{tab}-ad-player-request")
     frame = Picture(visible=False, type="pil", elem_id=f"{tab}-ad-player-frame")
     folder = gr.Button("", visible=False, elem_id=f"{tab}-ad-player-folder")
-    folder.click(_open_folder, [request], [], show_progress=False)
+    folder.click(in_sentences(_open_folder), [request], [], show_progress=False)
     for destination in DESTINATIONS:
         fetch = gr.Button("", visible=False, elem_id=f"{tab}-ad-player-to-{destination}")
         send = gr.Button("", visible=False, elem_id=f"{tab}-ad-player-send-{destination}")
-        fetch.click(_frame, [request], [frame], show_progress=False).success(
+        fetch.click(in_sentences(_frame), [request], [frame], show_progress=False).success(
             None, [], [], _js=f"() => animateDiffPlayer.press('{tab}', 'send-{destination}')"
         )
         source = "txt2img" if tab == "txt2img" else None  # like the buttons of the gallery, which send the prompt too

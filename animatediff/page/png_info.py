@@ -10,6 +10,7 @@ import gradio as gr
 from PIL import Image
 
 from ..video import ffmpeg
+from .events import in_sentences
 from .upload_controls import Upload
 
 log = logging.getLogger("AnimateDiff")
@@ -23,7 +24,7 @@ def add_to_page(component: Any, **facts: Any) -> None:
     """
     if facts.get("elem_id") == "pnginfo_image":
         video = Upload(label="Or a video: MP4, WebM", file_types=FILE_TYPES, elem_id="pnginfo-ad-video")
-        video.upload(_as_picture, [video], [component], show_progress=False)
+        video.upload(in_sentences(_as_picture), [video], [component], show_progress=False)
 
 
 def _as_picture(upload: Any) -> Image.Image:

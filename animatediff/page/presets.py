@@ -12,6 +12,7 @@ from ..request.parameter_aliases import renamed
 from ..request.params import SAVED_FIELDS, default_of
 from ..video.formats import format_problems
 from .controls import ElemId, set_tooltip
+from .events import in_sentences
 
 log = logging.getLogger("AnimateDiff")
 FILE = "presets"
@@ -92,7 +93,7 @@ def add_to_panel(controls: dict[str, Any], elem_id: ElemId) -> None:
         return gr.update(choices=names(), value=None)
 
     refresh_both_tabs = {"fn": None, "_js": "() => window.animateDiffPresets?.refresh()", "show_progress": False}
-    refresh_button.click(lambda: gr.update(choices=names()), [], [choice], show_progress=False, queue=False)
-    load_button.click(on_load, [choice], panel, show_progress=False)
-    delete_button.click(on_delete, [choice], [choice], show_progress=False).success(**refresh_both_tabs)
-    save_button.click(on_save, [name, *panel], [choice], show_progress=False).success(**refresh_both_tabs)
+    refresh_button.click(in_sentences(lambda: gr.update(choices=names())), [], [choice], show_progress=False, queue=False)
+    load_button.click(in_sentences(on_load), [choice], panel, show_progress=False)
+    delete_button.click(in_sentences(on_delete), [choice], [choice], show_progress=False).success(**refresh_both_tabs)
+    save_button.click(in_sentences(on_save), [name, *panel], [choice], show_progress=False).success(**refresh_both_tabs)

@@ -9,6 +9,7 @@ from modules.infotext_utils import ParamBinding, register_paste_params_button
 
 from ..job import resume_store
 from .controls import ElemId
+from .events import in_sentences
 
 REFRESH = {"fn": None, "_js": "() => window.animateDiffUnfinished?.refresh()", "show_progress": False}
 
@@ -23,7 +24,7 @@ def add_to_panel(tab: str, elem_id: ElemId) -> None:
         texts = [video["infotext"] for video in resume_store.descriptions() if video["tab"] == tab]
         return gr.update(visible=bool(texts)), next(iter(texts), "")
 
-    refresh.click(newest, [], [button, infotext], show_progress=False, queue=False)
+    refresh.click(in_sentences(newest), [], [button, infotext], show_progress=False, queue=False)
     register_paste_params_button(ParamBinding(button, tabname=tab, source_text_component=infotext))
 
 

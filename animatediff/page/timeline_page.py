@@ -23,6 +23,7 @@ from ..request.plan import windows_for
 from ..request.reading import read_mapping
 from . import timeline
 from .chosen_module import trained_frames
+from .events import in_sentences
 from .webui_controls import Page
 
 PROMPTS, OF_HIRES = ("prompt", "neg_prompt"), ("hires_prompt", "hires_neg_prompt")
@@ -47,7 +48,7 @@ def follow_typing(page: Page, panel: list[gr.components.Component]) -> None:
     def connect(controls: list[Any]) -> None:
         inputs, shown = [*panel, *controls[: -len(prompts)]], controls[-len(prompts) :]
         read = gr.Button("", visible=False, elem_id=f"{page.tab}-ad-timeline-read")
-        read.click(_timelines, inputs, shown, show_progress=False, queue=False)
+        read.click(in_sentences(_timelines), inputs, shown, show_progress=False, queue=False)
         for control in inputs:
             control.change(None, [], [], _js=f"() => animateDiffTimeline.readSoon('{page.tab}')")
 

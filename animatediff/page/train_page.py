@@ -16,6 +16,7 @@ from modules.ui_common import create_refresh_button
 from .. import settings
 from ..request import module_files
 from . import training_processes
+from .events import in_sentences
 from .training_processes import Training, TrainingError
 
 KINDS = ("motion module", "motion lora", "domain adapter")
@@ -53,12 +54,12 @@ def add_to_page(_params: Any = None) -> None:
             data = gr.HTML(elem_id="train-ad-report")
             clips = gr.HTML(elem_id="train-ad-clips")
             look = gr.Button("", visible=False, elem_id="train-ad-look")
-    start.click(partial(_start, tuple(options)), [name, *options.values()], [chosen], show_progress=False)
+    start.click(in_sentences(partial(_start, tuple(options))), [name, *options.values()], [chosen], show_progress=False)
     for button, act in ((pause, partial(_request, "pause")), (stop, partial(_request, "stop")), (resume, _resume)):
-        button.click(act, [chosen], [], show_progress=False)
+        button.click(in_sentences(act), [chosen], [], show_progress=False)
     for event in (look.click, chosen.change):
         event(
-            lambda run: (_status(run), _data(run), _clips(run)),
+            in_sentences(lambda run: (_status(run), _data(run), _clips(run))),
             [chosen],
             [shown, data, clips],
             show_progress=False,

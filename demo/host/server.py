@@ -23,7 +23,7 @@ from PIL import Image
 
 from demo.host import page, startup
 
-UNSUPPORTED = {"mask": "masks", "script_name": "scripts that are chosen by name", "infotext": "infotexts in requests"}
+UNSUPPORTED = {"mask": "masks", "infotext": "infotexts in requests"}
 """The fields of a request that the embedded host does not support, each with a description for the error."""
 
 
@@ -109,7 +109,7 @@ def get_progress(skip_current_image: bool = False) -> dict[str, Any]:
     from modules import sd_samplers
     from modules.shared import state
 
-    latents = None if skip_current_image else state.current_latent
+    latents = None if skip_current_image or not state.job else state.current_latent
     picture = None if latents is None else encode_picture(sd_samplers.samples_to_image_grid(latents))
     return {"progress": state.progress(), "textinfo": state.textinfo, "current_image": picture}
 
@@ -190,7 +190,10 @@ def _generate(request: dict[str, Any], kind: Any, tab: str) -> dict[str, Any]:
     supported = {field.name for field in dataclasses.fields(kind) if field.init}
     values = {name: value for name, value in request.items() if name in supported and value is not None}
     values["do_not_save_samples"] = values["do_not_save_grid"] = not request.get("save_images", False)
-    processed = generate(kind(**values), tab, script_arguments(tab, request.get("alwayson_scripts") or {}), is_api=True)
+    arguments = script_arguments(tab, request.get("alwayson_scripts") or {})
+    if name := request.get("script_name"):
+        choose_script(tab, name, request.get("script_args") or [], arguments)
+    processed = generate(kind(**values), tab, arguments, is_api=True)
     pictures = processed.images if request.get("send_images", True) else []
     return {"images": [encode_picture(picture) for picture in pictures], "parameters": {}, "info": processed.js()}
 
@@ -202,11 +205,12 @@ def generate(p: Any, tab: str, arguments: list[Any], is_api: bool = False) -> An
     with call_queue.queue_lock, closing(p):
         p.is_api, p.scripts, p.script_args = is_api, _runners()[tab], tuple(arguments)
         p.outpath_samples = samples_folder(tab)
+        p.scripts.setup(p)
         shared.state.begin(tab)
         if devices.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
         try:
-            return processing.process_images(p)
+            return p.scripts.run(p, *p.script_args) or processing.process_images(p)
         finally:
             shared.state.end()
 
@@ -229,6 +233,17 @@ def script_arguments(tab: str, alwayson: dict[str, Any]) -> list[Any]:
         given = entry.get("args", [])[: script.args_to - script.args_from]
         arguments[script.args_from : script.args_from + len(given)] = given
     return arguments
+
+
+def choose_script(tab: str, name: str, given: list[Any], arguments: list[Any]) -> None:
+    """Puts a script that is chosen by name, and its own arguments, into the arguments of all scripts."""
+    runner = _runners()[tab]
+    try:
+        arguments[0] = runner.number_of(name)
+    except ValueError as error:
+        raise HTTPException(422, f"Script '{name}' not found") from error
+    script = runner.selectable_scripts[arguments[0] - 1]
+    arguments[script.args_from : script.args_to] = given
 
 
 def encode_picture(picture: Image.Image) -> str:

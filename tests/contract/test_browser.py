@@ -111,7 +111,7 @@ def test_a_file_dropped_on_png_info_makes_the_same_frames_again(page, browser, h
     assert np.array_equal(frames_of_file(file_of(gif_in_gallery(page))), frames_of_file(gif))
 
 
-@pytest.mark.webui_only("the embedded host has no scripts that are chosen by name")
+@pytest.mark.webui_only("the embedded host has none of the WebUI's own scripts")
 def test_a_plot_over_fps_and_frames(page):
     choose_formats(page, "GIF")
     page.locator("#script_list input").first.click()

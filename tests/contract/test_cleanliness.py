@@ -134,7 +134,7 @@ def test_postprocess_with_an_empty_result_loses_no_frames(host):
     assert host.get("/probe/v1/nested").json()["error"] is None
 
 
-@pytest.mark.webui_only("the embedded host has no scripts that are chosen by name")
+@pytest.mark.webui_only("the embedded host has none of the WebUI's own scripts")
 def test_loopback_makes_one_video_after_another(host):
     start = {"init_images": [encode(gradient())], "denoising_strength": 0.5}
     with recording(host) as record:
@@ -146,7 +146,7 @@ def test_loopback_makes_one_video_after_another(host):
     assert {call["rows"] for run in record["sampler_runs"] for call in run["denoiser_calls"]} == {FRAMES}
 
 
-@pytest.mark.webui_only("the embedded host has no scripts that are chosen by name")
+@pytest.mark.webui_only("the embedded host has none of the WebUI's own scripts")
 def test_xyz_over_seeds_is_the_same_as_each_alone(host):
     answer = host.txt2img(**animate(), **SEEDS)
     cells = answer.json()["images"][-3:]

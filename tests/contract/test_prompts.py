@@ -75,7 +75,7 @@ def test_steps_without_the_negative_prompt_are_skipped_as_without_the_extension(
         assert rows[0] == rows[1]
 
 
-@pytest.mark.webui_only("the embedded host has no scripts that are chosen by name")
+@pytest.mark.webui_only("the embedded host has none of the WebUI's own scripts")
 def test_a_script_that_sets_other_prompts_is_refused(host):
     matrix = {"script_name": "prompt matrix", "script_args": [False, False, "positive", "comma", 0]}
     answer = host.txt2img(**animate(), **matrix, prompt="a|b|c")

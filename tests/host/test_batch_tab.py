@@ -9,6 +9,8 @@ from types import ModuleType, SimpleNamespace
 import pytest
 from PIL import Image
 
+from animatediff.errors import AnimateDiffError
+
 ROOT = Path(__file__).resolve().parents[2]
 ENABLED = {"enable": True}
 
@@ -111,7 +113,7 @@ def test_one_mask_applies_to_all_frames_and_several_are_refused(batch, page, fol
     page.process_batch(p, str(folder), "", str(masks), p.script_args)
     assert p.image_mask.size == (64, 48)
     Image.new("L", (64, 48)).save(masks / "b.png")
-    with pytest.raises(batch.AnimateDiffError, match=r"2 masks in .* one for all its frames"):
+    with pytest.raises(AnimateDiffError, match=r"2 masks in .* one for all its frames"):
         page.process_batch(request(), str(folder), "", str(masks), ())
 
 
@@ -124,16 +126,16 @@ def test_one_mask_applies_to_all_frames_and_several_are_refused(batch, page, fol
     ],
 )
 def test_settings_that_a_clip_cannot_follow_are_refused(batch, page, folder, values, named, words):
-    with pytest.raises(batch.AnimateDiffError, match=words):
+    with pytest.raises(AnimateDiffError, match=words):
         page.process_batch(request(**values), str(folder), "", "", (), **named)
     assert page.generated == page.looped == []
 
 
 def test_a_folder_without_images_and_an_unreadable_image_are_refused(batch, page, tmp_path):
-    with pytest.raises(batch.AnimateDiffError, match="no images"):
+    with pytest.raises(AnimateDiffError, match="no images"):
         page.process_batch(request(), str(tmp_path), "", "", ())
     (tmp_path / "broken.png").write_text("none")
-    with pytest.raises(batch.AnimateDiffError, match=r"broken\.png cannot be read"):
+    with pytest.raises(AnimateDiffError, match=r"broken\.png cannot be read"):
         page.process_batch(request(), str(tmp_path), "", "", ())
 
 

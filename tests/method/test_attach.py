@@ -8,7 +8,9 @@ from safetensors.torch import save_file
 from motion_module.attach import UnsuitableUNet, attached, blocks_by_name
 from motion_module.checkpoint import load
 from motion_module.context_windows import ContextWindows
+from motion_module.layer_offload import in_chunks
 from motion_module.motion_layers import Motion
+from motion_module.motion_strength import LayerStrength, MotionStrength
 from motion_module.pia import ConditionImage
 from motion_module.row_layout import RowLayout, layout_of_call
 from motion_module.windowed_unet import WindowedUNet
@@ -164,6 +166,90 @@ def test_a_norm_that_another_extension_replaced_stays_replaced(unet, module_of):
         assert norm.forward is theirs
     finally:
         del norm.forward
+
+
+class Scaler(torch.nn.Module):
+    """What another extension may leave around a block, or a part of one."""
+
+    def __init__(self, inner):
+        torch.nn.Module.__init__(self)
+        self.inner = inner
+
+    def forward(self, *args):
+        return self.inner(*args)
+
+
+def wrapped(unet, place):
+    parent, _, name = place.rpartition(".")
+    modules = unet.get_submodule(parent)._modules
+    kind = type(modules[name])  # LDM passes a part what its class asks for
+    modules[name] = type("Scaler", (Scaler, kind), {})(modules[name]) if place.count(".") == 2 else Scaler(modules[name])
+
+
+@pytest.mark.parametrize(
+    ("family", "place"),
+    [
+        ("pia", "input_blocks.0"),
+        *(
+            ("v1", place)
+            for place in ("input_blocks.1", "input_blocks.2.0", "input_blocks.2.1", "middle_block", "output_blocks.8.1")
+        ),
+        ("v1", "input_blocks.1.0.in_layers"),
+        ("v1", "out"),
+    ],
+)
+def test_layers_act_inside_modules_that_other_extensions_left(module_of, family, place):
+    facts, module, _ = module_of(family)
+    unet, image = make_unet(), ConditionImage(torch.ones(1, 4, 8, 8), [1.0] * FRAMES) if family == "pia" else None
+    with attached(unet, Motion(module), facts, layout_of, image):
+        expected = run(unet, 2 * FRAMES)
+    wrapped(unet, place)
+    with attached(unet, Motion(module), facts, layout_of, image):
+        found = run(unet, 2 * FRAMES)
+    assert torch.equal(found, expected)
+
+
+def test_a_wrapped_block_can_be_run_in_chunks():
+    unet = make_unet()
+    expected = run(unet, 2 * FRAMES)
+    for place in ("input_blocks.1", "middle_block", "output_blocks.4.1"):
+        wrapped(unet, place)
+    with in_chunks(unet, 3):
+        torch.testing.assert_close(run(unet, 2 * FRAMES), expected)
+
+
+@pytest.mark.parametrize("place", ["input_blocks.1", "middle_block", "output_blocks.5"])
+def test_a_module_in_place_of_a_block_is_refused_by_name(module_of, place):
+    facts, module, _ = module_of("v3")
+    unet = make_unet()
+    parent, _, name = place.rpartition(".")
+    unet.get_submodule(parent)._modules[name] = Scaler(None)
+    before = state_of(unet)
+    with pytest.raises(UnsuitableUNet) as refusal, attached(unet, Motion(module), facts, layout_of):
+        pass
+    side = place.split(".")[0]
+    assert f"A module Scaler of {__name__} is in the UNet's {side}" in str(refusal.value)
+    assert "restart the WebUI" in str(refusal.value)
+    assert state_of(unet) == before
+
+
+@pytest.mark.parametrize("place", ["", "input_blocks.1"])
+def test_a_compiled_unet_is_refused(module_of, place):
+    """As `torch.compile` leaves it: hooks that are added afterwards are not called."""
+    facts, module, _ = module_of("v3")
+    unet = make_unet()
+    unet.get_submodule(place)._modules["_orig_mod"] = torch.nn.Identity()
+    with pytest.raises(UnsuitableUNet, match=r"compiled \(torch.compile\)"), attached(unet, Motion(module), facts, layout_of):
+        pass
+
+
+@pytest.mark.parametrize("effect", [1.0, 0.0])
+def test_layers_tell_the_rows_that_they_are_called_with_at_any_strength(unet, module_of, effect):
+    facts, module, _ = module_of("v3")
+    told = []
+    with attached(unet, Motion(module, MotionStrength(LayerStrength(effect=effect)), acts=told.append), facts, layout_of):
+        run(unet, 2 * FRAMES)
+    assert told == [RowLayout(FRAMES, 2 * FRAMES)] * 20
 
 
 def test_layers_are_converted_to_the_dtype_of_the_unet(module_of):

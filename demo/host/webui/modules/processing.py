@@ -299,9 +299,10 @@ def _make_batch(p: StableDiffusionProcessing, n: int, finished: list[Image.Image
     p.prompts = p.all_prompts[n * p.batch_size : (n + 1) * p.batch_size]  # infotexts keep the prompt as it was typed
     batch = scripts.PostprocessBatchListArgs(list(decoded))
     p.scripts.postprocess_batch_list(p, batch, batch_number=n)
+    saves = p.save_samples()
     for index, picture in enumerate(to_pictures(torch.stack(batch.images) * 2 - 1)):
         p.batch_index = index
-        finished.append(_finish_picture(p, picture, index))
+        finished.append(_finish_picture(p, picture, index, saves))
         infotexts.append(create_infotext(p, index))
 
 
@@ -325,13 +326,13 @@ def _sampled(p: StableDiffusionProcessing) -> torch.Tensor:
     return torch.clamp((torch.stack(list(decoded)).float() + 1) / 2, 0, 1)
 
 
-def _finish_picture(p: StableDiffusionProcessing, picture: Image.Image, index: int) -> Image.Image:
+def _finish_picture(p: StableDiffusionProcessing, picture: Image.Image, index: int, saves: bool) -> Image.Image:
     for hook in (p.scripts.postprocess_image, p.scripts.postprocess_image_after_composite):
         held = scripts.PostprocessImageArgs(picture)
         hook(p, held)
         picture = held.image
     infotext = create_infotext(p, index)
-    if p.save_samples():
+    if saves:
         images.save_image(picture, p.outpath_samples, p.seeds[index], infotext, p)
     if opts.enable_pnginfo:
         picture.info["parameters"] = infotext

@@ -99,6 +99,7 @@ class ScriptRunner:
         self.is_img2img = is_img2img
         self.classes = classes
         self.alwayson_scripts: list[Script] = []
+        self.selectable_scripts: list[Script] = []
         self.inputs: list[Any] = []
 
     def setup_ui(self) -> None:
@@ -106,9 +107,11 @@ class ScriptRunner:
 
         Each call creates the scripts anew, because a script may remember the controls of its page.
         """
-        self.alwayson_scripts = [script for kind in self.classes if (script := kind()).show(self.is_img2img) is AlwaysVisible]
+        shown = [(script, script.show(self.is_img2img)) for script in (kind() for kind in self.classes)]
+        self.alwayson_scripts = [script for script, visible in shown if visible is AlwaysVisible]
+        self.selectable_scripts = [script for script, visible in shown if visible and visible is not AlwaysVisible]
         self.inputs = [None]
-        for script in self.alwayson_scripts:
+        for script in (*self.alwayson_scripts, *self.selectable_scripts):
             script.is_img2img = self.is_img2img
             script.controls = script.ui(self.is_img2img) or []
             script.args_from = len(self.inputs)
@@ -125,7 +128,18 @@ class ScriptRunner:
         return [control.value if control is not None else 0 for control in self.inputs]
 
     def find(self, title: str) -> Script | None:
-        return next((script for script in self.alwayson_scripts if script.title().lower() == title.lower()), None)
+        return _titled(self.alwayson_scripts, title)
+
+    def number_of(self, title: str) -> int:
+        """Returns the number, from 1, of a script that is chosen by name: the first of all arguments. Raises ValueError."""
+        return self.selectable_scripts.index(_titled(self.selectable_scripts, title)) + 1
+
+    def run(self, p: Any, *args: Any) -> Any:
+        """Runs the script that is chosen by name. Returns None if there is none."""
+        if not args[0]:
+            return None
+        script = self.selectable_scripts[args[0] - 1]
+        return script.run(p, *args[script.args_from : script.args_to])
 
     def _call(self, hook: str, p: Any, *args: Any, **kwargs: Any) -> None:
         for script in self.alwayson_scripts:
@@ -135,6 +149,9 @@ class ScriptRunner:
                 method(p, *args, *p.script_args[script.args_from : script.args_to], **kwargs)
             except Exception:
                 errors.report(f"{script.title()}: {hook} failed", exc_info=True)
+
+    def setup(self, p: Any) -> None:
+        self._call("setup", p)
 
     def before_process(self, p: Any) -> None:
         self._call("before_process", p)
@@ -174,6 +191,10 @@ class ScriptRunner:
 
     def postprocess(self, p: Any, processed: Any) -> None:
         self._call("postprocess", p, processed)
+
+
+def _titled(scripts: list[Script], title: str) -> Any:
+    return next((script for script in scripts if script.title().lower() == title.lower()), None)
 
 
 scripts_txt2img: ScriptRunner

@@ -8,20 +8,22 @@ from typing import Any
 
 class State:
     def __init__(self) -> None:
+        self.begin()
         self.end()
 
     def begin(self, job: str = "") -> None:
-        self.end()
         self.job = job
         self.job_timestamp = datetime.now().strftime("%Y%m%d%H%M%S")
-
-    def end(self) -> None:
-        self.job = self.job_timestamp = ""
         self.textinfo: str | None = None
         self.interrupted = self.skipped = self.stopping_generation = False
         self.job_no, self.job_count = 0, -1
         self.sampling_step = self.sampling_steps = 0
         self.current_latent: Any = None
+
+    def end(self) -> None:
+        """Ends the job. The rest stays until the next one begins, `textinfo` too."""
+        self.job = ""
+        self.job_count = 0
 
     def interrupt(self) -> None:
         self.interrupted = True

@@ -32,6 +32,7 @@ class ProbeScript(scripts.Script):
         routes.reference.about_to_sample(p)
         routes.effective_weights.about_to_sample()
         routes.nested.hook_called("process_before_every_sampling", p)
+        routes.bypass.about_to_sample(p)
 
     def postprocess_image(self, p: Any, pp: Any, *args: Any) -> None:
         routes.nested.hook_called("postprocess_image", p)
@@ -45,11 +46,14 @@ def disarm_all() -> None:
     routes.recorder.disarm()
     routes.fault.disarm()
     routes.reference.disarm()
+    routes.bypass.disarm()
+    routes.wrapped_block.disarm()
 
 
 script_callbacks.on_model_loaded(routes.identity.model_loaded)
 script_callbacks.on_cfg_denoiser(lambda _params: routes.interrupter.denoiser_called())
 script_callbacks.on_before_image_saved(routes.gallery.before_image_saved)
 script_callbacks.on_image_saved(routes.gallery.image_saved)
+script_callbacks.on_cfg_denoiser(lambda _params: routes.bypass.denoiser_called())
 script_callbacks.on_app_started(routes.add_routes)
 script_callbacks.on_script_unloaded(disarm_all)

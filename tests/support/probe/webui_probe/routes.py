@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from modules import call_queue, shared
 from pydantic import BaseModel
 
+from webui_probe.bypass import Bypass, WrappedBlock
 from webui_probe.digests import checkpoint_digests, unet_digests
 from webui_probe.identity import Identity
 from webui_probe.recorder import Recorder
@@ -32,6 +33,8 @@ gallery = Gallery()
 flags = Flags()
 late_fault = LateFault()
 broken_method = BrokenMethod()
+bypass = Bypass()
+wrapped_block = WrappedBlock()
 reference = Reference()
 effective_weights = EffectiveWeights()
 
@@ -51,7 +54,18 @@ class FaultBody(BaseModel):
 
 
 class LateFaultBody(BaseModel):
-    at: Literal["start", "encode", "gif", "png"]
+    at: Literal[
+        "start", "encode", "gif", "png", "deliver", "init", "parse", "enter", "pass", "step", "layer", "decode", "models"
+    ]
+
+
+class BypassBody(BaseModel):
+    how: Literal["sampler", "unet"] | None = None
+    step: int = 1
+
+
+class WrapBody(BaseModel):
+    how: Literal["around", "in place"] | None = None
 
 
 class BreakBody(BaseModel):
@@ -143,6 +157,18 @@ def get_fault() -> dict[str, Any]:
 
 def post_late_fault(body: LateFaultBody) -> dict[str, Any]:
     late_fault.arm(body.at)
+    return {}
+
+
+def post_bypass(body: BypassBody) -> dict[str, Any]:
+    with call_queue.queue_lock:
+        bypass.arm(body.how, body.step)
+    return {}
+
+
+def post_wrap_block(body: WrapBody) -> dict[str, Any]:
+    with call_queue.queue_lock:
+        wrapped_block.arm(body.how)
     return {}
 
 
@@ -241,6 +267,8 @@ def add_routes(_demo: Any, app: FastAPI) -> None:
         "fault": post_fault,
         "interrupt-at": post_interrupt,
         "late-fault": post_late_fault,
+        "bypass": post_bypass,
+        "wrap-block": post_wrap_block,
         "break-method": post_break_method,
         "reference": post_reference,
         "differences": post_differences,

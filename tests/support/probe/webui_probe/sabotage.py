@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from modules import images
+from modules import images, shared
 
 from webui_probe.patching import Patches
 
@@ -19,18 +19,29 @@ class LateFault:
 
     def arm(self, at: str) -> None:
         """Arms a fault. `at`: "start" fails to make `p` a job, "encode" to encode the GIF, "gif" to write it, "png" to write
-        the second frame.
+        the second frame, "decode" to decode latents, and so on: the first entry of each row.
         """
-        gif = sys.modules["animatediff.video.gif"]
+        ours = sys.modules.__getitem__
+        job = ours("animatediff.job.job")
         fail_at = {
-            "start": (sys.modules["animatediff.request.infotext"], "write", 1),
-            "encode": (gif, "shared_palette", 1),
+            "start": (ours("animatediff.request.infotext"), "write", 1),
+            "encode": (ours("animatediff.video.gif"), "shared_palette", 1),
             "gif": (Path, "write_bytes", 1),
             "png": (images, "save_image_with_geninfo", 2),
+            "decode": (type(shared.sd_model), "decode_first_stage", 1),
+            "init": (job.Job, "_choose_noise", 1),
+            "parse": (job.prompt_travel, "follow", 1),
+            "enter": (ours("animatediff.job.animated_model"), "attached", 1),
+            "pass": (job, "options_for_parts", 1),
+            "step": (job.prompt_travel, "mix", 1),
+            "layer": (ours("motion_module.network").TemporalTransformer, "residual", 1),
+            "deliver": (ours("animatediff.output.results").Results, "_pictures", 1),
+            "models": (ours("animatediff.request.module_files"), "names", 1),
         }
         owner, name, call = fail_at[at]
         original = getattr(owner, name)
         calls = 0
+        as_if_ours = at not in ("encode", "gif", "png", "decode")
 
         def failing(*args: Any, **kwargs: Any) -> Any:
             nonlocal calls
@@ -38,8 +49,10 @@ class LateFault:
             if calls < call:
                 return original(*args, **kwargs)
             setattr(owner, name, original)
-            raise OSError("probe: no space left")
+            raise (TypeError("probe: raw") if as_if_ours else OSError("probe: no space left"))
 
+        if as_if_ours:  # the code that raises is then taken for that of the extension
+            failing.__code__ = failing.__code__.replace(co_filename=job.__file__)
         setattr(owner, name, failing)
 
 
