@@ -19,7 +19,7 @@ import torch.nn.functional as F
 import yaml
 from torch import Tensor, nn
 
-from ..video_reader import MissingDependency
+from ..errors import MissingDependency
 from ..weight_files import CheckpointError, open_weights
 
 PUBLISHED_TEXT_ENCODER = "openai/clip-vit-large-patch14"

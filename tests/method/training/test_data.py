@@ -5,11 +5,12 @@ import csv
 import numpy as np
 import pytest
 
+from motion_module.errors import UnreadableVideo
 from motion_module.training.batch_order import Order
 from motion_module.training.config import ConfigError, read_config
 from motion_module.training.data import Clip, DataError, clips_of, find_videos, mirrored_caption, shape_for
 from motion_module.training.latent_cache import Example
-from motion_module.video_reader import UnreadableVideo, Video
+from motion_module.video_reader import Video
 from support.small_training import FRAMES, small, stripes, write_frames, write_video
 
 
