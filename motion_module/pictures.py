@@ -19,10 +19,11 @@ Frame = NDArray[np.uint8]
 WHITE = "#ffffff"
 MOST_PIXELS = 1 << 26
 """The most pixels of a frame: 8192×8192."""
+MOVING = ("GIF", "WEBP", "PNG")
 CLOCK = {"GIF": 10}
 """The unit, in milliseconds, to which a format rounds the durations of its frames; 1 in the others."""
 FASTEST, INSTEAD = 10, 100
-"""Browsers show a frame that is to last `FASTEST` milliseconds or less for `INSTEAD`."""
+"""In milliseconds. Browsers show a frame that is to last `FASTEST` or less for `INSTEAD`."""
 FAULTS = (OSError, SyntaxError, ValueError, EOFError, IndexError, Image.DecompressionBombError)
 """What Pillow raises for a damaged file."""
 
@@ -68,8 +69,7 @@ class MovingPicture:
         with _opened(file) as image:
             self._format = image.format
             try:
-                for index in range(getattr(image, "n_frames", 1)):
-                    image.seek(index)
+                for _ in _each(image):
                     image.load()
                     lasts = image.info.get("duration", 0)
                     self._milliseconds.append(lasts if lasts > FASTEST else INSTEAD)
@@ -94,8 +94,7 @@ class MovingPicture:
         """Yields the frames. One that lasts longer than the others comes several times."""
         shown, until = 0, 0.0
         with _opened(self._file) as image:
-            for index, lasts in enumerate(self._milliseconds):
-                image.seek(index)
+            for lasts, _ in zip(self._milliseconds, _each(image)):
                 frame = _as_frame(image, background)
                 until += lasts * self.fps / 1000
                 times = 1 if self.fps == 0 or self._is_constant else max(1, math.floor(until + 0.5) - shown)
@@ -106,11 +105,17 @@ class MovingPicture:
             raise UnreadableVideo(cut_off(shown))
 
 
+def _each(image: Any) -> Iterator[int]:
+    """Goes through the frames of a picture, without the one that an APNG has for programs that cannot show it move."""
+    count = image.n_frames if image.format in MOVING else 1
+    for index in range(int(count > 1 and getattr(image, "default_image", False)), count):
+        image.seek(index)
+        yield index
+
+
 def cut_off(frames: int) -> str:
     """Returns the text on a file whose end is missing."""
-    return (
-        f"it is cut off or damaged after its first {frames} frames. Download or export it again, or use no more than these frames"
-    )
+    return f"it is cut off or damaged after its first {frames} frames. Download or export it again, or use no more than these frames"
 
 
 def too_large(width: int, height: int) -> str:
@@ -123,7 +128,7 @@ def _opened(file: Path) -> Iterator[Any]:
         kind = kind_of_picture(stream.read(12))
         stream.seek(0)
         try:
-            image = Image.open(stream, formats=[kind])
+            image = Image.open(stream, formats=[kind] if kind else [])
         except FAULTS:
             raise UnreadableVideo(f"{file.name} is not an image that can be read") from None
         if image.width * image.height > MOST_PIXELS:

@@ -61,7 +61,7 @@ def input_arguments(file: Path) -> list[str]:
     with file.open("rb") as stream:
         kind = kind_of_video(stream.read(12))
     if not kind:
-        raise UnreadableVideo("it cannot be read, or has no frames")
+        raise UnreadableVideo("its content is not that of a video (MP4, MOV, WebM, MKV, AVI). Choose another file")
     return ["-protocol_whitelist", "file", "-f", kind, "-i", f"file:{file}"]
 
 
@@ -93,7 +93,11 @@ class VideoFile:
         with _ffmpeg(*read, "-map", "0:V:0", "-vf", upright, "-f", "image2pipe", "-c:v", "pam", "-") as (output, messages):
             for pixels in _pam_images(output):
                 count += 1
-                yield pixels[..., :3] if pixels[..., 3].min() == 255 else np.asarray(flattened(Image.fromarray(pixels), background))
+                yield (
+                    pixels[..., :3]
+                    if pixels[..., 3].min() == 255
+                    else np.asarray(flattened(Image.fromarray(pixels), background))
+                )
         if CUT_OFF.search(messages.text) or self._is_short:
             raise UnreadableVideo(cut_off(count))
         if messages.failed or DAMAGED.search(messages.text):

@@ -12,16 +12,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from modules import images, shared
 from PIL import Image
+
+from motion_module.errors import UnreadableVideo
+from motion_module.pictures import read_picture
+from motion_module.video_reader import by_number, pictures_in
 
 from ..errors import AnimateDiffError, RequestError
 from ..request.params import Params
 from ..request.reading import read_arguments
+from ..request.source_video import background
 
 log = logging.getLogger("AnimateDiff")
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
-"""The file types that the tab reads from a folder."""
 BEFORE = "_animatediff_before"
 """The attribute that holds our function and the one before it. Ours is in it, since `functools.wraps` copies attributes."""
 
@@ -100,13 +102,13 @@ def _give_frames(
             "“Append png info to prompts” gives each image its own settings, but all frames of a clip share the same. "
             "Switch it off."
         )
-    if len(masks := shared.listfiles(mask_dir) if mask_dir else []) > 1:
+    if len(masks := pictures_in(Path(mask_dir)) if mask_dir else []) > 1:
         raise RequestError(
             f"There are {len(masks)} masks in {mask_dir}, but a clip has one for all its frames. Leave only one in that folder."
         )
     p.init_images = [_picture(file) for file in _files(source)[: params.video_length or None]]
     if masks:
-        p.image_mask = _picture(Path(masks[0]))
+        p.image_mask = _picture(masks[0])
     if to_scale:
         p.width, p.height = (int(side * scale_by) for side in p.init_images[0].size)
     if output_dir.strip():
@@ -116,9 +118,9 @@ def _give_frames(
 def _files(source: Any) -> list[Path]:
     """Returns the images of a folder, or the uploaded ones, in natural order (2 before 10). Raises RequestError if none."""
     if isinstance(source, str):
-        files = [Path(file) for file in shared.walk_files(source, allowed_extensions=PICTURES)]
+        files = pictures_in(Path(source)) if Path(source).is_dir() else []
     else:
-        files = sorted((Path(file.name) for file in source), key=lambda file: shared.natural_sort_key(file.name))
+        files = sorted((Path(file.name) for file in source), key=by_number)
     if not files:
         raise RequestError("The Batch tab has no images. Upload some, or name a folder that contains some.")
     return files
@@ -126,8 +128,6 @@ def _files(source: Any) -> list[Path]:
 
 def _picture(file: Path) -> Image.Image:
     try:
-        picture = images.read(str(file))
-        picture.load()
-    except OSError as error:
+        return Image.fromarray(read_picture(file, background()))
+    except (OSError, UnreadableVideo) as error:
         raise RequestError(f"{file.name} cannot be read as an image. Remove it from the batch.") from error
-    return picture

@@ -13,7 +13,9 @@ import psutil
 from modules import shared
 from PIL import Image
 
-from motion_module.video_reader import VIDEO_SUFFIXES, MissingDependency, UnreadableVideo, Video
+from motion_module.errors import MissingDependency, UnreadableVideo
+from motion_module.pictures import WHITE
+from motion_module.video_reader import VIDEO_SUFFIXES, Video, is_readable
 
 from ..errors import RequestError
 from ..interrupt import is_stopping
@@ -25,8 +27,6 @@ from .reading import with_fps
 
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 """The beginning of a URL or of one of ffmpeg's protocols. A single letter is a Windows drive."""
-MP4_PARTS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
-"""An MP4 or MOV begins with one of these."""
 RAM_TAKEN = 0.5
 """The fraction of the free memory that frames may take."""
 
@@ -63,14 +63,14 @@ class Source:
 def read(params: Params) -> Source:
     """Reads the frames that a request uses of its source. Raises RequestError where it cannot, or when interrupted."""
     path = find(params.source)
-    video = Video(path)
+    video = Video(path, background=background())
     shared.state.textinfo = "AnimateDiff: reading the source video"
     try:
         frames, fps = _frames(video, params), video.fps()
     except (UnreadableVideo, MissingDependency, OSError) as error:
         raise RequestError(f"The source video {path.name} cannot be used: {error}.") from None
     may_sound = fps and not all(is_picture(name) for name in params.format) and ffmpeg.has_sound(path)
-    sound = Sound(path, params.source_start / fps) if may_sound else None
+    sound = Sound(path, video.time_of(params.source_start)) if may_sound else None
     return Source(path.name, frames, round(fps / params.source_stride, 3), sound)
 
 
@@ -128,21 +128,20 @@ def find(name: str) -> Path:
         raise RequestError(f"The source video {name!r} cannot be opened: {error}.") from None
     if not (is_folder or is_file):
         raise RequestError(f"The source video {name!r} does not exist. Name a video file, or a folder of frames.")
-    if is_file and path.suffix.lower() not in VIDEO_SUFFIXES:
-        raise RequestError(f"The source video {name!r} is not a {', '.join(VIDEO_SUFFIXES)} file, nor a folder of frames.")
-    if is_file and not _begins_like_a_video(path):
-        raise RequestError(f"The source video {name!r} is not a video, although its name says so. Name another file.")
+    if is_file and not is_readable(path):
+        raise RequestError(
+            f"The source video {name!r} is not a video, whatever its name says. Name a {', '.join(VIDEO_SUFFIXES)} file, or a "
+            "folder of frames."
+        )
     for file in files:
         _allowed(str(file))
     return path
 
 
-def _begins_like_a_video(file: Path) -> bool:
-    """Whether the content is a video's. A text could be a playlist, which makes its reader open any other file."""
-    with file.open("rb") as content:
-        begin = content.read(12)
-    is_avi = begin.startswith(b"RIFF") and begin.endswith(b"AVI ")
-    return is_avi or begin.startswith((b"GIF8", b"\x1aE\xdf\xa3")) or begin[4:8] in MP4_PARTS
+def background() -> str:
+    """Returns the colour that the WebUI puts below transparent pixels of img2img's images."""
+    colour: str = shared.opts.data.get("img2img_background_color") or WHITE
+    return colour
 
 
 def _allowed(name: str) -> Path:

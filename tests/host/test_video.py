@@ -173,10 +173,14 @@ def test_infotext_and_frames_of_videos_are_read_back(name, text, tmp_path):
         ffmpeg.read_frame(file, 4)
 
 
-def test_a_file_that_is_no_video_raises_with_ffmpegs_message(tmp_path):
+def test_a_file_that_is_no_video_is_named_without_its_folder(tmp_path):
     (tmp_path / "no.mp4").write_bytes(b"no video")
-    with pytest.raises(OSError, match=r"ffmpeg failed: (.|\n)*Invalid data"):
+    with pytest.raises(OSError, match="not that of a video"):
         ffmpeg.read_infotext(tmp_path / "no.mp4")
+    (tmp_path / "no.mp4").write_bytes(b"\0\0\0\x20ftypisom" + bytes(20))
+    with pytest.raises(OSError, match=r"ffmpeg failed: (.|\n)*Invalid data") as raised:
+        ffmpeg.read_infotext(tmp_path / "no.mp4")
+    assert "no.mp4" in str(raised.value) and str(tmp_path) not in str(raised.value)
 
 
 @pytest.mark.parametrize("name", VIDEO_FORMATS)

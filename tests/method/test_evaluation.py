@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from motion_module.__main__ import main
-from motion_module.evaluation import changes_of, measures_of
 from motion_module.errors import UnreadableVideo
+from motion_module.evaluation import changes_of, measures_of
 from support.small_training import stripes, write_frames, write_video
 
 

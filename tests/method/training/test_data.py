@@ -187,7 +187,7 @@ def broken(tmp_path, name):
 
 
 def test_an_unreadable_video_is_reported(tmp_path):
-    with pytest.raises(UnreadableVideo, match="it cannot be read, or has no frames"):
+    with pytest.raises(UnreadableVideo, match="its content is not that of a video"):
         clips(broken(tmp_path, "a.mp4"), small(tmp_path))
 
 
