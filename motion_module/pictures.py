@@ -111,11 +111,15 @@ def _each(image: Any) -> Iterator[int]:
     for index in range(int(count > 1 and getattr(image, "default_image", False)), count):
         image.seek(index)
         yield index
+        if getattr(image, "disposal_method", 0) == 2 and image.mode == "RGBA" and image.dispose is not None:
+            # as browsers do; Pillow clears to the GIF's background colour where the frame itself has no transparent pixel
+            left, top, right, bottom = image.dispose_extent
+            image.dispose = Image.core.fill("RGBA", (right - left, bottom - top), (0, 0, 0, 0))
 
 
 def cut_off(frames: int) -> str:
     """Returns the text on a file whose end is missing."""
-    return f"it is cut off or damaged after its first {frames} frames. Download or export it again, or use no more than these frames"
+    return f"it is cut off or damaged after its first {frames} frames. Download or export it again, or use only these frames"
 
 
 def too_large(width: int, height: int) -> str:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from threading import Thread
 from typing import IO
@@ -27,6 +28,8 @@ MP4_PARTS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 """An MP4 or MOV begins with one of these."""
 DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 """Decoders that do not ignore transparency."""
+MOST_AHEAD = 16
+"""The most frames that are stored before others that are shown earlier."""
 MOST_FPS, USUAL_FPS = 240, 25
 """A rate above the first is the clock of a file that does not tell its rate; the second is used instead."""
 CUT_OFF = re.compile(r"partial file|ended prematurely|Packet corrupt|Truncating packet")
@@ -57,7 +60,7 @@ def ffmpeg_program() -> str:
 
 
 def input_arguments(file: Path) -> list[str]:
-    """Returns the arguments with which ffmpeg reads a file and no other. Raises UnreadableVideo, or OSError if there is none."""
+    """Returns the arguments with which ffmpeg reads this file and no other. Raises UnreadableVideo or OSError."""
     with file.open("rb") as stream:
         kind = kind_of_video(stream.read(12))
     if not kind:
@@ -99,9 +102,19 @@ class VideoFile:
                     else np.asarray(flattened(Image.fromarray(pixels), background))
                 )
         if CUT_OFF.search(messages.text) or self._is_short:
-            raise UnreadableVideo(cut_off(count))
+            raise UnreadableVideo(cut_off(self._before_gap(count)))
         if messages.failed or DAMAGED.search(messages.text):
             raise UnreadableVideo("it is damaged: some of its frames cannot be decoded. Download or export it again")
+
+    def _before_gap(self, count: int) -> int:
+        """Returns how many frames come before the first that is missing: a few may be stored ahead of it."""
+        last = f"select='gte(n,{count - MOST_AHEAD})',showinfo"
+        read = ["-fflags", "+discardcorrupt", *input_arguments(self._file), "-map", "0:V:0", "-vf", last, "-f", "null", "-"]
+        with _ffmpeg("-loglevel", "info", *read) as (output, messages):
+            output.read()
+        times = [float(time) for time in re.findall(r"n: *\d+ .*?pts_time:(\d\S*)", messages.text)]
+        gaps = [before for before, after in pairwise(times) if (after - before) * self.fps > 1.5]
+        return round((gaps[0] - self.start) * self.fps) + 1 if gaps else count
 
     @property
     def _decoder(self) -> list[str]:

@@ -98,9 +98,7 @@ def pictures_in(folder: Path) -> list[Path]:
 
 def entries_of(folder: Path) -> list[Path]:
     """Returns what a folder contains, without what is hidden or left by systems. Raises OSError."""
-    return sorted(
-        path for path in folder.iterdir() if not path.name.startswith(".") and path.name.lower() not in LEFT_BY_SYSTEMS
-    )
+    return sorted(path for path in folder.iterdir() if not path.name.lower().startswith((".", *LEFT_BY_SYSTEMS)))
 
 
 def by_number(file: Path) -> list[tuple[int, str]]:

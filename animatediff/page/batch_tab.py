@@ -102,7 +102,7 @@ def _give_frames(
             "“Append png info to prompts” gives each image its own settings, but all frames of a clip share the same. "
             "Switch it off."
         )
-    if len(masks := pictures_in(Path(mask_dir)) if mask_dir else []) > 1:
+    if len(masks := _pictures_in(mask_dir) if mask_dir else []) > 1:
         raise RequestError(
             f"There are {len(masks)} masks in {mask_dir}, but a clip has one for all its frames. Leave only one in that folder."
         )
@@ -117,13 +117,18 @@ def _give_frames(
 
 def _files(source: Any) -> list[Path]:
     """Returns the images of a folder, or the uploaded ones, in natural order (2 before 10). Raises RequestError if none."""
-    if isinstance(source, str):
-        files = pictures_in(Path(source)) if Path(source).is_dir() else []
-    else:
-        files = sorted((Path(file.name) for file in source), key=by_number)
+    is_folder = isinstance(source, str)
+    files = _pictures_in(source) if is_folder else sorted((Path(file.name) for file in source), key=by_number)
     if not files:
         raise RequestError("The Batch tab has no images. Upload some, or name a folder that contains some.")
     return files
+
+
+def _pictures_in(folder: str) -> list[Path]:
+    try:
+        return pictures_in(Path(folder))
+    except OSError as error:
+        raise RequestError(f"The folder {folder} cannot be read ({error.strerror}). Correct its path.") from error
 
 
 def _picture(file: Path) -> Image.Image:

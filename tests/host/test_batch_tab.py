@@ -29,8 +29,6 @@ def page(batch, monkeypatch):
     page.process_batch = lambda *arguments, **named: page.looped.append((arguments, named)) or "pictures"
     monkeypatch.setitem(sys.modules, "modules.img2img", page)
     monkeypatch.setattr(sys.modules["modules"], "img2img", page, raising=False)
-    monkeypatch.setattr(batch.shared, "listfiles", lambda folder: sorted(map(str, Path(folder).iterdir())), raising=False)
-    monkeypatch.setattr(batch.images, "read", Image.open, raising=False)
     batch.replace_loop()
     return page
 
