@@ -32,6 +32,7 @@ MOST_AHEAD = 16
 """The most frames that are stored before others that are shown earlier."""
 MOST_FPS, USUAL_FPS = 240, 25
 """A rate above the first is the clock of a file that does not tell its rate; the second is used instead."""
+SQUARE_PIXELS = "scale=w='round(iw*sar)':h=ih"
 CUT_OFF = re.compile(r"partial file|ended prematurely|Packet corrupt|Truncating packet")
 DAMAGED = re.compile(r"corrupt decoded frame|Error (?:submitting packet|while decoding|during demuxing)|EBML number")
 """What ffmpeg says of faults that can be seen. It also complains of much that every player passes over."""
@@ -88,12 +89,12 @@ class VideoFile:
 
     def frames(self, background: str) -> Iterator[Frame]:
         """Yields the frames. Raises UnreadableVideo after the last that can be read, if the file is damaged."""
-        fps = self._facts.fps
-        # a rate that varies becomes constant, and pixels that are not square become so
-        upright = f"setpts=PTS-STARTPTS,fps={fps.numerator}/{fps.denominator},scale=w='round(iw*sar)':h=ih,format=rgba"
+        fps = f"{self._facts.fps.numerator}/{self._facts.fps.denominator}"
+        constant = f"fps={fps}:start_time={self.start:f},setpts=N"  # its clock has a tick for each frame
+        shown = f"{constant},{SQUARE_PIXELS},format=rgba"
         read = ["-fflags", "+discardcorrupt", *self._decoder, *input_arguments(self._file)]
         count = 0
-        with _ffmpeg(*read, "-map", "0:V:0", "-vf", upright, "-f", "image2pipe", "-c:v", "pam", "-") as (output, messages):
+        with _ffmpeg(*read, "-map", "0:V:0", "-vf", shown, "-f", "image2pipe", "-c:v", "pam", "-") as (output, messages):
             for pixels in _pam_images(output):
                 count += 1
                 yield (
@@ -129,7 +130,7 @@ class VideoFile:
 
     def _read_facts(self) -> _Facts:
         """Decodes one frame, since ffmpeg tells more of a video that it decodes."""
-        first = ["-map", "0:V:0", "-vf", "scale=w='round(iw*sar)':h=ih,showinfo", "-frames:v", "1", "-f", "null", "-"]
+        first = ["-map", "0:V:0", "-vf", f"{SQUARE_PIXELS},showinfo", "-frames:v", "1", "-f", "null", "-"]
         with _ffmpeg("-loglevel", "info", *input_arguments(self._file), *first) as (output, messages):
             output.read()
         text = messages.text
