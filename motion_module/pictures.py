@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +91,14 @@ class MovingPicture:
     def _is_constant(self) -> bool:
         return max(self._milliseconds) - min(self._milliseconds) <= CLOCK.get(self._format, 1)
 
-    def frames(self, background: str) -> Iterator[Frame]:
-        """Yields the frames. One that lasts longer than the others comes several times."""
+    def frames(self, background: str, most: int | None = None) -> Iterator[Frame]:
+        """Yields the frames, or the first of them. One that lasts longer than the others comes several times.
+
+        Raises UnreadableVideo after the last if the file is cut off.
+        """
+        yield from islice(self._all(background), most)
+
+    def _all(self, background: str) -> Iterator[Frame]:
         shown, until = 0, 0.0
         with _opened(self._file) as image:
             for lasts, _ in zip(self._milliseconds, _each(image)):

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from threading import Thread
 from typing import IO
@@ -34,7 +34,9 @@ MOST_FPS, USUAL_FPS = 240, 25
 """A rate above the first is the clock of a file that does not tell its rate; the second is used instead."""
 SQUARE_PIXELS = "scale=w='round(iw*sar)':h=ih"
 CUT_OFF = re.compile(r"partial file|ended prematurely|Packet corrupt|Truncating packet")
-DAMAGED = re.compile(r"corrupt decoded frame|Error (?:submitting packet|while decoding|during demuxing)|EBML number")
+DAMAGED = re.compile(
+    r"corrupt decoded frame|Decoding error|Error (?:submitting packet|while decoding|during demuxing)|EBML number"
+)
 """What ffmpeg says of faults that can be seen. It also complains of much that every player passes over."""
 
 
@@ -87,35 +89,49 @@ class VideoFile:
         self._facts = self._read_facts()
         self.fps, self.start = float(self._facts.fps), self._facts.start
 
-    def frames(self, background: str) -> Iterator[Frame]:
-        """Yields the frames. Raises UnreadableVideo after the last that can be read, if the file is damaged."""
+    def frames(self, background: str, most: int | None = None) -> Iterator[Frame]:
+        """Yields the frames, or the first of them. Raises UnreadableVideo after them if the file is damaged there."""
         fps = f"{self._facts.fps.numerator}/{self._facts.fps.denominator}"
         constant = f"fps={fps}:start_time={self.start:f},setpts=N"  # its clock has a tick for each frame
-        shown = f"{constant},{SQUARE_PIXELS},format=rgba"
-        read = ["-fflags", "+discardcorrupt", *self._decoder, *input_arguments(self._file)]
+        shown = ["-vf", f"{constant},{SQUARE_PIXELS},format=rgba", "-r", fps]
         count = 0
-        with _ffmpeg(*read, "-map", "0:V:0", "-vf", shown, "-f", "image2pipe", "-c:v", "pam", "-") as (output, messages):
-            for pixels in _pam_images(output):
+        with _ffmpeg(*self._source, *shown, "-f", "image2pipe", "-c:v", "pam", "-") as (output, messages):
+            for pixels in islice(_pam_images(output), most):
                 count += 1
-                yield (
-                    pixels[..., :3]
-                    if pixels[..., 3].min() == 255
-                    else np.asarray(flattened(Image.fromarray(pixels), background))
-                )
-        if CUT_OFF.search(messages.text) or self._is_short:
+                yield pixels[..., :3] if pixels[..., 3].min() == 255 else _on_background(pixels, background)
+            if count == most:
+                messages.end_process()
+        is_damaged = DAMAGED.search(messages.text) is not None
+        if count == most:
+            is_damaged = is_damaged and self._is_damaged_within(count)
+        elif CUT_OFF.search(messages.text) or self._is_short:
             raise UnreadableVideo(cut_off(self._before_gap(count)))
-        if messages.failed or DAMAGED.search(messages.text):
+        if is_damaged or (count != most and messages.failed):
             raise UnreadableVideo("it is damaged: some of its frames cannot be decoded. Download or export it again")
+
+    def _is_damaged_within(self, count: int) -> bool:
+        """Returns whether one of the first frames is damaged: ffmpeg decodes ahead of what it writes."""
+        seconds = f"{self.start + count / self.fps:f}"
+        with (
+            _ffmpeg(*self._source, "-c", "copy", "-t", seconds, "-f", "nut", "-") as (packets, _),
+            _ffmpeg(*self._decoder, "-f", "nut", "-i", "-", "-f", "null", "-", stdin=packets) as (output, messages),
+        ):
+            output.read()
+        return DAMAGED.search(messages.text) is not None
 
     def _before_gap(self, count: int) -> int:
         """Returns how many frames come before the first that is missing: a few may be stored ahead of it."""
         last = f"select='gte(n,{count - MOST_AHEAD})',showinfo"
-        read = ["-fflags", "+discardcorrupt", *input_arguments(self._file), "-map", "0:V:0", "-vf", last, "-f", "null", "-"]
-        with _ffmpeg("-loglevel", "info", *read) as (output, messages):
+        with _ffmpeg("-loglevel", "info", *self._source, "-vf", last, "-f", "null", "-") as (output, messages):
             output.read()
         times = [float(time) for time in re.findall(r"n: *\d+ .*?pts_time:(\d\S*)", messages.text)]
         gaps = [before for before, after in pairwise(times) if (after - before) * self.fps > 1.5]
         return round((gaps[0] - self.start) * self.fps) + 1 if gaps else count
+
+    @property
+    def _source(self) -> list[str]:
+        """The first video of the file that is no cover picture, without packets whose end is missing."""
+        return ["-fflags", "+discardcorrupt", *self._decoder, *input_arguments(self._file), "-map", "0:V:0"]
 
     @property
     def _decoder(self) -> list[str]:
@@ -168,17 +184,20 @@ class _Messages(Thread):
         while part := self._process.stderr.read1(1 << 16):  # type: ignore[attr-defined]
             self._text += part[: max(0, self.MOST - len(self._text))]
 
+    def end_process(self) -> None:
+        self._process.kill()
+
     @property
     def text(self) -> str:
         return self._text.decode(errors="replace")
 
 
 @contextmanager
-def _ffmpeg(*arguments: str) -> Iterator[tuple[IO[bytes], _Messages]]:
+def _ffmpeg(*arguments: str, stdin: int | IO[bytes] = subprocess.DEVNULL) -> Iterator[tuple[IO[bytes], _Messages]]:
     """Runs ffmpeg, and yields its output and its messages, which are complete afterwards. Ends it if the output is not read."""
     command = [ffmpeg_program(), "-hide_banner", "-loglevel", "warning", "-nostdin", "-max_error_rate", "0", *arguments]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe) as process:
+    with subprocess.Popen(command, stdin=stdin, stdout=pipe, stderr=pipe) as process:
         assert process.stdout
         messages = _Messages(process)
         try:
@@ -187,6 +206,10 @@ def _ffmpeg(*arguments: str) -> Iterator[tuple[IO[bytes], _Messages]]:
         finally:
             process.kill()
             messages.join()
+
+
+def _on_background(pixels: Frame, background: str) -> Frame:
+    return np.asarray(flattened(Image.fromarray(pixels), background))
 
 
 def _pam_images(stream: IO[bytes]) -> Iterator[Frame]:

@@ -39,12 +39,16 @@ class Video:
     background: str = WHITE
 
     def __iter__(self) -> Iterator[Frame]:
-        """Yields the frames in order; what is not asked for is not read.
+        """Yields all frames in order, like `first`."""
+        return self.first(None)
 
-        Raises UnreadableVideo, also after the last frame of a file that is cut off, MissingDependency or OSError.
+    def first(self, most: int | None) -> Iterator[Frame]:
+        """Yields the first frames in order; what comes after them is not read.
+
+        Raises UnreadableVideo, also after the last frame if the file is damaged, MissingDependency or OSError.
         """
         size, count = None, 0
-        for count, frame in enumerate(self._frames(), start=1):
+        for count, frame in enumerate(self._frames(most), start=1):
             size = size or frame.shape
             if frame.shape != size:
                 raise UnreadableVideo(
@@ -70,10 +74,10 @@ class Video:
         """Returns when a frame, counted from 0, is shown, in seconds from the beginning of a video file and its sound."""
         return self._file.start + frame / self._file.fps if isinstance(self._file, VideoFile) else 0.0
 
-    def _frames(self) -> Iterator[Frame]:
+    def _frames(self, most: int | None) -> Iterator[Frame]:
         if self.path.is_dir():
-            return (read_picture(file, self.background) for file in self.files())
-        return self._file.frames(self.background)
+            return (read_picture(file, self.background) for file in self.files()[:most])
+        return self._file.frames(self.background, most)
 
     @cached_property
     def _file(self) -> VideoFile | MovingPicture:

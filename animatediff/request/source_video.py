@@ -80,7 +80,7 @@ def _frames(video: Video, params: Params) -> list[Image.Image]:
     memory = psutil.virtual_memory().available * RAM_TAKEN
     frames: list[Image.Image] = []
     count = 0
-    for count, frame in enumerate(video, start=1):
+    for count, frame in enumerate(video.first(start + (wanted - 1) * stride + 1 if wanted else None), start=1):
         if is_stopping():
             raise RequestError(
                 f"Reading {video.path.name} was interrupted at its frame {count}, so there is no video. Generate again."
@@ -93,7 +93,7 @@ def _frames(video: Video, params: Params) -> list[Image.Image]:
                 f"{video.path.name} has more frames than there is memory for: {len(frames)} of {size}. Set Number of frames "
                 "(video_length), raise source_stride, or make the video smaller."
             )
-        if len(frames) == (wanted or MOST_FRAMES + 1):
+        if len(frames) > MOST_FRAMES:
             break
     name = video.path.name
     if not frames:

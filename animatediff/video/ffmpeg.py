@@ -75,7 +75,7 @@ def read_infotext(path: Path) -> str:
 def read_frame(path: Path, index: int) -> Image.Image:
     """Returns one frame of a video, counted from 0. Raises OSError if there is no such frame."""
     try:
-        frame = next(islice(Video(path), index, None), None)
+        frame = next(islice(Video(path).first(index + 1), index, None), None)
     except (MissingDependency, UnreadableVideo) as error:
         raise OSError(str(error)) from None
     if frame is None:

@@ -96,16 +96,16 @@ def test_length_and_speed_are_filled_in_where_they_are_open(read):
 
 @pytest.mark.parametrize("how", ["interrupted", "skipped", "stopping_generation"])
 def test_reading_ends_at_the_next_frame_where_nobody_wants_it_any_more(read, source, monkeypatch, how):
-    decode, decoded = source.Video.__iter__, []
+    decode, decoded = source.Video.first, []
 
-    def pressed_at_the_fifth(video):
-        for frame in decode(video):
+    def pressed_at_the_fifth(video, most):
+        for frame in decode(video, most):
             decoded.append(frame)
             if len(decoded) == 5:
                 monkeypatch.setattr(source.shared.state, how, True)
             yield frame
 
-    monkeypatch.setattr(source.Video, "__iter__", pressed_at_the_fifth)
+    monkeypatch.setattr(source.Video, "first", pressed_at_the_fifth)
     with pytest.raises(source.RequestError, match=r"Reading a\.mp4 was interrupted at its frame 5"):
         read("a.mp4", source_start=400)
     assert len(decoded) == 5
