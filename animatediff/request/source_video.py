@@ -124,11 +124,12 @@ def find(name: str) -> Path:
     try:
         is_folder, is_file = path.is_dir(), path.is_file()
         files = Video(path).files() if is_folder else [path]
+        is_video = is_folder or (is_file and is_readable(path))
     except OSError as error:
         raise RequestError(f"The source video {name!r} cannot be opened: {error}.") from None
     if not (is_folder or is_file):
         raise RequestError(f"The source video {name!r} does not exist. Name a video file, or a folder of frames.")
-    if is_file and not is_readable(path):
+    if not is_video:
         raise RequestError(
             f"The source video {name!r} is not a video, whatever its name says. Name a {', '.join(VIDEO_SUFFIXES)} file, or a "
             "folder of frames."

@@ -70,6 +70,23 @@ def test_the_number_of_frames_limits_the_images(page, folder):
     assert numbers(p) == [1, 2, 3, 4, 5] and p.outpath_samples == "/the/output"
 
 
+def test_transparent_images_lie_on_the_webuis_background_and_upright(batch, page, tmp_path, monkeypatch):
+    monkeypatch.setitem(importlib.import_module("modules.shared").opts.data, "img2img_background_color", "#204060")
+    picture = Image.new("RGBA", (32, 16), (0, 255, 0, 0))
+    picture.paste((9, 8, 7, 255), (0, 0, 16, 16))
+    picture.save(tmp_path / "1.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture.convert("RGB").save(tmp_path / "2.jpg", exif=exif)
+    (tmp_path / "._1.png").write_bytes(b"left by macOS")
+    (tmp_path / "sub.png").mkdir()
+    p = request()
+    page.process_batch(p, str(tmp_path), "", "", p.script_args)
+    first, second = p.init_images
+    assert first.mode == "RGB" and first.getpixel((4, 4)) == (9, 8, 7) and first.getpixel((20, 4)) == (0x20, 0x40, 0x60)
+    assert second.size == (16, 32)
+
+
 def test_uploads_are_frames_in_the_same_order(page, folder):
     p = request()
     page.process_batch(p, [SimpleNamespace(name=str(folder / f"{number}.png")) for number in (10, 2, 9)], "", "", p.script_args)
@@ -111,6 +128,8 @@ def test_settings_that_a_clip_cannot_follow_are_refused(batch, page, folder, val
 def test_a_folder_without_images_and_an_unreadable_image_are_refused(batch, page, tmp_path):
     with pytest.raises(batch.AnimateDiffError, match="no images"):
         page.process_batch(request(), str(tmp_path), "", "", ())
+    with pytest.raises(batch.AnimateDiffError, match=r"gone cannot be read \(No such file or directory\)\. Correct its path"):
+        page.process_batch(request(), str(tmp_path / "gone"), "", "", ())
     (tmp_path / "broken.png").write_text("none")
     with pytest.raises(batch.AnimateDiffError, match=r"broken\.png cannot be read"):
         page.process_batch(request(), str(tmp_path), "", "", ())

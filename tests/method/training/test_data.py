@@ -176,6 +176,17 @@ def test_a_table_that_cannot_be_read_is_refused(tmp_path, content, said):
         find_videos(config)
 
 
+def test_what_systems_leave_in_folders_is_neither_a_video_nor_a_frame(tmp_path):
+    folder = write_frames(tmp_path / "clips" / "a", stripes(4))
+    (folder / "._0000.png").write_bytes(b"left by macOS")
+    (folder / "9.png").mkdir()
+    (tmp_path / "clips" / "._a.mp4").write_bytes(b"left by macOS")
+    write_frames(tmp_path / "clips" / "__MACOSX" / "b", stripes(4))
+    ((video,), left_out) = find_videos(small(tmp_path))
+    assert (video.path, left_out) == (folder, [])
+    assert [file.name for file in video.files()] == ["0000.png", "0001.png", "0002.png", "0003.png"]
+
+
 # --- videos that cannot be used ---
 
 
