@@ -368,6 +368,20 @@ MUTATIONS = (
         "if False:",
         "contract/test_source.py",
     ),
+    Mutation(
+        "a video that is cut off is taken for a shorter one",
+        "motion_module/video_file.py",
+        "elif CUT_OFF.search(messages.text) or self._is_short:",
+        "elif False:",
+        "method/test_video_files.py",
+    ),
+    Mutation(
+        "the rate of a video that varies is kept",
+        "motion_module/video_file.py",
+        'constant = f"fps={fps}:start_time={self.start:f},setpts=N"',
+        'constant = "setpts=N"',
+        "method/test_video_files.py",
+    ),
 )
 
 

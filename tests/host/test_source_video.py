@@ -144,9 +144,7 @@ def test_transparent_frames_lie_on_the_webuis_background(read, source, videos, m
 def test_a_video_that_is_cut_off_is_refused_unless_fewer_frames_are_wanted(read, source, videos):
     content = (videos / "a.webm").read_bytes()
     (videos / "cut.webm").write_bytes(content[: len(content) // 2])
-    with pytest.raises(
-        source.RequestError, match=r"cut\.webm cannot be used: it is cut off or damaged after its first \d+ frames\."
-    ):
+    with pytest.raises(source.RequestError, match=r"cut\.webm cannot be used: it is cut off .* after its first \d+ frames\."):
         read("cut.webm")
     assert numbers(read("cut.webm", video_length=16, source_start=9).frames) == list(range(9, 25))
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from motion_module.errors import UnreadableVideo
+from motion_module.training import latent_cache
 from motion_module.training.batch_order import Order
 from motion_module.training.config import ConfigError, read_config
 from motion_module.training.data import Clip, DataError, clips_of, find_videos, mirrored_caption, shape_for
@@ -185,6 +186,14 @@ def test_what_systems_leave_in_folders_is_neither_a_video_nor_a_frame(tmp_path):
     ((video,), left_out) = find_videos(small(tmp_path))
     assert (video.path, left_out) == (folder, [])
     assert [file.name for file in video.files()] == ["0000.png", "0001.png", "0002.png", "0003.png"]
+
+
+def test_latents_are_computed_anew_where_videos_are_read_by_other_rules(tmp_path, monkeypatch):
+    video, config = Video(write_frames(tmp_path / "clips" / "a", stripes(4))), small(tmp_path)
+    key = latent_cache._key_of(video, config, "an autoencoder")
+    assert key == latent_cache._key_of(video, config, "an autoencoder")
+    monkeypatch.setattr(latent_cache, "RULES", latent_cache.RULES + 1)
+    assert key != latent_cache._key_of(video, config, "an autoencoder")
 
 
 # --- videos that cannot be used ---
