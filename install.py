@@ -11,6 +11,4 @@ if importlib.util.find_spec("imageio_ffmpeg") is None:
     try:
         launch.run_pip('install --no-deps "imageio-ffmpeg>=0.5,<1"', "imageio-ffmpeg, for AnimateDiff's videos")
     except RuntimeError as error:
-        print(
-            f"AnimateDiff can neither write MP4 and WebM nor read videos, because imageio-ffmpeg could not be installed: {error}"
-        )
+        print(f"AnimateDiff cannot read videos or write MP4 and WebM, because imageio-ffmpeg could not be installed: {error}")

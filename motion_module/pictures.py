@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
+import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ CLOCK = {"GIF": 10}
 """The unit, in milliseconds, to which a format rounds the durations of its frames; 1 in the others."""
 FASTEST, INSTEAD = 10, 100
 """In milliseconds. Browsers show a frame that is to last `FASTEST` or less for `INSTEAD`."""
-FAULTS = (OSError, SyntaxError, ValueError, EOFError, IndexError, Image.DecompressionBombError)
+FAULTS = (OSError, SyntaxError, ValueError, EOFError, LookupError, struct.error, Image.DecompressionBombError)
 """What Pillow raises for a damaged file."""
 
 
@@ -77,7 +79,7 @@ class MovingPicture:
             except FAULTS:
                 self._is_whole = False
         if self._format == "GIF":
-            self._is_whole &= file.read_bytes().rstrip(b"\0\r\n").endswith(b";")
+            self._is_whole &= _last_bytes(file).rstrip(b"\0\r\n").endswith(b";")
 
     @property
     def fps(self) -> float:
@@ -108,8 +110,16 @@ class MovingPicture:
                 shown += times
                 for _ in range(times):
                     yield frame
+        if shown == 0:
+            raise UnreadableVideo("it is a picture that cannot be read. Save it again")
         if not self._is_whole:
             raise UnreadableVideo(cut_off(shown))
+
+
+def _last_bytes(file: Path) -> bytes:
+    with file.open("rb") as stream:
+        stream.seek(max(0, stream.seek(0, os.SEEK_END) - 64))
+        return stream.read()
 
 
 def _each(image: Any) -> Iterator[int]:
@@ -148,5 +158,7 @@ def _opened(file: Path) -> Iterator[Any]:
 
 
 def _as_frame(image: Any, background: str) -> Frame:
-    frame: Frame = np.asarray(flattened(ImageOps.exif_transpose(image), background))
+    with suppress(*FAULTS):  # a damaged EXIF tells nothing; a damaged picture fails below
+        image = ImageOps.exif_transpose(image)
+    frame: Frame = np.asarray(flattened(image, background))
     return frame

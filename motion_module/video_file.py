@@ -67,7 +67,7 @@ def input_arguments(file: Path) -> list[str]:
     with file.open("rb") as stream:
         kind = kind_of_video(stream.read(12))
     if not kind:
-        raise UnreadableVideo("its content is not that of a video (MP4, MOV, WebM, MKV, AVI). Choose another file")
+        raise UnreadableVideo("its content is not that of a video. Choose another file")
     return ["-protocol_whitelist", "file", "-f", kind, "-i", f"file:{file}"]
 
 
@@ -139,7 +139,7 @@ class VideoFile:
 
     @property
     def _is_short(self) -> bool:
-        """Whether an AVI is shorter than it says. The other containers are cut off within something that ffmpeg misses."""
+        """Whether an AVI is shorter than it says. ffmpeg does not tell if one is cut off between two frames."""
         with self._file.open("rb") as stream:
             begin = stream.read(8)
         return begin.startswith(b"RIFF") and self._file.stat().st_size < int.from_bytes(begin[4:], "little")

@@ -266,6 +266,18 @@ def test_a_folder_has_its_pictures_upright_in_natural_order_and_nothing_else(tmp
     assert [file.name for file in Video(tmp_path).files()][:3] == ["frame0.png", "frame2.png", "frame10.png"]
 
 
+def test_a_picture_that_is_damaged_is_named_and_a_damaged_exif_does_not_matter(tmp_path):
+    picture = Image.fromarray(np.ascontiguousarray(painted(3)[..., :3]))
+    picture.save(tmp_path / "0.png", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+    assert numbers(Video(tmp_path)) == [3]
+    picture.save(tmp_path / "1.jpg")
+    cut(tmp_path / "1.jpg", 0.5)
+    with pytest.raises(UnreadableVideo, match=r"1\.jpg is damaged\. Save it again, or leave it out"):
+        numbers(Video(tmp_path))
+    with pytest.raises(UnreadableVideo, match="it is a picture that cannot be read"):
+        numbers(Video(tmp_path / "1.jpg"))
+
+
 def test_sixteen_bits_become_eight(tmp_path):
     Image.fromarray((np.arange(256, dtype=np.uint16) * 257).reshape(16, 16)).save(tmp_path / "a.png")
     (frame,) = Video(tmp_path / "a.png")
