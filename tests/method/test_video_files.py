@@ -271,7 +271,7 @@ def test_a_picture_that_is_damaged_is_named_and_a_damaged_exif_does_not_matter(t
     picture.save(tmp_path / "0.png", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
     assert numbers(Video(tmp_path)) == [3]
     picture.save(tmp_path / "1.jpg")
-    cut(tmp_path / "1.jpg", 0.5)
+    cut(tmp_path / "1.jpg", 0.9)
     with pytest.raises(UnreadableVideo, match=r"1\.jpg is damaged\. Save it again, or leave it out"):
         numbers(Video(tmp_path))
     with pytest.raises(UnreadableVideo, match="it is a picture that cannot be read"):
