@@ -9,6 +9,6 @@ import launch
 
 if importlib.util.find_spec("imageio_ffmpeg") is None:
     try:
-        launch.run_pip('install --no-deps "imageio-ffmpeg>=0.5,<1"', "imageio-ffmpeg, for AnimateDiff's MP4 and WebM")
+        launch.run_pip('install --no-deps "imageio-ffmpeg>=0.5,<1"', "imageio-ffmpeg, for AnimateDiff's videos")
     except RuntimeError as error:
-        print(f"AnimateDiff cannot write MP4 and WebM, because imageio-ffmpeg could not be installed: {error}")
+        print(f"AnimateDiff cannot read videos or write MP4 and WebM, because imageio-ffmpeg could not be installed: {error}")

@@ -10,8 +10,8 @@ from typing import Any
 
 from .checkpoint import Description, describe
 from .convert import convert_file
+from .errors import MissingDependency
 from .lora import load_lora
-from .video_reader import MissingDependency
 from .weight_files import CheckpointError
 
 

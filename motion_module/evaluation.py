@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from .errors import MissingDependency, UnreadableVideo
 from .optical_flow import Flow, flow_between, warped
-from .video_reader import Frame, MissingDependency, UnreadableVideo, Video
+from .pictures import Frame
+from .video_reader import Video
 
 Floats = NDArray[np.float64]
 QUARTER = 4

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .video_reader import Frame, opencv
+from .errors import MissingDependency
+from .pictures import Frame
 
 Flow = NDArray[np.float32]
 """From each pixel of a frame to the same point in another frame, in pixels to the right and down: `(height, width, 2)`."""
@@ -18,7 +19,7 @@ def flow_between(one: Frame, other: Frame) -> Flow:
 
     Raises MissingDependency.
     """
-    cv2 = opencv()
+    cv2 = _opencv()
     grey = [cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY) for frame in (one, other)]
     flow: Flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(*grey, None)
     return flow
@@ -29,10 +30,21 @@ def warped(frame: NDArray[Any], flow: Flow) -> NDArray[np.float32]:
 
     Raises MissingDependency.
     """
-    cv2 = opencv()
+    cv2 = _opencv()
     rows, columns = np.mgrid[: frame.shape[0], : frame.shape[1]].astype(np.float32)
     points = columns + flow[..., 0].astype(np.float32), rows + flow[..., 1].astype(np.float32)
     colours: NDArray[np.float32] = cv2.remap(
         frame.astype(np.float32), *points, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
     return colours
+
+
+def _opencv() -> Any:
+    """Returns the package cv2. Raises MissingDependency."""
+    try:
+        import cv2
+    except ImportError as error:
+        raise MissingDependency(
+            "Optical flow needs OpenCV, which is not installed. Run `pip install 'opencv-python<4.12'`."
+        ) from error
+    return cv2

@@ -1,46 +1,54 @@
-"""Reads videos: video files, folders of frames, and single images."""
+"""Reads videos: video files, moving pictures, folders of frames, and single images.
+
+One set of rules holds for all of them. Frames are upright, in the order in which they are shown, at a constant rate, and on a
+background where they are transparent. The content of a file decides what it is, not its name.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageSequence
+from PIL import Image
 
-from .errors import UserError
+from .errors import UnreadableVideo
+from .pictures import WHITE, Frame, MovingPicture, kind_of_picture, read_picture
+from .video_file import VideoFile, kind_of_video
 
-VIDEO_SUFFIXES = (".mp4", ".mov", ".webm", ".mkv", ".avi", ".m4v", ".gif")
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-
-Frame = NDArray[np.uint8]
-"""An RGB image, `(height, width, 3)`."""
-
-
-class MissingDependency(RuntimeError):
-    """A package or file that is needed is not installed. The text is for the user."""
-
-
-class UnreadableVideo(UserError):
-    """A video cannot be used. The text is for the user; it follows the name of the video and a colon."""
+VIDEO_SUFFIXES = (".mp4", ".mov", ".webm", ".mkv", ".avi", ".m4v", ".gif", ".apng")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+LEFT_BY_SYSTEMS = ("thumbs.db", "desktop.ini", "__macosx")
+"""What Windows and macOS leave beside pictures, besides hidden files."""
+RULES = 2
+"""Grows whenever the same file is read as other frames than before."""
 
 
 @dataclass(frozen=True)
 class Video:
-    """A video file, a single image, or a folder of frames, with a caption for training."""
+    """A video file, a picture, or a folder of frames, with a caption for training.
+
+    `background`: the colour below transparent pixels, as Pillow understands it.
+    """
 
     path: Path
     caption: str = ""
+    background: str = WHITE
 
     def __iter__(self) -> Iterator[Frame]:
-        """Yields the frames in order. Raises UnreadableVideo or MissingDependency."""
-        frames = _frames_of_images(self.files()) if self._is_images else _frames_of_file(self.path)
+        """Yields all frames in order, like `first`."""
+        return self.first(None)
+
+    def first(self, most: int | None) -> Iterator[Frame]:
+        """Yields the first frames in order; what comes after them is not read.
+
+        Raises UnreadableVideo, also after the last frame if the file is damaged, MissingDependency or OSError.
+        """
         size, count = None, 0
-        for count, frame in enumerate(frames, start=1):
+        for count, frame in enumerate(self._frames(most), start=1):
             size = size or frame.shape
             if frame.shape != size:
                 raise UnreadableVideo(
@@ -49,74 +57,57 @@ class Video:
                 )
             yield frame
         if count == 0:
-            raise UnreadableVideo("it has no frames" if self._is_images else "it cannot be read, or has no frames")
+            raise UnreadableVideo("it has no frames" if self.path.is_dir() else "it cannot be read, or has no frames")
 
     def files(self) -> list[Path]:
         """Returns the files of the video; those of a folder are sorted by the numbers in their names."""
-        if self.path.is_dir():
-            return sorted((file for file in self.path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES), key=_by_number)
-        return [self.path]
+        return pictures_in(self.path) if self.path.is_dir() else [self.path]
 
     def fps(self) -> float:
-        """Returns the average frames per second of the file; 0 for images, and if the file does not say it.
+        """Returns the frames per second of what is read; 0 for single images and folders, which do not say it.
 
-        Raises MissingDependency.
+        Raises UnreadableVideo, MissingDependency or OSError.
         """
-        if self._is_images:
-            return 0.0
-        return _fps_of_gif(self.path) if self.path.suffix.lower() == ".gif" else _fps_of_file(self.path)
+        return 0.0 if self.path.is_dir() else self._file.fps
 
-    @property
-    def _is_images(self) -> bool:
-        return self.path.is_dir() or self.path.suffix.lower() in IMAGE_SUFFIXES
+    def time_of(self, frame: int) -> float:
+        """Returns when a frame, counted from 0, is shown, in seconds from the beginning of a video file and its sound."""
+        return self._file.start + frame / self._file.fps if isinstance(self._file, VideoFile) else 0.0
+
+    def _frames(self, most: int | None) -> Iterator[Frame]:
+        if self.path.is_dir():
+            return (read_picture(file, self.background) for file in self.files()[:most])
+        return self._file.frames(self.background, most)
+
+    @cached_property
+    def _file(self) -> VideoFile | MovingPicture:
+        """The opened file, for which a subprocess runs or its frames are counted."""
+        with self.path.open("rb") as stream:
+            is_picture = kind_of_picture(stream.read(12))
+        return MovingPicture(self.path) if is_picture else VideoFile(self.path)
 
 
-def _by_number(file: Path) -> list[tuple[int, str]]:
+def is_readable(file: Path) -> bool:
+    """Returns whether a file begins like a picture or a video that can be read. Raises OSError."""
+    with file.open("rb") as stream:
+        begin = stream.read(12)
+    return bool(kind_of_picture(begin) or kind_of_video(begin))
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """Returns the pictures of a folder in natural order: 2.png comes before 10.png. Raises OSError."""
+    files = (file for file in entries_of(folder) if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
+    return sorted(files, key=by_number)
+
+
+def entries_of(folder: Path) -> list[Path]:
+    """Returns what a folder contains, without what is hidden or left by systems. Raises OSError."""
+    return sorted(path for path in folder.iterdir() if not path.name.lower().startswith((".", *LEFT_BY_SYSTEMS)))
+
+
+def by_number(file: Path) -> list[tuple[int, str]]:
     """Returns a sort key by which 2.png comes before 10.png."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", file.name.lower())]
-
-
-def _frames_of_images(files: list[Path]) -> Iterator[Frame]:
-    cv2 = opencv()
-    for file in files:
-        # imread cannot open paths with characters outside of the system's code page
-        frame = cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_COLOR) if file.stat().st_size else None
-        if frame is None:
-            raise UnreadableVideo(f"{file.name} is not an image that can be read")
-        yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-
-
-def _frames_of_file(path: Path) -> Iterator[Frame]:
-    cv2 = opencv()
-    capture = cv2.VideoCapture(str(path))
-    try:
-        while True:
-            success, frame = capture.read()
-            if not success:
-                return
-            yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-    finally:
-        capture.release()
-
-
-def _fps_of_file(path: Path) -> float:
-    cv2 = opencv()
-    capture = cv2.VideoCapture(str(path))
-    try:
-        fps = float(capture.get(cv2.CAP_PROP_FPS))
-    finally:
-        capture.release()
-    return fps if 0 < fps < float("inf") else 0.0
-
-
-def _fps_of_gif(path: Path) -> float:
-    """Returns the frames per second from the delays of all frames, since OpenCV reads only the first few."""
-    try:
-        with Image.open(path) as gif:
-            milliseconds = [frame.info.get("duration", 0) for frame in ImageSequence.Iterator(gif)]
-    except OSError:
-        return 0.0
-    return 1000 * len(milliseconds) / sum(milliseconds) if any(milliseconds) else 0.0
 
 
 def resized(frame: Frame, size: tuple[int, int]) -> Frame:
@@ -125,18 +116,7 @@ def resized(frame: Frame, size: tuple[int, int]) -> Frame:
     scale = max(height / frame.shape[0], width / frame.shape[1])
     across, down = max(width, round(frame.shape[1] * scale)), max(height, round(frame.shape[0] * scale))
     if (down, across) != frame.shape[:2]:
-        cv2 = opencv()
-        frame = cv2.resize(frame, (across, down), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+        filter_ = Image.Resampling.BOX if scale < 1 else Image.Resampling.BICUBIC
+        frame = np.asarray(Image.fromarray(frame).resize((across, down), filter_))
     top, left = (down - height) // 2, (across - width) // 2
     return frame[top : top + height, left : left + width]
-
-
-def opencv() -> Any:
-    """Returns the package cv2. Raises MissingDependency."""
-    try:
-        import cv2
-    except ImportError as error:
-        raise MissingDependency(
-            "Reading videos needs OpenCV, which is not installed. Run `pip install 'opencv-python<4.12'`."
-        ) from error
-    return cv2

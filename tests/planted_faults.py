@@ -531,9 +531,9 @@ MUTATIONS = (
     ),
     Mutation(
         "ffmpeg decides what a file is",
-        "animatediff/video/ffmpeg.py",
-        '        raise OSError(f"{path.name} is not a video")\n',
-        '        return ["-i", f"file:{path}"]\n',
+        "motion_module/video_file.py",
+        '        raise UnreadableVideo("its content is not that of a video. Choose another file")\n',
+        '        return ["-i", f"file:{file}"]\n',
         "host/test_what_a_page_may_reach.py",
     ),
     Mutation(
@@ -567,6 +567,20 @@ MUTATIONS = (
         "            if other._is_running():",
         "            if False:",
         "host/test_training_processes.py",
+    ),
+    Mutation(
+        "a video that is cut off is taken for a shorter one",
+        "motion_module/video_file.py",
+        "elif CUT_OFF.search(messages.text) or self._is_short:",
+        "elif False:",
+        "method/test_video_files.py",
+    ),
+    Mutation(
+        "the rate of a video that varies is kept",
+        "motion_module/video_file.py",
+        'constant = f"fps={fps}:start_time={self.start:f},setpts=N"',
+        'constant = "setpts=N"',
+        "method/test_video_files.py",
     ),
 )
 

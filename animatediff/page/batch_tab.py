@@ -11,16 +11,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from modules import images, shared
 from PIL import Image
+
+from motion_module.errors import UnreadableVideo
+from motion_module.pictures import read_picture
+from motion_module.video_reader import by_number, pictures_in
 
 from ..errors import RequestError, reported_to_user
 from ..request import uploads
 from ..request.params import Params
 from ..request.reading import read_arguments
+from ..request.source_video import background
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
-"""The file types that the tab reads from a folder."""
 BEFORE = "_animatediff_before"
 """The attribute that holds our function and the one before it. Ours is in it, since `functools.wraps` copies attributes."""
 
@@ -97,13 +99,13 @@ def _give_frames(
             "“Append png info to prompts” gives each image its own settings, but all frames of a clip share the same. "
             "Switch it off."
         )
-    if len(masks := shared.listfiles(mask_dir) if mask_dir else []) > 1:
+    if len(masks := _pictures_in(mask_dir) if mask_dir else []) > 1:
         raise RequestError(
             f"There are {len(masks)} masks in {mask_dir}, but a clip has one for all its frames. Leave only one in that folder."
         )
     p.init_images = [_picture(file) for file in _files(source)[: params.video_length or None]]
     if masks:
-        p.image_mask = _picture(Path(masks[0]))
+        p.image_mask = _picture(masks[0])
     if to_scale:
         p.width, p.height = (int(side * scale_by) for side in p.init_images[0].size)
     if output_dir.strip():
@@ -113,21 +115,26 @@ def _give_frames(
 def _files(source: Any) -> list[Path]:
     """Returns the images of a folder, or the uploaded ones, in natural order (2 before 10). Raises RequestError if none."""
     if isinstance(source, str):
-        files = [Path(file) for file in shared.walk_files(source, allowed_extensions=PICTURES)]
+        files = _pictures_in(source)
     else:
         # Gradio has copied each file to `name`. What the page called its upload may be any file of the server.
         if not all(uploads.holds(getattr(file, "orig_name", file.name)) for file in source):
             raise RequestError("The Batch tab accepts only files that were uploaded on this page. Upload the images.")
-        files = sorted((Path(file.name) for file in source), key=lambda file: shared.natural_sort_key(file.name))
+        files = sorted((Path(file.name) for file in source), key=by_number)
     if not files:
         raise RequestError("The Batch tab has no images. Upload some, or name a folder that contains some.")
     return files
 
 
+def _pictures_in(folder: str) -> list[Path]:
+    try:
+        return pictures_in(Path(folder))
+    except OSError as error:
+        raise RequestError(f"The folder {folder} cannot be read ({error.strerror}). Correct its path.") from error
+
+
 def _picture(file: Path) -> Image.Image:
     try:
-        picture = images.read(str(file))
-        picture.load()
-    except OSError as error:
+        return Image.fromarray(read_picture(file, background()))
+    except (OSError, UnreadableVideo) as error:
         raise RequestError(f"{file.name} cannot be read as an image. Remove it from the batch.") from error
-    return picture

@@ -76,7 +76,7 @@ def _control(field: Field, option: Option, facts: dict[str, Any], elem_id: ElemI
     if field.name == "format":
         return _formats(field, facts)
     if field.name == "video_source":
-        return Upload(file_types=list(VIDEO_SUFFIXES), height=UPLOAD_HEIGHT, **facts)
+        return Upload(file_types=[*VIDEO_SUFFIXES, ".webp", ".png"], height=UPLOAD_HEIGHT, **facts)
     if kind == "Image.Image | None":
         return Picture(type="pil", height=UPLOAD_HEIGHT, **facts)
     facts["value"] = first_value(field)

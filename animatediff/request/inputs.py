@@ -9,7 +9,7 @@ from modules.paths_internal import models_path
 from PIL import Image
 
 from motion_module.checkpoint import Description
-from motion_module.video_reader import MissingDependency
+from motion_module.errors import MissingDependency
 
 from ..errors import RequestError
 from ..video.rife import model_in

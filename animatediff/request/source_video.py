@@ -11,7 +11,9 @@ import psutil
 from modules import shared
 from PIL import Image
 
-from motion_module.video_reader import VIDEO_SUFFIXES, MissingDependency, UnreadableVideo, Video
+from motion_module.errors import MissingDependency, UnreadableVideo
+from motion_module.pictures import WHITE
+from motion_module.video_reader import VIDEO_SUFFIXES, Video, is_readable
 
 from .. import settings
 from ..errors import RequestError
@@ -61,14 +63,14 @@ class Source:
 def read(params: Params) -> Source:
     """Reads the frames that a request uses of its source. Raises RequestError where it cannot, or when interrupted."""
     path = find(params.source)
-    video = Video(path)
+    video = Video(path, background=background())
     shared.state.textinfo = "AnimateDiff: reading the source video"
     try:
         frames, fps = _frames(video, params), video.fps()
     except (UnreadableVideo, MissingDependency, OSError) as error:
         raise RequestError(f"The source video {path.name} cannot be used: {error}.") from None
     may_sound = fps and not all(is_picture(name) for name in params.format) and ffmpeg.has_sound(path)
-    sound = Sound(path, params.source_start / fps) if may_sound else None
+    sound = Sound(path, video.time_of(params.source_start)) if may_sound else None
     return Source(path.name, frames, round(fps / params.source_stride, 3), sound)
 
 
@@ -78,7 +80,7 @@ def _frames(video: Video, params: Params) -> list[Image.Image]:
     memory = psutil.virtual_memory().available * RAM_TAKEN
     frames: list[Image.Image] = []
     count = 0
-    for count, frame in enumerate(video, start=1):
+    for count, frame in enumerate(video.first(start + (wanted - 1) * stride + 1 if wanted else None), start=1):
         if is_stopping():
             raise RequestError(
                 f"Reading {video.path.name} was interrupted at its frame {count}, so there is no video. Generate again."
@@ -91,7 +93,7 @@ def _frames(video: Video, params: Params) -> list[Image.Image]:
                 f"{video.path.name} has more frames than there is memory for: {len(frames)} of {size}. Set Number of frames "
                 "(video_length), raise source_stride, or make the video smaller."
             )
-        if len(frames) == (wanted or MOST_FRAMES + 1):
+        if len(frames) > MOST_FRAMES:
             break
     name = video.path.name
     if not frames:
@@ -124,19 +126,25 @@ def find(name: str) -> Path:
     try:
         is_folder, is_file = path.is_dir(), path.is_file()
         files = Video(path).files() if is_folder else [path]
-        # A text could be a playlist, which makes its reader open any other file.
-        is_video = is_file and bool(ffmpeg.container_of(path))
+        is_video = is_folder or (is_file and is_readable(path))
     except OSError as error:
         raise RequestError(f"The source video {name!r} cannot be opened: {error}.") from None
     if not (is_folder or is_file):
         raise RequestError(f"The source video {name!r} does not exist. Name a video file, or a folder of frames.")
-    if is_file and path.suffix.lower() not in VIDEO_SUFFIXES:
-        raise RequestError(f"The source video {name!r} is not a {', '.join(VIDEO_SUFFIXES)} file, nor a folder of frames.")
-    if is_file and not is_video:
-        raise RequestError(f"The source video {name!r} is not a video, although its name says so. Name another file.")
+    if not is_video:
+        raise RequestError(
+            f"The source video {name!r} is not a video, whatever its name says. Name a {', '.join(VIDEO_SUFFIXES)} file, or a "
+            "folder of frames."
+        )
     for file in files:
         _allowed(str(file))
     return path
+
+
+def background() -> str:
+    """Returns the colour that the WebUI puts below transparent pixels of img2img's images."""
+    colour: str = shared.opts.data.get("img2img_background_color") or WHITE
+    return colour
 
 
 def _allowed(name: str) -> Path:

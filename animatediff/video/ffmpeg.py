@@ -1,4 +1,4 @@
-"""Writes and reads MP4 and WebM with the ffmpeg program of the package imageio-ffmpeg."""
+"""Writes MP4 and WebM with the ffmpeg program of the package imageio-ffmpeg, and reads what they hold besides frames."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from io import BytesIO
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from motion_module.errors import MissingDependency, UnreadableVideo
+from motion_module.video_file import ffmpeg_program, input_arguments
+from motion_module.video_reader import Video
+
 from .clip import Clip, Quality
 
 VP9_CRF = 30
-FROM_VIDEO_COLOURS = "scale=in_range=tv:out_range=pc:in_color_matrix=bt709"
 COLOURS = (
     # Frames are full-range sRGB; players assume that video is limited-range BT.709.
     "-vf", "scale=in_range=pc:out_range=tv:out_color_matrix=bt709",
     "-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "iec61966-2-1",
 )  # fmt: skip
-
-MP4_PARTS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
-"""An MP4 or MOV begins with one of these."""
 SOUND = ("-ac", "2")
 """Stereo: not every surround layout fits both formats or plays in every browser."""
 
@@ -35,10 +35,8 @@ SOUND = ("-ac", "2")
 def problem() -> str:
     """Returns why ffmpeg cannot be used; empty if it can."""
     try:
-        import imageio_ffmpeg
-
-        imageio_ffmpeg.get_ffmpeg_exe()
-    except (ImportError, RuntimeError):
+        ffmpeg_program()
+    except MissingDependency:
         return "the package imageio-ffmpeg is missing; restart the WebUI with an internet connection, and it is installed"
     return ""
 
@@ -60,7 +58,7 @@ def encode_webm(clip: Clip, _quality: Quality) -> bytes:
 def has_sound(path: Path) -> bool:
     """Returns whether a video has sound that can be decoded."""
     try:
-        _output(*_input(path), "-map", "0:a:0", "-frames:a", "1", "-f", "null", "-")
+        _output(path, "-map", "0:a:0", "-frames:a", "1", "-f", "null", "-")
     except OSError:
         return False
     return True
@@ -68,61 +66,39 @@ def has_sound(path: Path) -> bool:
 
 def read_infotext(path: Path) -> str:
     """Returns the infotext of a video; empty if it has none. Raises OSError if the file cannot be read."""
-    text = _output(*_input(path), "-f", "ffmetadata", "-").decode(errors="replace")
+    text = _output(path, "-f", "ffmetadata", "-").decode(errors="replace")
     comment = re.search(r"^comment=((?:\\.|[^\\\n])*)", text, re.MULTILINE | re.IGNORECASE | re.DOTALL)
     return re.sub(r"\\(.)", r"\1", comment[1], flags=re.DOTALL) if comment else ""
 
 
 def read_frame(path: Path, index: int) -> Image.Image:
     """Returns one frame of a video, counted from 0. Raises OSError if there is no such frame."""
-    colours = f"select=eq(n\\,{index}),{FROM_VIDEO_COLOURS},format=rgb24"
-    data = _output(*_input(path), "-vf", colours, "-frames:v", "1", "-f", "image2pipe", "-c:v", "png", "-")
-    if not data:
+    try:
+        frame = next(islice(Video(path).first(index + 1), index, None), None)
+    except (MissingDependency, UnreadableVideo) as error:
+        raise OSError(str(error)) from None
+    if frame is None:
         raise OSError(f"{path.name} has no frame {index}")
-    return Image.open(BytesIO(data))
+    return Image.fromarray(frame)
 
 
-def container_of(path: Path) -> str:
-    """Returns the container that a file is by its first bytes, as ffmpeg calls it; empty if it is none of those that we read.
-
-    Raises OSError.
-    """
-    with path.open("rb") as content:
-        begin = content.read(12)
-    if begin[4:8] in MP4_PARTS:
-        return "mov"
-    if begin.startswith(b"RIFF") and begin.endswith(b"AVI "):
-        return "avi"
-    return "matroska" if begin.startswith(b"\x1aE\xdf\xa3") else "gif" if begin.startswith(b"GIF8") else ""
-
-
-def _input(path: Path) -> list[str]:
-    """Returns ffmpeg's arguments to open a video. Raises OSError if it is none.
-
-    Left to itself, ffmpeg takes a text for a playlist, whatever its name, and reads the files and addresses in it.
-    """
-    if not (container := container_of(path)):
-        raise OSError(f"{path.name} is not a video")
-    return ["-protocol_whitelist", "file", "-f", container, "-i", f"file:{path}"]
-
-
-def _output(*arguments: str) -> bytes:
-    """Runs ffmpeg and returns its output. Raises OSError with ffmpeg's message if it fails."""
+def _output(path: Path, *arguments: str) -> bytes:
+    """Returns what ffmpeg makes of a file. Raises OSError, which does not tell in which folder the file lies."""
     if reason := problem():
         raise OSError(reason)
-    from imageio_ffmpeg import get_ffmpeg_exe
-
-    command = [get_ffmpeg_exe(), "-hide_banner", "-loglevel", "error", "-nostdin", *arguments]
+    try:
+        source = input_arguments(path)
+    except UnreadableVideo as error:
+        raise OSError(str(error)) from None
+    command = [ffmpeg_program(), "-hide_banner", "-loglevel", "error", "-nostdin", *source, *arguments]
     done = subprocess.run(command, capture_output=True, check=False)
     if done.returncode:
-        raise OSError(f"ffmpeg failed: {done.stderr.decode(errors='replace').strip()[:1000]}")
+        raise OSError(f"ffmpeg failed: {done.stderr.decode(errors='replace').replace(str(path), path.name).strip()[:1000]}")
     return done.stdout
 
 
 def _encode(clip: Clip, suffix: str, codec: str, options: list[str], sound_codec: str) -> bytes:
     """Encodes a clip. Raises OSError with ffmpeg's message if it fails."""
-    from imageio_ffmpeg import get_ffmpeg_exe
-
     frames = [_even(frame) for frame in clip.rgb]
     width, height = frames[0].size
     source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(clip.fps), "-i", "-"]
@@ -131,7 +107,7 @@ def _encode(clip: Clip, suffix: str, codec: str, options: list[str], sound_codec
         metadata.write_bytes(_metadata(clip.infotext))
         source += ["-f", "ffmetadata", "-i", str(metadata), *_sound(clip), "-map", "0:v", "-map_metadata", "1"]
         target = ["-c:v", codec, "-pix_fmt", "yuv420p", *COLOURS, *options, *SOUND, "-c:a", sound_codec, str(file)]
-        command = [get_ffmpeg_exe(), "-hide_banner", "-loglevel", "error", *source, *target]
+        command = [ffmpeg_program(), "-hide_banner", "-loglevel", "error", *source, *target]
         with (
             log.open("wb") as errors,
             _broken_pipe_ignored(),  # also when leaving `Popen` closes its input; the log says why ffmpeg ended
@@ -150,7 +126,7 @@ def _sound(clip: Clip) -> list[str]:
     if clip.sound is None:
         return []
     seconds = len(clip.frames) / clip.fps
-    return ["-ss", f"{clip.sound.start:f}", "-t", f"{seconds:f}", *_input(clip.sound.file), "-map", "2:a:0"]
+    return ["-ss", f"{clip.sound.start:f}", "-t", f"{seconds:f}", *input_arguments(clip.sound.file), "-map", "2:a:0"]
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from motion_module.optical_flow import Flow, flow_between, warped
-from motion_module.video_reader import Frame
+from motion_module.pictures import Frame
 
 from .rife import Rife
 

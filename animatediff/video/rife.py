@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from motion_module.video_reader import Frame, MissingDependency
+from motion_module.errors import MissingDependency
+from motion_module.pictures import Frame
 
 PACKAGE, ON_PYPI = "rife_ncnn_vulkan_python", "rife-ncnn-vulkan-python-tntwise"
 MODELS = "rife-v4*"

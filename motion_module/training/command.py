@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from ..attach import UnsuitableUNet
-from ..video_reader import MissingDependency
+from ..errors import MissingDependency
 from ..weight_files import CheckpointError
 from .config import ConfigError, read_config
 from .data import DataError

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import UserError
-from ..video_reader import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Frame, UnreadableVideo, Video, resized
+from ..errors import UnreadableVideo, UserError
+from ..pictures import Frame
+from ..video_reader import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Video, entries_of, pictures_in, resized
 from .config import SIZE_STEP, Config
 
 LEAST_MOTION = 0.5
@@ -105,10 +106,10 @@ def _in_folder(config: Config) -> tuple[list[Video], list[tuple[str, str]]]:
 
 def _sources(folder: Path, *, images: bool) -> Iterator[Path]:
     """Yields video files and folders of frames at any depth; with `images` also single images, each with its caption."""
-    for path in sorted(folder.iterdir()):
+    for path in entries_of(folder):
         if path.is_dir():
-            kinds = {file.suffix.lower() for file in path.iterdir()}
-            holds_frames = bool(kinds & set(IMAGE_SUFFIXES)) and not kinds & set(VIDEO_SUFFIXES)
+            has_videos = any(file.suffix.lower() in VIDEO_SUFFIXES and file.is_file() for file in entries_of(path))
+            holds_frames = bool(pictures_in(path)) and not has_videos
             is_video = holds_frames and (not images or path.with_name(f"{path.name}.txt").exists())
             yield from [path] if is_video else _sources(path, images=images)
         elif path.suffix.lower() in VIDEO_SUFFIXES or (images and path.suffix.lower() in IMAGE_SUFFIXES):

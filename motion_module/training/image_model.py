@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ..checkpoint import describe
 from ..checkpoint_keys import kind_of_checkpoint, published_keys
-from ..video_reader import MissingDependency
+from ..errors import MissingDependency
 from ..weight_files import CheckpointError, WeightFile, open_weights
 
 PUBLISHED_TEXT_ENCODER = "openai/clip-vit-large-patch14"

@@ -17,7 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..video_reader import UnreadableVideo, Video
+from ..errors import UnreadableVideo
+from ..video_reader import RULES, Video
 from .config import Config
 from .data import Clip, DataError, Report, clips_of, find_videos, mirrored_caption
 from .image_model import ImageModel
@@ -89,9 +90,9 @@ def fingerprint(module: nn.Module) -> str:
 
 
 def _key_of(video: Video, config: Config, made_by: str) -> str:
-    """Returns a hash of a video's files, how clips are cut from it, and the autoencoder."""
+    """Returns a hash of a video's files, how they are read, how clips are cut from them, and the autoencoder."""
     stamps = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in video.files()]
-    facts = [stamps, config.frames, config.stride, config.size, config.horizontal_flip, made_by]
+    facts = [stamps, RULES, config.frames, config.stride, config.size, config.horizontal_flip, made_by]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
 

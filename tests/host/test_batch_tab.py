@@ -32,8 +32,6 @@ def page(batch, monkeypatch):
     page.process_batch = lambda *arguments, **named: page.looped.append((arguments, named)) or "pictures"
     monkeypatch.setitem(sys.modules, "modules.img2img", page)
     monkeypatch.setattr(sys.modules["modules"], "img2img", page, raising=False)
-    monkeypatch.setattr(batch.shared, "listfiles", lambda folder: sorted(map(str, Path(folder).iterdir())), raising=False)
-    monkeypatch.setattr(batch.images, "read", Image.open, raising=False)
     batch.replace_loop()
     return page
 
@@ -75,6 +73,23 @@ def test_the_number_of_frames_limits_the_images(page, folder):
     assert numbers(p) == [1, 2, 3, 4, 5] and p.outpath_samples == "/the/output"
 
 
+def test_transparent_images_lie_on_the_webuis_background_and_upright(batch, page, tmp_path, monkeypatch):
+    monkeypatch.setitem(importlib.import_module("modules.shared").opts.data, "img2img_background_color", "#204060")
+    picture = Image.new("RGBA", (32, 16), (0, 255, 0, 0))
+    picture.paste((9, 8, 7, 255), (0, 0, 16, 16))
+    picture.save(tmp_path / "1.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture.convert("RGB").save(tmp_path / "2.jpg", exif=exif)
+    (tmp_path / "._1.png").write_bytes(b"left by macOS")
+    (tmp_path / "sub.png").mkdir()
+    p = request()
+    page.process_batch(p, str(tmp_path), "", "", p.script_args)
+    first, second = p.init_images
+    assert first.mode == "RGB" and first.getpixel((4, 4)) == (9, 8, 7) and first.getpixel((20, 4)) == (0x20, 0x40, 0x60)
+    assert second.size == (16, 32)
+
+
 def uploaded(folder, number, of="{number}.png"):
     """Returns what gradio makes of an upload: `name` is its copy, `orig_name` what the page sent."""
     (folder / "copy").mkdir(exist_ok=True)
@@ -90,11 +105,11 @@ def test_uploads_are_frames_in_the_same_order(page, folder, monkeypatch):
     assert numbers(p) == [2, 9, 10]
 
 
-def test_files_of_the_server_that_were_not_uploaded_are_refused(batch, page, folder, monkeypatch):
+def test_files_of_the_server_that_were_not_uploaded_are_refused(page, folder, monkeypatch):
     """Gradio has copied them to where uploads are."""
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(folder))
     files = [uploaded(folder, 1, of=f"{folder.name}/copy/{{number}}.png"), uploaded(folder, 2, of="elsewhere/{number}.png")]
-    with pytest.raises(batch.AnimateDiffError, match="only files that were uploaded on this page"):
+    with pytest.raises(AnimateDiffError, match="only files that were uploaded on this page"):
         page.process_batch(request(), files, "", "", ())
     assert page.generated == page.looped == []
 
@@ -134,6 +149,8 @@ def test_settings_that_a_clip_cannot_follow_are_refused(batch, page, folder, val
 def test_a_folder_without_images_and_an_unreadable_image_are_refused(batch, page, tmp_path):
     with pytest.raises(AnimateDiffError, match="no images"):
         page.process_batch(request(), str(tmp_path), "", "", ())
+    with pytest.raises(AnimateDiffError, match=r"gone cannot be read \(No such file or directory\)\. Correct its path"):
+        page.process_batch(request(), str(tmp_path / "gone"), "", "", ())
     (tmp_path / "broken.png").write_text("none")
     with pytest.raises(AnimateDiffError, match=r"broken\.png cannot be read"):
         page.process_batch(request(), str(tmp_path), "", "", ())

@@ -10,7 +10,7 @@ from PIL import Image
 
 from animatediff.video.interpolation import interpolated
 from animatediff.video.rife import Rife, model_in
-from motion_module.video_reader import MissingDependency
+from motion_module.errors import MissingDependency
 
 
 def ground(seed=0, size=(96, 128)):

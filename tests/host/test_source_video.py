@@ -1,11 +1,14 @@
 """Frames of a source video, told apart by the numbers that are drawn into them: none is lost, doubled or out of place."""
 
 import importlib
+import subprocess
 import sys
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
+from imageio_ffmpeg import get_ffmpeg_exe
 from PIL import Image
 
 from animatediff.request.params import Params
@@ -96,16 +99,16 @@ def test_length_and_speed_are_filled_in_where_they_are_open(read):
 
 @pytest.mark.parametrize("how", ["interrupted", "skipped", "stopping_generation"])
 def test_reading_ends_at_the_next_frame_where_nobody_wants_it_any_more(read, source, monkeypatch, how):
-    decode, decoded = source.Video.__iter__, []
+    decode, decoded = source.Video.first, []
 
-    def pressed_at_the_fifth(video):
-        for frame in decode(video):
+    def pressed_at_the_fifth(video, most):
+        for frame in decode(video, most):
             decoded.append(frame)
             if len(decoded) == 5:
                 monkeypatch.setattr(source.shared.state, how, True)
             yield frame
 
-    monkeypatch.setattr(source.Video, "__iter__", pressed_at_the_fifth)
+    monkeypatch.setattr(source.Video, "first", pressed_at_the_fifth)
     with pytest.raises(source.RequestError, match=r"Reading a\.mp4 was interrupted at its frame 5"):
         read("a.mp4", source_start=400)
     assert len(decoded) == 5
@@ -143,3 +146,66 @@ def test_frames_of_a_folder_that_lead_elsewhere_are_not_read(source, videos, tmp
     (tmp_path / "mine" / "0.png").symlink_to(videos / "folder" / "0.png")
     with pytest.raises(source.RequestError, match=r"0\.png' lies outside"):
         source.find(str(tmp_path / "mine"))
+
+
+def test_transparent_frames_lie_on_the_webuis_background(read, source, videos, monkeypatch):
+    monkeypatch.setitem(source.shared.opts.data, "img2img_background_color", "#204060")
+    (videos / "transparent").mkdir()
+    picture = numbered(5).convert("RGBA")
+    picture.paste((0, 255, 0, 0), (0, 0, 72, 8))
+    picture.save(videos / "transparent" / "0.png")
+    (frame,) = read("transparent").frames
+    assert frame.getpixel((3, 3)) == (0x20, 0x40, 0x60) and numbers([frame]) == [5]
+
+
+def test_a_video_that_is_cut_off_is_refused_unless_fewer_frames_are_wanted(read, source, videos):
+    content = (videos / "a.webm").read_bytes()
+    (videos / "cut.webm").write_bytes(content[: len(content) // 2])
+    with pytest.raises(source.RequestError, match=r"cut\.webm cannot be used: it is cut off .* after its first \d+ frames\."):
+        read("cut.webm")
+    assert numbers(read("cut.webm", video_length=16, source_start=9).frames) == list(range(9, 25))
+
+
+# --- sound ---
+
+
+ONSET = 50
+"""The number of the frame with which the tone begins."""
+
+
+@pytest.fixture(scope="module")
+def talking(videos):
+    """Videos of 25 frames a second whose tone begins with frame 50."""
+    pictures = b"".join(numbered(number).tobytes() for number in range(100))
+    raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{8 * BARS}x32", "-r", "25", "-i", "-"]
+    tone = ["-f", "lavfi", "-i", f"aevalsrc='0.8*sin(2*PI*1000*t)*gte(t,{ONSET / 25})':s=48000:d=4"]
+    coded = ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", "10", "-c:a", "aac"]
+    run(*raw, *tone, *coded, videos / "constant.mp4", stdin=pictures)
+    varying = ["-vf", "select='lt(n,30)+not(mod(n,5))'", "-fps_mode", "vfr"]
+    run(*raw, *tone, *varying, *coded, videos / "varying.mp4", stdin=pictures)
+    run("-display_rotation", "180", "-i", videos / "constant.mp4", "-c", "copy", videos / "turned.mp4")
+    later = ["-itsoffset", "0.7", "-i", videos / "constant.mp4", "-i", videos / "constant.mp4", "-map", "0:v", "-map", "1:a"]
+    run(*later, "-c", "copy", videos / "late.mp4")
+    run("-ss", "0.5", "-i", videos / "constant.mp4", "-c", "copy", videos / "edited.mp4")
+    return videos
+
+
+def run(*arguments, stdin=None):
+    subprocess.run([get_ffmpeg_exe(), "-y", "-loglevel", "error", *map(str, arguments)], input=stdin, check=True)
+
+
+@pytest.mark.parametrize("start", [0, 20])
+@pytest.mark.parametrize(
+    ("name", "tone_at"), [("constant", 50), ("varying", 50), ("turned", 50), ("edited", 50), ("late", 50 - 0.7 * 25)]
+)
+def test_the_sound_is_in_step_to_one_frame(talking, read, tmp_path, name, start, tone_at):
+    """`tone_at`: the number of the frame that is shown when the tone begins; in `late`, frames are shown 0.7 s later."""
+    found = read(f"{name}.mp4", source_start=start, format=("MP4",))
+    shown = found.frames if name != "turned" else [frame.rotate(180) for frame in found.frames]
+    assert found.fps == 25
+    (tmp_path / "made.mp4").write_bytes(ffmpeg.encode_mp4(Clip(found.frames, 25, sound=found.sound), Quality()))
+    with av.open(str(tmp_path / "made.mp4")) as video:
+        sound = np.concatenate([part.to_ndarray()[0] for part in video.decode(audio=0)])
+    onset = np.flatnonzero(np.abs(sound) > 0.2)[0] / 48000
+    expected = next(index for index, number in enumerate(numbers(shown)) if number >= tone_at)
+    assert onset == pytest.approx(expected / 25, abs=1 / 25)

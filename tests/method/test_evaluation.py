@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from motion_module.__main__ import main
+from motion_module.errors import UnreadableVideo
 from motion_module.evaluation import changes_of, measures_of
-from motion_module.video_reader import UnreadableVideo
 from support.small_training import stripes, write_frames, write_video
 
 
@@ -89,7 +89,7 @@ def test_the_command_names_the_clip_that_cannot_be_measured_and_measures_the_oth
     (tmp_path / "bad.mp4").write_bytes(b"no video")
     assert main(["evaluate", str(tmp_path / "bad.mp4"), str(write_frames(tmp_path / "b", stripes(5)))]) == 1
     told = capsys.readouterr()
-    assert told.err == f"{tmp_path / 'bad.mp4'}: it cannot be read, or has no frames.\n"
+    assert told.err == f"{tmp_path / 'bad.mp4'}: its content is not that of a video. Choose another file.\n"
     assert len(told.out.splitlines()) == 3
     assert main(["evaluate", str(tmp_path / "bad.mp4")]) == 1
     assert capsys.readouterr().out == ""

@@ -4,7 +4,6 @@ from typing import Any
 from modules.options import OptionInfo as OptionInfo
 from modules.options import Options
 from modules.shared_state import State
-from modules.util import listfiles as listfiles
 from modules.util import natural_sort_key as natural_sort_key
 from modules.util import walk_files as walk_files
 

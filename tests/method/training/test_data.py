@@ -5,11 +5,13 @@ import csv
 import numpy as np
 import pytest
 
+from motion_module.errors import UnreadableVideo
+from motion_module.training import latent_cache
 from motion_module.training.batch_order import Order
 from motion_module.training.config import ConfigError, read_config
 from motion_module.training.data import Clip, DataError, clips_of, find_videos, mirrored_caption, shape_for
 from motion_module.training.latent_cache import Example
-from motion_module.video_reader import UnreadableVideo, Video
+from motion_module.video_reader import Video
 from support.small_training import FRAMES, small, stripes, write_frames, write_video
 
 
@@ -175,6 +177,25 @@ def test_a_table_that_cannot_be_read_is_refused(tmp_path, content, said):
         find_videos(config)
 
 
+def test_what_systems_leave_in_folders_is_neither_a_video_nor_a_frame(tmp_path):
+    folder = write_frames(tmp_path / "clips" / "a", stripes(4))
+    (folder / "._0000.png").write_bytes(b"left by macOS")
+    (folder / "9.png").mkdir()
+    (tmp_path / "clips" / "._a.mp4").write_bytes(b"left by macOS")
+    write_frames(tmp_path / "clips" / "__MACOSX" / "b", stripes(4))
+    ((video,), left_out) = find_videos(small(tmp_path))
+    assert (video.path, left_out) == (folder, [])
+    assert [file.name for file in video.files()] == ["0000.png", "0001.png", "0002.png", "0003.png"]
+
+
+def test_latents_are_computed_anew_where_videos_are_read_by_other_rules(tmp_path, monkeypatch):
+    video, config = Video(write_frames(tmp_path / "clips" / "a", stripes(4))), small(tmp_path)
+    key = latent_cache._key_of(video, config, "an autoencoder")
+    assert key == latent_cache._key_of(video, config, "an autoencoder")
+    monkeypatch.setattr(latent_cache, "RULES", latent_cache.RULES + 1)
+    assert key != latent_cache._key_of(video, config, "an autoencoder")
+
+
 # --- videos that cannot be used ---
 
 
@@ -186,7 +207,7 @@ def broken(tmp_path, name):
 
 
 def test_an_unreadable_video_is_reported(tmp_path):
-    with pytest.raises(UnreadableVideo, match="it cannot be read, or has no frames"):
+    with pytest.raises(UnreadableVideo, match="its content is not that of a video"):
         clips(broken(tmp_path, "a.mp4"), small(tmp_path))
 
 

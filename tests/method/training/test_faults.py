@@ -69,11 +69,11 @@ def test_unusable_videos_are_left_out_and_reported(world, tmp_path, capsys):
     assert len(training.examples) == 1
     told = capsys.readouterr().out
     assert "3 videos make 1 clips of 4 frames: 1 of 64×64." in told
-    assert "Left out: bad.mp4: it cannot be read, or has no frames." in told
+    assert "Left out: bad.mp4: its content is not that of a video. Choose another file." in told
     assert "Left out: short.mp4: it has 2 frames" in told
     assert (training.config.folder / "data.txt").read_text() in told
     shutil.rmtree(tmp_path / "clips" / "good")
-    with pytest.raises(DataError, match=r"None of the 2 videos can be used\. bad\.mp4: it cannot be read"):
+    with pytest.raises(DataError, match=r"None of the 2 videos can be used\. bad\.mp4: its content is not that"):
         Training(small(tmp_path, base=str(world / "base.safetensors")))
 
 

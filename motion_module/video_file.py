@@ -1,0 +1,227 @@
+"""Reads video files with the ffmpeg program of the package imageio-ffmpeg.
+
+ffmpeg turns frames upright and honours edit lists. The file's content decides on the container, and ffmpeg may open nothing
+but this one file: a text could be a playlist, which makes its reader open others.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from itertools import islice, pairwise
+from pathlib import Path
+from threading import Thread
+from typing import IO
+
+import numpy as np
+from PIL import Image
+
+from .errors import MissingDependency, UnreadableVideo
+from .pictures import MOST_PIXELS, Frame, cut_off, flattened, too_large
+
+MP4_PARTS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
+"""An MP4 or MOV begins with one of these."""
+DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+"""Decoders that do not ignore transparency."""
+MOST_AHEAD = 16
+"""The most frames that are stored before others that are shown earlier."""
+MOST_FPS, USUAL_FPS = 240, 25
+"""A rate above the first is the clock of a file that does not tell its rate; the second is used instead."""
+SQUARE_PIXELS = "scale=w='round(iw*sar)':h=ih"
+CUT_OFF = re.compile(r"partial file|ended prematurely|Packet corrupt|Truncating packet")
+DAMAGED = re.compile(
+    r"corrupt decoded frame|Decoding error|Error (?:submitting packet|while decoding|during demuxing)|EBML number"
+)
+"""What ffmpeg says of faults that can be seen. It also complains of much that every player passes over."""
+
+
+def kind_of_video(begin: bytes) -> str:
+    """Returns ffmpeg's name of the container that begins like this; empty if it is none of those that are read."""
+    if begin.startswith(b"RIFF") and begin[8:12] == b"AVI ":
+        return "avi"
+    if begin.startswith(b"\x1aE\xdf\xa3"):
+        return "matroska"
+    return "mov" if begin[4:8] in MP4_PARTS else ""
+
+
+def ffmpeg_program() -> str:
+    """Returns the path of ffmpeg. Raises MissingDependency."""
+    try:
+        import imageio_ffmpeg
+
+        return str(imageio_ffmpeg.get_ffmpeg_exe())
+    except (ImportError, RuntimeError):
+        raise MissingDependency(
+            "Reading videos needs the package imageio-ffmpeg, which is not installed. Restart the WebUI with an internet "
+            "connection, or run `pip install imageio-ffmpeg`."
+        ) from None
+
+
+def input_arguments(file: Path) -> list[str]:
+    """Returns the arguments with which ffmpeg reads this file and no other. Raises UnreadableVideo or OSError."""
+    with file.open("rb") as stream:
+        kind = kind_of_video(stream.read(12))
+    if not kind:
+        raise UnreadableVideo("its content is not that of a video. Choose another file")
+    return ["-protocol_whitelist", "file", "-f", kind, "-i", f"file:{file}"]
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What a video says of itself. `start`: when its first frame is shown, in seconds from the beginning of the file."""
+
+    fps: Fraction
+    start: float
+    decoder: str
+
+
+class VideoFile:
+    """The frames of a video file in the order in which they are shown, at a constant rate."""
+
+    def __init__(self, file: Path) -> None:
+        """Raises UnreadableVideo, MissingDependency, or OSError if there is no such file."""
+        self._file = file
+        self._facts = self._read_facts()
+        self.fps, self.start = float(self._facts.fps), self._facts.start
+
+    def frames(self, background: str, most: int | None = None) -> Iterator[Frame]:
+        """Yields the frames, or the first of them. Raises UnreadableVideo after them if the file is damaged there."""
+        fps = f"{self._facts.fps.numerator}/{self._facts.fps.denominator}"
+        constant = f"fps={fps}:start_time={self.start:f},setpts=N"  # its clock has a tick for each frame
+        shown = ["-vf", f"{constant},{SQUARE_PIXELS},format=rgba", "-r", fps]
+        count = 0
+        with _ffmpeg(*self._source, *shown, "-f", "image2pipe", "-c:v", "pam", "-") as (output, messages):
+            for pixels in islice(_pam_images(output), most):
+                count += 1
+                yield pixels[..., :3] if pixels[..., 3].min() == 255 else _on_background(pixels, background)
+            if count == most:
+                messages.end_process()
+        is_damaged = DAMAGED.search(messages.text) is not None
+        if count == most:
+            is_damaged = is_damaged and self._is_damaged_within(count)
+        elif CUT_OFF.search(messages.text) or self._is_short:
+            raise UnreadableVideo(cut_off(self._before_gap(count)))
+        if is_damaged or (count != most and messages.failed):
+            raise UnreadableVideo("it is damaged: some of its frames cannot be decoded. Download or export it again")
+
+    def _is_damaged_within(self, count: int) -> bool:
+        """Returns whether one of the first frames is damaged: ffmpeg decodes ahead of what it writes."""
+        seconds = f"{self.start + count / self.fps:f}"
+        with (
+            _ffmpeg(*self._source, "-c", "copy", "-t", seconds, "-f", "nut", "-") as (packets, _),
+            _ffmpeg(*self._decoder, "-f", "nut", "-i", "-", "-f", "null", "-", stdin=packets) as (output, messages),
+        ):
+            output.read()
+        return DAMAGED.search(messages.text) is not None
+
+    def _before_gap(self, count: int) -> int:
+        """Returns how many frames come before the first that is missing: a few may be stored ahead of it."""
+        last = f"select='gte(n,{count - MOST_AHEAD})',showinfo"
+        with _ffmpeg("-loglevel", "info", *self._source, "-vf", last, "-f", "null", "-") as (output, messages):
+            output.read()
+        times = [float(time) for time in re.findall(r"n: *\d+ .*?pts_time:(\d\S*)", messages.text)]
+        gaps = [before for before, after in pairwise(times) if (after - before) * self.fps > 1.5]
+        return round((gaps[0] - self.start) * self.fps) + 1 if gaps else count
+
+    @property
+    def _source(self) -> list[str]:
+        """The first video of the file that is no cover picture, without packets whose end is missing."""
+        return ["-fflags", "+discardcorrupt", *self._decoder, *input_arguments(self._file), "-map", "0:V:0"]
+
+    @property
+    def _decoder(self) -> list[str]:
+        return ["-c:v", self._facts.decoder] if self._facts.decoder else []
+
+    @property
+    def _is_short(self) -> bool:
+        """Whether an AVI is shorter than it says. ffmpeg does not tell if one is cut off between two frames."""
+        with self._file.open("rb") as stream:
+            begin = stream.read(8)
+        return begin.startswith(b"RIFF") and self._file.stat().st_size < int.from_bytes(begin[4:], "little")
+
+    def _read_facts(self) -> _Facts:
+        """Decodes one frame, since ffmpeg tells more of a video that it decodes."""
+        first = ["-map", "0:V:0", "-vf", f"{SQUARE_PIXELS},showinfo", "-frames:v", "1", "-f", "null", "-"]
+        with _ffmpeg("-loglevel", "info", *input_arguments(self._file), *first) as (output, messages):
+            output.read()
+        text = messages.text
+        rate = re.search(r"config in time_base: \S+ frame_rate: (\d+)/(\d+)", text)
+        frame = re.search(r"n: *0 .*?pts_time:(\S+).*? s:(\d+)x(\d+)", text)
+        if not rate or not frame:
+            raise UnreadableVideo("it cannot be read, or has no frames")
+        width, height = int(frame[2]), int(frame[3])
+        if width * height > MOST_PIXELS:
+            raise UnreadableVideo(too_large(width, height))
+        fps = Fraction(int(rate[1]), max(1, int(rate[2])))
+        stream = re.search(r"Stream #0:\d.*Video: (\w+)(?!.*attached pic)", text)
+        has_alpha = re.search(r"alpha_mode +: 1", text)
+        return _Facts(
+            fps=fps if 0 < fps <= MOST_FPS else Fraction(USUAL_FPS),
+            start=float(frame[1]) if frame[1] != "NOPTS" else 0.0,
+            decoder=DECODERS.get(stream[1], "") if stream and has_alpha else "",
+        )
+
+
+class _Messages(Thread):
+    """Reads the messages of a process while it runs, and keeps the first megabyte of them."""
+
+    MOST = 1 << 20
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        super().__init__(daemon=True)
+        self._process = process
+        self._text = bytearray()
+        self.failed = False
+        self.start()
+
+    def run(self) -> None:
+        assert self._process.stderr
+        while part := self._process.stderr.read1(1 << 16):  # type: ignore[attr-defined]
+            self._text += part[: max(0, self.MOST - len(self._text))]
+
+    def end_process(self) -> None:
+        self._process.kill()
+
+    @property
+    def text(self) -> str:
+        return self._text.decode(errors="replace")
+
+
+@contextmanager
+def _ffmpeg(*arguments: str, stdin: int | IO[bytes] = subprocess.DEVNULL) -> Iterator[tuple[IO[bytes], _Messages]]:
+    """Runs ffmpeg, and yields its output and its messages, which are complete afterwards. Ends it if the output is not read."""
+    command = [ffmpeg_program(), "-hide_banner", "-loglevel", "warning", "-nostdin", "-max_error_rate", "0", *arguments]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=stdin, stdout=pipe, stderr=pipe) as process:
+        assert process.stdout
+        messages = _Messages(process)
+        try:
+            yield process.stdout, messages
+            messages.failed = process.wait() != 0
+        finally:
+            process.kill()
+            messages.join()
+
+
+def _on_background(pixels: Frame, background: str) -> Frame:
+    return np.asarray(flattened(Image.fromarray(pixels), background))
+
+
+def _pam_images(stream: IO[bytes]) -> Iterator[Frame]:
+    """Yields images `(height, width, 4)` of a stream of PAM files, whose headers tell the size of each."""
+    while header := b"".join(iter(partial(_line_of_header, stream), b"")):
+        width, height = (int(number) for number in re.findall(rb"(?:WIDTH|HEIGHT) (\d+)", header))
+        data = stream.read(width * height * 4)
+        if len(data) < width * height * 4:
+            return
+        yield np.frombuffer(data, np.uint8).reshape(height, width, 4)
+
+
+def _line_of_header(stream: IO[bytes]) -> bytes:
+    """Returns the next line; nothing at the end of a header and of the stream."""
+    return stream.readline().removesuffix(b"ENDHDR\n")
