@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from .params import FIELDS, default_of, option_of
+from .params import FIELDS, default_of, first_value, option_of
 
 
 def schema() -> dict[str, Any]:
@@ -47,8 +47,9 @@ def as_markdown() -> str:
     rows = ["| key | type | default | in the panel | meaning |", "|---|---|---|---|---|"]
     for field in FIELDS:
         facts, option = _schema_of(field), option_of(field)
-        default = ", ".join(field.default) if isinstance(field.default, tuple) else field.default
-        shown = "empty" if default in ("", None) else f"`{default}`"
+        shown, in_panel_first = _shown(default_of(field)), _shown(first_value(field))
+        if in_panel_first != shown:
+            shown += f"; in the panel {in_panel_first}"
         kind = "list" if field.name == "format" else facts["type"]
         allowed = f" One of {', '.join(option.choices)}." if option.choices else ""
         if option.minimum is not None and option.maximum is not None:
@@ -56,6 +57,11 @@ def as_markdown() -> str:
         in_panel = " › ".join(filter(None, (option.group.title if option.group else "", option.label)))
         rows.append(f"| `{field.name}` | {kind} | {shown} | {in_panel} | {facts['description']}{allowed} |")
     return "\n".join(rows) + "\n"
+
+
+def _shown(value: Any) -> str:
+    text = ", ".join(value) if isinstance(value, tuple) else value
+    return "empty" if text in ("", None) else f"`{text}`"
 
 
 if __name__ == "__main__":
