@@ -496,7 +496,7 @@ MUTATIONS = (
     ),
     Mutation(
         "Pillow may use any decoder",
-        "animatediff/request/pictures.py",
+        "animatediff/request/base64_pictures.py",
         ", formats=PICTURE_FORMATS)",
         ")",
         "host/test_values.py",

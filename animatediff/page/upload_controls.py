@@ -14,7 +14,7 @@ import gradio as gr
 
 from ..errors import RequestError
 from ..request import uploads
-from ..request.pictures import decoded
+from ..request.base64_pictures import decoded
 
 
 class Upload(gr.File):

@@ -13,9 +13,9 @@ from PIL import Image
 
 from ..errors import RequestError, shown
 from ..video.formats import format_problems
+from .base64_pictures import decoded
 from .parameter_aliases import NOT_HERE, OFF, OFF_WORDS, UNKNOWN_IS_OFF
 from .params import API_FORMATS, option_of
-from .pictures import decoded
 
 TRUE_FALSE = {True: True, False: False, "true": True, "false": False, "1": True, "0": False}
 """True and false, by what they are written as. 1 and 0 equal True and False."""
