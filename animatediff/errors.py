@@ -20,7 +20,7 @@ from motion_module.errors import UserError
 log = logging.getLogger("AnimateDiff")
 OURS = tuple(str(Path(file).parent) for file in (__file__, motion_module.__file__ or ""))
 LIBRARIES = ("site-packages", "dist-packages", sysconfig.get_path("stdlib"), "<")
-"""In the file names of code that neither we nor the WebUI nor other extensions wrote."""
+"""Parts of the file names of Python's library and of installed packages."""
 DETAILS = "the console has the details"
 
 

@@ -36,7 +36,7 @@ _LIST_ITEM = re.compile(r"\d{1,5}\s*(?:[.)\]|;>~]|->|=>|→|[-–—]\s)\s*[^\W\
 _FIRST_AFTER_WORDS = re.compile(
     rf"(?P<words>.*\S)\s+(?P<keyframe>0(?:\s*[-–—]\s*{_POSITION}|\s*%)?\s*{_COLON}.*)", re.IGNORECASE
 )
-_INSIDE = re.compile(rf"(?:(?<![\w.:%-])|(?<=\\n))\d+\s*%?[\"'”]?\s*{_COLON}", re.IGNORECASE)
+_INSIDE = re.compile(rf"(?:(?<![\w.:%-])|(?<=\\n))\d+(?:\s*%)?(?:\s*[\"'”])?\s*{_COLON}", re.IGNORECASE)
 """Matches what would be a keyframe if a line began there, also after a line break that was escaped twice."""
 _SHOWN = 80
 """The number of characters after which a line is cut in a text for the user."""
@@ -58,7 +58,7 @@ class Line:
 def read_lines(prompt: str, frames: int) -> list[Line]:
     """Returns the lines of a prompt for a video of `frames` frames, without the braces around keyframes of other tools.
 
-    If its only keyframe has the number of a year behind the last frame, it has none: “1990: retro style”. A keyframe 0 is also
+    If its only keyframe has the number of a year after the last frame, it has none: “1990: retro style”. A keyframe 0 is also
     read after words before other keyframes, where some scripts put theirs: “a cat 0: asleep”.
     """
     lines = [read_line(line) for line in split_lines(prompt)]
@@ -126,12 +126,14 @@ def near_misses(prompt: str, frames: int) -> list[str]:
     if alike:
         found.append(
             f"{_the_line(alike)} looks like a keyframe, but is read as words of the prompt. A keyframe is a line such as "
-            "“8: smiling”: the number of a frame, a colon, a blank, and words. Write it like this if it is one."
+            "“8: smiling”: the number of a frame, a colon, a blank, and words that begin with no digit. If it is one, "
+            "write it so."
         )
     if travels or len(inside) > 1 or any(mark.startswith("0") for _, mark in inside):
         found += [
             f"{_the_line([line for line, _ in inside])} has “{shortened(mark)}” in its middle, which is read as words of the "
-            "prompt. Write each keyframe on a line of its own. If it was on one, a script has joined the lines: switch it off."
+            "prompt. If it is a keyframe, write it on a line of its own. If it was on one, switch off the script that joins "
+            "lines."
             for _, mark in inside[:1]
         ]
     return found

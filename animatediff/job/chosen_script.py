@@ -18,7 +18,7 @@ from motion_module.patching import patched
 from ..errors import AnimateDiffError, RequestError
 from ..interrupt import is_stopping
 from ..output.results import WARNINGS
-from ..request.reading import read_arguments
+from ..request.reading import is_enabled
 
 log = logging.getLogger("AnimateDiff")
 RUN = "_animatediff_script_run"
@@ -79,9 +79,9 @@ def watch(p: Any, arguments: tuple[Any, ...]) -> None:
         try:
             processed = generate(its_p, *its_arguments)
         finally:
-            vars(p).pop(RUN, None)
+            its_run = vars(its_p).pop(RUN, None)
             shared.state.textinfo = None  # of a copy's job that failed in a place that no hook of ours sees
-        if its_p is p and processed is not None:
+        if its_run is run and processed is not None:
             run.check(processed)
         return processed
 
@@ -141,7 +141,7 @@ def _chosen(p: Any) -> Any:
 
 def _asks_for_video(arguments: tuple[Any, ...]) -> bool:
     try:
-        return read_arguments(arguments, {})[0].enable
+        return is_enabled(arguments)
     except RequestError:
         return True  # the job will be refused
 

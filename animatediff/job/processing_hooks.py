@@ -90,8 +90,10 @@ class _Hooked(_Processing):
         return super().save_samples()
 
     def close(self) -> None:
-        super().close()
-        _role_of(self).closed()
+        try:
+            super().close()
+        finally:
+            _role_of(self).closed()
 
 
 def take(p: Any, role: Role) -> None:

@@ -33,11 +33,15 @@ def warnings(plan: Plan, read: Params, *, is_panel: bool) -> list[str]:
 
 
 def on_keyframes(params: Params, travels: Mapping[Any, Any]) -> list[str]:
-    """Returns a warning for a way to mix prompts that do not change."""
-    field = BY_NAME["prompt_interpolation"]
-    if travels or params.prompt_interpolation == default_of(field):
+    """Returns warnings for what acts on keyframes, if there are none."""
+    if travels:
         return []
-    return [f"AnimateDiff: {spoken_name(field)} is {params.prompt_interpolation}, which has an effect only between keyframes."]
+    found = []
+    if params.prompt_interpolation != default_of(field := BY_NAME["prompt_interpolation"]):
+        found.append(f"{spoken_name(field)} is {params.prompt_interpolation}, which has an effect only between keyframes.")
+    if params.closed_loop == "R+P" and not params.has_windows:
+        found.append(_idle(BY_NAME["closed_loop"], params))
+    return [f"AnimateDiff: {text}" for text in found]
 
 
 def _is_chosen(field: Field, read: Params, is_panel: bool) -> bool:

@@ -35,7 +35,7 @@ class Picture(gr.Image):
     """A picture, which arrives as a data URL."""
 
     is_template = True
-    """As above."""
+    """Tells gradio to draw it as what it derives from."""
 
     def preprocess(self, x: Any) -> Any:
         """Checks the format of what the page sends, before gradio decodes it."""

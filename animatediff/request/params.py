@@ -132,7 +132,7 @@ OFFLOADABLE = Needs(
 )
 CLOSABLE = Needs(
     "the clip has more frames than the context length; R+P also on keyframes, A in any clip",
-    lambda params, _: params.closed_loop in ("N", "A") or params.has_windows,
+    lambda params, _: params.closed_loop != "R-P" or params.has_windows,
 )
 WITH_PIA = Needs("the motion module is PIA", lambda params, _: params.family == "pia")
 FROM_IMAGE = Needs(
@@ -140,15 +140,15 @@ FROM_IMAGE = Needs(
     lambda params, images: images == 1 and not params.source and params.family != "pia",
 )
 BY_RAMP = Needs(
-    f"Image mode (image_mode) is “{RAMP}”, {FROM_IMAGE.text}",
+    f"Image mode (image_mode) is “{RAMP}”, and {FROM_IMAGE.text}",
     lambda params, images: params.image_mode == RAMP and FROM_IMAGE.met_by(params, images),
 )
 BY_NOISE = Needs(
-    f"Image mode (image_mode) is “{MIX}”, {FROM_IMAGE.text}",
+    f"Image mode (image_mode) is “{MIX}”, and {FROM_IMAGE.text}",
     lambda params, images: params.image_mode == MIX and FROM_IMAGE.met_by(params, images),
 )
 BY_NOISE_AT_THE_END = Needs(
-    f"{BY_NOISE.text}, with a last frame (last_frame)",
+    f"{BY_NOISE.text}, and there is a last frame (last_frame)",
     lambda params, images: params.last_frame is not None and BY_NOISE.met_by(params, images),
 )
 WITH_SOURCE = Needs("there is a source video", lambda params, _: bool(params.source))

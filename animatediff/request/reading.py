@@ -31,6 +31,12 @@ def read_arguments(arguments: Iterable[Any], changes: Mapping[str, Any]) -> tupl
     return read_mapping({**values[0], **changes})
 
 
+def is_enabled(arguments: Sequence[Any]) -> bool:
+    """Returns whether arguments ask for a video. Reads nothing else of them. Raises RequestError."""
+    first = arguments[0] if arguments else False
+    return read_mapping({"enable": first.get("enable") if isinstance(first, Mapping) else first})[0].enable
+
+
 def is_of_panel(arguments: Sequence[Any]) -> bool:
     """Returns whether arguments are the panel's values, rather than the API's dictionary."""
     return not (arguments and isinstance(arguments[0], Mapping))

@@ -17,12 +17,14 @@ from .base64_pictures import decoded
 from .parameter_aliases import NOT_HERE, OFF, OFF_WORDS, UNKNOWN_IS_OFF
 from .params import API_FORMATS, option_of
 
-TRUE_FALSE = {True: True, False: False, "true": True, "false": False, "1": True, "0": False}
+TRUE_FALSE: dict[Any, bool] = {True: True, False: False} | {
+    word: meaning for words, meaning in (("true yes on 1", True), ("false no off 0", False)) for word in words.split()
+}
 """True and false, by what they are written as. 1 and 0 equal True and False."""
 
 
 def read_value(field: dataclasses.Field[Any], value: Any) -> tuple[Any, str]:
-    """Returns a value of the parameter's type and within its bounds, and a warning if it is taken for one; else empty.
+    """Returns a value of the parameter's type and within its bounds, and a warning if it is not the one given; else "".
 
     Raises RequestError.
     """

@@ -98,7 +98,7 @@ def test_unknown_keys_are_warned_about():
         ({"pia_motion": "huge"}, ("pia_motion", "huge", "large motion")),
         ({"fps": -8}, ("fps", "-8", "at least 0")),
         ({"fps": 60}, ("fps", "60", "GIF", "50", "another format")),
-        ({"enable": "yes"}, ("enable", "yes", "true or false")),
+        ({"enable": "maybe"}, ("enable", "maybe", "true or false")),
         ({"enable": 2}, ("enable", "true or false")),
         ({"offload": []}, ("offload", "true or false")),
         ({"format": []}, ("No save format", "GIF")),
@@ -393,8 +393,8 @@ def test_what_acts_on_one_image_has_no_effect_on_none_or_several(images):
         assert met == set(), mode
 
 
-@pytest.mark.parametrize(("loop", "has_effect"), [("N", True), ("R-P", False), ("R+P", False), ("A", True)])
-def test_only_a_closes_one_window(loop, has_effect):
+@pytest.mark.parametrize(("loop", "has_effect"), [("N", True), ("R-P", False), ("R+P", True), ("A", True)])
+def test_only_r_p_has_no_effect_in_one_window(loop, has_effect):
     params = Params(closed_loop=loop, video_length=16, batch_size=16)
     assert option_of(KNOWN["closed_loop"]).needs.met_by(params, 0) == has_effect
 

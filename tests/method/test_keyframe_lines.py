@@ -103,3 +103,9 @@ def test_no_prompt_takes_long_to_read(prompt):
         assert len(str(error)) < 400
     assert sum(map(len, near_misses(prompt, 16))) < 1200
     assert time.process_time() - started < 4
+
+
+def test_blanks_are_read_in_linear_time():
+    before = time.process_time()
+    assert near_misses("x 0" + " " * 200_000 + "y", 16) == []
+    assert time.process_time() - before < 3
