@@ -16,8 +16,8 @@ from ..errors import failure
 def in_sentences(handler: Callable[..., Any]) -> Callable[..., Any]:
     """Returns the function of an event. Its errors are sentences on the page; the log has the cause of unexpected ones."""
 
-    @functools.wraps(handler)  # gradio reads which parameters it has
-    def handled(*values: Any) -> Any:
+    @functools.wraps(handler)  # gradio reads which parameters it has, and their types
+    def handled(*values):  # type: ignore[no-untyped-def]  # so that a partial function, which has no types, gets none
         try:
             return handler(*values)
         except gr.Error:

@@ -1,8 +1,10 @@
 """Errors on the page are sentences."""
 
 import ast
+import functools
 import inspect
 import logging
+import typing
 from pathlib import Path
 
 import gradio as gr
@@ -42,6 +44,11 @@ def test_what_a_handler_raises_becomes_a_sentence(error, text, caplog):
 
 def test_gradio_still_sees_the_parameters_of_a_handler():
     assert [str(parameter) for parameter in inspect.signature(failing(None)).parameters] == ["value", "request"]
+
+
+def test_gradio_reads_the_types_of_a_handler_also_of_a_partial_one():
+    assert typing.get_type_hints(failing(None)) == {"value": int, "request": gr.Request}
+    assert typing.get_type_hints(in_sentences(functools.partial(pow, 2))) == {}
 
 
 def test_every_handler_of_the_page_is_guarded():
