@@ -109,7 +109,7 @@ def test_reading_ends_at_the_next_frame_where_nobody_wants_it_any_more(read, sou
             yield frame
 
     monkeypatch.setattr(source.Video, "first", pressed_at_the_fifth)
-    with pytest.raises(source.RequestError, match=r"Reading a\.mp4 was interrupted at its frame 5"):
+    with pytest.raises(source.RequestError, match=r"Reading a\.mp4 was interrupted at frame 5"):
         read("a.mp4", source_start=400)
     assert len(decoded) == 5
 

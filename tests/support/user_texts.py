@@ -32,16 +32,22 @@ NO_MESSAGES = (
 """Files of labels and facts."""
 CODE = re.compile(r"<(\w+ |/?\w+>)|\n|%\(|\(\?:|\\S|-grow:|\.weight$|\{bar\}|‹help›|^config in |Error\|")
 """HTML, CSS, regular expressions, descriptions and the like."""
-LABELS_OF_CONTROLS = (
-    "A saved preset: the values of all controls of this panel, except uploaded files.",
-    "Sets the controls of this panel to the values of the preset.",
-    "If a preset has this name already, Save replaces it.",
-    "Saves the values of this panel under the name on the left.",
-    "The module that a motion LoRA is trained for, or that training continues from.",
-    "A LoRA that is applied to the base checkpoint while a motion module is trained.",
+OTHER_TEXTS = (
+    "A saved preset:",
+    "Sets the controls of this panel",
+    "If a preset has this name already",
+    "Saves the values of this panel",
+    "The module that a motion LoRA is trained for",
+    "A LoRA that is applied to the base checkpoint",
     "Use the motion modules of sd-webui-animatediff",
+    "Sets the sampler, schedule type",
+    "‹videos› videos make",
+    "‹title›: ‹number of names› more",
+    "Done/Stopped at step",
+    "PyTorch before 1.6",
+    "video ‹iteration + 1›",
 )
-"""What else looks like a message and is none."""
+"""How labels and reports begin that would otherwise be taken for messages."""
 
 AREAS = {
     "Values of a request": (
@@ -235,11 +241,10 @@ def _texts(file: str, tree: ast.Module, constants: Mapping[str, Any]) -> Iterato
         is_text = isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str))
         if not is_text or id(node) in skipped:
             continue
-        words = re.sub(r"%[sd]", "‹value›", _written(node, constants))
-        counts = id(node) in said and " " in words.strip()
-        if (counts or len(words.split()) >= FEWEST_WORDS) and not CODE.search(words):
-            if words not in LABELS_OF_CONTROLS:
-                yield Text(file, node.lineno, words.removeprefix("AnimateDiff: "))
+        words = re.sub(r"%[sd]", "‹value›", _written(node, constants)).strip()
+        counts = len(words.split()) >= (2 if id(node) in said else FEWEST_WORDS)
+        if counts and not CODE.search(words) and not words.startswith(OTHER_TEXTS):
+            yield Text(file, node.lineno, words.removeprefix("AnimateDiff: "))
 
 
 def _within(node: ast.AST) -> set[int]:

@@ -294,7 +294,7 @@ def test_a_file_of_options_becomes_a_configuration(tmp_path):
         ({"steps": "many"}, "steps: 'many' is not a whole number"),
         ({"steps": True}, "steps: True is not a whole number"),
         ({"steps": 0}, "steps: it must be 1 or more"),
-        ({"frames": 1}, "frames: a clip needs 2 or more"),
+        ({"frames": 1}, "frames: it must be 2 or more, not 1"),
         ({"size": 100}, "size: it must be a multiple of 64"),
         ({"ema": 1.5}, "from 0 to 1"),
         ({"learning_rate": 0}, "learning_rate: it must be more than 0"),
@@ -308,7 +308,7 @@ def test_a_file_of_options_becomes_a_configuration(tmp_path):
         ({"precision": False}, "precision: False is not full or fp16 or bf16"),
         ({"validation": {"every": 0}}, "validation: every and steps must be 1 or more"),
         ({"noise_schedule": {"last": 1.2}}, "noise_schedule: first must be above 0"),
-        ({"seed": -1}, "must be 0 or more"),
+        ({"seed": -1}, "seed: it must be 0 or more, not -1"),
         ({"data": "a.csv"}, "videos: this option is required"),
         ({"validation": {"prompt": "a"}}, "prompt: there is no such option"),
     ],
@@ -318,7 +318,7 @@ def test_wrong_options_are_refused(tmp_path, options, said):
         small(tmp_path, **options)
 
 
-@pytest.mark.parametrize(("text", "said"), [("", "is empty"), ("a: [", "is not YAML"), ("- a", "is empty")])
+@pytest.mark.parametrize(("text", "said"), [("", "has no options"), ("a: [", "is not YAML"), ("- a", "has no options")])
 def test_a_file_without_options_is_refused(tmp_path, text, said):
     (tmp_path / "c.yaml").write_text(text)
     with pytest.raises(ConfigError, match=said):
