@@ -148,7 +148,7 @@ BY_NOISE = Needs(
     lambda params, images: params.image_mode == MIX and FROM_IMAGE.met_by(params, images),
 )
 BY_NOISE_AT_THE_END = Needs(
-    f"{BY_NOISE.text}, with a last frame (last_frame)",
+    f"there is a last frame (last_frame), {BY_NOISE.text}",
     lambda params, images: params.last_frame is not None and BY_NOISE.met_by(params, images),
 )
 WITH_SOURCE = Needs("there is a source video", lambda params, _: bool(params.source))
