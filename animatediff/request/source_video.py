@@ -56,7 +56,7 @@ class Source:
     def warnings(self, params: Params) -> list[str]:
         if self.sound is None or self.sound_for(params):
             return []
-        speeds = f"the video shows {params.fps:g} frames per second, but {self.name} {self.fps:g}"
+        speeds = f"the video shows {params.fps:g} frames per second, where {self.name} shows {self.fps:g} of them"
         return [f"AnimateDiff: The sound is left out, since {speeds}. Set FPS (fps) to 0 to have its speed and its sound."]
 
 
