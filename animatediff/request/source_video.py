@@ -134,7 +134,7 @@ def find(name: str) -> Path:
         raise RequestError(f"The source video {name!r} does not exist. Name a video file, or a folder of frames.")
     if not is_video:
         raise RequestError(
-            f"The content of the source video {name!r} is not that of a video. Name a {', '.join(VIDEO_SUFFIXES)} file, or a "
+            f"The source video {name!r} is not a video by its content. Name a {', '.join(VIDEO_SUFFIXES)} file, or a "
             "folder of frames."
         )
     for file in files:

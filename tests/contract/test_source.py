@@ -126,7 +126,7 @@ def test_the_infotext_has_the_file_name_without_its_folder(host, videos):
         ({"video_source": "{videos}/a\0.mp4"}, ["not a valid path"]),
         ({"video_source": "{videos}/notes.txt"}, ["notes.txt", ".mp4"]),
         ({"video_source": "{videos}/broken.mp4"}, ["broken.mp4", "cannot be read, or has no frames"]),
-        ({"video_source": "{videos}/list.mp4"}, ["list.mp4", "is not that of a video"]),
+        ({"video_source": "{videos}/list.mp4"}, ["list.mp4", "is not a video by its content"]),
         ({"video_path": "{videos}/empty"}, ["empty", "has no frames"]),
         ({"video_path": "{videos}/mixed", "video_length": 0}, ["mixed", "frame 4 is 32×48", "the first is 64×64"]),
         ({"video_path": "{videos}/frames", "video_length": 31}, ["video_length", "31", "30"]),

@@ -122,7 +122,7 @@ def test_uploads_may_be_read(source, videos, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(videos.parent))  # in which each upload has a folder of its own
     assert source.find(str(videos / "a.mp4")) == videos / "a.mp4"
     (videos / "list.mp4").write_text("#EXTM3U")
-    for name, words in (("list.mp4", "is not a video"), ("gone.mp4", "does not exist")):
+    for name, words in (("list.mp4", "is not a video by its content"), ("gone.mp4", "does not exist")):
         with pytest.raises(source.RequestError, match=f"^The source video '{name}' {words}"):  # without its folder
             source.find(str(videos / name))
 

@@ -45,6 +45,7 @@ OTHER_TEXTS = (
     "‹title›: ‹number of names› more",
     "Done/Stopped at step",
     "PyTorch before 1.6",
+    "v3_sd15_mm.ckpt, or",
     "video ‹iteration + 1›",
 )
 """How labels and reports begin that would otherwise be taken for messages."""
@@ -127,9 +128,7 @@ PLAIN = {
     "field": "parameter",
     "found": "what it is",
     "getattr": "value",
-    "given": "file",
     "kept": "where the previous file is",
-    "kind": "what it is",
     "lora": "LoRA",
     "misshapen": "such weights",
     "named": "names",
@@ -138,8 +137,6 @@ PLAIN = {
     "tag": "LoRA tag",
     "theirs": "what the checkpoint has",
     "unavailable": "feature",
-    "unknown": "key",
-    "wanted": "what is allowed",
     "why": "reason",
 }
 """What values are called on the page, where the source calls them otherwise."""
@@ -150,7 +147,7 @@ TRANSPARENT = ("repr", "shown", "str", "list", "sorted", "map", "reason", "spoke
 INTRODUCTION = """\
 # Messages
 
-Every refusal and warning of the extension, in the order of what it is about. In the page a refusal appears in place of the
+Every refusal and warning of the extension, in the order of what it is about. On the page a refusal appears in place of the
 result, in the API as `detail`. Warnings are below the result, in the API in `AnimateDiff warnings`. A message says what was
 given, why it cannot be, and what to do. ‹Words in brackets› stand for your values.
 
@@ -169,7 +166,7 @@ class Text:
     @property
     def is_message(self) -> bool:
         """Whether it is a whole message. Others are parts of one, such as the reason why a file cannot be used."""
-        return re.search(r"[.!?][)”]?( ‹[^›]*›)?$", self.words) is not None
+        return re.search(r"[.!?][)”]?( ?‹[^›]*›)?$", self.words) is not None
 
     @property
     def area(self) -> str:
@@ -204,17 +201,26 @@ def texts() -> tuple[Text, ...]:
     trees = {file.relative_to(ROOT).as_posix(): ast.parse(file.read_text(encoding="utf-8")) for file in files}
     constants = _constants(trees.values())
     found = [text for name, tree in trees.items() if name not in NO_MESSAGES for text in _texts(name, tree, constants)]
-    return tuple(sorted(found, key=lambda text: (text.file, text.line)))
+    whole = [text for text in found if not any(_ends(other, text) for other in found)]
+    return tuple(sorted(whole, key=lambda text: (text.file, text.line)))
+
+
+def _ends(message: Text, text: Text) -> bool:
+    """Whether a text is a constant that ends, or is within, a message of the same file."""
+    return text.is_message and message.file == text.file and f" {text.words}" in message.words
 
 
 def _constants(trees: Iterable[ast.Module]) -> dict[str, Any]:
-    """Returns the values of modules' constants that are written out there."""
+    """Returns the values of modules' constants that are written out there, without names that have several."""
     found: dict[str, Any] = {}
+    several = set[str]()
     for node in (node for tree in trees for node in tree.body if isinstance(node, ast.Assign)):
         value, target = _computed(node.value, found), node.targets[0]
         names, values = (target.elts, value) if isinstance(target, ast.Tuple) else ([target], [value])
-        found.update({_name(name): one for name, one in zip(names, values or ()) if one is not None and _name(name).isupper()})
-    return found
+        named = {_name(name): one for name, one in zip(names, values or ()) if one is not None and _name(name).isupper()}
+        several |= {name for name, one in named.items() if found.get(name, one) != one}
+        found.update(named)
+    return {name: value for name, value in found.items() if name not in several}
 
 
 def _computed(node: ast.expr, constants: Mapping[str, Any]) -> Any:
@@ -284,15 +290,13 @@ def _meaning(node: ast.AST) -> str:
         if name == "join" or name in TRANSPARENT:
             return given[-1]
         return _meaning(node.func)
-    if isinstance(node, (ast.Subscript, ast.Starred)):
-        return _meaning(node.value)
-    if isinstance(node, (ast.ListComp, ast.GeneratorExp)):
-        return _meaning(node.generators[0].iter)
-    if isinstance(node, ast.BinOp):
-        by_number = isinstance(node.op, (ast.Add, ast.Sub)) and isinstance(node.right, ast.Constant)
-        return _meaning(node.left) + (f" {'+−'[isinstance(node.op, ast.Sub)]} {node.right.value}" if by_number else "")
-    if isinstance(node, ast.BoolOp):
-        return _meaning(node.values[0])
+    if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant) and isinstance(node.slice.value, str):
+        return node.slice.value.replace("_", " ")
+    if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Add, ast.Sub)) and isinstance(node.right, ast.Constant):
+        return f"{_meaning(node.left)} {'+−'[isinstance(node.op, ast.Sub)]} {node.right.value}"
+    for part in ("value", "left", "generators", "iter", "values"):
+        if inner := getattr(node, part, None):
+            return _meaning(inner[0] if isinstance(inner, list) else inner)
     return "value"
 
 
