@@ -87,7 +87,7 @@ def _model(name: str) -> dict[str, Any]:
         return _unusable(name, str(error))
     except Exception:  # one file must not hide the others
         errors.report(f"{name} could not be described", exc_info=True)
-        return _unusable(name, "It could not be described. The log of the WebUI has the cause.")
+        return _unusable(name, "It could not be described; the console has the details. Download it again, or report them.")
     advice = family.advice
     return {
         "name": name,
@@ -120,7 +120,7 @@ def _require_credentials(
     if (passwords and credentials and _is_user_of_api(credentials)) or (logins and _is_logged_in(request)):
         return
     if passwords:
-        raise HTTPException(401, "Incorrect user name or password", {"WWW-Authenticate": "Basic"})
+        raise HTTPException(401, "The user name or the password is wrong. Check both.", {"WWW-Authenticate": "Basic"})
     raise HTTPException(401, "Not logged in. Log in on the page of the WebUI, or start it with --api-auth and send a password.")
 
 

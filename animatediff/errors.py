@@ -80,11 +80,15 @@ def failure(error: Exception, what: str) -> str:
 
 
 def reason(error: Exception) -> str:
-    """Returns why something failed, in words for the user: those of the system or of an error of ours. Others are logged."""
+    """Returns why something failed, in words for the user: those of the system or of an error of ours. Others are logged.
+
+    A sentence continues after it: it has no full stop.
+    """
     if isinstance(error, OSError):
-        return ": ".join(str(part) for part in (error.strerror or error, error.filename) if part)
+        file = error.filename and Path(str(error.filename)).name  # without its folder, which is the server's business
+        return ": ".join(str(part).rstrip(".") for part in (error.strerror or error, file) if part)
     if type(error).__module__.partition(".")[0] in (__package__, motion_module.__name__):
-        return str(error)
+        return str(error).rstrip(".")
     log.error("".join(traceback.format_exception(error)))
     return DETAILS
 

@@ -69,7 +69,7 @@ def measures_of(frames: Iterable[Frame]) -> Measures:
         steps.append(np.abs(other - one).mean())
         correlations.append(_correlation(one, other))
     if first is None or len(colours) < 3:
-        raise UnreadableVideo("it has fewer than three frames, and three are needed to measure it")
+        raise UnreadableVideo("it has fewer than three frames, and three are needed to measure it. Use a longer one")
     last_to_first, median = np.abs(other - first).mean(), np.median(steps)
     return Measures(
         frames=len(colours),

@@ -23,13 +23,13 @@ OLD_PYTORCH = Contents("PyTorch before 1.6")
 
 AGAIN = "Download it again."
 EMPTY = Contents("empty", AGAIN)
-ZEROS = Contents("nothing but zeros, as after a download that was broken off", AGAIN)
+ZEROS = Contents("nothing but zeros, as after an interrupted download", AGAIN)
 WEB_PAGE = Contents(
     "a web page, not weights: the server answered the download with a page, such as one for logging in",
     "Download the file itself, with the page's own download button.",
 )
 ANSWER = Contents(
-    "a text, not weights: the server answered the download with a message", "Check the address, and download it again."
+    "text, not weights: the server answered the download with a message", "Check the address, and download it again."
 )
 LFS_POINTER = Contents(
     "a Git LFS pointer: a short text in place of the weights",
@@ -46,7 +46,7 @@ _STARTS = (
     (b"/annex/objects/", ANNEX_POINTER),
     (b"GGUF", Contents("a GGUF file, which is quantised for other programs")),
     (b"\x93NUMPY", Contents("a NumPy array")),
-    (b"\x89HDF\r\n\x1a\n", Contents("an HDF5 file, as of Keras")),
+    (b"\x89HDF\r\n\x1a\n", Contents("an HDF5 file, such as Keras writes")),
     (b"\x89PNG\r\n\x1a\n", Contents("a PNG picture", OTHER_PROGRAM)),
     (b"\xff\xd8\xff", Contents("a JPEG picture", OTHER_PROGRAM)),
     (b"GIF8", Contents("a GIF picture", OTHER_PROGRAM)),

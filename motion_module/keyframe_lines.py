@@ -126,7 +126,7 @@ def near_misses(prompt: str, frames: int) -> list[str]:
     if alike:
         found.append(
             f"{_the_line(alike)} looks like a keyframe, but is read as words of the prompt. A keyframe is a line such as "
-            "“8: smiling”: the number of a frame, a colon, a blank, and words that begin with no digit. If it is one, "
+            "“8: smiling”: the number of a frame, a colon, a space, and words that begin with no digit. If it is one, "
             "write it so."
         )
     if travels or len(inside) > 1 or any(mark.startswith("0") for _, mark in inside):

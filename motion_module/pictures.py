@@ -140,7 +140,7 @@ def cut_off(frames: int) -> str:
 
 
 def too_large(width: int, height: int) -> str:
-    return f"its frames are {width}×{height}, and more than {MOST_PIXELS:,} pixels are not read. Make it smaller"
+    return f"its frames are {width}×{height}, but may have at most {MOST_PIXELS:,} pixels. Make it smaller"
 
 
 @contextmanager
@@ -151,7 +151,7 @@ def _opened(file: Path) -> Iterator[Any]:
         try:
             image = Image.open(stream, formats=[kind] if kind else [])
         except FAULTS:
-            raise UnreadableVideo(f"{file.name} is not an image that can be read") from None
+            raise UnreadableVideo(f"{file.name} is not an image that can be read. Save it again, or leave it out") from None
         if image.width * image.height > MOST_PIXELS:
             raise UnreadableVideo(too_large(image.width, image.height))
         yield image

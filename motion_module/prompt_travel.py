@@ -135,7 +135,7 @@ def _frame(position: str, frames: int, line: str) -> int:
         frame = frames - int(number) if sign in "-−" else int(number)
     if not 0 <= frame < frames:
         raise TravelError(
-            f"The keyframe “{line}” is outside of the video, whose {frames} frames have the numbers 0 to {frames - 1}. "
+            f"The keyframe “{line}” is outside the video, whose {frames} frames have the numbers 0 to {frames - 1}. "
             "Move it, or set a larger number of frames.",
             line,
         )

@@ -110,7 +110,7 @@ class UNetCache:
             save_file({"result": result.detach().cpu().contiguous()}, part, {"where": self._progress()})
             part.replace(file)
         except (OSError, SafetensorError) as error:
-            self.problem = str(error)
+            self.problem = getattr(error, "strerror", None) or str(error)
             for stored in (part, *self._folder.glob(f"*{SUFFIX}")):  # the finished video may need the disk space
                 with suppress(OSError):
                     stored.unlink(missing_ok=True)

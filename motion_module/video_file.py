@@ -34,6 +34,7 @@ MOST_FPS, USUAL_FPS = 240, 25
 """A rate above the first is the clock of a file that does not tell its rate; the second is used instead."""
 SQUARE_PIXELS = "scale=w='round(iw*sar)':h=ih"
 CUT_OFF = re.compile(r"partial file|ended prematurely|Packet corrupt|Truncating packet")
+UNREADABLE = "it cannot be read, or has no frames. Choose another file"
 DAMAGED = re.compile(
     r"corrupt decoded frame|Decoding error|Error (?:submitting packet|while decoding|during demuxing)|EBML number"
 )
@@ -153,7 +154,7 @@ class VideoFile:
         rate = re.search(r"config in time_base: \S+ frame_rate: (\d+)/(\d+)", text)
         frame = re.search(r"n: *0 .*?pts_time:(\S+).*? s:(\d+)x(\d+)", text)
         if not rate or not frame:
-            raise UnreadableVideo("it cannot be read, or has no frames")
+            raise UnreadableVideo(UNREADABLE)
         width, height = int(frame[2]), int(frame[3])
         if width * height > MOST_PIXELS:
             raise UnreadableVideo(too_large(width, height))

@@ -17,7 +17,7 @@ from PIL import Image
 
 from .errors import UnreadableVideo
 from .pictures import WHITE, Frame, MovingPicture, kind_of_picture, read_picture
-from .video_file import VideoFile, kind_of_video
+from .video_file import UNREADABLE, VideoFile, kind_of_video
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".webm", ".mkv", ".avi", ".m4v", ".gif", ".apng")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
@@ -53,11 +53,11 @@ class Video:
             if frame.shape != size:
                 raise UnreadableVideo(
                     f"its frames have different sizes: frame {count} is {frame.shape[1]}×{frame.shape[0]}, "
-                    f"the first is {size[1]}×{size[0]}"
+                    f"the first is {size[1]}×{size[0]}. Make them the same size"
                 )
             yield frame
         if count == 0:
-            raise UnreadableVideo("it has no frames" if self.path.is_dir() else "it cannot be read, or has no frames")
+            raise UnreadableVideo("it has no frames. Choose another folder" if self.path.is_dir() else UNREADABLE)
 
     def files(self) -> list[Path]:
         """Returns the files of the video; those of a folder are sorted by the numbers in their names."""

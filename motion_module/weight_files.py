@@ -99,8 +99,9 @@ class WeightFile(ABC):
             count, longest = count + 1, max(longest, len(key))
         if count > MOST_TENSORS or longest > LONGEST_KEY:
             raise CheckpointError(
-                f"{self.path.name} is no weight file of a known kind: it has {count:,} tensors with names of up to {longest:,} "
-                f"letters, and at most {MOST_TENSORS:,} with {LONGEST_KEY:,} are read. Choose another file."
+                f"{self.path.name} is not a weight file of a known kind: it has {count:,} tensors with names of up to "
+                f"{longest:,} letters, but at most {MOST_TENSORS:,} tensors with names of {LONGEST_KEY:,} letters are read. "
+                "Choose another file."
             )
 
 
@@ -159,7 +160,7 @@ class SafetensorsFile(WeightFile):
             size = int.from_bytes(stream.read(8), "little")
             if size > LARGEST_HEADER:
                 raise CheckpointError(
-                    f"{path.name} is damaged, or no weight file of a known kind: its header has {size:,} bytes, and at most "
+                    f"{path.name} is damaged, or not a weight file of a known kind: its header has {size:,} bytes, but at most "
                     f"{LARGEST_HEADER:,} are read. Download it again, or choose another file."
                 )
             header = stream.read(size)

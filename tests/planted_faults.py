@@ -576,6 +576,13 @@ MUTATIONS = (
         "method/test_video_files.py",
     ),
     Mutation(
+        "a refusal does not say what to do",
+        "animatediff/request/plan.py",
+        " frames. Give fewer.",
+        " frames.",
+        "host/test_user_texts.py",
+    ),
+    Mutation(
         "the rate of a video that varies is kept",
         "motion_module/video_file.py",
         'constant = f"fps={fps}:start_time={self.start:f},setpts=N"',

@@ -36,9 +36,11 @@ def distilled(p: Any, checkpoint: str) -> list[str]:
     """Returns a warning if the name of the loaded checkpoint says that it is made for other settings."""
     if not DISTILLED.search(Path(checkpoint).name) or (p.steps <= DISTILLED_STEPS and p.cfg_scale <= DISTILLED_CFG):
         return []
-    made_for = f"made for up to {DISTILLED_STEPS} steps and a CFG scale of 1 to {DISTILLED_CFG}"
-    found = f"but these are {p.steps} and {p.cfg_scale:g}. Lower them, or choose another checkpoint."
-    return [f"AnimateDiff: By its name, the checkpoint {checkpoint} is {made_for}, {found}"]
+    text = (
+        f"By its name, the checkpoint {checkpoint} is made for up to {DISTILLED_STEPS} steps and a CFG scale of 1 to "
+        f"{DISTILLED_CFG}, but these are {p.steps} and {p.cfg_scale:g}. Lower them, or choose another checkpoint."
+    )
+    return [f"AnimateDiff: {text}"]
 
 
 def missing_lora(family: Family, names: list[str]) -> list[str]:

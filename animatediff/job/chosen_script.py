@@ -120,11 +120,11 @@ def advice(p: Any) -> str:
     if script := _chosen(p):
         return (
             f"The script “{script.title()}”, or another extension, samples or calls the UNet in a way of its own. Choose None "
-            "under Script, switch off extensions that do, or switch AnimateDiff off."
+            "under Script, switch off extensions that do so, or switch AnimateDiff off."
         )
     return (
         "Another extension, or this WebUI itself, samples or calls the UNet in a way of its own. "
-        "Switch off extensions that do, or switch AnimateDiff off."
+        "Switch off extensions that do so, or switch AnimateDiff off."
     )
 
 

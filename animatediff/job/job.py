@@ -113,7 +113,7 @@ def _leaves_to_webui(p: Any) -> bool:
     if getattr(p, "_ad_inner", False):  # ADetailer inpaints one face of one frame
         return True
     if getattr(p, "txt2img_upscale", False):
-        p.comment("AnimateDiff: the ✨ button upscales the first frame, as a picture. Use hires fix to upscale a video.")
+        p.comment("AnimateDiff: The ✨ button upscales the first frame, as a picture. Use hires fix to upscale a video.")
         p.firstpass_image = p.firstpass_image.convert("RGB")  # a GIF has a palette, which the WebUI does not expect
         return True
     return False

@@ -135,7 +135,9 @@ def _rank(entry: Any) -> int | None:
     except ValueError:
         rank = 0
     if rank < 1:
-        raise CheckpointError(f"The rank (dyn) in {_tag(entry)} must be a whole number, 1 or more. Or leave it out.")
+        raise CheckpointError(
+            f"The rank (dyn) in {_tag(entry)} must be a whole number, 1 or more. Correct it, or leave it out."
+        )
     return rank
 
 

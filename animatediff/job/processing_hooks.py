@@ -163,7 +163,7 @@ class Bystander:
     @contextmanager
     def during_init(self) -> Iterator[None]:
         with (
-            reported_to_user("taking motion layers out and in"),
+            reported_to_user("taking motion layers out for another generation"),
             self._animated.suspended() if self._animated else nullcontext(),
         ):
             yield

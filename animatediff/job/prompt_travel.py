@@ -44,7 +44,7 @@ def _left_alone(texts: list[str], frames: int) -> list[str]:
     """Returns a warning if prompts that a script has given for each frame have keyframes."""
     if not any(line.positions for text in set(texts) for line in read_lines(text, frames)):
         return []
-    return ["A script gives each frame a prompt of its own, so their keyframes are read as words. Switch that script off."]
+    return ["A script gives each frame a prompt of its own, so keyframes are read as words. Switch that script off."]
 
 
 def mix(travels: Travels, params: Any, parts: int, how: Interpolation, *, hires: bool) -> None:

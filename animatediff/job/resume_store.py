@@ -101,7 +101,7 @@ def warnings(calls: UNetCache) -> list[str]:
     if calls.outdated:
         found.append(
             "This video had been cut off, and was begun anew: "
-            "since then a picture, a weight file, a setting or another extension has changed."
+            "since then, a picture, a weight file, a setting or another extension has changed."
         )
     if calls.problem is not None:
         why = f"{calls.problem}. Free some disk space."

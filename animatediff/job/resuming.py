@@ -14,6 +14,7 @@ from motion_module.patching import patched_items
 from motion_module.unet_cache import UNetCache
 
 from .. import settings
+from ..errors import reason
 from ..request import infotext
 from ..request.params import Params
 from ..request.plan import Plan
@@ -64,7 +65,7 @@ class Resuming:
             tab = "txt2img" if self._plan.inputs.init_images is None else "img2img"
             self._stored = resume_store.begin(tab, _infotext(self._p), _identity(self._p, self._plan.params))
         except OSError as error:
-            return [f"This video could not be resumed if it were cut off: {error}. Free some disk space."]
+            return [f"This video could not be resumed if it were cut off: {reason(error)}. Free some disk space."]
         self.cache = UNetCache(self._stored.folder, self._position, self._inside_unet)
         return []
 

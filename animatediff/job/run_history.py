@@ -51,7 +51,7 @@ class Stopwatch:
         try:
             json_store.update(FILE, lambda before: [*_readable(before), dataclasses.asdict(run)][-MOST_RUNS:])
         except (OSError, ValueError) as error:
-            log.warning("This run could not be stored for estimates: %s", error)
+            log.warning("The time of this video could not be stored, so later estimates do without it: %s", error)
 
 
 def runs(base: str) -> list[Run]:

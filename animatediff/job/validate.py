@@ -48,7 +48,9 @@ def _require_matching_images(plan: Plan) -> None:
     if (images := plan.images) is None:
         return
     if not images:
-        raise RequestError("img2img was given no picture. Send one in init_images, or name a source video (video_path).")
+        raise RequestError(
+            "img2img was given no picture. Send one (init_images), or a source video (video_source, video_path)."
+        )
     for number, image in enumerate(images, start=1):
         if image.size != images[0].size:
             sizes = ["×".join(map(str, size)) for size in (image.size, images[0].size)]
@@ -65,15 +67,15 @@ def _require_matching_images(plan: Plan) -> None:
 
 def _require_image_for_pia(plan: Plan) -> None:
     if plan.family.takes_image and plan.images is None:
-        raise RequestError(f"{plan.family.title} animates a picture. Use it in img2img.")
+        raise RequestError(f"{plan.family.title} animates a picture, and txt2img has none. Use it in img2img.")
 
 
 def _require_possible_interpolation(plan: Plan) -> None:
     """The new frames are in memory together with the others."""
     if (count := plan.frames * plan.params.factor) > MOST_FRAMES:
         raise RequestError(
-            f"Interpolation factor (interp_x) {plan.params.factor} makes {count} frames of {plan.frames}, but a video has "
-            f"at most {MOST_FRAMES}. Lower it, or the number of frames (video_length)."
+            f"Interpolation factor (interp_x) is {plan.params.factor}, which makes {count} frames of {plan.frames}, but a "
+            f"video has at most {MOST_FRAMES}. Lower it, or the number of frames (video_length)."
         )
 
 
@@ -83,8 +85,11 @@ def _images_left_over(plan: Plan) -> list[str]:
     if given <= frames:
         return []
     used = "only the first is used" if frames == 1 else f"only the first {frames} are used"
-    why = f"since Number of frames (video_length) is {frames}. Set it to {given} to use all."
-    return [f"AnimateDiff: img2img was given {given} pictures, but {used}, {why}"]
+    text = (
+        f"img2img was given {given} pictures, but {used}, since Number of frames (video_length) is {frames}. "
+        f"Set it to {given} to use all."
+    )
+    return [f"AnimateDiff: {text}"]
 
 
 def _nothing_written(p: Any, params: Params) -> list[str]:
@@ -103,7 +108,7 @@ def _require_usable_last_frame(p: Any, plan: Plan) -> None:
     last, images = plan.params.last_frame, plan.images
     if last is None:
         return
-    hindrance = ""
+    hindrance, remedy = "", "Remove it."
     if images is None:
         hindrance = "works only in img2img, together with a first one"
     elif plan.family.takes_image:
@@ -114,8 +119,9 @@ def _require_usable_last_frame(p: Any, plan: Plan) -> None:
         hindrance = "needs a video of at least two frames"
     elif last.size != images[0].size and _first_image_sets_size(p):
         hindrance = "must have the size of the first one if there is a mask, or if latents are resized"
+        remedy = "Give it that size, or remove it."
     if hindrance:
-        raise RequestError(f"The last frame (last_frame) {hindrance}. Remove it.")
+        raise RequestError(f"The last frame (last_frame) {hindrance}. {remedy}")
 
 
 def _first_image_sets_size(p: Any) -> bool:
@@ -139,10 +145,13 @@ def _require_possible_offload(p: Any, plan: Plan) -> None:
         return
     hindrance = ""
     if plan.family.unet_norms == "over frames":
-        hindrance = f"{plan.family.title} normalises over all frames at once. Use another motion module, or switch it off"
+        hindrance = (
+            f"{plan.family.title} normalises over all frames at once. Use another motion module, or switch offloading off"
+        )
     elif plan.params.first_frame_attention:
         hindrance = (
-            "all frames attend to the first one. Set “Attend to the first frame” (first_frame_attention) to 0, or switch it off"
+            "all frames attend to the first one. Set “Attend to the first frame” (first_frame_attention) to 0, or switch "
+            "offloading off"
         )
     if hindrance:
         raise RequestError(f"Frames cannot be offloaded to RAM (offload), since {hindrance}.")
@@ -150,7 +159,7 @@ def _require_possible_offload(p: Any, plan: Plan) -> None:
     if p.width % multiple or p.height % multiple:
         raise RequestError(
             f"To offload frames to RAM (offload), width and height must be multiples of {multiple}, but the video is "
-            f"{p.width}×{p.height}. Change its size, or switch it off."
+            f"{p.width}×{p.height}. Change its size, or switch offloading off."
         )
 
 

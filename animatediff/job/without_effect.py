@@ -82,7 +82,7 @@ def _stride_beyond(plan: Plan) -> str:
         return ""
     return (
         f"Stride (stride) is {windows.stride}, but more than {fitting} has no effect: {windows.length} frames that are "
-        f"further apart do not fit into {windows.frames}."
+        f"further apart do not fit into a clip of {windows.frames}."
     )
 
 
@@ -100,7 +100,7 @@ def _plays_beyond(plan: Plan) -> str:
     if any(name in plan.params.format for name in ("GIF", "WEBP", "APNG")) or not _has_effect(BY_NAME["loop_number"], plan):
         return ""
     plays = plan.params.loop_number
-    return f"Times to play (loop_number) is {plays}, which only the page's player follows: MP4 and WEBM files do not hold it."
+    return f"Times to play (loop_number) is {plays}, which only the page's player follows: MP4 and WEBM files do not store it."
 
 
 BEYOND: dict[str, Callable[[Plan], str]] = {

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from modules import images
 
-from ..errors import RequestError
+from ..errors import RequestError, reason
 
 
 def todays_folder(outpath: str) -> Path:
@@ -26,7 +26,9 @@ def require_writable(outpath: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RequestError(f"The folder {folder} cannot be made: {error}. Choose another folder in the settings.") from None
+        raise RequestError(
+            f"The folder {folder} cannot be made: {reason(error)}. Choose another folder in the settings."
+        ) from None
     if not os.access(folder, os.W_OK):
         raise RequestError(f"Nothing can be written to {folder}. Choose another folder in the settings.")
 

@@ -29,6 +29,7 @@ from .signed_links import link_to
 
 WARNINGS = "AnimateDiff warnings"
 """The parameter of the answer that lists warnings."""
+ELSEWHERE = "Free some disk space, or choose another folder in the settings."
 
 
 @dataclass
@@ -151,7 +152,7 @@ class Results:
                 try:
                     stem = stack.enter_context(paths.new_stem(folder, str(video.seed), self.params.request_id))
                 except OSError as error:
-                    self._warn(f"Nothing could be saved in {folder}: {reason(error)}.")
+                    self._warn(f"Nothing could be saved in {folder}: {reason(error)}. {ELSEWHERE}")
             yield stem
 
     def _write_frames(self, video: Video, folder: Path) -> None:
@@ -166,7 +167,10 @@ class Results:
                     infotext = saved.pnginfo.get("parameters")
                     images.save_image_with_geninfo(saved.image, infotext, str(path), existing_pnginfo=saved.pnginfo)
             except OSError as error:
-                self._warn(f"{len(video.frames) - index} of {len(video.frames)} frames could not be saved: {reason(error)}.")
+                self._warn(
+                    f"{len(video.frames) - index} of {len(video.frames)} frames could not be saved: {reason(error)}. "
+                    f"{ELSEWHERE}"
+                )
                 return
             self.files.append(str(path))
             saved.filename = str(path)
@@ -187,7 +191,10 @@ class Results:
                 frames = interpolated(frames, self.params.factor, closed=self.params.loops, rife=rife)
                 fps = self.params.shown_fps
             except Exception as error:
-                self._warn(f"Frames could not be interpolated, so the video has only the generated ones: {reason(error)}.")
+                self._warn(
+                    f"Frames could not be interpolated, so the video has only the generated ones: {reason(error)}. Choose "
+                    "another Frame interpolation (interp), or “Off”."
+                )
         return Clip(frames, fps, self.params.loop_number, infotext, self.sound)
 
     def _encode(self, video: Video, clip: Clip, name: str, stem: Path | None) -> Animation | None:
@@ -197,7 +204,7 @@ class Results:
         try:
             encoded = video_format.encode(clip, self.quality)
         except Exception as error:
-            self._warn(f"The {name} could not be made: {reason(error)}.")
+            self._warn(f"The {name} could not be made: {reason(error)}. Choose another Save format (format).")
             return None
         if name == "GIF" and self.quality.optimize_gif_gifsicle:
             encoded = self._optimized(encoded)
@@ -229,7 +236,7 @@ class Results:
             with _removed_on_error(path):
                 path.write_bytes(content)
         except OSError as error:
-            self._warn(f"{path} could not be saved: {reason(error)}.")
+            self._warn(f"{path} could not be saved: {reason(error)}. {ELSEWHERE}")
             return False
         self.files.append(str(path))
         return True

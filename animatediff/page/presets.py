@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from .. import json_store
+from ..errors import reason
 from ..request.parameter_aliases import renamed
 from ..request.params import SAVED_FIELDS, default_of
 from ..video.formats import format_problems
@@ -16,6 +17,7 @@ from .events import in_sentences
 
 log = logging.getLogger("AnimateDiff")
 FILE = "presets"
+CHECK = "Check that folder, and presets.json in it."
 FIELDS = tuple(field for field in SAVED_FIELDS if field.name != "enable")
 
 
@@ -80,7 +82,7 @@ def add_to_panel(controls: dict[str, Any], elem_id: ElemId) -> None:
         try:
             save(name, *values)
         except (OSError, ValueError) as error:
-            raise gr.Error(f"The preset could not be saved in {json_store.folder()}: {error}.") from error
+            raise gr.Error(f"The preset could not be saved in {json_store.folder()}: {reason(error)}. {CHECK}") from error
         return gr.update(choices=names(), value=name)
 
     def on_delete(choice: str | None) -> Any:
@@ -89,7 +91,7 @@ def add_to_panel(controls: dict[str, Any], elem_id: ElemId) -> None:
         try:
             delete(choice)
         except (OSError, ValueError) as error:
-            raise gr.Error(f"The preset could not be deleted in {json_store.folder()}: {error}.") from error
+            raise gr.Error(f"The preset could not be deleted in {json_store.folder()}: {reason(error)}. {CHECK}") from error
         return gr.update(choices=names(), value=None)
 
     refresh_both_tabs = {"fn": None, "_js": "() => window.animateDiffPresets?.refresh()", "show_progress": False}

@@ -24,6 +24,7 @@ from modules import paths
 
 from motion_module.errors import UserError
 
+from ..errors import shown
 from ..request import module_files
 
 CONFIG, OUTPUT = "config.yaml", "output.txt"
@@ -89,7 +90,7 @@ class Training:
     def request(self, action: str) -> None:
         """Requests a running training to "pause" or "stop": it finishes its current step, saves and ends."""
         if not self.process():
-            raise TrainingError(f"The training {self.name!r} is not running.")
+            raise TrainingError(f"The training {self.name!r} is not running. Start or resume it first.")
         (self.folder / STOP).write_text(action, encoding="utf-8")
 
     def process(self) -> psutil.Process | None:
@@ -139,7 +140,7 @@ class Training:
         start one.
         """
         if self._is_running():
-            raise TrainingError(f"The training {self.name!r} is already running.")
+            raise TrainingError(f"The training {self.name!r} is already running. Pause or stop it first.")
         for other in _trainings_in(self.folder.parent):
             if other._is_running():
                 raise TrainingError(
@@ -211,5 +212,7 @@ def named(name: str) -> Training:
     """Returns the training of a name, which may be new. Raises TrainingError if the name is not allowed."""
     name = name.strip()
     if not re.fullmatch(r"\w(?:[\w .()-]{0,78}[\w)])?", name):
-        raise TrainingError("Give the training a name of letters, digits, spaces and hyphens.")
+        raise TrainingError(
+            f"{shown(name)} cannot be the name of a training. Use up to 80 letters, digits, spaces and hyphens."
+        )
     return Training(folder() / name)

@@ -57,7 +57,7 @@ def find(name: str) -> Path:
     relative = PurePosixPath(name.replace("\\", "/"))
     if relative.is_absolute() or ".." in relative.parts or Path(name).is_absolute() or Path(name).drive:
         raise RequestError(
-            f"The motion module {shown(name)} lies outside {folder()}. Name a file in that folder, by its path in it."
+            f"The motion module {shown(name)} lies outside {folder()}. Name a file in that folder, by its path within it."
         )
     if (path := _file(name)) is not None or (path := _file(meant(name))) is not None:
         return path

@@ -639,7 +639,7 @@ class Params:
         needs=WITH_FREEINIT,
         help="The cutoff of the filter along time, as a fraction of the highest frequency. More keeps faster motion.",
     )
-    mask_path: str = _option("", unavailable="Masks of the frames", help="A folder of masks.")
+    mask_path: str = _option("", unavailable="A mask for each frame", help="A folder of masks.")
     request_id: str = _option("", longest=200, help="A text that is added to file names after the seed.")
     video_delivery: str = _option(
         "data",

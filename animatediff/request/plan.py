@@ -130,7 +130,9 @@ def windows_for(params: Params, trained_frames: int) -> ContextWindows:
             f"{length - 1} or less, or to -1."
         )
     if params.video_length > MOST_FRAMES:  # from the images of img2img
-        raise RequestError(f"img2img was given {params.video_length} pictures, but a clip has at most {MOST_FRAMES} frames.")
+        raise RequestError(
+            f"img2img was given {params.video_length} pictures, but a clip has at most {MOST_FRAMES} frames. Give fewer."
+        )
     return ContextWindows(
         params.video_length or length,
         length,
@@ -167,6 +169,7 @@ def _second(params: Params, inputs: Inputs, first: Family) -> SecondChoice | Non
         )
     if family.takes_image:
         raise RequestError(
-            f"{description.path.name} is a PIA module, which can only be the first (model), not the second (model_2)."
+            f"{description.path.name} is a PIA module, which can only be the first (model), not the second (model_2). Choose "
+            "another as the second."
         )
     return SecondChoice(description, cast(Literal["blend", "chain"], params.model_2_mode), params.model_2_weight)

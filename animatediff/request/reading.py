@@ -69,10 +69,12 @@ def read_mapping(given: Mapping[str, Any]) -> tuple[Params, list[str]]:
     if params.motion_start >= params.motion_end:
         raise RequestError(
             f"Motion starts at {params.motion_start:g} of the steps (motion_start) and ends at {params.motion_end:g} "
-            "(motion_end). The end must come after the start."
+            "(motion_end). Set the end to more than the start."
         )
     if params.video_source and params.video_path:
-        raise RequestError("There are two source videos, one uploaded or in video_source, one in video_path. Give one of them.")
+        raise RequestError(
+            "There are two source videos, one uploaded or in video_source, one in video_path. Give only one of them."
+        )
     return params if params.source else with_fps(params), warnings
 
 
@@ -82,8 +84,8 @@ def _unknown(keys: list[str]) -> list[str]:
         return []
     named = ", ".join(map(shown, keys[:MOST_NAMED])) + (", …" if len(keys) > MOST_NAMED else "")
     if len(keys) == 1:
-        return [f"AnimateDiff does not know the parameter {named}; it was ignored."]
-    return [f"AnimateDiff does not know the parameters {named}; they were ignored."]
+        return [f"AnimateDiff does not know the parameter {named}; it was ignored. Correct its name, or leave it out."]
+    return [f"AnimateDiff does not know the parameters {named}; they were ignored. Correct their names, or leave them out."]
 
 
 def _require_possible_rules(params: Params) -> None:
@@ -116,13 +118,14 @@ def with_fps(params: Params, of_source: float = 0) -> Params:
         )
     if "GIF" in params.format and params.shown_fps > MOST_GIF_FPS:
         raise RequestError(
-            f"Interpolation factor (interp_x) {params.interp_x} gives {params.shown_fps:g} frames per second, but players show "
-            f"a GIF at {MOST_GIF_FPS} at most. Set it to {MOST_GIF_FPS // params.fps:g} or less, or choose another format."
+            f"Interpolation factor (interp_x) is {params.interp_x}, which gives {params.shown_fps:g} frames per second, but "
+            f"players show a GIF at {MOST_GIF_FPS} at most. Set it to {MOST_GIF_FPS // params.fps:g} or less, or choose "
+            "another format."
         )
     if params.shown_fps > MOST_FPS:
         raise RequestError(
-            f"Interpolation factor (interp_x) {params.interp_x} gives {params.shown_fps:g} frames per second, but videos can "
-            f"have {MOST_FPS:g} at most. Set it to {MOST_FPS // params.fps:g} or less."
+            f"Interpolation factor (interp_x) is {params.interp_x}, which gives {params.shown_fps:g} frames per second, but "
+            f"videos can have {MOST_FPS:g} at most. Set it to {MOST_FPS // params.fps:g} or less."
         )
     return params
 

@@ -16,7 +16,7 @@ from motion_module.pictures import WHITE
 from motion_module.video_reader import VIDEO_SUFFIXES, Video, is_readable
 
 from .. import settings
-from ..errors import RequestError
+from ..errors import RequestError, reason
 from ..interrupt import is_stopping
 from ..video import ffmpeg
 from ..video.clip import Sound
@@ -56,8 +56,8 @@ class Source:
     def warnings(self, params: Params) -> list[str]:
         if self.sound is None or self.sound_for(params):
             return []
-        speeds = f"the video shows {params.fps:g} of its frames in a second, {self.name} itself {self.fps:g}"
-        return [f"AnimateDiff: The sound is left out, since {speeds}. Set FPS (fps) to 0 to have both its speed and its sound."]
+        speeds = f"the video shows {params.fps:g} frames per second, where {self.name} shows {self.fps:g} of them"
+        return [f"AnimateDiff: The sound is left out, since {speeds}. Set FPS (fps) to 0 to have its speed and its sound."]
 
 
 def read(params: Params) -> Source:
@@ -68,7 +68,7 @@ def read(params: Params) -> Source:
     try:
         frames, fps = _frames(video, params), video.fps()
     except (UnreadableVideo, MissingDependency, OSError) as error:
-        raise RequestError(f"The source video {path.name} cannot be used: {error}.") from None
+        raise RequestError(f"The source video {path.name} cannot be used: {reason(error)}.") from None
     may_sound = fps and not all(is_picture(name) for name in params.format) and ffmpeg.has_sound(path)
     sound = Sound(path, video.time_of(params.source_start)) if may_sound else None
     return Source(path.name, frames, round(fps / params.source_stride, 3), sound)
@@ -83,21 +83,21 @@ def _frames(video: Video, params: Params) -> list[Image.Image]:
     for count, frame in enumerate(video.first(start + (wanted - 1) * stride + 1 if wanted else None), start=1):
         if is_stopping():
             raise RequestError(
-                f"Reading {video.path.name} was interrupted at its frame {count}, so there is no video. Generate again."
+                f"Reading {video.path.name} was interrupted at frame {count}, so there is no video. Generate again."
             )
         if count > start and (count - 1 - start) % stride == 0:
             frames.append(Image.fromarray(frame))
         if len(frames) * frame.nbytes > memory:
             size = f"{frame.shape[1]}×{frame.shape[0]}"
             raise RequestError(
-                f"{video.path.name} has more frames than there is memory for: {len(frames)} of {size}. Set Number of frames "
-                "(video_length), raise source_stride, or make the video smaller."
+                f"{video.path.name} has more frames than there is memory for: {len(frames)} of {size}. Lower Number of "
+                "frames (video_length), raise Select every nth frame (source_stride), or make the video smaller."
             )
         if len(frames) > MOST_FRAMES:
             break
     name = video.path.name
     if not frames:
-        raise RequestError(f"{name} has only {count} frames, but {start} are skipped (source_start). Skip fewer.")
+        raise RequestError(f"{name} has only {count} frames, but Skip first frames (source_start) is {start}. Skip fewer.")
     if len(frames) < wanted:
         raise RequestError(
             f"Number of frames (video_length) is {wanted}, but {name} has {count}, of which {len(frames)} can be taken with "
@@ -105,7 +105,8 @@ def _frames(video: Video, params: Params) -> list[Image.Image]:
         )
     if len(frames) > MOST_FRAMES:
         raise RequestError(
-            f"{name} has more than {MOST_FRAMES} frames. Set Number of frames (video_length), or raise source_stride."
+            f"{name} has more than {MOST_FRAMES} frames. Set Number of frames (video_length) to that "
+            "or less, or raise Select every nth frame (source_stride)."
         )
     return frames
 
@@ -128,12 +129,12 @@ def find(name: str) -> Path:
         files = Video(path).files() if is_folder else [path]
         is_video = is_folder or (is_file and is_readable(path))
     except OSError as error:
-        raise RequestError(f"The source video {name!r} cannot be opened: {error}.") from None
+        raise RequestError(f"The source video {name!r} cannot be opened: {reason(error)}. Check its name.") from None
     if not (is_folder or is_file):
         raise RequestError(f"The source video {name!r} does not exist. Name a video file, or a folder of frames.")
     if not is_video:
         raise RequestError(
-            f"The source video {name!r} is not a video, whatever its name says. Name a {', '.join(VIDEO_SUFFIXES)} file, or a "
+            f"The source video {name!r} is not a video by its content. Name a {', '.join(VIDEO_SUFFIXES)} file, or a "
             "folder of frames."
         )
     for file in files:
@@ -151,8 +152,10 @@ def _allowed(name: str) -> Path:
     """Returns the resolved path if it may be read. An error does not tell whether a forbidden path exists."""
     try:
         path = Path(name).resolve()
-    except (OSError, RuntimeError, ValueError) as error:
-        raise RequestError(f"The source video {name!r} is not a valid path: {error}.") from None
+    except (OSError, RuntimeError, ValueError):
+        raise RequestError(
+            f"The source video {name!r} is not a valid path. Name a video file, or a folder of frames."
+        ) from None
     if not (uploads.holds(path) or any(map(path.is_relative_to, settings.folders("animatediff_source_folders")))):
         raise RequestError(
             f"The source video {name!r} lies outside the folders that may be read. Upload it on the page, or add its folder to "

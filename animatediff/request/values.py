@@ -106,7 +106,9 @@ def _read_text(name: str, value: Any, longest: int) -> str:
     try:
         length = len(value.encode())
     except UnicodeEncodeError:
-        raise RequestError(f"{name} is {shown(value)}, which has half a character in it. Send it as UTF-8.") from None
+        raise RequestError(
+            f"{name} is {shown(value)}, which has half a character in it (a lone surrogate). Send whole characters, as UTF-8."
+        ) from None
     if length > longest:
         raise RequestError(f"{name} is {shown(value)}, which has {length} bytes, but must have at most {longest}. Shorten it.")
     return value
@@ -145,7 +147,9 @@ def _read_picture(name: str, value: Any) -> Image.Image | None:
 def _read_formats(value: Any) -> tuple[str, ...]:
     names: Any = [value] if isinstance(value, str) else value
     if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
-        raise RequestError(f"format is {shown(value)}, but must be a list of {', '.join(API_FORMATS)}.")
+        raise RequestError(
+            f"Save format (format) is {shown(value)}, but must be a list of one or more of {', '.join(API_FORMATS)}."
+        )
     known: dict[str, str] = {name.upper(): name for name in API_FORMATS}
     chosen: dict[str, None] = dict.fromkeys(known.get(str(name).strip().upper(), str(name)) for name in names)
     problems = format_problems()

@@ -127,7 +127,9 @@ def read_config(path: Path) -> Config:
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path.name} is not YAML: {error} Correct it there.") from error
     if not isinstance(content, dict):
-        raise ConfigError(f"{path.name} is empty. It needs lines such as `train: motion module`.")
+        raise ConfigError(
+            f"{path.name} has no options. Write lines such as `train: motion module` into it; docs/training.md describes them."
+        )
     return config_of(content, path.resolve().parent)
 
 
@@ -218,16 +220,21 @@ def _check(config: Config) -> None:
     counts = ("frames", "stride", "steps", "batch", "accumulate", "rank", "save_every")
     faults = {
         **{f"{name}: it must be 1 or more, not {getattr(config, name)}.": getattr(config, name) < 1 for name in counts},
-        "frames: a clip needs 2 or more.": config.train != "domain adapter" and config.frames < 2,
+        f"frames: it must be 2 or more, not {config.frames}.": config.train != "domain adapter" and config.frames < 2,
         f"size: it must be a multiple of {SIZE_STEP}, such as 256, not {config.size}.": config.size < SIZE_STEP
         or config.size % SIZE_STEP != 0,
-        "caption_dropout and ema: they must be fractions from 0 to 1.": (
-            not 0 <= config.caption_dropout <= 1 or not 0 <= config.ema < 1
-        ),
+        f"caption_dropout: it must be from 0 to 1, not {config.caption_dropout:g}.": (not 0 <= config.caption_dropout <= 1),
+        f"ema: it must be from 0 to below 1, not {config.ema:g}.": not 0 <= config.ema < 1,
         f"learning_rate: it must be more than 0, not {config.learning_rate:g}.": config.learning_rate <= 0,
-        "seed, weight_decay and warm_up: they must be 0 or more.": min(config.seed, config.weight_decay, config.warm_up) < 0,
-        "validation: every and steps must be 1 or more.": min(validation.every, validation.steps) < 1,
-        "noise_schedule: first must be above 0, last above first and below 1, and steps must be 1000.": (
+        **{
+            f"{name}: it must be 0 or more, not {getattr(config, name):g}.": getattr(config, name) < 0
+            for name in ("seed", "weight_decay", "warm_up")
+        },
+        f"validation: every and steps must be 1 or more, not {validation.every} and {validation.steps}.": (
+            min(validation.every, validation.steps) < 1
+        ),
+        "noise_schedule: first must be above 0, last above first and below 1, and steps must be 1000, "
+        f"not {schedule.first:g}, {schedule.last:g} and {schedule.steps}.": (
             not 0 < schedule.first < schedule.last < 1 or schedule.steps != ANIMATEDIFF.steps
         ),
         "motion_module: this option is required for a motion LoRA. Set it to the motion module that the LoRA is for.": (

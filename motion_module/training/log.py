@@ -122,7 +122,9 @@ class Log:
         try:
             yield
         except OSError as error:
-            self.say(f"The log in {self._folder} could not be written: {error}. The training continues.")
+            self.say(
+                f"The log in {self._folder} could not be written: {error.strerror or error}. The training continues without it."
+            )
 
     def end(self, step: int, config: Config, why: str) -> None:
         """Writes that the training has ended. `why`: "pause" if it was paused."""

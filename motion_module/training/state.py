@@ -92,7 +92,8 @@ def write(file: Path, tensors: dict[str, Tensor], header: dict[str, str]) -> Non
     except (OSError, SafetensorError) as error:
         kept = f" The previous file is kept: {file}." if file.exists() else ""
         raise NotSaved(
-            f"{file.name} could not be written to {file.parent}: {error}. Check that the disk has free space.{kept}"
+            f"{file.name} could not be written to {file.parent}: {getattr(error, 'strerror', None) or error}. Check that the "
+            f"disk has free space.{kept}"
         ) from error
 
 

@@ -160,7 +160,8 @@ def _loaded(config: Config, unet: nn.Module) -> tuple[Family, MotionModule]:
     family = description.require_motion_module()
     if family.takes_image or family.original_steps or family.advice.samplers:
         raise ConfigError(
-            f"motion_module: {config.motion_module.name} is {family.title}, which needs another training. Choose another."
+            f"motion_module: {config.motion_module.name} is {family.title}, which needs another kind of training. Choose "
+            "another module."
         )
     if config.frames > module.length:
         raise ConfigError(

@@ -126,14 +126,14 @@ def test_the_infotext_has_the_file_name_without_its_folder(host, videos):
         ({"video_source": "{videos}/a\0.mp4"}, ["not a valid path"]),
         ({"video_source": "{videos}/notes.txt"}, ["notes.txt", ".mp4"]),
         ({"video_source": "{videos}/broken.mp4"}, ["broken.mp4", "cannot be read, or has no frames"]),
-        ({"video_source": "{videos}/list.mp4"}, ["list.mp4", "is not a video"]),
+        ({"video_source": "{videos}/list.mp4"}, ["list.mp4", "is not a video by its content"]),
         ({"video_path": "{videos}/empty"}, ["empty", "has no frames"]),
         ({"video_path": "{videos}/mixed", "video_length": 0}, ["mixed", "frame 4 is 32×48", "the first is 64×64"]),
         ({"video_path": "{videos}/frames", "video_length": 31}, ["video_length", "31", "30"]),
         ({"video_path": "{videos}/frames", "source_start": 28, "source_stride": 3}, ["4", "1 can be taken", "source_stride 3"]),
         ({"video_path": "{videos}/frames", "source_start": 30}, ["30 frames", "source_start"]),
         ({"video_path": "{videos}/frames", "video_source": "{videos}/talks.mkv"}, ["video_source", "video_path", "one"]),
-        ({"mask_path": "{videos}/frames"}, ["Masks", "not available yet"]),
+        ({"mask_path": "{videos}/frames"}, ["A mask for each frame is not available yet"]),
     ],
 )
 def test_an_unusable_source_is_refused_with_a_message(host, videos, values, words):
@@ -192,7 +192,7 @@ def test_reading_a_source_can_be_interrupted(host, videos, how):
         host.post(f"/sdapi/v1/{how}")
         job.join()
     (answer,) = answers
-    assert answer.status_code == 422 and "was interrupted at its frame" in answer.json()["detail"]
+    assert answer.status_code == 422 and "was interrupted at frame" in answer.json()["detail"]
     assert record["sampler_runs"] == []
     request = animate(video_path=str(videos / "frames"), video_length=2)
     assert len(frames_of(host.img2img(**request, **FAINT))) == 2, "the next job is not interrupted"
@@ -255,7 +255,7 @@ def test_another_frame_rate_drops_the_sound_with_a_warning(host, videos):
     answer = host.img2img(**talking(videos, format=["MP4"], fps=12, video_length=4), **FAINT, steps=1)
     assert decoded(answer)[2] == 0
     (warning,) = info_of(answer)["extra_generation_params"]["AnimateDiff warnings"]
-    assert "12 of its frames" in warning and "talks.mkv itself 10" in warning and "Set FPS (fps) to 0" in warning
+    assert "shows 12 frames per second, where talks.mkv shows 10 of them" in warning and "Set FPS (fps) to 0" in warning
 
 
 @pytest.mark.parametrize(("name", "formats"), [("silent.mkv", ["MP4"]), ("talks.mkv", ["GIF"])])

@@ -149,4 +149,4 @@ def test_the_page_shows_why_a_training_cannot_run(page, clips):
 
 def test_a_training_without_a_name_is_refused(page, clips):
     begin(page, "../elsewhere", clips, steps=STEPS)
-    expect(page.locator(".toast-body, .toast-wrap").first).to_contain_text("Give the training a name", timeout=MINUTES)
+    expect(page.locator(".toast-body, .toast-wrap").first).to_contain_text("cannot be the name of a training", timeout=MINUTES)

@@ -108,5 +108,5 @@ def test_keyframes_of_other_tools_are_read_and_what_only_looks_like_one_is_said(
 
 def test_a_keyframe_of_4400_digits_is_refused(host):
     answer = host.txt2img(**animate(), prompt=f"{'9' * 4400}: x")
-    assert answer.status_code == 422 and "is outside of the video" in answer.json()["detail"]
+    assert answer.status_code == 422 and "is outside the video" in answer.json()["detail"]
     assert len(answer.json()["detail"]) < 300

@@ -81,9 +81,9 @@ def test_an_error_for_the_user_keeps_its_text():
 @pytest.mark.parametrize(
     ("error", "text"),
     [
-        (OSError(28, "No space left on device", "/x/y.gif"), "No space left on device: /x/y.gif"),
+        (OSError(28, "No space left on device", "/x/y.gif"), "No space left on device: y.gif"),
         (OSError("ffmpeg failed: no such preset"), "ffmpeg failed: no such preset"),
-        (RequestError("There is no model."), "There is no model."),
+        (RequestError("There is no model."), "There is no model"),
         (TypeError("'Scaler' object is not reversible"), "the console has the details"),
     ],
     ids=repr,

@@ -24,5 +24,5 @@ def test_one_file_does_not_hide_the_others(api, monkeypatch, tmp_path):
     monkeypatch.setattr(api.module_files, "what_it_is", fail)
     for name in ("a.ckpt", "b.safetensors"):
         (tmp_path / name).touch()
-    problem = "It could not be described. The log of the WebUI has the cause."
+    problem = "It could not be described; the console has the details. Download it again, or report them."
     assert [(model["name"], model["problem"]) for model in api._models()] == [("a.ckpt", problem), ("b.safetensors", problem)]

@@ -113,13 +113,13 @@ def test_unknown_keys_are_warned_about():
         (
             {"interp": "optical flow", "interp_x": 9},
             (
-                "Interpolation factor (interp_x) 9 gives 72 frames per second",
+                "Interpolation factor (interp_x) is 9, which gives 72 frames per second",
                 "at 50 at most. Set it to 6 or less, or choose another",
             ),
         ),
         (
             {"interp": "optical flow", "interp_x": 9, "fps": 120, "format": "MP4"},
-            ("Interpolation factor (interp_x) 9 gives 1080 frames per second", "1000 at most. Set it to 8 or less"),
+            ("Interpolation factor (interp_x) is 9, which gives 1080 frames per second", "1000 at most. Set it to 8 or less"),
         ),
         ({"video_length": 10**400}, ("video_length", "finite")),
         ({"fps": "9" * 5000}, ("fps", "finite")),
@@ -133,7 +133,7 @@ def test_unknown_keys_are_warned_about():
         ({"freeinit_filter": "low"}, ("freeinit_filter", "butterworth")),
         ({"last_frame": "abcd"}, ("last_frame", "base64")),
         ({"latent_power": 0}, ("latent_power", "0.1")),
-        ({"mask_path": "/tmp"}, ("Masks", "not available yet")),
+        ({"mask_path": "/tmp"}, ("A mask for each frame is not available yet",)),
         ({"video_source": "/tmp/a.mp4", "video_path": "/tmp"}, ("video_source", "video_path", "one of them")),
         ({"source_stride": 0}, ("source_stride", "at least 1")),
         ({"video_length": 10**12}, ("video_length", "10000")),

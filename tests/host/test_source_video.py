@@ -109,7 +109,7 @@ def test_reading_ends_at_the_next_frame_where_nobody_wants_it_any_more(read, sou
             yield frame
 
     monkeypatch.setattr(source.Video, "first", pressed_at_the_fifth)
-    with pytest.raises(source.RequestError, match=r"Reading a\.mp4 was interrupted at its frame 5"):
+    with pytest.raises(source.RequestError, match=r"Reading a\.mp4 was interrupted at frame 5"):
         read("a.mp4", source_start=400)
     assert len(decoded) == 5
 
@@ -122,7 +122,7 @@ def test_uploads_may_be_read(source, videos, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(videos.parent))  # in which each upload has a folder of its own
     assert source.find(str(videos / "a.mp4")) == videos / "a.mp4"
     (videos / "list.mp4").write_text("#EXTM3U")
-    for name, words in (("list.mp4", "is not a video"), ("gone.mp4", "does not exist")):
+    for name, words in (("list.mp4", "is not a video by its content"), ("gone.mp4", "does not exist")):
         with pytest.raises(source.RequestError, match=f"^The source video '{name}' {words}"):  # without its folder
             source.find(str(videos / name))
 

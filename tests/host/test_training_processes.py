@@ -125,5 +125,5 @@ def test_the_error_that_ends_a_training_is_shown(training, config):
 
 @pytest.mark.parametrize("name", ["", "../a", "a/b", ".a", "a\\b"])
 def test_a_name_that_is_not_allowed_is_refused(trainings, name):
-    with pytest.raises(trainings.TrainingError, match="Give the training a name"):
+    with pytest.raises(trainings.TrainingError, match="cannot be the name of a training"):
         trainings.named(name)

@@ -64,7 +64,11 @@ def test_an_error_is_short_and_can_be_sent_whatever_was_given():
             except RequestError as error:
                 assert len(str(error)) < 600 and str(error).encode()
     (warning,) = read_mapping({"enable": True, **{f"\ud800{number}" * 100: 0 for number in range(1000)}})[1]
-    assert len(warning) < 1500 and warning.encode() and warning.endswith("…; they were ignored.")
+    assert (
+        len(warning) < 1500
+        and warning.encode()
+        and warning.endswith("…; they were ignored. Correct their names, or leave them out.")
+    )
 
 
 def test_the_bounds_are_those_of_the_encoders():

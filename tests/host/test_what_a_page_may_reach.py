@@ -284,7 +284,7 @@ def test_the_routes_ask_for_the_login_of_the_page_or_the_password_of_the_api(rou
     assert user.delete(f"/animatediff/v1/unfinished/{'0' * 32}").status_code == 401
     refused = user.get(VERSION)
     assert ("WWW-Authenticate" in refused.headers) is bool(password)
-    assert "Incorrect" in refused.text if password else "Log in on the page" in refused.text
+    assert "password is wrong" in refused.text if password else "Log in on the page" in refused.text
     for token in ("", "None", "0" * 22):
         assert user.get(VERSION, headers={"Cookie": f"access-token={token}"}).status_code == 401
     for pair in (("me", "secret"), ("you", "secret"), ("you", "word")):

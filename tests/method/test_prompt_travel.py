@@ -98,7 +98,7 @@ def test_in_a_closed_travel_the_last_keyframe_blends_into_the_first():
 
 @pytest.mark.parametrize("position", ["{}", "-{}", "{}%", "0-{}", "{}.5%"])
 def test_a_number_of_thousands_of_digits_is_outside_of_the_video(position):
-    with pytest.raises(TravelError, match="is outside of the video, whose 16 frames") as error:
+    with pytest.raises(TravelError, match="is outside the video, whose 16 frames") as error:
         read_travel(f"0: a\n{position.format('9' * 4400)}: x", 16)
     assert len(str(error.value)) < 300
 

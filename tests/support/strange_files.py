@@ -24,7 +24,7 @@ STARTS = {
     "pointer.ckpt": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1817\n", "is a Git LFS pointer"),
     "pointer.safetensors": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Download the real file"),
     "annex.ckpt": (b"/annex/objects/SHA256E-s1--0.ckpt\n", "is a git-annex pointer"),
-    "answer.pth": (b"Entry not found", "is a text, not weights: the server answered the download with a message"),
+    "answer.pth": (b"Entry not found", "is text, not weights: the server answered the download with a message"),
     "index.safetensors": (b'{"weight_map": {}}', "is a JSON text, not weights"),
     "empty.ckpt": (b"", "is empty. Download it again"),
     "zeros.safetensors": (bytes(9999), "is nothing but zeros"),

@@ -294,9 +294,10 @@ def test_a_file_of_options_becomes_a_configuration(tmp_path):
         ({"steps": "many"}, "steps: 'many' is not a whole number"),
         ({"steps": True}, "steps: True is not a whole number"),
         ({"steps": 0}, "steps: it must be 1 or more"),
-        ({"frames": 1}, "frames: a clip needs 2 or more"),
+        ({"frames": 1}, "frames: it must be 2 or more, not 1"),
         ({"size": 100}, "size: it must be a multiple of 64"),
-        ({"ema": 1.5}, "from 0 to 1"),
+        ({"ema": 1.5}, "ema: it must be from 0 to below 1, not 1.5"),
+        ({"caption_dropout": -0.5}, "caption_dropout: it must be from 0 to 1, not -0.5"),
         ({"learning_rate": 0}, "learning_rate: it must be more than 0"),
         ({"output": "a.ckpt"}, r"a\.ckpt does not end with \.safetensors"),
         ({"train": "motion lora"}, "motion_module: this option is required for a motion LoRA"),
@@ -306,9 +307,9 @@ def test_a_file_of_options_becomes_a_configuration(tmp_path):
             "domain_adapter: it is only",
         ),
         ({"precision": False}, "precision: False is not full or fp16 or bf16"),
-        ({"validation": {"every": 0}}, "validation: every and steps must be 1 or more"),
-        ({"noise_schedule": {"last": 1.2}}, "noise_schedule: first must be above 0"),
-        ({"seed": -1}, "must be 0 or more"),
+        ({"validation": {"every": 0}}, "validation: every and steps must be 1 or more, not 0 and "),
+        ({"noise_schedule": {"last": 1.2}}, "noise_schedule: first must be above 0, .*, not .*, 1.2 and 1000"),
+        ({"seed": -1}, "seed: it must be 0 or more, not -1"),
         ({"data": "a.csv"}, "videos: this option is required"),
         ({"validation": {"prompt": "a"}}, "prompt: there is no such option"),
     ],
@@ -318,7 +319,7 @@ def test_wrong_options_are_refused(tmp_path, options, said):
         small(tmp_path, **options)
 
 
-@pytest.mark.parametrize(("text", "said"), [("", "is empty"), ("a: [", "is not YAML"), ("- a", "is empty")])
+@pytest.mark.parametrize(("text", "said"), [("", "has no options"), ("a: [", "is not YAML"), ("- a", "has no options")])
 def test_a_file_without_options_is_refused(tmp_path, text, said):
     (tmp_path / "c.yaml").write_text(text)
     with pytest.raises(ConfigError, match=said):
