@@ -262,7 +262,7 @@ class _PickledFile(WeightFile):
             flat = torch.frombuffer(self._bytes(tensor.storage, start, size), dtype=tensor.dtype)
             strided = flat.as_strided(tensor.shape, tensor.stride)
             return strided.clone() if tensor.nbytes < size else strided  # does not keep what lies between its elements
-        except _FAULTS as error:
+        except (OSError, *_FAULTS) as error:
             raise self._damaged(f"the data of {key} cannot be read") from error
 
 

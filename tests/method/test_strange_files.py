@@ -335,3 +335,17 @@ def test_a_part_of_a_storage_that_is_shorter_than_the_directory_says_is_damaged(
     (tmp_path / "m.ckpt").write_bytes(content)
     with pytest.raises(CheckpointError, match=r"m\.ckpt is damaged: the data of a cannot be read"):
         open_weights(tmp_path / "m.ckpt").read("a")
+
+
+def test_a_storage_that_begins_before_the_file_is_damaged(tmp_path):
+    tensor = b"ctorch._utils\n_rebuild_tensor_v2\n((Nctorch\nFloatStorage\nX\x01\x00\x00\x000tQK\x00K\x02\x85K\x01\x85\x89}tR"
+    write_pickle(tmp_path / "m.ckpt", b"}X\x01\x00\x00\x00a" + tensor + b"s.", **{"data/0": bytes(8)})
+    content = bytearray((tmp_path / "m.ckpt").read_bytes())
+    first = content.index(b"PK\x01\x02")
+    content[first + 42 : first + 46] = (10).to_bytes(4, "little")
+    second = content.index(b"PK\x01\x02", first + 4)
+    content[second + 42 : second + 46] = bytes(4)
+    content[-6:-2] = (first + 10).to_bytes(4, "little")  # so that 10 is subtracted from both
+    (tmp_path / "m.ckpt").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"m\.ckpt is damaged: the data of a cannot be read"):
+        open_weights(tmp_path / "m.ckpt").read("a")
