@@ -7,6 +7,7 @@ and the description says so.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -217,7 +218,7 @@ def _describe(path: Path, file: WeightFile) -> Description:
         "path": path,
         "container": file.container,
         "layout": layout,
-        "parameters": sum(_count(file.entries[key]) for key in inside or file.entries),
+        "parameters": sum(math.prod(file.entries[key].shape) for key in inside or file.entries),
         "dtypes": tuple(sorted({str(file.entries[key].dtype)[6:] for key in inside or file.entries})),
         "other": tuple(sorted(key for key in file.entries if key not in inside)),
         "training": file.header_json(TRAINING),
@@ -239,10 +240,6 @@ def _describe(path: Path, file: WeightFile) -> Description:
         **_check(file.entries, layers, layout, rows),
         **common,
     )
-
-
-def _count(entry: Entry) -> int:
-    return torch.Size(entry.shape).numel()
 
 
 _LORA_KINDS = {

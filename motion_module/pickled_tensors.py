@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,12 +26,20 @@ class StoredTensor:
     stride: tuple[int, ...]
 
     @property
+    def nbytes(self) -> int:
+        """How many bytes its elements take."""
+        return self.dtype.itemsize * math.prod(self.shape)
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Where it begins in its storage, and how many bytes there are from its first element to its last."""
+        last = sum((size - 1) * step for size, step in zip(self.shape, self.stride))
+        return self.dtype.itemsize * self.offset, self.dtype.itemsize * (last + 1) if self.nbytes else 0
+
+    @property
     def least_storage(self) -> int:
         """The least size of its storage in bytes. An expanded tensor is not one of a weight file, and may be of any size."""
-        if not math.prod(self.shape):
-            return 0
-        last = self.offset + sum((size - 1) * step for size, step in zip(self.shape, self.stride))
-        return self.dtype.itemsize * max(last + 1, math.prod(self.shape))
+        return max(sum(self.place), self.nbytes) if self.nbytes else 0
 
 
 _STORAGE_DTYPES = {
@@ -62,6 +71,7 @@ _HARMLESS = {
         (("numpy",), ("dtype", "ndarray")),
         (("_codecs",), ("encode",)),
         (("builtins", "__builtin__"), ("set",)),
+        (("torch._utils",), ("_rebuild_device_tensor_from_numpy",)),
         (("torch.nn.modules.container",), ("ParameterDict",)),
         (("pytorch_lightning.callbacks",), ("model_checkpoint",)),
         (("pytorch_lightning.callbacks.model_checkpoint",), ("ModelCheckpoint",)),
@@ -69,7 +79,10 @@ _HARMLESS = {
     for module in modules
     for name in names
 }
-"""What the WebUI accepts too: Lightning's checkpoints have such facts about their training. Here they are only names."""
+"""What the WebUI accepts too: Lightning's checkpoints have such facts about their training. Here they are only names.
+
+A tensor that is made from an array of numpy is not read: `torch.save` writes none of a CPU or of CUDA that way.
+"""
 NAMES = frozenset({*STORAGES, *_DTYPES, _TENSOR, _TYPED_TENSOR, _PARAMETER, *_HARMLESS})
 """The names that a pickle may have."""
 
@@ -86,16 +99,16 @@ def tensors_in(content: Any) -> dict[str, StoredTensor]:
 
 def _tensor(value: Any) -> StoredTensor | None:
     """Returns the tensor that a call describes; None if it describes something else. Raises UnreadablePickle."""
-    if isinstance(value, Call) and _is(value, _PARAMETER) and value.arguments:
-        value = value.arguments[0]
+    if isinstance(value, Call) and _is(value, _PARAMETER):
+        value = next(iter(_arguments(value)), None)
     if not isinstance(value, Call) or not _is(value, _TENSOR, _TYPED_TENSOR):
         return None
     try:
-        storage, offset, shape, stride, _gradient, _hooks, *rest = value.arguments
+        storage, offset, shape, stride, _gradient, _hooks, *rest = _arguments(value)
         kind, key = storage_of(storage.id)
     except (TypeError, ValueError, AttributeError) as error:
         raise UnreadablePickle("a tensor has no storage") from error
-    if not all(type(number) is int and 0 <= number < LARGEST_SIZE for number in (offset, *_few(shape), *_few(stride))):
+    if not all(isinstance(numbers, tuple) and are_sizes(numbers) for numbers in ((offset,), shape, stride)):
         raise UnreadablePickle("a tensor has an impossible shape")
     dtype = STORAGES[kind]
     if _is(value, _TYPED_TENSOR):
@@ -109,11 +122,16 @@ def _is(call: Call, *targets: Name) -> bool:
     return isinstance(call.target, Name) and call.target in targets
 
 
-def _few(numbers: Any) -> tuple[Any, ...]:
-    """Returns the numbers of a shape. Raises UnreadablePickle if they are many: all tensors may refer to one long shape."""
-    if not isinstance(numbers, tuple) or len(numbers) > MOST_DIMENSIONS:
-        raise UnreadablePickle("a tensor has an impossible shape")
-    return numbers
+def _arguments(call: Call) -> tuple[Any, ...]:
+    """Returns the arguments of a call. Raises UnreadablePickle if they are something else: a pickle may call with anything."""
+    if not isinstance(call.arguments, tuple):
+        raise UnreadablePickle("a tensor has no storage")
+    return call.arguments
+
+
+def are_sizes(numbers: Sequence[Any]) -> bool:
+    """Returns whether these can be a shape. There must be few: all tensors may refer to one long shape."""
+    return len(numbers) <= MOST_DIMENSIONS and all(type(number) is int and 0 <= number < LARGEST_SIZE for number in numbers)
 
 
 def storage_of(reference: Any) -> tuple[Name, str]:

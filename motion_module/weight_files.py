@@ -19,6 +19,7 @@ import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from torch import Tensor
 from .errors import UserError
 from .file_signatures import OLD_PYTORCH, SAFETENSORS, ZIP, contents_of
 from .pickle_reader import MOST_BYTES, ForbiddenName, UnreadablePickle, read_pickle
-from .pickled_tensors import NAMES, STORAGES, storage_of, tensors_in
+from .pickled_tensors import NAMES, STORAGES, are_sizes, storage_of, tensors_in
 
 DIFFUSERS_WEIGHTS = "diffusion_pytorch_model"
 SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
@@ -119,6 +120,12 @@ def open_weights(path: Path) -> WeightFile:
         return _CLASSES[contents](path)
     except OSError as error:
         raise CheckpointError(f"{path.name} cannot be read: {error.strerror}. Check the file and its permissions.") from error
+    except CheckpointError:
+        raise
+    except Exception as error:  # whatever else a damaged or hostile file may cause: callers foresee only the one type
+        raise CheckpointError(
+            f"{path.name} is damaged: it does not describe its weights as such files do. Download it again."
+        ) from error
 
 
 def weights_of(path: Path) -> Path:
@@ -149,6 +156,10 @@ _SAFETENSORS_DTYPES = {
 }
 
 
+_FAULTS = (SafetensorError, zipfile.BadZipFile, struct.error, ValueError, RuntimeError, EOFError, OverflowError)
+"""What `safetensors` and `zipfile` raise for damaged files, and torch for storages or shapes of a wrong size."""
+
+
 class SafetensorsFile(WeightFile):
     """An open `.safetensors` file. Raises CheckpointError if it is damaged."""
 
@@ -170,16 +181,22 @@ class SafetensorsFile(WeightFile):
             raise CheckpointError(f"{path.name} is damaged or not a safetensors file ({error}). Download it again.") from error
         # Not by get_slice: in safetensors 0.4, which the WebUI has, that takes 45 s for 10,000 keys.
         facts = json.loads(header)
-        self._metadata: dict[str, str] = facts.pop("__metadata__", {})
+        self._metadata: dict[str, str] = facts.pop("__metadata__", None) or {}
         self._require_bounded(facts)
         if unknown := sorted({fact["dtype"] for fact in facts.values()} - _SAFETENSORS_DTYPES.keys()):
             raise CheckpointError(
                 f"{path.name} has numbers of the type {unknown[0]}, which is not supported. Get it in 16 or 32 bits."
             )
+        for key, fact in facts.items():
+            if not are_sizes(fact["shape"]):
+                raise self._damaged(f"{key} has an impossible shape")
         self.entries = {key: Entry(tuple(fact["shape"]), _SAFETENSORS_DTYPES[fact["dtype"]]) for key, fact in facts.items()}
 
     def read(self, key: str) -> Tensor:
-        tensor: Tensor = self._file.get_tensor(key)
+        try:
+            tensor: Tensor = self._file.get_tensor(key)
+        except _FAULTS as error:
+            raise self._damaged(f"the data of {key} cannot be read") from error
         return tensor
 
     def header_json(self, name: str) -> dict[str, Any]:
@@ -188,10 +205,6 @@ class SafetensorsFile(WeightFile):
         except (ValueError, RecursionError) as error:
             raise self._damaged(f"{name} in its header is not JSON, or too deeply nested") from error
         return facts if isinstance(facts, dict) else {}
-
-
-_ZIP_FAULTS = (zipfile.BadZipFile, struct.error, ValueError, RuntimeError, EOFError, OverflowError)
-"""What `zipfile` raises for damaged files, and torch for storages of a wrong size."""
 
 
 class _PickledFile(WeightFile):
@@ -209,7 +222,7 @@ class _PickledFile(WeightFile):
             ) from error
         except CheckpointError:
             raise
-        except (UnreadablePickle, *_ZIP_FAULTS) as error:
+        except (UnreadablePickle, *_FAULTS) as error:
             raise self._damaged(str(error)) from error
         self._require_bounded(tensors)
         for key, tensor in tensors.items():
@@ -229,17 +242,28 @@ class _PickledFile(WeightFile):
         """Returns what the pickle describes, and the sizes in bytes of the storages that it refers to."""
 
     @abstractmethod
-    def _bytes(self, storage: str) -> bytes:
-        """Returns a storage."""
+    def _bytes(self, storage: str, start: int, size: int) -> bytearray:
+        """Returns a part of a storage: many tensors may be parts of one."""
+
+    def _part(self, start: int, size: int) -> bytearray:
+        """Returns a part of the file."""
+        part = bytearray(size)
+        with self.path.open("rb") as stream:
+            stream.seek(start)
+            if stream.readinto(part) != size:
+                raise EOFError
+        return part
 
     def read(self, key: str) -> Tensor:
         tensor = self._tensors[key]
-        if not tensor.least_storage:
-            return torch.empty(tensor.shape, dtype=tensor.dtype)
+        start, size = tensor.place
         try:
-            flat = torch.frombuffer(bytearray(self._bytes(tensor.storage)), dtype=tensor.dtype)
-            return flat.as_strided(tensor.shape, tensor.stride, tensor.offset)
-        except _ZIP_FAULTS as error:
+            if not size:
+                return torch.empty(tensor.shape, dtype=tensor.dtype)
+            flat = torch.frombuffer(self._bytes(tensor.storage, start, size), dtype=tensor.dtype)
+            strided = flat.as_strided(tensor.shape, tensor.stride)
+            return strided.clone() if tensor.nbytes < size else strided  # does not keep what lies between its elements
+        except (OSError, *_FAULTS) as error:
             raise self._damaged(f"the data of {key} cannot be read") from error
 
 
@@ -263,13 +287,32 @@ class TorchFile(_PickledFile):
         start = f"{self._folder}data/"
         with self._archive.open(pickles[0]) as member:  # not the whole of it, as its size is not known to be true
             content = read_pickle(member.read(MOST_BYTES), NAMES).content
+        self._checked: set[str] = set()
         return content, {name[len(start) :]: size for name, size in files.items() if name.startswith(start)}
 
-    def _bytes(self, storage: str) -> bytes:
-        return self._read(f"data/{storage}")
+    def _bytes(self, storage: str, start: int, size: int) -> bytearray:
+        item = self._archive.getinfo(f"{self._folder}data/{storage}")
+        if size == item.file_size:
+            return bytearray(self._archive.read(item))
+        if storage not in self._checked:
+            self._check(item)
+            self._checked.add(storage)
+        lengths = struct.unpack("<HH", self._part(item.header_offset + _LOCAL_HEADER - 4, 4))
+        return self._part(item.header_offset + _LOCAL_HEADER + sum(lengths) + start, size)
+
+    def _check(self, item: zipfile.ZipInfo) -> None:
+        """Reads a member once, for its checksum. Raises what `zipfile` raises if it is damaged or too short."""
+        with self._archive.open(item) as member:
+            size = sum(map(len, iter(partial(member.read, 1 << 20), b"")))
+        if size != item.file_size:
+            raise EOFError
 
     def _read(self, name: str) -> bytes:
         return self._archive.read(self._folder + name)
+
+
+_LOCAL_HEADER = 30
+"""The bytes before the name of a zip file's member. They end with two lengths: of the name, and of what precedes the data."""
 
 
 class _Bounded(io.FileIO):
@@ -319,11 +362,8 @@ class OldTorchFile(_PickledFile):
                     raise UnreadablePickle("it ends too early")
         return tensors.content, {key: size for key, (_, size) in self._places.items()}
 
-    def _bytes(self, storage: str) -> bytes:
-        offset, size = self._places[storage]
-        with self.path.open("rb") as stream:
-            stream.seek(offset)
-            return stream.read(size)
+    def _bytes(self, storage: str, start: int, size: int) -> bytearray:
+        return self._part(self._places[storage][0] + start, size)
 
 
 _CLASSES: dict[Any, type[WeightFile]] = {SAFETENSORS: SafetensorsFile, ZIP: TorchFile, OLD_PYTORCH: OldTorchFile}

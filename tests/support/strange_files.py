@@ -18,6 +18,8 @@ EMPTY_TENSOR = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
 DOUBLED = b")" + b"2\x86" * 60
 """A tuple of two tuples of two …, 60 deep: linear to build, exponential to hash, to compare or to print."""
 
+PARAMETER = b"ctorch._utils\n_rebuild_parameter\n"
+
 STARTS = {
     "page.ckpt": (b"<!DOCTYPE html>\n<html><head><title>Sign in</title>", "is a web page, not weights"),
     "page.safetensors": (b'\xef\xbb\xbf\n<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "is a web page"),
@@ -45,6 +47,15 @@ PICKLES = {
         b"}X\x01\x00\x00\x00actorch._utils\n_rebuild_tensor_v2\n(" + DOUBLED + b"QK\x00))\x89}tRs.",
         "a tensor has no storage",
     ),
+    "parameter-number.ckpt": (b"}X\x01\x00\x00\x00a" + PARAMETER + b"K\x05Rs.", "a tensor has no storage"),
+    "parameter-dictionary.ckpt": (b"}X\x01\x00\x00\x00a" + PARAMETER + b"}X\x01\x00\x00\x00bNsRs.", "a tensor has no storage"),
+    "parameter-call.ckpt": (b"}X\x01\x00\x00\x00a" + PARAMETER + PARAMETER + b")RRs.", "a tensor has no storage"),
+    "parameter-nothing.ckpt": (b"}X\x01\x00\x00\x00a" + PARAMETER + b")Rs.", "a file without weights"),
+    "tensor-list.ckpt": (b"}X\x01\x00\x00\x00actorch._utils\n_rebuild_tensor_v2\n]Rs.", "a tensor has no storage"),
+    "from-numpy.ckpt": (
+        b"}X\x01\x00\x00\x00actorch._utils\n_rebuild_device_tensor_from_numpy\n(cnumpy\ndtype\n)Rctorch\nfloat32\nN\x89tRs.",
+        "a file without weights (it contains no tensors)",
+    ),
     "surrogate.ckpt": (b"\x8c\x03\xed\xa0\x80\x8c\x01b\x93.", "opening it would run \ufffd\ufffd\ufffd.b. Weight files"),
     "memo.ckpt": (b"}r\xff\xff\xff\x7f.", "a file without weights"),
     "long.ckpt": (b"}" + b"N0" * 400_000 + b".", "its pickle has more than 600,000 operations"),
@@ -70,6 +81,15 @@ HEADERS: dict[str, tuple[Any, str]] = {
     "keys.safetensors": ({f"k{n}": EMPTY_TENSOR for n in range(100_000)}, "it has 100,000 tensors"),
     "header.safetensors": (b'{"a":"' + b" " * (1 << 23) + b'"}', "its header has 8,388,616 bytes"),
     "long-key.safetensors": ({"attentions.1." * 5000: EMPTY_TENSOR}, "with names of up to 65,000 letters"),
+    "null-facts.safetensors": ({"__metadata__": None, NORM: EMPTY_TENSOR}, "is an incomplete or changed motion module"),
+    "shape.safetensors": (
+        {NORM: {"dtype": "F32", "shape": [0, 2**64 - 1], "data_offsets": [0, 0]}},
+        f"is damaged: {NORM} has an impossible shape",
+    ),
+    "listed.safetensors": (
+        {NORM: ["F32", [0], [0, 0]]},
+        "is damaged: it does not describe its weights as such files do. Download it again",
+    ),
     "packed.safetensors": (
         {NORM: {"dtype": "U32", "shape": [0], "data_offsets": [0, 0]}},
         "has numbers of the type U32, which is not supported",
