@@ -54,7 +54,7 @@ AREAS = {
     "Values of a request": (
         "animatediff/request/values.py",
         "animatediff/request/reading.py",
-        "animatediff/request/pictures.py",
+        "animatediff/request/base64_pictures.py",
     ),
     "Values without effect, and unsuitable ones": (
         "animatediff/request/params.py",
