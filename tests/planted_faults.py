@@ -397,6 +397,13 @@ MUTATIONS = (
         "method/training/test_bases.py",
     ),
     Mutation(
+        "training: a refused one takes a folder that was there before",
+        "motion_module/training/command.py",
+        "if is_new and folder",
+        "if folder",
+        "method/training/test_bases.py",
+    ),
+    Mutation(
         "training: a refused one leaves its folder",
         "motion_module/training/command.py",
         "shutil.rmtree(folder, ignore_errors=True)",
@@ -588,6 +595,13 @@ MUTATIONS = (
         "or not _others_can_start_trainings()",
         "or True",
         "host/test_what_a_page_may_reach.py",
+    ),
+    Mutation(
+        "the end of a refused training deletes the next one",
+        "animatediff/page/training_processes.py",
+        "if STARTED[self.folder] is not process:",
+        "if False:",
+        "host/test_training_processes.py",
     ),
     Mutation(
         "several trainings run at a time",

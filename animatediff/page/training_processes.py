@@ -23,18 +23,15 @@ import yaml
 from modules import paths
 
 from motion_module.errors import UserError
+from motion_module.training.folder import CLIPS, CONFIG, DATA, LOSSES, OUTPUT, PID, STATE, STATUS, STOP, is_of_no_use
 
 from ..errors import shown
 from ..request import module_files
 
-CONFIG, OUTPUT = "config.yaml", "output.txt"
-STATE, STATUS, LOSSES, CLIPS, DATA, PID = "state.safetensors", "status.json", "losses.jsonl", "validation", "data.txt", "pid"
-"""The names that `motion_module.training` uses. It is not imported here, since it needs packages that may be missing."""
-STOP = "stop"
 ENDED = ("Done", "Paused", "Stopped", "Ended with an error")
 """What a training says last. Its process ends some time later: with a busy machine, in seconds."""
-OF_NO_USE = (CONFIG, OUTPUT, STATUS, PID, STOP, "lock")
-"""The files in the folder of a training that was refused before it did anything."""
+STARTED: dict[Path, subprocess.Popen[bytes]] = {}
+"""The processes that this WebUI has started, by folder."""
 REFUSED: dict[Path, str] = {}
 """Why trainings were refused, by folder. The folders themselves are deleted."""
 SECONDS_TO_END = 60
@@ -73,7 +70,6 @@ class Training:
             raise TrainingError(f"There is already a training {self.name!r}. Resume it, or choose another name.")
         with STARTING:
             self._require_idle()
-            REFUSED.pop(self.folder, None)
             self.folder.mkdir(parents=True, exist_ok=True)
             text = yaml.safe_dump({**config, "folder": str(self.folder)}, allow_unicode=True, sort_keys=False)
             (self.folder / CONFIG).write_text(text, encoding="utf-8")
@@ -81,9 +77,9 @@ class Training:
 
     def resume(self) -> None:
         """Continues the training. Raises TrainingError if there is nothing to continue, or if it or another one is running."""
-        if not (self.folder / CONFIG).exists():
-            raise TrainingError("Choose a training first.")
         with STARTING:
+            if not (self.folder / CONFIG).exists():
+                raise TrainingError("Choose a training first.")
             self._require_idle()
             self._run()
 
@@ -93,8 +89,11 @@ class Training:
             raise TrainingError(f"The training {self.name!r} is not running. Start or resume it first.")
         (self.folder / STOP).write_text(action, encoding="utf-8")
 
-    def process(self) -> psutil.Process | None:
+    def process(self) -> subprocess.Popen[bytes] | psutil.Process | None:
         """Returns the process that trains, if it is running."""
+        started = STARTED.get(self.folder)
+        if started and started.poll() is None:
+            return started
         try:
             process = psutil.Process(int((self.folder / PID).read_text()))
             return process if {"motion_module", "train"} <= set(process.cmdline()) else None  # systems reuse process ids
@@ -103,15 +102,15 @@ class Training:
 
     def status(self) -> dict[str, Any]:
         """Returns what it is doing, in words, under "doing"; and `step`, `steps`, `loss` and `seconds_left`, if known."""
-        if self.folder in REFUSED:
-            return {"doing": "Ended with an error", "error": REFUSED[self.folder]}
+        is_running = self.process() is not None  # asked first: a process writes its last status before it ends
         try:
             status: dict[str, Any] = json.loads((self.folder / STATUS).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             status = {"doing": "Starting"}
-        if self.process() or status["doing"] in ENDED:
+        if is_running or status["doing"] in ENDED:
             return status
-        return {**status, "doing": "Ended with an error", "error": self._last_output()}
+        output = self._last_output()  # read first: `_await` remembers why before it deletes the output
+        return {**status, "doing": "Ended with an error", "error": REFUSED.get(self.folder, output)}
 
     def losses(self) -> list[tuple[int, float]]:
         """Returns steps and their losses. A long training is sampled at even distances."""
@@ -150,11 +149,12 @@ class Training:
     def _is_running(self) -> bool:
         process = self.process()
         if process and self.status()["doing"] in ENDED:  # it has said so, and takes some time to end
-            with suppress(psutil.TimeoutExpired):
+            with suppress(subprocess.TimeoutExpired, psutil.TimeoutExpired):
                 process.wait(SECONDS_TO_END)
         return self.process() is not None
 
     def _run(self) -> None:
+        REFUSED.pop(self.folder, None)
         for file in (STOP, STATUS):
             (self.folder / file).unlink(missing_ok=True)
         ldm = Path(paths.paths["Stable Diffusion"])
@@ -170,6 +170,7 @@ class Training:
                 stderr=subprocess.STDOUT,
                 **DETACHED,
             )
+        STARTED[self.folder] = process
         (self.folder / PID).write_text(str(process.pid))
         threading.Thread(target=self._await, args=[process], daemon=True).start()
 
@@ -177,7 +178,9 @@ class Training:
         """Waits for the process to end. Deletes the folder if the training was refused, but remembers why."""
         process.wait()
         with STARTING, suppress(FileNotFoundError):  # somebody may have deleted it
-            if process.returncode and all(map(_is_of_no_use, self.folder.iterdir())):
+            if STARTED[self.folder] is not process:
+                return  # the next one has been started
+            if process.returncode and is_of_no_use(self.folder):
                 REFUSED[self.folder] = self.status().get("error", "")
                 shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -187,10 +190,6 @@ class Training:
         except OSError:
             return ""
         return next((line for line in reversed(lines) if line.strip()), "")
-
-
-def _is_of_no_use(entry: Path) -> bool:
-    return not any(entry.iterdir()) if entry.is_dir() else entry.name in OF_NO_USE
 
 
 def folder() -> Path:

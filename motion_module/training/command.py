@@ -18,8 +18,9 @@ from ..errors import MissingDependency
 from ..weight_files import CheckpointError
 from .config import ConfigError, read_config
 from .data import DataError
-from .log import STATUS, write_status
-from .loop import STOP, Diverged, StopRequested, Training
+from .folder import LOCK, PID, STOP, is_of_no_use
+from .log import write_status
+from .loop import Diverged, StopRequested, Training
 from .state import NotSaved
 
 FAULTS = (
@@ -34,8 +35,6 @@ FAULTS = (
     SafetensorError,
 )
 """The errors that end a training with a text for the user."""
-PID, LOCK = "pid", "lock"
-"""The names of the file with the id of the training process, and of the one that it locks."""
 OUT_OF_MEMORY = (
     "The GPU has too little memory for this training. Set gradient_checkpointing: true, batch: 1 with a larger accumulate, "
     "precision: fp16, or a smaller size."
@@ -73,10 +72,14 @@ def train(file: Path) -> int:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Locks the folder of a training while open, and writes the process id into it. Raises Busy if it is locked."""
+    """Locks the folder of a training while open, and writes the process id into it. Raises Busy if it is locked.
+
+    Afterwards deletes the folder if it is new and has nothing of use. What was there before is kept.
+    """
     if not _is_first():  # the first process of a launcher locks the folder for all
         yield
         return
+    is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK, timeout=0)
     try:
@@ -88,20 +91,15 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+        if is_new and folder.is_dir() and is_of_no_use(folder):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _ended(text: str, folder: Path | None = None, status: int = 1) -> int:
     if folder is not None and folder.is_dir():
         write_status(folder, "Ended with an error", error=text)
-        if _is_first() and all(map(_is_of_no_use, folder.iterdir())):
-            shutil.rmtree(folder, ignore_errors=True)
     print(text, file=sys.stderr)
     return status
-
-
-def _is_of_no_use(entry: Path) -> bool:
-    """Returns whether a file in the folder of a training is left by one that was refused, or an empty folder."""
-    return not any(entry.iterdir()) if entry.is_dir() else entry.name in (LOCK, PID, STATUS)
 
 
 def _is_first() -> bool:

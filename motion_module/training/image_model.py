@@ -177,12 +177,15 @@ def load_image_model(path: Path) -> ImageModel:
     keys = published_keys(file.entries)
     _require_stable_diffusion_1(path, file, keys)
     config = path.with_suffix(".yaml")
+    described = None
     try:
         described = _described(config)
         model = ImageModel({**described, "parameterization": "v"} if "v_pred" in keys else described)
     except (CheckpointError, MissingDependency):
         raise
     except Exception as error:  # LDM's classes raise anything for values that make no model
+        if described is STABLE_DIFFUSION_1:
+            raise
         raise CheckpointError(
             f"{config.name} does not describe a Stable Diffusion 1 model. Move it to another folder."
         ) from error

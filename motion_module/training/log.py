@@ -16,10 +16,10 @@ from tqdm import tqdm
 
 from .config import Config
 from .data import Report
+from .folder import CLIPS, DATA, LOSSES, STATUS
 from .latent_cache import replacing
 
 T = TypeVar("T")
-LOSSES, STATUS, CLIPS = "losses.jsonl", "status.json", "validation"
 BAR = "{desc}: {percentage:3.0f}% {bar} {n_fmt}/{total_fmt}, {elapsed}, {remaining} left{postfix}"
 SMOOTHING = 0.98
 """The weight of the previous value in the moving average of the loss that is shown."""
@@ -54,12 +54,12 @@ class Log:
             yield item
 
     def report(self, report: Report, config: Config) -> None:
-        """Prints a report on the data, and writes the complete report into data.txt."""
+        """Prints a report on the data, and writes the complete report into a file."""
         for line in report.lines(config):
             self.say(line)
         if self._main:
             everything = "\n".join(report.lines(config, most=10**9)) + "\n"
-            (self._folder / "data.txt").write_text(everything, encoding="utf-8")
+            (self._folder / DATA).write_text(everything, encoding="utf-8")
 
     def status(self, doing: str, **facts: Any) -> None:
         """Writes what is being done, and how far it is, for the page."""

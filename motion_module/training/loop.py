@@ -31,6 +31,7 @@ from ..checkpoint import TRAINING
 from .batch_order import Order
 from .config import PIXELS_PER_LATENT, Config, ConfigError
 from .data import Report
+from .folder import STOP
 from .image_model import load_image_model
 from .latent_cache import Embeddings, Example, cached_examples, fingerprint
 from .log import Log
@@ -47,8 +48,6 @@ TIMEOUT = timedelta(days=7)
 """How long processes wait for the main one while it encodes videos or generates validation clips."""
 SECOND_INTERRUPT = 2.0
 """Seconds within which another Ctrl-C counts as the same one: launchers of several processes pass theirs on."""
-STOP = "stop"
-"""A file of this name in the folder of a training makes it save and end. Its content is the reason: "pause" or "stop"."""
 
 
 class Diverged(RuntimeError):

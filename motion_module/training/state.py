@@ -16,9 +16,8 @@ from torch import Tensor, nn
 
 from ..checkpoint import TRAINING
 from .config import MAY_CHANGE, Config, ConfigError
+from .folder import STATE
 from .latent_cache import replacing
-
-NAME = "state.safetensors"
 
 
 class NotSaved(RuntimeError):
@@ -81,7 +80,7 @@ def save_state(
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
     facts = {"step": step, "config": identity.config, "parts": identity.parts, "scaler": scaler.state_dict() if scaler else {}}
-    write(folder / NAME, tensors, {"facts": json.dumps(facts)})
+    write(folder / STATE, tensors, {"facts": json.dumps(facts)})
 
 
 def write(file: Path, tensors: dict[str, Tensor], header: dict[str, str]) -> None:
@@ -107,11 +106,11 @@ def load_state(
     scaler: Any,
 ) -> int:
     """Loads what `save_state` wrote, and returns its step; 0 if there is no state. Raises ConfigError."""
-    if not (folder / NAME).exists():
+    if not (folder / STATE).exists():
         return 0
     facts = _facts(folder)
     identity.require_same(_identity(facts), folder)
-    with safe_open(folder / NAME, framework="pt") as file:
+    with safe_open(folder / STATE, framework="pt") as file:
         tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118  (no view of a file to be replaced)
     try:
         learning.load_state_dict(_below(tensors, "weights."))
@@ -130,7 +129,7 @@ def load_state(
 
 def belongs(output: Path, folder: Path) -> bool:
     """Returns whether a file was written by the training whose state is in a folder. Raises ConfigError."""
-    if not (folder / NAME).exists():
+    if not (folder / STATE).exists():
         return False
     digest = _identity(_facts(folder)).digest
     with suppress(OSError, SafetensorError, KeyError, TypeError, ValueError), safe_open(output, framework="pt") as file:
@@ -141,11 +140,11 @@ def belongs(output: Path, folder: Path) -> bool:
 def _facts(folder: Path) -> dict[str, Any]:
     """Reads the header of the state in a folder. Raises ConfigError."""
     try:
-        with safe_open(folder / NAME, framework="pt") as file:
+        with safe_open(folder / STATE, framework="pt") as file:
             facts: dict[str, Any] = json.loads(file.metadata()["facts"])
             return facts
     except (SafetensorError, KeyError, TypeError) as error:
-        raise ConfigError(f"{folder / NAME} is damaged: {error}. Delete it and the output to start again.") from error
+        raise ConfigError(f"{folder / STATE} is damaged: {error}. Delete it and the output to start again.") from error
 
 
 def _identity(facts: dict[str, Any]) -> Identity:

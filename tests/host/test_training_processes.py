@@ -2,7 +2,9 @@
 
 import importlib
 import sys
+import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -102,6 +104,96 @@ def test_resume_waits_for_the_process_that_has_paused(trainings, training, monke
     monkeypatch.setattr(trainings.Training, "_run", lambda self: begun.append(self))
     training.resume()
     assert len(waited) == 1 and begun == [training]
+
+
+TRAINER = f"""#!{sys.executable}
+import json, sys, time
+from pathlib import Path
+folder = Path(sys.argv[4]).parent
+is_refused = "refused" in (folder / "config.yaml").read_text()
+status = {{"doing": "Ended with an error", "error": "No."}} if is_refused else {{"doing": "Training"}}
+(folder / "part").write_text(json.dumps(status))
+(folder / "part").replace(folder / "status.json")
+time.sleep(0.5 if is_refused else 60)
+sys.exit(1)
+"""
+
+
+@pytest.fixture
+def trainer(tmp_path, monkeypatch):
+    """A stand-in for the training itself. It says at once that it is refused, but takes half a second to end."""
+    (tmp_path / "python").write_text(TRAINER)
+    (tmp_path / "python").chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+
+
+def refused(training):
+    """Starts a training that is refused. Returns the thread that waits for its process."""
+    before = threading.enumerate()
+    training.start({"train": "refused"})
+    (waiting,) = set(threading.enumerate()) - set(before)
+    until(lambda: training.status() == {"doing": "Ended with an error", "error": "No."}, training)
+    return waiting
+
+
+@pytest.mark.usefixtures("trainer")
+def test_a_training_survives_the_end_of_the_refused_one_before_it(training):
+    waiting = refused(training)
+    training.start({"train": "all"})
+    waiting.join()
+    assert (training.folder / "config.yaml").exists()
+    until(lambda: training.status() == {"doing": "Training"}, training)
+    assert training.process()
+
+
+@pytest.mark.usefixtures("trainer")
+def test_a_refused_training_is_deleted_while_the_start_of_another_waits_for_it(trainings, training, monkeypatch):
+    """Whoever else waits for the process might take its exit status."""
+    monkeypatch.setattr(trainings.psutil.Process, "wait", lambda *_: pytest.fail("psutil waits for a child"))
+    waiting = refused(training)
+    other = trainings.Training(training.folder.parent / "dots")
+    other.start({"train": "all"})
+    waiting.join()
+    assert not training.folder.exists() and training.status() == {"doing": "Ended with an error", "error": "No."}
+    other.process().kill()
+
+
+@pytest.mark.usefixtures("trainer")
+def test_a_training_runs_from_the_moment_of_its_start(trainings, training, monkeypatch):
+    """Until a new process has its command line, which takes long on a busy machine, the system shows an empty one."""
+    monkeypatch.setattr(trainings.psutil.Process, "cmdline", lambda _: [])
+    training.start({"train": "all"})
+    assert training.process()
+    training.process().kill()
+
+
+@pytest.mark.parametrize("file", ["status.json", "output.txt"])
+def test_the_error_is_shown_while_the_folder_is_deleted(trainings, training, monkeypatch, file):
+    """The thread that deletes the folder may run between any two steps of the one that reads it."""
+    training.folder.mkdir(parents=True)
+    read = Path.read_text
+
+    def deleted_meanwhile(path, **options):
+        if path == training.folder / file:
+            monkeypatch.setitem(trainings.REFUSED, training.folder, "No.")
+            raise FileNotFoundError
+        return read(path, **options)
+
+    monkeypatch.setattr(Path, "read_text", deleted_meanwhile)
+    assert training.status() == {"doing": "Ended with an error", "error": "No."}
+
+
+def test_a_training_that_ends_while_its_status_is_read_has_not_failed(trainings, training, monkeypatch):
+    training.folder.mkdir(parents=True)
+    (training.folder / "status.json").write_text('{"doing": "Training"}')
+
+    def ends(_):
+        monkeypatch.setattr(trainings.Training, "process", lambda _: None)
+        (training.folder / "status.json").write_text('{"doing": "Done"}')
+        return SimpleNamespace(kill=lambda: None)
+
+    monkeypatch.setattr(trainings.Training, "process", ends)
+    assert training.status() == {"doing": "Done"}
 
 
 def test_the_losses_of_a_long_training_are_sampled(trainings, training):

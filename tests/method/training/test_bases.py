@@ -1,5 +1,7 @@
 """Checkpoints that a training starts from: in every form that the WebUI reads, and refused where it cannot be right."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -198,6 +200,16 @@ def test_a_wrong_description_is_named(weights, base, beside):
         load_image_model(path)
 
 
+@pytest.mark.parametrize("beside", [None, "train: motion module"])
+def test_only_a_description_is_blamed_for_a_model_that_cannot_be_built(monkeypatch, weights, base, beside):
+    path = base(weights, describe=False)
+    if beside:
+        path.with_suffix(".yaml").write_text(beside)
+    monkeypatch.setattr(image_model, "ImageModel", lambda _: {}["a class that changed"])
+    with pytest.raises(KeyError, match="a class that changed"):
+        load_image_model(path)
+
+
 # --- what a refused training leaves ---
 
 
@@ -211,6 +223,14 @@ def test_a_refused_training_leaves_no_folder(setting, tmp_path, capsys, option, 
     assert main(["train", str(as_file(config, tmp_path / "c.yaml"))]) == 1
     assert name in capsys.readouterr().err or name == "unreadable"
     assert not config.folder.exists()
+
+
+def test_a_folder_that_was_there_before_is_kept(setting, tmp_path):
+    config = setting(base=str(tmp_path / "none"))
+    (config.folder / "mine").mkdir(parents=True)
+    assert main(["train", str(as_file(config, tmp_path / "c.yaml"))]) == 1
+    assert (config.folder / "mine").is_dir()
+    assert json.loads((config.folder / "status.json").read_text())["doing"] == "Ended with an error"
 
 
 def test_what_an_earlier_training_saved_is_kept(setting, tmp_path):
