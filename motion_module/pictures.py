@@ -7,7 +7,8 @@ import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from itertools import islice
+from functools import cached_property
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any
 
@@ -41,19 +42,21 @@ def kind_of_picture(begin: bytes) -> str:
 
 def read_picture(file: Path, background: str = WHITE) -> Frame:
     """Returns a picture, or the first frame of one that moves. Raises UnreadableVideo, or OSError if there is no such file."""
+    return np.asarray(flattened(read_with_alpha(file), background))
+
+
+def read_with_alpha(file: Path) -> Any:
+    """Returns what `read_picture` does as an image: in RGBA if it may be transparent, else in RGB. Raises the same."""
     with _opened(file) as image:
         try:
-            return _as_frame(image, background)
+            return _with_alpha(_upright(image))
         except FAULTS:
             raise UnreadableVideo(f"{file.name} is damaged. Save it again, or leave it out") from None
 
 
 def flattened(image: Any, background: str) -> Any:
     """Returns an RGB picture: what is transparent shows the background, as where the WebUI flattens a picture."""
-    if image.mode.startswith("I"):  # 16 bits; Pillow's own conversion cuts off what is above 255
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    if image.mode in ("LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
+    image = _with_alpha(image)
     if image.mode == "RGBA":
         shown = Image.new("RGBA", image.size, background)
         shown.paste(image, mask=image)
@@ -61,25 +64,21 @@ def flattened(image: Any, background: str) -> Any:
     return image.convert("RGB")
 
 
+def _with_alpha(image: Any) -> Any:
+    if image.mode.startswith("I"):  # 16 bits; Pillow's own conversion cuts off what is above 255
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    may_be_transparent = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
+    return image.convert("RGBA" if may_be_transparent else "RGB")
+
+
 class MovingPicture:
     """The frames of a GIF, WebP or APNG at a constant rate, or the one frame of a still picture."""
 
     def __init__(self, file: Path) -> None:
-        """Reads how long each frame lasts. Raises UnreadableVideo, or OSError if there is no such file."""
+        """Raises UnreadableVideo, or OSError if there is no such file."""
         self._file = file
-        self._milliseconds: list[float] = []
-        self._is_whole = True
         with _opened(file) as image:
             self._format = image.format
-            try:
-                for _ in _each(image):
-                    image.load()
-                    lasts = image.info.get("duration", 0)
-                    self._milliseconds.append(lasts if lasts > FASTEST else INSTEAD)
-            except FAULTS:
-                self._is_whole = False
-        if self._format == "GIF":
-            self._is_whole &= _last_bytes(file).rstrip(b"\0\r\n").endswith(b";")
 
     @property
     def fps(self) -> float:
@@ -93,27 +92,51 @@ class MovingPicture:
     def _is_constant(self) -> bool:
         return max(self._milliseconds) - min(self._milliseconds) <= CLOCK.get(self._format, 1)
 
+    @cached_property
+    def _milliseconds(self) -> list[float]:
+        """How long each frame lasts that can be decoded. Pillow tells it of a frame that it has decoded, not before."""
+        milliseconds: list[float] = []
+        with _opened(self._file) as image, suppress(*FAULTS):
+            if _count(image) == 1:
+                return [0]
+            for _ in _each(image):
+                image.load()
+                lasts = image.info.get("duration", 0)
+                milliseconds.append(lasts if lasts > FASTEST else INSTEAD)
+        return milliseconds
+
     def frames(self, background: str, most: int | None = None) -> Iterator[Frame]:
         """Yields the frames, or the first of them. One that lasts longer than the others comes several times.
 
         Raises UnreadableVideo after the last if the file is cut off.
         """
-        yield from islice(self._all(background), most)
+        repeats = self._repeats() if most != 1 else repeat(1)  # the first frame is read without a look at the others
+        yield from islice(self._all(background, repeats), most)
 
-    def _all(self, background: str) -> Iterator[Frame]:
-        shown, until = 0, 0.0
+    def _all(self, background: str, repeats: Iterator[int]) -> Iterator[Frame]:
+        shown, is_whole = 0, self._format != "GIF" or _last_bytes(self._file).rstrip(b"\0\r\n").endswith(b";")
         with _opened(self._file) as image:
-            for lasts, _ in zip(self._milliseconds, _each(image)):
-                frame = _as_frame(image, background)
-                until += lasts * self.fps / 1000
-                times = 1 if self.fps == 0 or self._is_constant else max(1, math.floor(until + 0.5) - shown)
-                shown += times
-                for _ in range(times):
-                    yield frame
+            try:
+                for _ in _each(image):
+                    frame = _as_frame(image, background)
+                    times = next(repeats, 1)
+                    shown += times
+                    yield from repeat(frame, times)
+            except FAULTS:
+                is_whole = False
         if shown == 0:
             raise UnreadableVideo("it is a picture that cannot be read. Save it again")
-        if not self._is_whole:
+        if not is_whole:
             raise UnreadableVideo(cut_off(shown))
+
+    def _repeats(self) -> Iterator[int]:
+        """Yields how many times each frame is shown."""
+        shown, until = 0, 0.0
+        for lasts in self._milliseconds:
+            until += lasts * self.fps / 1000
+            times = 1 if self.fps == 0 or self._is_constant else max(1, math.floor(until + 0.5) - shown)
+            shown += times
+            yield times
 
 
 def _last_bytes(file: Path) -> bytes:
@@ -124,7 +147,7 @@ def _last_bytes(file: Path) -> bytes:
 
 def _each(image: Any) -> Iterator[int]:
     """Goes through the frames of a picture, without the one that an APNG has for programs that cannot show it move."""
-    count = image.n_frames if image.format in MOVING else 1
+    count = _count(image)
     for index in range(int(count > 1 and getattr(image, "default_image", False)), count):
         image.seek(index)
         yield index
@@ -132,6 +155,10 @@ def _each(image: Any) -> Iterator[int]:
             # as browsers do; Pillow clears to the GIF's background colour where the frame itself has no transparent pixel
             left, top, right, bottom = image.dispose_extent
             image.dispose = Image.core.fill("RGBA", (right - left, bottom - top), (0, 0, 0, 0))
+
+
+def _count(image: Any) -> int:
+    return int(image.n_frames) if image.format in MOVING else 1
 
 
 def cut_off(frames: int) -> str:
@@ -158,7 +185,10 @@ def _opened(file: Path) -> Iterator[Any]:
 
 
 def _as_frame(image: Any, background: str) -> Frame:
-    with suppress(*FAULTS):  # a damaged EXIF tells nothing; a damaged picture fails below
-        image = ImageOps.exif_transpose(image)
-    frame: Frame = np.asarray(flattened(image, background))
-    return frame
+    return np.asarray(flattened(_upright(image), background))
+
+
+def _upright(image: Any) -> Any:
+    with suppress(*FAULTS):  # a damaged EXIF tells nothing; a damaged picture fails when it is converted
+        return ImageOps.exif_transpose(image)
+    return image

@@ -35,6 +35,8 @@ MOST_FPS, USUAL_FPS = 240, 25
 SQUARE_PIXELS = "scale=w='round(iw*sar)':h=ih"
 CUT_OFF = re.compile(r"partial file|ended prematurely|Packet corrupt|Truncating packet")
 UNREADABLE = "it cannot be read, or has no frames. Choose another file"
+DECODED = re.compile(r"decoder -> .*? (?:best_effort_ts|pts)_time:(-?\d\S*).*")
+"""What ffmpeg says of each frame with the option `-debug_ts`."""
 DAMAGED = re.compile(
     r"corrupt decoded frame|Decoding error|Error (?:submitting packet|while decoding|during demuxing)|EBML number"
 )
@@ -79,6 +81,7 @@ class _Facts:
     fps: Fraction
     start: float
     decoder: str
+    may_be_transparent: bool
 
 
 class VideoFile:
@@ -92,14 +95,11 @@ class VideoFile:
 
     def frames(self, background: str, most: int | None = None) -> Iterator[Frame]:
         """Yields the frames, or the first of them. Raises UnreadableVideo after them if the file is damaged there."""
-        fps = f"{self._facts.fps.numerator}/{self._facts.fps.denominator}"
-        constant = f"fps={fps}:start_time={self.start:f},setpts=N"  # its clock has a tick for each frame
-        shown = ["-vf", f"{constant},{SQUARE_PIXELS},format=rgba", "-r", fps]
         count = 0
-        with _ffmpeg(*self._source, *shown, "-f", "image2pipe", "-c:v", "pam", "-") as (output, messages):
+        with _ffmpeg(*self._source, *self._shown(), "-") as (output, messages):
             for pixels in islice(_pam_images(output), most):
                 count += 1
-                yield pixels[..., :3] if pixels[..., 3].min() == 255 else _on_background(pixels, background)
+                yield _on_background(pixels, background)
             if count == most:
                 messages.end_process()
         is_damaged = DAMAGED.search(messages.text) is not None
@@ -110,15 +110,34 @@ class VideoFile:
         if is_damaged or (count != most and messages.failed):
             raise UnreadableVideo("it is damaged: some of its frames cannot be decoded. Download or export it again")
 
+    def frame(self, background: str, index: int) -> Frame | None:
+        """Returns one frame, counted from 0, or None if there is none. Raises UnreadableVideo if the file ends too early."""
+        with _ffmpeg(*self._source, *self._shown(f"select='eq(n,{index})',"), "-frames:v", "1", "-") as (output, _):
+            for pixels in _pam_images(output):
+                return _on_background(pixels, background)
+        for _ in self.frames(background, index + 1):  # it says what is wrong
+            pass
+        return None
+
+    def _shown(self, chosen: str = "") -> list[str]:
+        """Returns the arguments that give frames at a constant rate as a stream of PAM images. `chosen`: a filter for some."""
+        fps = f"{self._facts.fps.numerator}/{self._facts.fps.denominator}"
+        constant = f"fps={fps}:start_time={self.start:f},{chosen}setpts=N"  # its clock has a tick for each frame
+        pixels = "rgba" if self._facts.may_be_transparent else "rgb24"
+        return ["-vf", f"{constant},{SQUARE_PIXELS},format={pixels}", "-r", fps, "-f", "image2pipe", "-c:v", "pam"]
+
     def _is_damaged_within(self, count: int) -> bool:
-        """Returns whether one of the first frames is damaged: ffmpeg decodes ahead of what it writes."""
-        seconds = f"{self.start + count / self.fps:f}"
-        with (
-            _ffmpeg(*self._source, "-c", "copy", "-t", seconds, "-f", "nut", "-") as (packets, _),
-            _ffmpeg(*self._decoder, "-f", "nut", "-i", "-", "-f", "null", "-", stdin=packets) as (output, messages),
-        ):
+        """Returns whether one of the first frames is damaged: ffmpeg decodes ahead of what it writes.
+
+        With one thread, what it says of damage comes in order among what it says of each frame.
+        """
+        output_arguments = ["-t", f"{self.start + count / self.fps:f}", "-f", "null", "-"]
+        said = ["-loglevel", "info", "-nostats", "-debug_ts", "-threads", "1"]
+        with _ffmpeg(*said, *self._source, *output_arguments) as (output, messages):
             output.read()
-        return DAMAGED.search(messages.text) is not None
+        last = self.start + (count - 1.5) / self.fps
+        ends = [frame.end() for frame in DECODED.finditer(messages.text) if float(frame[1]) > last]
+        return DAMAGED.search(messages.text, 0, *ends[:1]) is not None
 
     def _before_gap(self, count: int) -> int:
         """Returns how many frames come before the first that is missing: a few may be stored ahead of it."""
@@ -152,26 +171,27 @@ class VideoFile:
             output.read()
         text = messages.text
         rate = re.search(r"config in time_base: \S+ frame_rate: (\d+)/(\d+)", text)
-        frame = re.search(r"n: *0 .*?pts_time:(\S+).*? s:(\d+)x(\d+)", text)
+        frame = re.search(r"n: *0 .*?pts_time:(\S+).*? fmt:(\w+).*? s:(\d+)x(\d+)", text)
         if not rate or not frame:
             raise UnreadableVideo(UNREADABLE)
-        width, height = int(frame[2]), int(frame[3])
+        width, height = int(frame[3]), int(frame[4])
         if width * height > MOST_PIXELS:
             raise UnreadableVideo(too_large(width, height))
         fps = Fraction(int(rate[1]), max(1, int(rate[2])))
         stream = re.search(r"Stream #0:\d.*Video: (\w+)(?!.*attached pic)", text)
-        has_alpha = re.search(r"alpha_mode +: 1", text)
+        decoder = DECODERS.get(stream[1], "") if stream and re.search(r"alpha_mode +: 1", text) else ""
         return _Facts(
             fps=fps if 0 < fps <= MOST_FPS else Fraction(USUAL_FPS),
             start=float(frame[1]) if frame[1] != "NOPTS" else 0.0,
-            decoder=DECODERS.get(stream[1], "") if stream and has_alpha else "",
+            decoder=decoder,
+            may_be_transparent=bool(decoder) or "a" in frame[2].removeprefix("gray"),  # rgba, yuva420p, pal8, …
         )
 
 
 class _Messages(Thread):
-    """Reads the messages of a process while it runs, and keeps the first megabyte of them."""
+    """Reads the messages of a process while it runs, and keeps the first 32 MB of them: 1.5 kB for each of 20,000 frames."""
 
-    MOST = 1 << 20
+    MOST = 1 << 25
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         super().__init__(daemon=True)
@@ -194,11 +214,11 @@ class _Messages(Thread):
 
 
 @contextmanager
-def _ffmpeg(*arguments: str, stdin: int | IO[bytes] = subprocess.DEVNULL) -> Iterator[tuple[IO[bytes], _Messages]]:
+def _ffmpeg(*arguments: str) -> Iterator[tuple[IO[bytes], _Messages]]:
     """Runs ffmpeg, and yields its output and its messages, which are complete afterwards. Ends it if the output is not read."""
     command = [ffmpeg_program(), "-hide_banner", "-loglevel", "warning", "-nostdin", "-max_error_rate", "0", *arguments]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=stdin, stdout=pipe, stderr=pipe) as process:
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe) as process:
         assert process.stdout
         messages = _Messages(process)
         try:
@@ -210,17 +230,17 @@ def _ffmpeg(*arguments: str, stdin: int | IO[bytes] = subprocess.DEVNULL) -> Ite
 
 
 def _on_background(pixels: Frame, background: str) -> Frame:
-    return np.asarray(flattened(Image.fromarray(pixels), background))
+    return pixels if pixels.shape[-1] == 3 else np.asarray(flattened(Image.fromarray(pixels), background))
 
 
 def _pam_images(stream: IO[bytes]) -> Iterator[Frame]:
-    """Yields images `(height, width, 4)` of a stream of PAM files, whose headers tell the size of each."""
+    """Yields images `(height, width, channels)` of a stream of PAM files, whose headers tell the size of each."""
     while header := b"".join(iter(partial(_line_of_header, stream), b"")):
-        width, height = (int(number) for number in re.findall(rb"(?:WIDTH|HEIGHT) (\d+)", header))
-        data = stream.read(width * height * 4)
-        if len(data) < width * height * 4:
+        width, height, channels = (int(number) for number in re.findall(rb"(?:WIDTH|HEIGHT|DEPTH) (\d+)", header))
+        data = stream.read(width * height * channels)
+        if len(data) < width * height * channels:
             return
-        yield np.frombuffer(data, np.uint8).reshape(height, width, 4)
+        yield np.frombuffer(data, np.uint8).reshape(height, width, channels)
 
 
 def _line_of_header(stream: IO[bytes]) -> bytes:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,12 @@ class Video:
         if count == 0:
             raise UnreadableVideo("it has no frames. Choose another folder" if self.path.is_dir() else UNREADABLE)
 
+    def frame(self, index: int) -> Frame | None:
+        """Returns one frame, counted from 0, or None if there is none. Raises what `first` does where that ends too early."""
+        if not self.path.is_dir() and isinstance(self._file, VideoFile):
+            return self._file.frame(self.background, index)
+        return next(islice(self.first(index + 1), index, None), None)
+
     def files(self) -> list[Path]:
         """Returns the files of the video; those of a folder are sorted by the numbers in their names."""
         return pictures_in(self.path) if self.path.is_dir() else [self.path]
@@ -98,6 +105,15 @@ def pictures_in(folder: Path) -> list[Path]:
     """Returns the pictures of a folder in natural order: 2.png comes before 10.png. Raises OSError."""
     files = (file for file in entries_of(folder) if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
     return sorted(files, key=by_number)
+
+
+def pictures_below(folder: Path) -> list[Path]:
+    """Returns the pictures of a folder and of all folders in it, in natural order of their paths. Raises OSError."""
+    files = pictures_in(folder)
+    for entry in entries_of(folder):
+        if entry.is_dir() and not folder.resolve().is_relative_to(entry.resolve()):  # a link may lead back
+            files += pictures_below(entry)
+    return sorted(files, key=lambda file: [by_number(Path(part)) for part in file.relative_to(folder).parts])
 
 
 def entries_of(folder: Path) -> list[Path]:

@@ -546,8 +546,8 @@ MUTATIONS = (
     Mutation(
         "a source may lie anywhere",
         "animatediff/request/source_video.py",
-        'if not (uploads.holds(path) or any(map(path.is_relative_to, settings.folders("animatediff_source_folders")))):',
-        "if False:",
+        "if path is None or not (uploads.holds(path) or any(map(path.is_relative_to, folders))):",
+        "if path is None:",
         "contract/test_source.py",
     ),
     Mutation(
@@ -627,9 +627,30 @@ MUTATIONS = (
     Mutation(
         "the rate of a video that varies is kept",
         "motion_module/video_file.py",
-        'constant = f"fps={fps}:start_time={self.start:f},setpts=N"',
-        'constant = "setpts=N"',
+        'constant = f"fps={fps}:start_time={self.start:f},{chosen}setpts=N"',
+        'constant = f"{chosen}setpts=N"',
         "method/test_video_files.py",
+    ),
+    Mutation(
+        "damage behind the frames that are used is an error",
+        "motion_module/video_file.py",
+        "DAMAGED.search(messages.text, 0, *ends[:1])",
+        "DAMAGED.search(messages.text)",
+        "method/test_video_files.py",
+    ),
+    Mutation(
+        "paths to other computers are looked at",
+        "animatediff/request/network_paths.py",
+        'return names_host[1].casefold() if names_host else ""',
+        'return ""',
+        "host/test_source_video.py",
+    ),
+    Mutation(
+        "the transparency of a mask is lost",
+        "animatediff/page/batch_tab.py",
+        "p.image_mask = _picture(masks[0])",
+        "p.image_mask = flattened(_picture(masks[0]), background())",
+        "host/test_batch_tab.py",
     ),
 )
 

@@ -14,8 +14,8 @@ from typing import Any
 from PIL import Image
 
 from motion_module.errors import UnreadableVideo
-from motion_module.pictures import read_picture
-from motion_module.video_reader import by_number, pictures_in
+from motion_module.pictures import flattened, read_with_alpha
+from motion_module.video_reader import by_number, pictures_below
 
 from ..errors import RequestError, reported_to_user
 from ..request import uploads
@@ -103,9 +103,9 @@ def _give_frames(
         raise RequestError(
             f"There are {len(masks)} masks in {mask_dir}, but a clip has one for all its frames. Leave only one in that folder."
         )
-    p.init_images = [_picture(file) for file in _files(source)[: params.video_length or None]]
+    p.init_images = [flattened(_picture(file), background()) for file in _files(source)[: params.video_length or None]]
     if masks:
-        p.image_mask = _picture(masks[0])
+        p.image_mask = _picture(masks[0])  # the WebUI takes its transparency as the mask, if it has some
     if to_scale:
         p.width, p.height = (int(side * scale_by) for side in p.init_images[0].size)
     if output_dir.strip():
@@ -127,14 +127,17 @@ def _files(source: Any) -> list[Path]:
 
 
 def _pictures_in(folder: str) -> list[Path]:
+    """Returns the images of a folder and of the folders in it, as the WebUI's own function reads them."""
     try:
-        return pictures_in(Path(folder))
+        return pictures_below(Path(folder))
     except OSError as error:
+        folder = error.filename or folder
         raise RequestError(f"The folder {folder} cannot be read ({error.strerror}). Correct its path.") from error
 
 
 def _picture(file: Path) -> Image.Image:
     try:
-        return Image.fromarray(read_picture(file, background()))
+        picture: Image.Image = read_with_alpha(file)
     except (OSError, UnreadableVideo) as error:
         raise RequestError(f"{file.name} cannot be read as an image. Remove it from the batch.") from error
+    return picture

@@ -15,6 +15,7 @@ from modules.ui_common import create_refresh_button
 
 from .. import settings
 from ..request import module_files
+from ..request.network_paths import leads_elsewhere
 from . import training_processes
 from .events import in_sentences
 from .training_processes import Training, TrainingError
@@ -188,7 +189,7 @@ def readable(text: str) -> str:
         return ""
     try:
         path = Path(bare).expanduser().absolute()
-        is_allowed = any(map(path.resolve().is_relative_to, _folders())) or not _others_can_start_trainings()
+        is_allowed = _lies_in(bare, _folders()) or not _others_can_start_trainings()
     except (OSError, RuntimeError, ValueError) as error:
         raise TrainingError(f"{bare!r} is not a valid path. Name a folder, or a CSV file.") from error
     if not is_allowed:
@@ -198,6 +199,10 @@ def readable(text: str) -> str:
             "read videos” in the settings of AnimateDiff."
         )
     return str(path)
+
+
+def _lies_in(name: str, folders: list[Path]) -> bool:
+    return not leads_elsewhere(name, folders) and any(map(Path(name).expanduser().resolve().is_relative_to, folders))
 
 
 def _others_can_start_trainings() -> bool:

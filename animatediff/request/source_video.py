@@ -16,12 +16,13 @@ from motion_module.pictures import WHITE
 from motion_module.video_reader import VIDEO_SUFFIXES, Video, is_readable
 
 from .. import settings
-from ..errors import RequestError, reason
+from ..errors import RequestError, reason, shown
 from ..interrupt import is_stopping
 from ..video import ffmpeg
 from ..video.clip import Sound
 from ..video.formats import is_picture
 from . import uploads
+from .network_paths import leads_elsewhere
 from .params import MOST_FRAMES, Params
 from .reading import with_fps
 
@@ -118,7 +119,7 @@ def find(name: str) -> Path:
     """
     if ADDRESS.match(name):
         raise RequestError(
-            f"The source video {name!r} is a URL. Download it. Then upload it on the page, or name the file in a folder "
+            f"The source video {shown(name)} is a URL. Download it. Then upload it on the page, or name the file in a folder "
             "that the settings allow."
         )
     path = _allowed(name)
@@ -129,12 +130,12 @@ def find(name: str) -> Path:
         files = Video(path).files() if is_folder else [path]
         is_video = is_folder or (is_file and is_readable(path))
     except OSError as error:
-        raise RequestError(f"The source video {name!r} cannot be opened: {reason(error)}. Check its name.") from None
+        raise RequestError(f"The source video {shown(name)} cannot be opened: {reason(error)}. Check its name.") from None
     if not (is_folder or is_file):
-        raise RequestError(f"The source video {name!r} does not exist. Name a video file, or a folder of frames.")
+        raise RequestError(f"The source video {shown(name)} does not exist. Name a video file, or a folder of frames.")
     if not is_video:
         raise RequestError(
-            f"The source video {name!r} is not a video by its content. Name a {', '.join(VIDEO_SUFFIXES)} file, or a "
+            f"The source video {shown(name)} is not a video by its content. Name a {', '.join(VIDEO_SUFFIXES)} file, or a "
             "folder of frames."
         )
     for file in files:
@@ -150,15 +151,16 @@ def background() -> str:
 
 def _allowed(name: str) -> Path:
     """Returns the resolved path if it may be read. An error does not tell whether a forbidden path exists."""
+    folders = settings.folders("animatediff_source_folders")
     try:
-        path = Path(name).resolve()
+        path = None if leads_elsewhere(name, folders) else Path(name).resolve()
     except (OSError, RuntimeError, ValueError):
         raise RequestError(
-            f"The source video {name!r} is not a valid path. Name a video file, or a folder of frames."
+            f"The source video {shown(name)} is not a valid path. Name a video file, or a folder of frames."
         ) from None
-    if not (uploads.holds(path) or any(map(path.is_relative_to, settings.folders("animatediff_source_folders")))):
+    if path is None or not (uploads.holds(path) or any(map(path.is_relative_to, folders))):
         raise RequestError(
-            f"The source video {name!r} lies outside the folders that may be read. Upload it on the page, or add its folder to "
-            "“Folders from which source videos may be read” in the settings of AnimateDiff."
+            f"The source video {shown(name)} lies outside the folders that may be read. Upload it on the page, or add its "
+            "folder to “Folders from which source videos may be read” in the settings of AnimateDiff."
         )
     return path

@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +73,7 @@ def read_infotext(path: Path) -> str:
 def read_frame(path: Path, index: int) -> Image.Image:
     """Returns one frame of a video, counted from 0. Raises OSError if there is no such frame."""
     try:
-        frame = next(islice(Video(path).first(index + 1), index, None), None)
+        frame = Video(path).frame(index)
     except (MissingDependency, UnreadableVideo) as error:
         raise OSError(str(error)) from None
     if frame is None:

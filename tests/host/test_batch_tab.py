@@ -82,7 +82,6 @@ def test_transparent_images_lie_on_the_webuis_background_and_upright(batch, page
     exif[0x0112] = 6
     picture.convert("RGB").save(tmp_path / "2.jpg", exif=exif)
     (tmp_path / "._1.png").write_bytes(b"left by macOS")
-    (tmp_path / "sub.png").mkdir()
     p = request()
     page.process_batch(p, str(tmp_path), "", "", p.script_args)
     first, second = p.init_images
@@ -130,6 +129,28 @@ def test_one_mask_applies_to_all_frames_and_several_are_refused(batch, page, fol
     Image.new("L", (64, 48)).save(masks / "b.png")
     with pytest.raises(AnimateDiffError, match=r"2 masks in .* one for all its frames"):
         page.process_batch(request(), str(folder), "", str(masks), ())
+
+
+def test_the_transparency_of_a_mask_is_left_to_the_webui(page, folder, tmp_path):
+    """It takes the opaque part as the mask: white on transparent, as painting programs save it."""
+    (tmp_path / "masks").mkdir()
+    mask = Image.new("RGBA", (64, 48))
+    mask.paste((255, 255, 255, 255), (0, 0, 32, 48))
+    for name, saved in (("a.png", mask), ("a.png", mask.convert("LA")), ("a.png", mask.quantize())):
+        saved.save(tmp_path / "masks" / name)
+        p = request(video_length=1)
+        page.process_batch(p, str(folder), "", str(tmp_path / "masks"), p.script_args)
+        assert p.image_mask.mode == "RGBA"
+        assert [p.image_mask.getpixel((x, 5))[3] for x in (5, 60)] == [255, 0]
+
+
+def test_images_in_folders_of_the_folder_are_frames_too(page, folder):
+    (folder / "sub.png").mkdir()
+    for name, red in (("sub.png/10.png", 22), ("sub.png/9.png", 21), ("sub.png/.hidden.png", 99)):
+        Image.new("RGB", (64, 48), (red, 0, 0)).save(folder / name)
+    p = request()
+    page.process_batch(p, str(folder), "", "", p.script_args)
+    assert numbers(p) == [*range(1, 13), 21, 22]
 
 
 @pytest.mark.parametrize(

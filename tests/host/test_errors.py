@@ -1,6 +1,8 @@
 """Which errors become a sentence of ours, and which pass unchanged."""
 
+import ast
 import logging
+from pathlib import Path
 
 import pytest
 import torch
@@ -92,3 +94,20 @@ def test_a_reason_is_in_words(error, text, caplog):
     with caplog.at_level(logging.ERROR, "AnimateDiff"):
         assert reason(error) == text
     assert ("TypeError: 'Scaler'" in caplog.text) == isinstance(error, TypeError)
+
+
+def raw_errors(source):
+    """Yields the line of each text into which an error of the system is put as it is, with its number and class."""
+    for handler in ast.walk(ast.parse(source)):
+        if isinstance(handler, ast.ExceptHandler) and handler.name and "OSError" in ast.unparse(handler.type):
+            for part in ast.walk(handler):
+                if isinstance(part, ast.FormattedValue) and ast.unparse(part.value) == handler.name:
+                    yield part.lineno
+
+
+def test_no_text_for_users_has_an_error_of_the_system_as_it_is():
+    seen = "try: pass\nexcept (OSError, KeyError) as error: {}(f'{{{}}}')"
+    assert list(raw_errors(seen.format("say", "error"))) == [2] and not list(raw_errors(seen.format("say", "reason(error)")))
+    folder = Path(errors.__file__).parent
+    found = [(file.name, line) for file in folder.rglob("*.py") for line in raw_errors(file.read_text(encoding="utf-8"))]
+    assert found == []

@@ -127,6 +127,44 @@ def test_uploads_may_be_read(source, videos, monkeypatch):
             source.find(str(videos / name))
 
 
+def fails_as_if_forbidden(file):
+    raise PermissionError(13, "Permission denied", str(file))
+
+
+def test_the_system_says_why_without_its_numbers_and_folders(source, read, videos, monkeypatch):
+    monkeypatch.setattr(source, "is_readable", fails_as_if_forbidden)
+    with pytest.raises(source.RequestError, match=r"a\.mp4' cannot be opened: Permission denied: a\.mp4\. Check its name\.$"):
+        read("a.mp4")
+    monkeypatch.undo()
+    monkeypatch.setitem(source.shared.opts.data, "animatediff_source_folders", "")
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(videos.parent))
+    monkeypatch.setattr(source.Video, "first", lambda video, most: fails_as_if_forbidden(video.path))
+    with pytest.raises(source.RequestError) as raised:
+        source.read(Params(enable=True, video_path=str(videos / "a.mp4")))
+    assert str(raised.value) == "The source video a.mp4 cannot be used: Permission denied: a.mp4."
+
+
+@pytest.mark.parametrize("name", ["a" * 4096, "/" + "a/" * 2000, "https://" + "a" * 4000, "a\0b"])
+def test_a_name_is_shown_shortened(source, name):
+    with pytest.raises(source.RequestError) as raised:
+        source.find(name)
+    assert len(str(raised.value)) < 400 and str(raised.value).startswith("The source video '")
+
+
+@pytest.mark.parametrize("name", [r"\\host\share\a.mp4", "//host/share/a.mp4", r"\/host/a.mp4", r"\\?\UNC\host\share\a.mp4"])
+def test_a_path_to_another_computer_is_refused_before_it_is_looked_at(source, monkeypatch, name):
+    monkeypatch.setattr(source.settings, "folders", lambda key: [Path("/videos"), Path("//other/share"), Path("//?/C:/videos")])
+    monkeypatch.setattr(source, "Path", lambda path: pytest.fail("the path was looked at"))
+    with pytest.raises(source.RequestError, match="lies outside the folders"):
+        source.find(name)
+
+
+def test_a_path_to_a_computer_with_an_allowed_folder_is_looked_at(source, monkeypatch):
+    monkeypatch.setattr(source.settings, "folders", lambda key: [Path("//Host/share"), Path("/Host/share")])
+    with pytest.raises(source.RequestError, match="does not exist"):
+        source.find("//Host/share/a.mp4")
+
+
 def test_pictures_of_others_in_the_folder_of_uploads_are_not_a_folder_of_frames(source, videos, monkeypatch):
     """The WebUI puts what it shows directly into that folder, and gradio what one user uploads into a folder beneath it."""
     monkeypatch.setitem(source.shared.opts.data, "animatediff_source_folders", "")

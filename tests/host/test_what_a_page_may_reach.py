@@ -248,6 +248,18 @@ def test_trainings_that_others_can_start_read_only_allowed_folders(parts, folder
         assert page.readable(str(allowed)) == str(allowed)
 
 
+@pytest.mark.parametrize("text", [r"\\host\clips", '"//host/clips"'])
+def test_a_path_to_another_computer_is_refused_before_it_is_looked_at(parts, monkeypatch, text):
+    page = parts.train_page
+    folders = page._folders()
+    monkeypatch.setattr(page, "_folders", lambda: folders)
+    monkeypatch.setattr(page.Path, "resolve", lambda path: pytest.fail("the path was looked at"))
+    assert page.readable(text), "whoever sits at this machine may name any"
+    monkeypatch.setattr(page.shared.cmd_opts, "gradio_auth", "you:word")
+    with pytest.raises(page.TrainingError, match="lies outside the folders that may be read"):
+        page.readable(text)
+
+
 @pytest.mark.parametrize("name", ["a\0b", "~nobody-of-this-name/clips"])
 def test_what_is_no_path_is_said(parts, name):
     with pytest.raises(parts.train_page.TrainingError, match=r"is not a valid path\. Name a folder, or a CSV file"):

@@ -16,14 +16,18 @@ import pytest
 from imageio_ffmpeg import get_ffmpeg_exe
 from PIL import Image
 
+from motion_module import pictures, video_file
 from motion_module.errors import MissingDependency, UnreadableVideo
-from motion_module.video_reader import Video, is_readable
+from motion_module.pictures import MovingPicture
+from motion_module.video_file import VideoFile
+from motion_module.video_reader import Video, is_readable, pictures_below
 
 WIDTH, HEIGHT, SIDE, FPS = 64, 48, 8, 25
 CORNERS = {"red": (255, 0, 0), "lime": (0, 255, 0), "blue": (0, 0, 255), "white": (255, 255, 255)}
 HIDDEN, BACKGROUND = (0, 255, 0), "#8040c0"
 LOSSLESS = ("-c:v", "libx264rgb", "-crf", "0")
 VP8 = ("-c:v", "libvpx", "-pix_fmt", "yuv420p", "-b:v", "2M", "-deadline", "realtime")
+PALETTE = ("-lavfi", "split[a][b];[a]palettegen[p];[b][p]paletteuse")
 H264 = ("-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", "10", "-g", "8")
 
 
@@ -203,7 +207,9 @@ TRANSPARENT = {
     "vp8": ("a.webm", ("-c:v", "libvpx", "-pix_fmt", "yuva420p", "-auto-alt-ref", "0", "-b:v", "2M", "-deadline", "realtime")),
     "prores": ("a.mov", ("-c:v", "prores_ks", "-pix_fmt", "yuva444p10le", "-profile:v", "4444")),
     "png in mov": ("a.mov", ("-c:v", "png")),
-    "gif": ("a.gif", ("-lavfi", "split[a][b];[a]palettegen[p];[b][p]paletteuse")),
+    "palette in mov": ("a.mov", (*PALETTE, "-c:v", "png")),
+    "animation": ("a.mov", ("-c:v", "qtrle", "-pix_fmt", "argb")),
+    "gif": ("a.gif", PALETTE),
     "apng": ("a.png", ("-f", "apng")),
     "webp": ("a.webp", ("-c:v", "libwebp_anim", "-lossless", "1")),
 }
@@ -247,7 +253,36 @@ def test_a_gif_clears_what_its_frames_say(tmp_path):
         assert [int((frame[5, 5::10, 2] == 255).sum()) for frame in found] == [3 - count for count in shown]
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "transparent"),
+    [
+        ("a.mp4", H264, False),
+        ("a.mkv", ("-c:v", "ffv1", "-pix_fmt", "gray"), False),
+        ("a.mkv", ("-c:v", "ffv1", "-pix_fmt", "gbrp"), False),
+        ("a.mkv", ("-c:v", "ffv1", "-pix_fmt", "bgra"), True),
+        ("a.mkv", ("-c:v", "ffv1", "-pix_fmt", "ya8"), True),
+        TRANSPARENT["vp9"] + (True,),
+    ],
+)
+def test_only_of_formats_with_transparency_is_it_asked(tmp_path, monkeypatch, name, options, transparent):
+    file, channels = write(tmp_path / name, 2, *options), []
+    monkeypatch.setattr(
+        video_file, "_on_background", lambda pixels, background: channels.append(pixels.shape[-1]) or pixels[..., :3]
+    )
+    list(Video(file))
+    assert channels == [4 if transparent else 3] * 2
+
+
 # --- folders ---
+
+
+def test_pictures_in_folders_of_a_folder_are_in_natural_order_of_their_paths(tmp_path):
+    names = ["2.png", "10.png", "b2/1.png", "b10/3.png", "b10/sub.png/4.png"]
+    for name in [*names, ".hidden/5.png", "__MACOSX/6.png", "b2/._1.png"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "b2" / "back").symlink_to(tmp_path)
+    assert [file.relative_to(tmp_path).as_posix() for file in pictures_below(tmp_path)] == names
 
 
 def test_a_folder_has_its_pictures_upright_in_natural_order_and_nothing_else(tmp_path):
@@ -335,6 +370,84 @@ def test_damage_in_the_middle_is_said(tmp_path, name):
         with pytest.raises(UnreadableVideo, match="it is damaged: some of its frames cannot be decoded"):
             list(Video(file).first(most))
     assert [number_of(frame) for frame in Video(file).first(8)] == list(range(8)), "what comes later does not matter"
+
+
+@pytest.fixture
+def damaged_animation(tmp_path):
+    """QuickTime's Animation, which not every container can carry: 100 frames, of which number 50 is damaged."""
+    file = write(tmp_path / "a.mov", 100, "-c:v", "qtrle", "-g", "1", "-pix_fmt", "rgb24")
+    content = bytearray(file.read_bytes())
+    at = content.index(b"mdat") + 4
+    for _ in range(50):  # frames begin with their lengths
+        at += int.from_bytes(content[at : at + 4], "big")
+    content[at : at + 4] = b"\x7f" * 4
+    file.write_bytes(content)
+    return file
+
+
+def test_damage_of_an_unusual_codec_is_said_where_it_is(damaged_animation):
+    video = Video(damaged_animation)
+    read = []
+    with pytest.raises(UnreadableVideo, match="some of its frames cannot be decoded"):
+        read.extend(video)
+    assert [number_of(frame) for frame in video.first(50)] == list(range(50))
+    with pytest.raises(UnreadableVideo, match="some of its frames cannot be decoded"):
+        list(video.first(51))
+    file = VideoFile(damaged_animation)
+    assert [file._is_damaged_within(count) for count in (1, 40, 50, 51, 100)] == [False, False, False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("a.mov", ("-c:v", "qtrle")), ("a.avi", (*PALETTE, "-c:v", "rawvideo")), ("a.mp4", (*H264, "-bf", "3"))],
+)
+def test_a_file_without_damage_is_never_called_damaged(tmp_path, name, options):
+    file = VideoFile(write(tmp_path / name, 60, *options))
+    assert not any(file._is_damaged_within(count) for count in (1, 30, 60))
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "late.mp4", "a.gif", "folder"])
+def test_one_frame_is_the_same_as_among_all(tmp_path, name):
+    if name == "folder":
+        (tmp_path / name).mkdir()
+        for number, picture in enumerate(pictures_of(12)):
+            picture.save(tmp_path / name / f"{number}.png")
+    elif name == "late.mp4":
+        ffmpeg("-itsoffset", 0.5, "-i", write(tmp_path / "b.mp4", 12, *H264), "-c", "copy", tmp_path / name)
+    else:
+        write(tmp_path / name, 12, *(H264 if name == "a.mp4" else TRANSPARENT["gif"][1]))
+    video = Video(tmp_path / name)
+    for index in (0, 7, 11):
+        assert np.array_equal(video.frame(index), list(video)[index])
+    assert video.frame(12) is None
+
+
+def test_one_frame_alone_passes_the_pipe(tmp_path, monkeypatch):
+    video, passed = Video(write(tmp_path / "a.mkv", 60, *LOSSLESS)), []
+    monkeypatch.setattr(video_file, "_on_background", lambda pixels, background: passed.append(number_of(pixels)) or pixels)
+    video.frame(50)
+    assert passed == [50]
+
+
+def test_one_frame_behind_the_end_of_a_file_that_is_cut_off_says_how_far_it_can_be_read(tmp_path):
+    video = Video(cut(write(tmp_path / "a.webm", 40, *VP8), 0.7))
+    with pytest.raises(UnreadableVideo, match=r"cut off or damaged after its first \d+ frames"):
+        video.frame(38)
+    assert number_of(video.frame(9)) == 9
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
+def test_the_first_frame_of_a_moving_picture_is_read_without_the_others(tmp_path, monkeypatch, kind):
+    first, *others = pictures_of(9)
+    first.save(tmp_path / "a", kind, save_all=True, append_images=others, duration=100, lossless=True)
+    first.save(tmp_path / "still", kind)
+    decoded, upright = [], pictures._upright
+    monkeypatch.setattr(MovingPicture, "_milliseconds", property(lambda picture: pytest.fail("all frames were decoded")))
+    monkeypatch.setattr(pictures, "_upright", lambda image: decoded.append(image.tell()) or upright(image))
+    assert [number_of(frame) for frame in Video(tmp_path / "a").first(1)] == [0] and decoded == [0]
+    monkeypatch.undo()
+    monkeypatch.setattr(Image.Image, "seek", lambda image, frame: pytest.fail("a still picture was searched"))
+    assert Video(tmp_path / "still").fps() == 0
 
 
 def test_a_video_without_its_index_cannot_be_read(tmp_path):
