@@ -134,9 +134,12 @@ def _run_of(p: Any) -> ScriptRun | None:
 
 
 def _chosen(p: Any) -> Any:
-    """Returns the script that is chosen by name; None if there is none."""
-    number = p.script_args[0] if p.script_args else None
-    return p.scripts.selectable_scripts[number - 1] if number else None
+    """Returns the script that is chosen by name; None if there is none.
+
+    The infotext of an API request puts a text in the place of its number. The WebUI runs no script then.
+    """
+    number = p.script_args[0] if p.script_args else 0
+    return p.scripts.selectable_scripts[number - 1] if isinstance(number, int) and number > 0 else None
 
 
 def _asks_for_video(arguments: tuple[Any, ...]) -> bool:

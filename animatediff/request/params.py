@@ -306,7 +306,7 @@ class Params:
         group=IMAGE,
         elem_id="latent-scale",
         minimum=0.1,
-        maximum=1_000_000,
+        maximum=1_000_000_000,
         needs=BY_NOISE,
         help="The scale in the weight of the image, 1 − frame^power / scale. Raise it to keep the image longer.",
     )
@@ -326,7 +326,7 @@ class Params:
         group=IMAGE,
         elem_id="latent-scale-last",
         minimum=0.1,
-        maximum=1_000_000,
+        maximum=1_000_000_000,
         needs=BY_NOISE_AT_THE_END,
         help="The latent scale of the last frame, counted backwards from the end.",
     )
