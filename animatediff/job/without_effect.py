@@ -25,7 +25,8 @@ def warnings(plan: Plan, read: Params, *, is_panel: bool) -> list[str]:
     """
     hides_img2img = is_panel and plan.images is None
     chosen = [field for field in FIELDS if _is_chosen(field, read, is_panel) and not (hides_img2img and _is_of_img2img(field))]
-    found = [_idle(field, read) for field in chosen if not _has_effect(field, plan)]
+    idle = [field for field in chosen if not _has_effect(field, plan)]
+    found = [_open_loop(plan.params) if field.name == "closed_loop" else _idle(field, read) for field in idle]
     for name, beyond in BEYOND.items():
         if BY_NAME[name] in chosen and (text := beyond(plan)):
             found.append(text)
@@ -40,7 +41,7 @@ def on_keyframes(params: Params, travels: Mapping[Any, Any]) -> list[str]:
     if params.prompt_interpolation != default_of(field := BY_NAME["prompt_interpolation"]):
         found.append(f"{spoken_name(field)} is {params.prompt_interpolation}, which has an effect only between keyframes.")
     if params.closed_loop == "R+P" and not params.has_windows:
-        found.append(_idle(BY_NAME["closed_loop"], params))
+        found.append(_open_loop(params))
     return [f"AnimateDiff: {text}" for text in found]
 
 
@@ -67,6 +68,13 @@ def _idle(field: Field, read: Params) -> str:
     needs = option_of(field).needs
     assert needs is not None
     return f"{spoken_name(field)} is {_spoken(getattr(read, field.name))}, which has an effect only if {needs.text}."
+
+
+def _open_loop(params: Params) -> str:
+    return (
+        f"Closed loop (closed_loop) is {params.closed_loop}, but the {params.video_length} frames of this clip fit into the "
+        "context length, where only A closes a loop. Choose A, or set a larger number of frames."
+    )
 
 
 def _spoken(value: Any) -> str:

@@ -40,7 +40,8 @@ def build(prompt: str, cfg_scale: float, advice: str = "") -> gr.Blocks:
             log = gr.Textbox(label="Generation parameters", elem_id="txt2img_info", interactive=False)
             gr.Markdown(
                 "Tick **AnimateDiff** to make a video; without it, Generate makes a still image. "
-                f"This page plays GIF, WEBP and APNG. Files are in `{shared.opts.outdir_txt2img_samples}`.\n\n{advice}\n\n"
+                f"This page plays GIF, WEBP and APNG. Files are in `{shared.opts.outdir_txt2img_samples}/AnimateDiff/<date>`."
+                f"\n\n{advice}\n\n"
                 f"Checkpoint: {sd_models.select_checkpoint().name}, on {shared.device}"
             )
 
