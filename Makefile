@@ -38,7 +38,7 @@ test-webui: environment .venv/webui-packages
 	mv $@.part $@
 	touch $@
 
-# Random requests, exceptions, interrupts and skips, many more than `make test` tries: about an hour on two cores.
+# Random requests, exceptions, interrupts and skips, many more than `make test` tries: about 20 minutes on two cores.
 fuzz: environment
 	$(PYTHON) -m pytest -n 2 --dist load -rA --seeds 2 --random-requests 10000 --random-faults 1000 $(ARGS) \
 		tests/contract/test_random_requests.py tests/contract/test_random_faults.py
