@@ -47,7 +47,7 @@ if conflict := _conflict():
     print(f"AnimateDiff is off: {conflict}")
 
 else:
-    from animatediff import api
+    from animatediff import api, import_paths
     from animatediff.job import chosen_script, job, samplers
     from animatediff.page import (
         batch_tab,
@@ -107,6 +107,8 @@ else:
 
     samplers.add_schedule_type()
     script_callbacks.on_script_unloaded(samplers.remove_schedule_type)
+    import_paths.register()
+    script_callbacks.on_script_unloaded(import_paths.unregister)
     batch_tab.replace_loop()
     script_callbacks.on_script_unloaded(batch_tab.put_loop_back)
     script_callbacks.on_ui_settings(settings_section.add_settings)

@@ -34,6 +34,7 @@ from motion_module.weight_patches import (
 )
 from motion_module.windowed_unet import WindowedUNet
 
+from ..controlnet.frames import FrameControl
 from ..errors import AnimateDiffError
 from ..interrupt import stop_if_interrupted
 from ..request import module_files
@@ -59,9 +60,10 @@ def custom_unet_is_chosen() -> bool:
 class AnimatedModel:
     """What one job changes in the checkpoint, for as long as it samples."""
 
-    def __init__(self, p: Any, plan: Plan) -> None:
+    def __init__(self, p: Any, plan: Plan, control: FrameControl) -> None:
         self._p = p
         self._plan = plan
+        self._control = control
         self._family = plan.family
         self._windows = plan.windows
         self._cache: UNetCache | None = None
@@ -196,6 +198,7 @@ class AnimatedModel:
             if self._in_chunks:
                 rows = CONDITIONS * self._windows.length
                 stack.enter_context(in_chunks(wrapper.diffusion_model, rows, self._working_device()))
+            stack.enter_context(self._control.applied_to(wrapper.diffusion_model, layout_of))
             if self._cache is not None:
                 stack.enter_context(self._cache.applied_to(wrapper, self.acting.acted_before))  # around all windows of a call
             yield layout_of

@@ -19,6 +19,8 @@ from motion_module.prompt_travel import Interpolation
 from motion_module.row_layout import RowLayoutError
 
 from .. import settings
+from ..controlnet import script as controlnet_script
+from ..controlnet.frames import FrameControl
 from ..errors import AnimateDiffError, failure, reported_to_user
 from ..interrupt import is_interrupted
 from ..output.results import WARNINGS, Results, Video
@@ -82,7 +84,8 @@ def _start_job(p: Any, arguments: tuple[Any, ...]) -> None:
     chosen_script.begun(p)
     if _leaves_to_webui(p):
         return
-    plan = make_plan(params, find_inputs(params, _init_images(p)))
+    units = controlnet_script.enabled_units(p)
+    plan = make_plan(params, find_inputs(params, _init_images(p), units))
     warnings += validate(p, plan)
     warnings += without_effect.warnings(plan, params, is_panel=is_of_panel(arguments))
     job = Job(p, plan, warnings)
@@ -151,7 +154,8 @@ class Job:
         self.plan = plan
         self.params = plan.params
         self.warnings = warnings
-        self.animated = AnimatedModel(p, plan)
+        self.control = FrameControl(p, plan)
+        self.animated = AnimatedModel(p, plan, self.control)
         self.resuming = Resuming(p, plan, rounds=self.rounds, loras_in_use=self.animated.loras_in_use)
         self._hires_loras: loras.Loras = ()
         self._lora_hashes: dict[str, str] = {}
@@ -174,14 +178,13 @@ class Job:
         take(p, self)
         p.batch_size = self.params.video_length
         p.do_not_save_grid = True
-        if self.plan.inputs.source:
-            p.init_images = self.plan.inputs.source.frames
-        elif self.plan.starts_from_image:
+        if self.plan.starts_from_image:
             self.warnings += init_frames.give(p, self.params)
         elif self.plan.images:
             p.init_images = self.plan.images
         module_hash = module_files.short_hash(self.plan.module.path)
         p.extra_generation_params[infotext.KEY] = infotext.write(self.params, module_hash)
+        self.control.begin()
 
     @contextmanager
     def during_init(self) -> Iterator[None]:
@@ -193,6 +196,7 @@ class Job:
             self.resuming.reproducible_noise(p.all_seeds[0]),
             self.animated.during_init(),
         ):
+            self.control.require_prepared()
             prompt_travel.one_prompt_for_each_video(p, self.params.video_length)
             added_words.set_apart(p, self._written, getattr(shared, "prompt_styles", None))
             self._require_prompts()
@@ -208,6 +212,7 @@ class Job:
         """Takes the LoRAs that are ours out of what the WebUI parses, for this video and its hires pass; reads keyframes."""
         p = self.p
         with self._finished_on_error("reading the prompts"):
+            self.control.require_prepared()  # with a refiner, ControlNet prepares each video
             added_words.set_apart_in_rows(p)
         yield
         with self._finished_on_error("reading the prompts"):
@@ -298,11 +303,12 @@ class Job:
 
     def complete(self, processed: Any) -> None:
         """`postprocess`: writes files and the answer. If a video cannot be made, its frames are shown."""
-        self.finish()
+        self.finish(completed=True)
         self.warnings += self.resuming.report(processed)
         results = self._results()
         try:
-            results.deliver(processed, self._videos(processed), self._other_images(processed))
+            videos = self._videos(processed)
+            results.deliver(processed, videos, self._other_images(processed), self._maps(videos))
         except Exception as error:
             self.warnings.append(failure(error, "AnimateDiff could not finish its video, so the frames are shown"))
             processed.extra_generation_params = {**processed.extra_generation_params, WARNINGS: self.warnings}
@@ -317,16 +323,17 @@ class Job:
         self.resuming.finish()
         shared.state.textinfo = None  # otherwise it would stay beside the progress bar of the next generation
 
-    def finish(self) -> None:
+    def finish(self, *, completed: bool = False) -> None:
         """Gives `p` back its class and the attributes in RESTORED_ON_P. Its infotext stays, for scripts around it.
 
-        Repeated calls do nothing.
+        `completed`: whether the generation reached its last hook. Repeated calls do nothing.
         """
         self._during_pass.close()
         shared.state.textinfo = None
         if job_of(self.p) is not self:
             return
         release(self.p)
+        self.control.end(completed=completed)
         for name, value in self._before.items():
             setattr(self.p, name, value)
 
@@ -440,6 +447,16 @@ class Job:
             video.seams = self._seams(frames) if windows.needed or windows.wraps else None
             videos.append(video)
         return videos
+
+    def _maps(self, videos: list[Video]) -> list[Video]:
+        """One video of detected maps for each ControlNet unit."""
+        if not videos:
+            return []
+        first = videos[0]
+        return [
+            Video(maps, first.infotexts[:1] * len(maps), first.first_row, first.seed, maps_of=f"controlnet{unit.number}")
+            for unit, maps in self.control.maps()
+        ]
 
     def _seams(self, frames: list[Image.Image]) -> dict[str, Any]:
         steps, closing = changes_of([np.asarray(frame.convert("RGB")) for frame in frames])

@@ -14,6 +14,8 @@ from torch import Tensor
 from motion_module.keyframe_lines import near_misses, read_lines
 from motion_module.prompt_travel import Interpolation, Travel, between, read_travel
 
+from ..controlnet import marks
+
 PASSES = (("prompts", "negative_prompts"), ("hr_prompts", "hr_negative_prompts"))
 """The attributes of `p` with the prompts of each row, for the first pass and the hires pass."""
 Travels = dict[str, Travel]
@@ -71,7 +73,8 @@ def _mixed(conditions: Any, travel: Travel, parts: int, how: Interpolation) -> A
 def _between(rows: Tensor, travel: Travel, how: Interpolation) -> Tensor:
     """Mixes one part. The sizes in SDXL's vector, after the text's values, stay: an arc would stretch them."""
     if rows.ndim > 2:
-        return between(rows, travel.sources(), how)
+        marked = marks.count(rows)  # beside numbers so large, an arc between two prompts would be a straight line
+        return torch.cat([rows[:, :marked], between(rows[:, marked:], travel.sources(), how)], dim=1)
     of_text = (rows != rows[:1]).any(dim=0)
     mixed = rows.clone()
     mixed[:, of_text] = between(rows[:, of_text], travel.sources(), how)

@@ -27,6 +27,7 @@ def validate(p: Any, plan: Plan) -> list[str]:
     _require_usable_last_frame(p, plan)
     _require_possible_interpolation(plan)
     _require_all_frames_within_positions(plan)
+    _require_keyframes_of_units(plan)
     _require_possible_offload(p, plan)
     _require_no_hypertile(plan)
     if plan.params.freeinit_enable and plan.images is not None:
@@ -136,6 +137,15 @@ def _require_all_frames_within_positions(plan: Plan) -> None:
                 f"The context length is {plan.windows.attended_frames} frames, but {module.path.name} has only {module.length} "
                 f"positions. Set “Context length” (batch_size) to {module.length} or fewer, or “Positional encoding” "
                 "(positional_encoding) to stretch or extend."
+            )
+
+
+def _require_keyframes_of_units(plan: Plan) -> None:
+    for unit in plan.inputs.controls:
+        if beyond := [frame for frame in unit.keyframes or () if frame >= plan.frames]:
+            raise RequestError(
+                f"ControlNet unit {unit.number} has a picture for frame {beyond[0]}, but the {plan.frames} frames of "
+                "the video have the numbers from 0. Name an earlier frame, or set a larger Number of frames (video_length)."
             )
 
 

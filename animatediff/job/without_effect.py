@@ -127,9 +127,20 @@ def _taken_otherwise(plan: Plan, read: Params) -> list[str]:
         for name in ("model", "model_2")
         if getattr(read, name) != getattr(params, name)
     ]
+    if (shortest := plan.inputs.shortest_folder) and len(shortest.pictures) < _frames_asked_for(plan, read):
+        found.append(
+            f"The folder of ControlNet unit {shortest.number} has {len(shortest.pictures)} pictures, so the video has as many "
+            f"frames, not {_frames_asked_for(plan, read)}. Add pictures for more."
+        )
     if params.interp != "Off" and params.factor != params.interp_x:
         found.append(
             f"Interpolation factor (interp_x) is {params.interp_x}, but was lowered to {params.factor}, since the save format "
             f"can play at most {params.most_fps:g} frames per second."
         )
     return found
+
+
+def _frames_asked_for(plan: Plan, read: Params) -> int:
+    """Returns how many frames a video would have without ControlNet's folders; 0 if they alone decide it."""
+    source = plan.inputs.source
+    return read.video_length or (len(source.frames) if source else len(plan.inputs.init_images or ()))

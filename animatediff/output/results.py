@@ -48,6 +48,8 @@ class Video:
     seams: dict[str, Any] | None = None
     """For a video made in context windows, or of one that wraps: the frames at which windows begin, and the change from each
     frame to the next."""
+    maps_of: str = ""
+    """The ControlNet unit whose detected maps it shows, as a part of its file's name; empty for a clip."""
 
 
 @dataclass(kw_only=True)
@@ -74,12 +76,17 @@ class Results:
     player_files: list[str] = field(default_factory=list, init=False)
     """The MP4 and WebM files among them."""
 
-    def deliver(self, processed: Processed, videos: Sequence[Video], others: Sequence[Image.Image]) -> None:
-        """Saves the videos and puts them into the WebUI's answer, in front of `others`.
+    def deliver(
+        self, processed: Processed, videos: Sequence[Video], others: Sequence[Image.Image], maps: Sequence[Video] = ()
+    ) -> None:
+        """Saves the videos and puts them into the WebUI's answer, in front of `others`. `maps`: videos of detected maps.
 
         The lists in `processed` that have an entry for each image are rebuilt to match.
         """
         shown = [(picture, video, index) for video in videos for picture, index in self._pictures(video)]
+        if shown:
+            shown += [(animation, video, 0) for video in maps for animation in self._animations_of_maps(video)]
+            videos = [*videos, *maps]
         shown.sort(key=lambda entry: not isinstance(entry[0], Animation))  # the user asked for animations, so they come first
         video_of_shown = [video for _, video, _ in shown]
         self._add_facts(processed, videos, video_of_shown)
@@ -102,6 +109,9 @@ class Results:
                 self._player_facts(file, video, video_of_shown) for video in videos for file in video.player_files
             ],
             "AnimateDiff seams": [video.seams for video in videos if video.seams],
+            "AnimateDiff maps": [
+                {"unit": video.maps_of, "pictures": _places(video, video_of_shown)} for video in videos if video.maps_of
+            ],
             WARNINGS: self.warnings,
         }
         processed.extra_generation_params = {
@@ -117,8 +127,7 @@ class Results:
         ui_tempdir.register_tmp_file(shared.demo, file)  # lets gradio serve it to everyone who may see the page
         assert video.clip is not None
         facts = {"frames": len(video.clip.frames), "fps": video.clip.fps, "plays": self.params.loop_number}
-        pictures = [index for index, other in enumerate(video_of_shown) if other is video]
-        return {"file": file, "name": Path(file).name, "pictures": pictures, **facts}
+        return {"file": file, "name": Path(file).name, "pictures": _places(video, video_of_shown), **facts}
 
     def _pictures(self, video: Video) -> list[tuple[Image.Image, int]]:
         """Saves one video. Returns the images to show, each with the index of the frame whose infotext belongs to it."""
@@ -128,15 +137,26 @@ class Results:
                 self._write_frames(video, stem)
             if stem and "TXT" in self.params.format:
                 self._write_file(stem.with_name(stem.name + ".txt"), video.infotexts[0].encode())
-            wanted = [name for name in VIDEO_FORMATS if name in self.params.format]
             video.clip = self._clip(video)
-            made = {name: animation for name in wanted if (animation := self._encode(video, video.clip, name, stem))}
-        shown: list[tuple[Image.Image, int]] = [
-            (animation, 0) for name, animation in made.items() if VIDEO_FORMATS[name].is_picture or self._sends_data(animation)
-        ]
+            made = self._encoded(video, video.clip, stem)
+        shown: list[tuple[Image.Image, int]] = [(animation, 0) for animation in self._sent(made)]
         if "Frame" in self.params.format or not made:
             shown += [(frame, index) for index, frame in enumerate(video.frames)]
         return shown or [(video.frames[0], 0)]
+
+    def _animations_of_maps(self, video: Video) -> list[Animation]:
+        """Saves a video of detected maps in the formats of the clip. Returns the animations to show."""
+        with self._stem(video) as stem:
+            video.clip = Clip(video.frames, self.params.fps, self.params.loop_number, "", None)
+            return self._sent(self._encoded(video, video.clip, stem))
+
+    def _encoded(self, video: Video, clip: Clip, stem: Path | None) -> dict[str, Animation]:
+        wanted = [name for name in VIDEO_FORMATS if name in self.params.format]
+        return {name: animation for name in wanted if (animation := self._encode(video, clip, name, stem))}
+
+    def _sent(self, made: dict[str, Animation]) -> list[Animation]:
+        """Returns the animations that are in the answer's images."""
+        return [animation for name, animation in made.items() if VIDEO_FORMATS[name].is_picture or self._sends_data(animation)]
 
     def _sends_data(self, animation: Animation) -> bool:
         """Whether an API client gets an MP4 or WebM as data: if it asked for that, or if there is no saved file to link to."""
@@ -150,7 +170,7 @@ class Results:
             if self.outpath:
                 folder = paths.todays_folder(self.outpath)
                 try:
-                    stem = stack.enter_context(paths.new_stem(folder, str(video.seed), self.params.request_id))
+                    stem = stack.enter_context(paths.new_stem(folder, str(video.seed), self.params.request_id, video.maps_of))
                 except OSError as error:
                     self._warn(f"Nothing could be saved in {folder}: {reason(error)}. {ELSEWHERE}")
             yield stem
@@ -243,6 +263,11 @@ class Results:
 
     def _warn(self, text: str) -> None:
         self.warnings.append(f"AnimateDiff: {text}")
+
+
+def _places(video: Video, video_of_shown: Sequence[Video]) -> list[int]:
+    """Returns which of the answer's images belong to a video."""
+    return [index for index, other in enumerate(video_of_shown) if other is video]
 
 
 @contextmanager

@@ -10,9 +10,10 @@ from modules.ui_components import InputAccordion
 
 from motion_module.weight_files import CheckpointError
 
+from ..controlnet import script as controlnet_script
 from ..errors import RequestError
 from ..request import infotext
-from ..request.params import MAIN, PANEL_FIELDS, option_of
+from ..request.params import MAIN, PANEL_FIELDS, VIDEO, option_of
 from . import disabled_controls, expected_time, module_advice, module_notice, presets, resume_button, timeline_page
 from .chosen_module import trained_frames
 from .controls import Controls, ElemId, control, group, set_tooltip
@@ -69,9 +70,12 @@ def _groups(page: Page, elem_id: ElemId) -> Controls:
     for folded in dict.fromkeys(option_of(field).group for field in PANEL_FIELDS):
         if folded is None or folded is MAIN:
             continue
-        visible = not folded.img2img_only or page.tab == "img2img"
+        has_controlnet = controlnet_script.is_installed()
+        visible = page.tab == "img2img" or not (folded.img2img_only or (folded is VIDEO and not has_controlnet))
         with gr.Accordion(folded.title, open=False, visible=visible, elem_id=elem_id(folded.elem_id)):
             controls |= group([field for field in PANEL_FIELDS if option_of(field).group is folded], elem_id)
+        if folded is VIDEO:
+            controls["source_for_controlnet"].visible = has_controlnet and page.tab == "img2img"  # in txt2img it does no more
     return controls
 
 

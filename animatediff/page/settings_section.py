@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 from modules import shared
 
+from ..controlnet.map_cache import DEFAULT_MEGABYTES
 from ..request.params import FORMATS, Params
 from ..video.clip import DITHERINGS, Quality
 
@@ -34,8 +35,15 @@ def add_settings() -> None:
             True, "Keep intermediate results of long videos, so that unfinished videos can be resumed", section=SECTION
         ).info("with several context windows or FreeInit; a 512×512 frame takes 64 KB per step, or 128 KB in full precision"),
         "animatediff_source_folders": _path_option("Folders from which source videos may be read, one per line", lines=3).info(
-            "for img2img; the API cannot change this setting"
+            "for img2img and ControlNet; the API cannot change this setting"
         ),
+        "animatediff_map_cache_mb": shared.OptionInfo(
+            DEFAULT_MEGABYTES,
+            "Megabytes of ControlNet's maps that are kept on disk",
+            gr.Number,
+            {"precision": 0},
+            section=SECTION,
+        ).info("the next clip of the same source video need not make them again; 0 keeps none"),
         "animatediff_training_folders": _path_option(
             "Folders from which trainings may read videos, one per line", lines=3
         ).info("for a WebUI that others can reach: with --listen, --share or a login; the API cannot change this setting"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from modules.paths_internal import models_path
 from PIL import Image
@@ -11,6 +12,8 @@ from PIL import Image
 from motion_module.checkpoint import Description
 from motion_module.errors import MissingDependency
 
+from ..controlnet.pictures import Unit, units_with_pictures
+from ..controlnet.script import is_installed
 from ..errors import RequestError
 from ..video.rife import model_in
 from . import module_files, source_video
@@ -23,7 +26,8 @@ class Inputs:
     """What a generation starts from.
 
     `second`: the second motion module, if one is chosen. `init_images`: the images of img2img, or the frames of its source
-    video; None in txt2img. `rife`: the folder of the model that interpolates frames, if RIFE does.
+    video; None in txt2img. `rife`: the folder of the model that interpolates frames, if RIFE does. `controls`: ControlNet's
+    enabled units.
     """
 
     module: Description
@@ -31,18 +35,28 @@ class Inputs:
     init_images: list[Image.Image] | None
     source: Source | None
     rife: Path | None
+    controls: tuple[Unit, ...]
+
+    @property
+    def shortest_folder(self) -> Unit | None:
+        """The ControlNet unit whose folder has the fewest pictures, of those with a picture for each frame."""
+        folders = [unit for unit in self.controls if unit.folder and unit.folder.keyframes is None]
+        return min(folders, key=lambda unit: len(unit.pictures), default=None)
 
 
-def find_inputs(params: Params, init_images: list[Image.Image] | None) -> Inputs:
-    """Finds and opens what `params` names. `init_images`: those of img2img, None in txt2img.
+def find_inputs(params: Params, init_images: list[Image.Image] | None, units: list[tuple[int, Any]]) -> Inputs:
+    """Finds and opens what `params` names. `init_images`: those of img2img, None in txt2img. `units`: ControlNet's, enabled.
 
     Raises RequestError or CheckpointError for what is missing, or cannot be read.
     """
     module = _described(params.model)
     second = None if params.model_2 in NO_MODULE else _described(params.model_2)
     rife = _rife(params)
-    source = _source(params, is_img2img=init_images is not None)  # last, since it takes longest
-    return Inputs(module, second, source.frames if source else init_images, source, rife)
+    controls = units_with_pictures(units, params, init_images)
+    source = _source(params, controls, is_img2img=init_images is not None)  # last, since it takes longest
+    if source and init_images is not None and params.frames_from_source:
+        init_images = source.frames
+    return Inputs(module, second, init_images, source, rife, controls)
 
 
 def _described(name: str) -> Description:
@@ -51,11 +65,21 @@ def _described(name: str) -> Description:
     return module_files.what_it_is(path)
 
 
-def _source(params: Params, *, is_img2img: bool) -> Source | None:
+def _source(params: Params, controls: tuple[Unit, ...], *, is_img2img: bool) -> Source | None:
     if not params.source:
         return None
-    if not is_img2img:
-        raise RequestError("A source video (video_source, video_path) works only in img2img. Use it there, or remove it.")
+    drives_controlnet = any(unit.origin == "source video" for unit in controls)
+    if not (drives_controlnet or (is_img2img and params.frames_from_source)):
+        where = "with “Only for ControlNet” (source_for_controlnet)" if is_img2img else "in txt2img"
+        if not is_installed():
+            raise RequestError(
+                f"A source video (video_source, video_path) {where} drives ControlNet, which this WebUI does not have. Install "
+                "sd-webui-controlnet, or let frames start from the video in img2img."
+            )
+        raise RequestError(
+            f"A source video (video_source, video_path) {where} drives ControlNet, but no unit takes it. Enable a ControlNet "
+            "unit without a picture, or remove the source video."
+        )
     return source_video.read(params)
 
 

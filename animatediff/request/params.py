@@ -46,7 +46,7 @@ MAIN = Group("", "")
 """The controls that are always visible."""
 LENGTH = Group("Length and loop", "context-windows")
 IMAGE = Group("Image to video", "first-and-last-frame", img2img_only=True)
-VIDEO = Group("Video to video", "source-video", img2img_only=True)
+VIDEO = Group("Video to video", "source-video")
 MOTION = Group("Motion", "motion")
 TRAVEL = Group("Prompt travel", "prompt-travel")
 OUTPUT = Group("Output", "playback")
@@ -137,7 +137,7 @@ CLOSABLE = Needs(
 WITH_PIA = Needs("the motion module is PIA", lambda params, _: params.family == "pia")
 FROM_IMAGE = Needs(
     "img2img starts from one image and the motion module is not PIA",
-    lambda params, images: images == 1 and not params.source and params.family != "pia",
+    lambda params, images: images == 1 and not params.frames_from_source and params.family != "pia",
 )
 BY_RAMP = Needs(
     f"Image mode (image_mode) is “{RAMP}”, and {FROM_IMAGE.text}",
@@ -346,7 +346,8 @@ class Params:
         elem_id="video-source",
         is_saved=False,
         longest=4_096,
-        help="A video whose frames img2img starts from. In the API: the path of a file in a folder that the settings allow.",
+        help="A video. In img2img, frames start from it; ControlNet units without a picture take its frames too. In the API: "
+        "the path of a file in a folder that the settings allow.",
     )
     video_path: str = _option(
         "",
@@ -355,7 +356,7 @@ class Params:
         elem_id="video-path",
         is_saved=False,
         longest=4_096,
-        help="A video file or a folder of frames that img2img starts from, in a folder that the settings allow.",
+        help="Instead of an upload: a video file or a folder of frames, in a folder that the settings allow.",
     )
     source_start: int = _option(
         0,
@@ -376,6 +377,14 @@ class Params:
         maximum=10_000,
         needs=WITH_SOURCE,
         help="1: every frame of the source video. 2: every second frame, and so on.",
+    )
+    source_for_controlnet: bool = _option(
+        False,
+        label="Only for ControlNet",
+        group=VIDEO,
+        elem_id="source-for-controlnet",
+        needs=WITH_SOURCE,
+        help="In img2img, frames start from its picture, and the source video drives only ControlNet, as it does in txt2img.",
     )
     motion_scale: float = _option(
         1.0,
@@ -666,8 +675,13 @@ class Params:
 
     @property
     def source(self) -> str:
-        """The path of the video or folder of frames that img2img starts from; empty if it starts from images."""
+        """The path of the source video or folder of frames; empty if there is none."""
         return self.video_source or self.video_path
+
+    @property
+    def frames_from_source(self) -> bool:
+        """Whether img2img starts from the frames of the source video."""
+        return bool(self.source) and not self.source_for_controlnet
 
     @property
     def factor(self) -> int:

@@ -70,7 +70,7 @@ class Plan:
     @property
     def starts_from_image(self) -> bool:
         """Whether all frames start from one image of img2img."""
-        return self.inputs.source is None and len(self.images or ()) == 1
+        return not self.params.frames_from_source and len(self.images or ()) == 1
 
     @property
     def descriptions(self) -> tuple[Description, ...]:
@@ -96,12 +96,14 @@ def make_plan(params: Params, inputs: Inputs) -> Plan:
 
 def _completed_from_images(params: Params, inputs: Inputs) -> Params:
     """The request with the length and speed that its images give it."""
-    if inputs.source is not None:
-        return inputs.source.filled_in(params)
     if inputs.init_images is None:
-        return without_img2img(params)
-    if len(inputs.init_images) > 1 and not params.video_length:
-        return dataclasses.replace(params, video_length=len(inputs.init_images))
+        params = without_img2img(params)
+    if inputs.source is not None:
+        params = inputs.source.filled_in(params)
+    elif len(inputs.init_images or ()) > 1 and not params.video_length:
+        params = dataclasses.replace(params, video_length=len(inputs.init_images or ()))
+    if (shortest := inputs.shortest_folder) and len(shortest.pictures) < (params.video_length or MOST_FRAMES):
+        params = dataclasses.replace(params, video_length=len(shortest.pictures))
     return params
 
 

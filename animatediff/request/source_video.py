@@ -1,4 +1,4 @@
-"""The source video of img2img: which folders it may lie in, which frames are used, its frame rate and its sound."""
+"""The source video: which folders it may lie in, which frames are used, its frame rate and its sound."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from modules import shared
 from PIL import Image
 
 from motion_module.errors import MissingDependency, UnreadableVideo
-from motion_module.pictures import WHITE
+from motion_module.pictures import WHITE, Frame
 from motion_module.video_reader import VIDEO_SUFFIXES, Video, is_readable
 
 from .. import settings
@@ -112,17 +112,37 @@ def _frames(video: Video, params: Params) -> list[Image.Image]:
     return frames
 
 
-def find(name: str) -> Path:
-    """Returns the video file or folder of frames of that name, with links resolved.
+def read_all(video: Video, most: int, what: str) -> list[Frame]:
+    """Returns the frames of a video at its own size, at most `most` of them unless that is 0. `what`: it, in an error's words.
+
+    Raises RequestError where they do not fit into memory, or are more than a clip can have. Raises what `Video.first` does.
+    """
+    memory = psutil.virtual_memory().available * RAM_TAKEN
+    frames: list[Frame] = []
+    for frame in video.first(most or MOST_FRAMES + 1):
+        frames.append(frame)
+        if len(frames) * frame.nbytes > memory:
+            size = f"{frame.shape[1]}×{frame.shape[0]}"
+            raise RequestError(
+                f"{what} has more frames than there is memory for: {len(frames)} of {size}. Lower Number of frames "
+                "(video_length), or make its pictures smaller."
+            )
+    if len(frames) > MOST_FRAMES:
+        raise RequestError(f"{what} has more than {MOST_FRAMES} frames, which a clip cannot have. Remove some of them.")
+    return frames
+
+
+def find(name: str, what: str = "The source video") -> Path:
+    """Returns the video file or folder of frames of that name, with links resolved. `what`: it, in an error's words.
 
     Raises RequestError unless it exists and lies in a folder that the settings allow, or was uploaded on the page.
     """
     if ADDRESS.match(name):
         raise RequestError(
-            f"The source video {shown(name)} is a URL. Download it. Then upload it on the page, or name the file in a folder "
+            f"{what} {shown(name)} is a URL. Download it. Then upload it on the page, or name the file in a folder "
             "that the settings allow."
         )
-    path = _allowed(name)
+    path = _allowed(name, what)
     if uploads.holds(path):
         name = path.name  # as its user knows it
     try:
@@ -130,16 +150,16 @@ def find(name: str) -> Path:
         files = Video(path).files() if is_folder else [path]
         is_video = is_folder or (is_file and is_readable(path))
     except OSError as error:
-        raise RequestError(f"The source video {shown(name)} cannot be opened: {reason(error)}. Check its name.") from None
+        raise RequestError(f"{what} {shown(name)} cannot be opened: {reason(error)}. Check its name.") from None
     if not (is_folder or is_file):
-        raise RequestError(f"The source video {shown(name)} does not exist. Name a video file, or a folder of frames.")
+        raise RequestError(f"{what} {shown(name)} does not exist. Name a video file, or a folder of frames.")
     if not is_video:
         raise RequestError(
-            f"The source video {shown(name)} is not a video by its content. Name a {', '.join(VIDEO_SUFFIXES)} file, or a "
+            f"{what} {shown(name)} is not a video by its content. Name a {', '.join(VIDEO_SUFFIXES)} file, or a "
             "folder of frames."
         )
     for file in files:
-        _allowed(str(file))
+        _allowed(str(file), what)
     return path
 
 
@@ -149,18 +169,16 @@ def background() -> str:
     return colour
 
 
-def _allowed(name: str) -> Path:
+def _allowed(name: str, what: str) -> Path:
     """Returns the resolved path if it may be read. An error does not tell whether a forbidden path exists."""
     folders = settings.folders("animatediff_source_folders")
     try:
         path = None if leads_elsewhere(name, folders) else Path(name).resolve()
     except (OSError, RuntimeError, ValueError):
-        raise RequestError(
-            f"The source video {shown(name)} is not a valid path. Name a video file, or a folder of frames."
-        ) from None
+        raise RequestError(f"{what} {shown(name)} is not a valid path. Name a video file, or a folder of frames.") from None
     if path is None or not (uploads.holds(path) or any(map(path.is_relative_to, folders))):
         raise RequestError(
-            f"The source video {shown(name)} lies outside the folders that may be read. Upload it on the page, or add its "
+            f"{what} {shown(name)} lies outside the folders that may be read. Upload it on the page, or add its "
             "folder to “Folders from which source videos may be read” in the settings of AnimateDiff."
         )
     return path

@@ -74,6 +74,7 @@ AREAS = {
         "motion_module/prompt_travel.py",
         "motion_module/keyframe_lines.py",
     ),
+    "ControlNet": ("animatediff/controlnet",),
     "Source videos, and everything else that is read as a video": (
         "animatediff/request/inputs.py",
         "animatediff/request/source_video.py",

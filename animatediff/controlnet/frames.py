@@ -1,0 +1,228 @@
+"""ControlNet in one job: it prepares each unit frame by frame, and gets the hints of its rows in each UNet call.
+
+sd-webui-controlnet prepares its units in one method of its script, and gets what controls the picture from one function of that
+module. While the method runs for a job, the function is ours: it calls ControlNet's for each frame.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import torch
+from modules import shared
+from PIL import Image
+from torch import Tensor
+
+from motion_module.errors import UserError
+from motion_module.patching import patched, patched_items
+from motion_module.prompt_travel import Interpolation
+
+from ..errors import AnimateDiffError, RequestError
+from ..interrupt import is_stopping
+from ..request.plan import Plan
+from . import script
+from .embeddings import travelling
+from .hints import Hints
+from .map_cache import KeptMaps
+from .pictures import Unit
+from .unet_calls import LayoutOf, UNetCalls, UnitHints
+
+log = logging.getLogger("AnimateDiff")
+UNFIT = {
+    "T2I_StyleAdapter": "a style adapter",
+    "ReVision": "Revision",
+    "InstantID": "InstantID",
+    "StableSR": "StableSR",
+}
+"""Kinds of control that take one picture only."""
+IP_ADAPTER = "IPAdapter"
+FOR_ALL_FRAMES = ("inpaint_only", "recolor")
+"""Parts of the names of preprocessors for which ControlNet itself needs all frames at once, for what it does after sampling."""
+NOT_AT_KEYFRAMES = ("AttentionInjection", "Controlllite")
+
+
+class FrameControl:
+    """What one job gives to ControlNet. Without enabled units it does nothing."""
+
+    def __init__(self, p: Any, plan: Plan) -> None:
+        self._p = p
+        self._params = plan.params
+        self._frames = plan.frames
+        self._images = plan.images
+        self._source = plan.inputs.source
+        self._units = [unit for unit in plan.inputs.controls for _ in range(unit.copies)]
+        self._script = script.find(p) if self._units else None
+        self._hints: dict[int, UnitHints] = {}
+        self._maps: dict[int, list[Image.Image]] = {}
+        self._failure: AnimateDiffError | None = None
+        self._undo = ExitStack()
+
+    # --- the life of a job, in its order ---
+
+    def begin(self) -> None:
+        """Waits for ControlNet to prepare its units, which it does in a later hook of the WebUI."""
+        if self._script is None:
+            return
+        prepare = getattr(self._script, script.MAIN)
+
+        def prepare_frames(p: Any) -> None:
+            if p is not self._p:
+                prepare(p)
+                return
+            with self._remembering_failure(), self._own_get_control():
+                prepare(p)
+
+        self._undo.enter_context(patched(self._script, script.MAIN, prepare_frames))
+
+    def require_prepared(self) -> None:
+        """Raises what ended the preparation: the WebUI swallows what its hooks raise."""
+        if self._failure is not None:
+            raise self._failure
+
+    @contextmanager
+    def applied_to(self, unet: Any, layout_of: LayoutOf) -> Iterator[None]:
+        """While open, each call of the UNet has the hints of its rows. `layout_of`: their layout, from their number."""
+        network = self._script and self._script.latest_network
+        if network is None:
+            yield
+            return
+        with UNetCalls(self._p, network, self._hints, layout_of).applied_to(unet):
+            yield
+
+    def end(self, *, completed: bool) -> None:
+        """Undoes what the job did to ControlNet. A generation that failed has not reached the hook in which ControlNet ends."""
+        self._undo.close()
+        if self._script is not None and not completed and self._script.latest_network is not None:
+            self._script.postprocess(self._p, SimpleNamespace(images=[], extra_generation_params={}))
+        self._hints.clear()
+
+    def maps(self) -> list[tuple[Unit, list[Image.Image]]]:
+        """Returns the detected maps of each unit, if ControlNet's settings ask for them."""
+        if shared.opts.data.get("control_net_no_detectmap", False):
+            return []
+        return [(self._units[index], maps) for index, maps in self._maps.items() if maps]
+
+    # --- how units are prepared ---
+
+    @contextmanager
+    def _remembering_failure(self) -> Iterator[None]:
+        self._failure = None
+        self._hints.clear()
+        self._maps.clear()
+        try:
+            yield
+        except UserError as error:
+            self._failure = AnimateDiffError(str(error))
+            raise
+        except Exception as error:
+            self._failure = AnimateDiffError(f"ControlNet could not prepare its units: {str(error).rstrip('.')}. Correct them.")
+            raise
+        finally:
+            shared.state.textinfo = None
+
+    @contextmanager
+    def _own_get_control(self) -> Iterator[None]:
+        names = script.names_of(self._script)
+        get_control = names["get_control"]
+
+        def of_frames(p: Any, unit: Any, index: int, kind: Any, preprocessor: Any) -> Any:
+            planned = self._units[index] if index < len(self._units) else None
+            if planned is None or not planned.follows_frames:
+                controls, hires_controls, maps = get_control(p, unit, index, kind, preprocessor)
+                self._keep_maps(index, maps)
+                return controls, hires_controls, []
+            self._require_fit(planned, kind)
+
+            def of_picture(position: int) -> Any:
+                with self._picture(unit, planned, position) as one:
+                    return get_control(p, one, index, kind, KeptMaps(preprocessor))
+
+            return self._prepare(planned, index, kind, of_picture)
+
+        with patched_items(names, {"get_control": of_frames}):
+            yield
+
+    def _prepare(self, planned: Unit, index: int, kind: Any, of_picture: Callable[[int], Any]) -> Any:
+        """Prepares one unit frame by frame. Returns what ControlNet takes: the first frame, or all where it needs all."""
+        frames = planned.keyframes or tuple(range(self._frames))
+        hints = self._hints[index] = UnitHints(Hints(self._frames, frames), Hints(self._frames, frames))
+        embeddings: list[Tensor] = []
+        first: Any = None
+        for position in range(len(frames)):
+            self._tell(planned, position, len(frames))
+            (control,), (hires_control,), maps = of_picture(position)
+            if kind.name == IP_ADAPTER:
+                embeddings.append(self._embedded(planned, control))
+            else:
+                hints.add(control, hires_control)
+            self._keep_maps(index, maps)
+            first = first or ((control,), (hires_control,))
+        if embeddings:
+            how = cast(Interpolation, self._params.prompt_interpolation)
+            closed = self._params.prompts_loop
+            hints.embeddings = travelling(embeddings, frames, self._frames, how, closed=closed)
+        if any(name in planned.module for name in FOR_ALL_FRAMES):
+            return (hints.first_pass.whole(),), (None if hints.hires.are_missing else hints.hires.whole(),), []
+        return *first, []
+
+    def _embedded(self, planned: Unit, control: Any) -> Tensor:
+        """Returns the embedding of what CLIP sees in a picture, `(1, tokens, width)`. What CLIP sees is too large to keep."""
+        load = script.names_of(self._script)["Script"].load_control_model
+        adapter = load(self._p, self._p.sd_model.model.diffusion_model, planned.model).model.ipadapter
+        adapter.image_proj_model.to(torch.float32)
+        embedding: Tensor = adapter.get_image_emb(control).cond_emb
+        return embedding
+
+    def _tell(self, planned: Unit, position: int, count: int) -> None:
+        shared.state.textinfo = f"ControlNet: frame {position + 1} of {count}"
+        if is_stopping():
+            raise RequestError(
+                f"ControlNet unit {planned.number} was interrupted at frame {position + 1} of {count}, so there is no video. "
+                "Generate again."
+            )
+
+    @contextmanager
+    def _picture(self, unit: Any, planned: Unit, position: int) -> Iterator[Any]:
+        """Yields a copy of a unit with one picture. Those of img2img stay there, for the WebUI's own way of resizing them."""
+        one = unit.copy()
+        one.input_mode = type(unit.input_mode)("simple")
+        if planned.origin == "img2img":
+            assert self._images is not None
+            with patched(self._p, "init_images", [self._images[position]]):
+                yield one
+            return
+        if planned.folder is not None:
+            masks = planned.folder.masks
+            one.image = {"image": planned.pictures[position], "mask": masks[position] if masks else None}
+        else:
+            assert self._source is not None
+            one.image = {"image": np.asarray(self._source.frames[position].convert("RGB")), "mask": None}
+        yield one
+
+    def _require_fit(self, planned: Unit, kind: Any) -> None:
+        """Raises RequestError for a kind of control that cannot follow frames."""
+        if what := UNFIT.get(kind.name):
+            raise RequestError(
+                f"ControlNet unit {planned.number} is {what}, which takes one picture for all frames. Give it a picture of its "
+                "own."
+            )
+        everywhere = kind.name in NOT_AT_KEYFRAMES or any(name in planned.module for name in ("inpaint", "recolor"))
+        if planned.keyframes and everywhere:
+            raise RequestError(
+                f"ControlNet unit {planned.number} ({planned.module}) cannot act on some frames only. Remove the line "
+                "keyframe: and give it a picture for each frame."
+            )
+
+    def _keep_maps(self, index: int, maps: list[Any]) -> None:
+        kept = self._maps.setdefault(index, [])
+        kept += [_as_picture(detected) for detected, _ in maps if detected is not None]
+
+
+def _as_picture(detected: Any) -> Image.Image:
+    """Returns a detected map, `(height, width, 3 or 4)`, as a picture without its mask, the fourth channel."""
+    return Image.fromarray(np.ascontiguousarray(detected[:, :, :3].clip(0, 255).astype(np.uint8)))

@@ -1,0 +1,68 @@
+"""What ControlNet makes of the pictures of one unit, for all frames of a clip. UNet calls take the rows that they need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+EXACT = 255
+"""Hints are pictures of bytes that ControlNet has divided by this."""
+
+
+class Hints:
+    """The hints of one unit for one pass, `(channels, height, width)` each, on the CPU: as bytes, unless they are none.
+
+    `frames`: the number of frames of the clip. `of`: the frames that hints are for, in the order in which they are added.
+    """
+
+    def __init__(self, frames: int, of: Sequence[int]) -> None:
+        self._place = dict(zip(of, range(len(of))))
+        self._frames = frames
+        self._kept: list[Tensor] = []
+        self._latents: dict[int, Tensor] = {}
+
+    def add(self, hint: Tensor) -> None:
+        """Adds the next hint, `(1, channels, height, width)`."""
+        hint = hint[0].detach().cpu()
+        as_bytes = (hint * EXACT).round().clamp(0, EXACT).to(torch.uint8)
+        self._kept.append(as_bytes if torch.equal(as_bytes.float() / EXACT, hint.float()) else hint)
+
+    @property
+    def are_missing(self) -> bool:
+        """Whether nothing was added: a pass that the generation does not have."""
+        return not self._kept
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The height and width of all hints, in pixels."""
+        height, width = self._kept[0].shape[-2:]
+        return height, width
+
+    def whole(self) -> Tensor:
+        """Returns the hints of all frames, `(frames, channels, height, width)`."""
+        return self.rows(range(self._frames))
+
+    def placeholder(self, rows: int) -> Tensor:
+        """Returns a tensor that has the shape of `rows` hints and takes the memory of one number."""
+        return torch.zeros(1).expand(rows, *self._kept[0].shape)
+
+    def rows(self, frames: Sequence[int]) -> Tensor:
+        """Returns the hints of these frames, `(rows, channels, height, width)`. Frames without one get zeros."""
+        kept = [self._kept[place] if (place := self._place.get(frame)) is not None else None for frame in frames]
+        stacked = torch.stack([torch.zeros_like(self._kept[0]) if hint is None else hint for hint in kept])
+        return stacked.float() / EXACT if stacked.dtype == torch.uint8 else stacked
+
+    def acting(self, frames: Sequence[int]) -> Tensor | None:
+        """Returns 1 for each of these frames that has a hint, else 0: `(rows, 1, 1, 1)`. None if all of the clip have one."""
+        if len(self._place) == self._frames:
+            return None
+        return torch.tensor([float(frame in self._place) for frame in frames]).view(-1, 1, 1, 1)
+
+    def latents(self, frames: Sequence[int], encode: Callable[[Tensor], Tensor]) -> Tensor:
+        """Returns what the VAE makes of the hints of these frames, `(rows, 4, height / 8, width / 8)`; each is encoded once."""
+        for frame in frames:
+            if frame not in self._latents:
+                self._latents[frame] = encode(self.rows([frame])).cpu()
+        return torch.cat([self._latents[frame] for frame in frames])

@@ -1,0 +1,76 @@
+"""ControlNet's script in the WebUI, and the units of a request.
+
+Everything here that belongs to ControlNet is looked up when it is used, since ControlNet may be absent, or come later.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from modules import scripts
+
+from ..errors import RequestError, shown
+
+TITLE = "controlnet"
+MAIN = "controlnet_main_entry"
+"""The method of sd-webui-controlnet's script that prepares all units of a generation."""
+
+
+def is_installed() -> bool:
+    """Returns whether the WebUI has loaded ControlNet's script."""
+    return _among(getattr(scripts, "scripts_txt2img", None)) is not None
+
+
+def find(p: Any) -> Any:
+    """Returns the script of sd-webui-controlnet; None where there is none, or another ControlNet, such as Forge's own."""
+    return _among(p.scripts)
+
+
+def _among(runner: Any) -> Any:
+    for script in runner.alwayson_scripts if runner else ():
+        if script.title().lower() == TITLE and hasattr(script, MAIN):
+            return script
+    return None
+
+
+def names_of(script: Any) -> dict[str, Any]:
+    """Returns the names in the module of ControlNet's script, which is loaded under a name that others have too."""
+    names: dict[str, Any] = getattr(type(script), MAIN).__globals__
+    return names
+
+
+def enabled_units(p: Any) -> list[tuple[int, Any]]:
+    """Returns ControlNet's units that are switched on, each with its number, which counts all units from 0.
+
+    Raises RequestError where ControlNet cannot read them.
+    """
+    if (script := find(p)) is None:
+        return []
+    try:
+        units = names_of(script)["external_code"].get_all_units_in_processing(p)
+    except ValueError as error:  # pydantic's errors are such
+        raise RequestError(f"ControlNet cannot read its units: {_faults(error)}. Correct them.") from None
+    enabled = [(number, unit) for number, unit in enumerate(units) if unit.enabled]
+    for number, unit in enabled:
+        _require_model(script, number, unit)
+    return enabled
+
+
+def _require_model(script: Any, number: int, unit: Any) -> None:
+    """Raises RequestError where ControlNet will not find the model of a unit; it takes one whose name is similar too."""
+    names = names_of(script)
+    if names["Preprocessor"].get_preprocessor(unit.module).do_not_need_model:
+        return
+    if unit.model in (None, "None"):
+        raise RequestError(f"ControlNet unit {number} has no model. Choose one, or disable the unit.")
+    if names["find_closest_lora_model_name"](unit.model) is None:
+        raise RequestError(
+            f"ControlNet unit {number} asks for the model {shown(unit.model)}, which ControlNet does not have. Choose one "
+            "of its list, or copy the file to its folder of models and refresh the list."
+        )
+
+
+def _faults(error: ValueError) -> str:
+    """Returns what pydantic found wrong: the names of fields, and why."""
+    faults: list[dict[str, Any]] = error.errors() if hasattr(error, "errors") else [{"loc": (), "msg": str(error)}]
+    return "; ".join(": ".join([*map(str, fault["loc"]), str(fault["msg"])]) for fault in faults)

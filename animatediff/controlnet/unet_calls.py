@@ -1,0 +1,207 @@
+"""UNet calls with ControlNet: before each one, every unit gets the hints of the frames that are in its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from motion_module.patching import patched
+from motion_module.row_layout import RowLayout
+
+from .embeddings import AdaptedCalls
+from .hints import Hints
+
+LayoutOf = Callable[[int], RowLayout]
+Give = Callable[[list[int], Tensor, Any], None]
+"""What a unit does before a UNet call: it gets the frame of each row, the latents, and the conditions."""
+PIXELS = 8
+"""The pixels of one latent, along each side."""
+CONTROLNETS = ("ControlNet", "ControlLoRA", "ControlNetUnion")
+"""The kinds of control that are copies of the UNet's encoder."""
+IN_LATENTS = ("colorfix", "inpaint_only")
+"""Parts of the names of preprocessors whose hints act as latents; so do those of the kind AttentionInjection."""
+
+
+class UnitHints:
+    """The hints of one unit that follows frames, or the embeddings of an IP-Adapter, `(frames, tokens, width)`."""
+
+    def __init__(self, first_pass: Hints, hires: Hints) -> None:
+        self.first_pass = first_pass
+        self.hires = hires
+        self.embeddings: Tensor | None = None
+
+    def add(self, control: Tensor, hires_control: Tensor | None) -> None:
+        """Adds the next frame."""
+        self.first_pass.add(control)
+        if hires_control is not None:
+            self.hires.add(hires_control)
+
+    def of_pass(self, x: Tensor) -> Hints:
+        """Returns the hints of the pass whose latents, `(rows, channels, height, width)`, are nearer in height to theirs."""
+        if self.hires.are_missing:
+            return self.first_pass
+        height = x.shape[-2] * PIXELS
+        low, high = (abs(height - hints.size[0]) for hints in (self.first_pass, self.hires))
+        return self.first_pass if low < high else self.hires
+
+
+class UNetCalls:
+    """Gives the units of a job their hints, call by call.
+
+    `network`: ControlNet's, which has replaced the UNet's `forward`. `hints`: of the units that follow frames, by their place
+    among the enabled units. `layout_of`: the layout of a call's rows, from their number.
+    """
+
+    def __init__(self, p: Any, network: Any, hints: Mapping[int, UnitHints], layout_of: LayoutOf) -> None:
+        self._p = p
+        self._network = network
+        self._hints = hints
+        self._layout_of = layout_of
+
+    @contextmanager
+    def applied_to(self, unet: Any) -> Iterator[None]:
+        """While open, units have the hints of their rows in every call of `unet`."""
+        forward_controlled = unet.forward
+
+        def forward(x: Tensor, timesteps: Any = None, context: Any = None, *args: Any, **named: Any) -> Any:
+            frames = _frames_of(self._layout_of(len(x)))
+            for give in gives:
+                give(frames, x, context)
+            return forward_controlled(x, timesteps, context, *args, **named)
+
+        with ExitStack() as stack:
+            params = enumerate(self._network.control_params or ())
+            gives = [self._giving(index, param, unet, stack) for index, param in params]
+            stack.enter_context(patched(unet, "forward", forward))
+            yield
+
+    def _giving(self, index: int, param: Any, unet: Any, stack: ExitStack) -> Give:
+        """Returns what a unit does before each call."""
+        kind, hints = param.control_model_type.name, self._hints.get(index)
+        if kind == "IPAdapter":
+            adapted = AdaptedCalls(param.control_model, hints.embeddings if hints else None)
+            return lambda frames, _x, context: adapted.begin(frames, context)
+        if hints is None:
+            return _for_all_frames(param)
+        encode = lambda hint: self._network.call_vae_using_process(self._p, hint)  # noqa: E731
+        return _PictureUnit(param, hints, encode, unet, stack).give
+
+
+class _PictureUnit:
+    """A unit whose hints are pictures, one for each frame."""
+
+    def __init__(self, param: Any, hints: UnitHints, encode: Callable[[Tensor], Tensor], unet: Any, stack: ExitStack) -> None:
+        """`encode`: makes latents of hints, with the VAE. `stack`: is closed when `param` is to be as it was."""
+        self._param = param
+        self._hints = hints
+        self._encode = encode
+        self._kind = param.control_model_type.name
+        self._acts_as_latents = self._kind == "AttentionInjection" or any(
+            name in param.preprocessor["name"] for name in IN_LATENTS
+        )
+        self._controlled: _Controlled | None = None
+        if self._kind in CONTROLNETS:
+            self._controlled = _Controlled(param.control_model, hints.first_pass)
+        elif self._kind == "T2I_Adapter":
+            self._controlled = _adapter(param, hints, unet, stack)
+        if self._controlled is not None:
+            stack.enter_context(patched(param, "control_model", self._controlled))
+
+    def give(self, frames: list[int], x: Tensor, _context: Any) -> None:
+        """Gives ControlNet the hints of the rows of a UNet call, in the way in which it tells the two passes apart."""
+        param, hints = self._param, self._hints
+        chosen = hints.of_pass(x)
+        given = chosen.rows(frames).to(x.device)
+        param.hint_cond = given if chosen is hints.first_pass else hints.first_pass.placeholder(len(frames))
+        if not hints.hires.are_missing:
+            param.hr_hint_cond = given if chosen is hints.hires else hints.hires.placeholder(len(frames))
+        param.used_hint_cond = given
+        if self._controlled is not None:
+            self._controlled.begin(frames)
+        if self._acts_as_latents:
+            param.used_hint_cond_latent = chosen.latents(frames, self._encode).to(x.device)
+        if self._kind == "Controlllite":
+            for module in param.control_model.modules.values():
+                module.set_cond_image(given * 2 - 1)
+
+
+def _for_all_frames(param: Any) -> Give:
+    """For a unit with one picture: ControlNet keeps what it made for the number of rows of the first call."""
+
+    def give(_frames: list[int], x: Tensor, _context: Any) -> None:
+        for name in ("used_hint_cond_latent", "used_hint_inpaint_hijack"):
+            made = getattr(param, name)
+            if isinstance(made, Tensor) and len(made) not in (1, len(x)):
+                setattr(param, name, None)
+
+    return give
+
+
+def _adapter(param: Any, hints: UnitHints, unet: Any, stack: ExitStack) -> _Adapter:
+    """Returns a T2I-adapter that follows frames. ControlNet's own code for one that acts on prompts only takes one picture."""
+    prompts_only = bool(param.cfg_injection)
+    stack.enter_context(patched(param, "cfg_injection", False))
+    hires_only = param.hr_option.name == "HIGH_RES_ONLY" and not hints.hires.are_missing
+    return _Adapter(param.control_model, hints.hires if hires_only else hints.first_pass, unet if prompts_only else None)
+
+
+class _Controlled:
+    """A control model of ControlNet that acts only on frames that have a hint."""
+
+    def __init__(self, model: Any, hints: Hints) -> None:
+        self._model = model
+        self._hints = hints
+        self._frames: list[int] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def begin(self, frames: list[int]) -> None:
+        """Begins a UNet call with these frames."""
+        self._frames = frames
+
+    def __call__(self, **named: Any) -> list[Tensor]:
+        """Returns what is added to the UNet's features, for each level."""
+        made = self._made(**named)
+        acting = self._hints.acting(self._frames)
+        return made if acting is None else [features * acting.to(features) for features in made]
+
+    def _made(self, **named: Any) -> list[Tensor]:
+        made: list[Tensor] = self._model(**named)
+        return made
+
+
+class _Adapter(_Controlled):
+    """A T2I-adapter. What it makes depends on the hints alone, so it is kept until other frames come.
+
+    ControlNet makes it once for a whole generation: for hires fix, from the first pass. `of_prompts`: the UNet, whose mark
+    tells which rows are prompts, if it acts on these only.
+    """
+
+    def __init__(self, model: Any, hints: Hints, of_prompts: Any) -> None:
+        super().__init__(model, hints)
+        self._of_prompts = of_prompts
+        self._kept_frames: list[int] | None = None
+        self._kept: list[Tensor] = []
+
+    def _made(self, **named: Any) -> list[Tensor]:
+        if self._kept_frames != self._frames:
+            hint = named["hint"]
+            self._model.reset()
+            self._kept = self._model(**{**named, "hint": self._hints.rows(self._frames).to(hint.device)})
+            self._kept_frames = self._frames
+        if self._of_prompts is None:
+            return self._kept
+        return [features * self._of_prompts.cond_mark for features in self._kept]
+
+
+def _frames_of(layout: RowLayout) -> list[int]:
+    """Returns the frame of each row of a UNet call."""
+    numbers = layout.frame_numbers
+    if numbers is None:
+        numbers = torch.arange(layout.frames).expand(layout.rows // layout.frames, -1)
+    return layout.to_rows(numbers).tolist()

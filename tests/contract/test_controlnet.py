@@ -1,0 +1,286 @@
+"""ControlNet in clips, with sd-webui-controlnet itself: each frame is the still that its own picture gives."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from support import control_models
+from support.animation import LONG, animate, frames_of, info_of
+from support.pictures import encode
+from support.server import PROBE, REPOSITORY, webui_dir
+
+FRAMES = 4
+ADAPTER = {"model": "t2iadapter_tiny_random"}
+UNRELATED = 10
+"""Levels of 255, of the largest difference between pictures: what another hint changes at least."""
+
+
+def controlnet_dir() -> Path | None:
+    """The folder of sd-webui-controlnet: $CONTROLNET_DIR, or among the extensions of the WebUI."""
+    webui = webui_dir()
+    folder = os.environ.get("CONTROLNET_DIR") or (webui and webui / "extensions" / "sd-webui-controlnet")
+    return Path(folder) if folder and Path(folder).is_dir() else None
+
+
+pytestmark = [
+    pytest.mark.webui_only("the embedded host has no ControlNet"),
+    pytest.mark.skipif(controlnet_dir() is None, reason="there is no sd-webui-controlnet: set CONTROLNET_DIR"),
+]
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    """One picture for each frame, of coloured squares that have nothing to do with each other."""
+    random = np.random.default_rng(3)
+    squares = random.integers(0, 255, (24, 8, 8, 3), dtype=np.uint8)
+    return [np.asarray(Image.fromarray(square).resize((64, 64), Image.Resampling.NEAREST)) for square in squares]
+
+
+@pytest.fixture(scope="module")
+def folder(pictures, tmp_path_factory):
+    """The same pictures as files; masks of them; the first four of them."""
+    folder = tmp_path_factory.mktemp("controlnet")
+    for index, picture in enumerate(pictures):
+        for name in ("all", *(["four"] if index < FRAMES else ())):
+            (folder / name).mkdir(exist_ok=True)
+            Image.fromarray(picture).save(folder / name / f"{index}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def controlnet(start_host, weights, folder):
+    """A WebUI with ControlNet, random control models, and the tiny checkpoint."""
+    models = weights / "control"
+    control_models.make_all(models)
+    options = {
+        "animatediff_source_folders": str(folder),
+        "control_net_models_path": str(models),
+        "control_net_unit_count": 3,
+        "control_net_model_cache_size": 4,
+    }
+    return start_host(extensions=[REPOSITORY, PROBE, controlnet_dir()], options=options)
+
+
+def unit(**settings):
+    """Returns an enabled unit as an API request has it."""
+    return {"enabled": True, "module": "none", "weight": 1.0, **ADAPTER, **settings}
+
+
+def with_units(request, *units):
+    request["alwayson_scripts"]["controlnet"] = {"args": list(units)}
+    return request
+
+
+def clip(units, **args):
+    """Returns the part of a request that asks for a clip whose frames do not influence each other."""
+    return with_units(animate(**{"motion_effect": 0, "video_length": FRAMES, **args}), *units)
+
+
+def stills(make, pictures, units, seed=5, **settings):
+    """Returns the first frames as stills: clips of one frame, whose units have that frame's picture."""
+    frames = []
+    for index, picture in enumerate(pictures[:FRAMES]):
+        request = clip([{**one, "image": encode(picture)} for one in units], video_length=1)
+        frames.append(frames_of(make(**{**request, "steps": 3, "seed": seed + index, **settings}))[0])
+    return np.stack(frames)
+
+
+def largest_difference(frames, others):
+    """Returns for each frame the largest difference in levels of 255."""
+    return np.abs(frames.astype(int) - others.astype(int)).max(axis=(1, 2, 3))
+
+
+def require_own_hints(frames, alone):
+    """Each frame is its still, and none is that of another."""
+    assert largest_difference(frames[:FRAMES], alone).max() <= 1
+    assert largest_difference(frames[1:FRAMES], alone[:-1]).min() >= UNRELATED
+
+
+# --- each frame has its own hint ---
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"negative_prompt": LONG},
+        {"prompt": "a cat AND a dog"},
+        {"s_min_uncond": 100},
+        {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "denoising_strength": 0.7},
+    ],
+    ids=["together", "conditions apart", "AND", "skipped uncond", "hires"],
+)
+def test_each_frame_has_its_own_hint(controlnet, folder, pictures, settings):
+    request = clip([unit()], video_path=str(folder / "all"))
+    frames = frames_of(controlnet.txt2img(**{**request, "steps": 3, "seed": 5, **settings}))
+    require_own_hints(frames, stills(controlnet.txt2img, pictures, [unit()], **settings))
+
+
+@pytest.mark.parametrize("mode", ["whole UNet", "motion attention"])
+@pytest.mark.parametrize("loop", ["N", "A"])
+def test_rows_of_windows_have_the_hints_of_their_frames(controlnet, folder, pictures, mode, loop):
+    windows = {"video_length": 10, "batch_size": 4, "stride": 2, "closed_loop": loop, "context_mode": mode}
+    request = clip([unit()], video_path=str(folder / "all"), **windows)
+    frames = frames_of(controlnet.txt2img(**request, steps=3, seed=5))
+    assert len(frames) == 10
+    require_own_hints(frames, stills(controlnet.txt2img, pictures, [unit()]))
+
+
+def test_two_units_and_two_videos(controlnet, folder, pictures):
+    units = [unit(), unit(weight=0.5, control_mode="ControlNet is more important")]
+    request = clip(units, video_path=str(folder / "all"))
+    frames = frames_of(controlnet.txt2img(**request, steps=3, seed=5, n_iter=2))
+    require_own_hints(frames[:FRAMES], stills(controlnet.txt2img, pictures, units))
+    require_own_hints(frames[FRAMES:], stills(controlnet.txt2img, pictures, units, seed=5 + FRAMES))
+
+
+def test_a_unit_with_a_picture_keeps_it(controlnet, pictures):
+    request = clip([unit(image=encode(pictures[7]))])
+    frames = frames_of(controlnet.txt2img(**request, steps=3, seed=5))
+    require_alone = stills(controlnet.txt2img, [pictures[7]] * FRAMES, [unit()])
+    assert largest_difference(frames, require_alone).max() <= 1
+
+
+def test_img2img_drives_units_with_its_frames(controlnet, folder, pictures):
+    request = clip([unit()], video_path=str(folder / "all"))
+    settings = {"steps": 4, "seed": 5, "denoising_strength": 0.75}
+    frames = frames_of(controlnet.img2img(**request, **settings, init_images=[]))
+    alone = []
+    for index, picture in enumerate(pictures[:FRAMES]):
+        one = clip([unit()], video_length=1)
+        answer = controlnet.img2img(**{**one, **settings, "seed": 5 + index, "init_images": [encode(picture)]})
+        alone.append(frames_of(answer)[0])
+    require_own_hints(frames, np.stack(alone))
+
+
+def test_in_img2img_the_source_can_drive_controlnet_alone(controlnet, folder, pictures):
+    start = {"init_images": [encode(pictures[20])], "denoising_strength": 0.75}
+    request = clip([unit()], video_path=str(folder / "all"), source_for_controlnet=True)
+    frames = frames_of(controlnet.img2img(**request, **start, steps=4, seed=5))
+    require_own_hints(frames, stills(controlnet.img2img, pictures, [unit()], **start, steps=4))
+
+
+# --- folders and keyframes ---
+
+
+def in_folder(text, **settings):
+    return unit(input_mode="batch", batch_images=text, **settings)
+
+
+def test_a_folder_drives_a_unit_and_tells_the_length(controlnet, folder, pictures):
+    request = clip([in_folder(str(folder / "four"))], video_length=0)
+    frames = frames_of(controlnet.txt2img(**request, steps=3, seed=5))
+    assert len(frames) == FRAMES
+    require_own_hints(frames, stills(controlnet.txt2img, pictures, [unit()]))
+
+
+def test_a_shorter_folder_is_said(controlnet, folder):
+    answer = controlnet.txt2img(**clip([in_folder(str(folder / "four"))], video_length=6), steps=1)
+    assert len(frames_of(answer)) == FRAMES
+    assert any("unit 0 has 4 pictures" in text for text in info_of(answer)["extra_generation_params"]["AnimateDiff warnings"])
+
+
+def test_frames_between_keyframes_are_free(controlnet, folder, pictures):
+    few = folder / "few"
+    few.mkdir(exist_ok=True)
+    for index in (0, 1):
+        Image.fromarray(pictures[index]).save(few / f"{index}.png")
+    request = clip([in_folder(f"{few}\nkeyframe:0,2")], video_length=FRAMES)
+    frames = frames_of(controlnet.txt2img(**request, steps=3, seed=5))
+    free = frames_of(controlnet.txt2img(**clip([]), steps=3, seed=5))
+    at_keyframes = stills(controlnet.txt2img, [pictures[0], pictures[0], pictures[1], pictures[1]], [unit()])
+    assert largest_difference(frames[1::2], free[1::2]).max() <= 1
+    assert largest_difference(frames[::2], at_keyframes[::2]).max() <= 1
+    assert largest_difference(frames[::2], free[::2]).min() >= UNRELATED
+
+
+# --- maps ---
+
+
+def test_maps_are_a_video_of_their_own(controlnet, folder, pictures):
+    request = clip([unit()], video_path=str(folder / "all"), format=["GIF", "Frame"])
+    answer = controlnet.txt2img(**request, steps=1)
+    images = answer.json()["images"]
+    assert len(images) == 2 + FRAMES
+    (facts,) = info_of(answer)["extra_generation_params"]["AnimateDiff maps"]
+    assert facts == {"unit": "controlnet0", "pictures": [1]}
+    with Image.open(io.BytesIO(base64.b64decode(images[1]))) as maps:
+        assert maps.n_frames == FRAMES
+        shown = np.asarray(maps.convert("RGB"))
+    assert np.abs(shown.astype(int) - pictures[0].astype(int)).mean() < 20  # a GIF has 256 colours
+
+
+def test_maps_are_left_out_where_controlnets_setting_says_so(controlnet, folder):
+    request = clip([unit()], video_path=str(folder / "all"), format=["GIF"])
+    with controlnet.settings(control_net_no_detectmap=True):
+        assert len(controlnet.txt2img(**request, steps=1).json()["images"]) == 1
+
+
+def test_maps_are_kept_for_the_next_run(controlnet, folder):
+    kept = controlnet.data_dir / "tmp" / "animatediff-maps"
+    request = clip([unit(module="canny", processor_res=64)], video_path=str(folder / "all"))
+    first = frames_of(controlnet.txt2img(**request, steps=1))
+    files = {file.name: file.stat().st_mtime_ns for file in kept.glob("*.png")}
+    assert len(files) == FRAMES
+    np.testing.assert_array_equal(frames_of(controlnet.txt2img(**request, steps=1)), first)
+    assert {file.name for file in kept.glob("*.png")} == set(files)
+
+
+# --- what cannot be done ---
+
+
+@pytest.mark.parametrize(
+    ("units", "args", "parts"),
+    [
+        ([unit()], {}, ("unit 0 (none) has no picture", "source video")),
+        ([unit(enabled=False), in_folder("")], {}, ("unit 1", "no picture")),
+        ([in_folder("{four}\nkeyframe:0,9,10,11")], {}, ("unit 0", "frame 9", "Number of frames (video_length)")),
+        ([in_folder("{four}\nkeyframe:0,1")], {}, ("unit 0", "more than 2 pictures for 2 keyframes")),
+        ([in_folder("{four}\nkeyframe:3,1")], {}, ("unit 0", "keyframes", "'3,1'")),
+        ([in_folder("{four}\nfoo:3,1")], {}, ("unit 0", "'foo'", "keyframe:")),
+        ([in_folder("/etc")], {}, ("folder of ControlNet unit 0", "lies outside")),
+        ([in_folder("{four}\nkeyframe:0,1,2,3", module="reference_only", model="None")], {}, ("unit 0", "some frames only")),
+        ([unit(model="nothing")], {"video_path": "{all}"}, ("unit 0", "'nothing'", "list")),
+        ([unit(model="None")], {"video_path": "{all}"}, ("unit 0 has no model",)),
+        ([unit(module="nonsense")], {}, ("ControlNet cannot read its units", "nonsense")),
+        ([], {"video_path": "{all}"}, ("source video", "txt2img", "no unit takes it")),
+    ],
+)
+def test_refusals_name_the_unit(controlnet, folder, units, args, parts):
+    fill = lambda value: value.format(all=folder / "all", four=folder / "four") if isinstance(value, str) else value  # noqa: E731
+    units = [{name: fill(value) for name, value in one.items()} for one in units]
+    answer = controlnet.txt2img(**clip(units, **{name: fill(value) for name, value in args.items()}), steps=1)
+    assert answer.status_code == 422, answer.text
+    for part in parts:
+        assert part in answer.json()["detail"]
+
+
+def test_interrupt_while_frames_are_prepared_leaves_nothing(controlnet, folder):
+    plain = frames_of(controlnet.txt2img(steps=2))
+    request = clip([unit(module="canny", processor_res=2048)], video_path=str(folder / "all"), video_length=24)
+    answers = []
+    thread = threading.Thread(target=lambda: answers.append(controlnet.txt2img(**request, steps=20)))
+    with controlnet.settings(animatediff_map_cache_mb=0):
+        thread.start()
+        deadline = time.monotonic() + 120
+        while "ControlNet: frame" not in (_progress(controlnet)["textinfo"] or "") and time.monotonic() < deadline:
+            time.sleep(0.01)
+        controlnet.post("/sdapi/v1/interrupt").raise_for_status()
+        thread.join()
+    assert answers[0].status_code == 422
+    assert "interrupted at frame" in answers[0].json()["detail"]
+    np.testing.assert_array_equal(frames_of(controlnet.txt2img(steps=2)), plain)
+
+
+def _progress(host):
+    return json.loads(host.get("/sdapi/v1/progress?skip_current_image=true").text)

@@ -1,0 +1,90 @@
+"""Makes random control models in the published layouts, for tests with sd-webui-controlnet. What they do to a picture is noise.
+
+ControlNet's widths are fixed by that extension, so it goes with the checkpoint sd15; T2I-adapters and IP-Adapters also go with
+tiny ones.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from demo.weights import SD15, TINY, Gains, Shapes, Size, checkpoint_shapes, draw_all
+
+HINT_CHANNELS = (16, 16, 32, 32, 96, 96, 256)
+"""The convolutions that bring a control image from pixels to latents."""
+CLIP_WIDTH = 1024
+"""The width of the image embeddings of ViT-H."""
+GAINS: Gains = ((r"zero_convs|middle_block_out", 0.3), (r"to_[kv]_ip", 3.0))
+
+
+def make_all(folder: Path) -> None:
+    """Writes the models that are not there yet."""
+    folder.mkdir(parents=True, exist_ok=True)
+    models = {
+        "control_sd15_random": controlnet_shapes(SD15),
+        "t2iadapter_sd15_random": adapter_shapes(SD15),
+        "t2iadapter_tiny_random": adapter_shapes(TINY),
+        "ip-adapter_sd15_random": ip_adapter_shapes(SD15),
+    }
+    for seed, (name, shapes) in enumerate(models.items()):
+        if not (file := folder / f"{name}.safetensors").exists():
+            save_file(draw_all(shapes, seed, GAINS), file)
+
+
+def controlnet_shapes(size: Size) -> Shapes:
+    """The encoder half of the UNet, an encoder of the control image, and a convolution for each feature that is added."""
+    prefix = "model.diffusion_model."
+    unet = {name.removeprefix(prefix): shape for name, shape in checkpoint_shapes(size).items() if name.startswith(prefix)}
+    shapes = {name: shape for name, shape in unet.items() if name.startswith(("input_blocks", "middle_block", "time_embed"))}
+    channels = [3, *HINT_CHANNELS, size.channels]
+    for index, (before, after) in enumerate(pairwise(channels)):
+        shapes |= _convolution(f"input_hint_block.{2 * index}", before, after, 3)
+    widths = [size.widths[level] for level in (0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3)]
+    for index, width in enumerate(widths):
+        shapes |= _convolution(f"zero_convs.{index}.0", width, width, 1)
+    return {
+        f"control_model.{name}": shape for name, shape in (shapes | _convolution("middle_block_out.0", width, width, 1)).items()
+    }
+
+
+def adapter_shapes(size: Size) -> Shapes:
+    """A T2I-adapter: four levels of two blocks."""
+    shapes = _convolution("conv_in", 3 * 64, size.channels, 3)
+    before = size.channels
+    for level, width in enumerate(size.widths):
+        for block in range(2):
+            name = f"body.{2 * level + block}"
+            if block == 0 and width != before:
+                shapes |= _convolution(f"{name}.in_conv", before, width, 1)
+            shapes |= _convolution(f"{name}.block1", width, width, 3) | _convolution(f"{name}.block2", width, width, 1)
+        before = width
+    return shapes
+
+
+def ip_adapter_shapes(size: Size, tokens: int = 4) -> Shapes:
+    """An IP-Adapter: a projection of the image embedding to some tokens, and their keys and values in each cross-attention."""
+    width = size.text_width
+    shapes: Shapes = {
+        "image_proj.proj.weight": (tokens * width, CLIP_WIDTH),
+        "image_proj.proj.bias": (tokens * width,),
+        "image_proj.norm.weight": (width,),
+        "image_proj.norm.bias": (width,),
+    }
+    order = (0, 0, 1, 1, 2, 2, *(2, 2, 2, 1, 1, 1, 0, 0, 0), 2)  # of down, up and middle blocks
+    for index, level in enumerate(order):
+        for matrix in "kv":
+            shapes[f"ip_adapter.{2 * index + 1}.to_{matrix}_ip.weight"] = (size.widths[level], width)
+    return shapes
+
+
+def _convolution(name: str, before: int, after: int, kernel: int) -> dict[str, tuple[int, ...]]:
+    return {f"{name}.weight": (after, before, kernel, kernel), f"{name}.bias": (after,)}
+
+
+def embedding(seed: int) -> dict[str, torch.Tensor]:
+    """Returns a random image embedding, as a preprocessor of an IP-Adapter gives it."""
+    return {"image_embeds": torch.randn(1, CLIP_WIDTH, generator=torch.Generator().manual_seed(seed))}
