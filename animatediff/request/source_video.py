@@ -68,9 +68,9 @@ def read(params: Params) -> Source:
     shared.state.textinfo = "AnimateDiff: reading the source video"
     try:
         frames, fps = _frames(video, params), video.fps()
+        may_sound = fps and not all(is_picture(name) for name in params.format) and ffmpeg.has_sound(path)
     except (UnreadableVideo, MissingDependency, OSError) as error:
         raise RequestError(f"The source video {path.name} cannot be used: {reason(error)}.") from None
-    may_sound = fps and not all(is_picture(name) for name in params.format) and ffmpeg.has_sound(path)
     sound = Sound(path, video.time_of(params.source_start)) if may_sound else None
     return Source(path.name, frames, round(fps / params.source_stride, 3), sound)
 
