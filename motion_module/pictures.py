@@ -163,7 +163,8 @@ def _count(image: Any) -> int:
 
 def cut_off(frames: int) -> str:
     """Returns the text on a file whose end is missing."""
-    return f"it is cut off or damaged after its first {frames} frames. Download or export it again, or use only these frames"
+    before = f"{frames} frames" if frames > 1 else "frame"
+    return f"it is cut off or damaged after its first {before}. Download or export it again, or use only what comes before"
 
 
 def too_large(width: int, height: int) -> str:

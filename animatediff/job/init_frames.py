@@ -32,7 +32,7 @@ def give(p: Any, params: Params) -> list[str]:
     if last.size == (p.width, p.height):
         return []
     sizes = f"is {last.width}×{last.height}; img2img resized it to {p.width}×{p.height}"
-    return [f"AnimateDiff: The last frame {sizes}, as it does the first one."]
+    return [f"AnimateDiff: Last frame (last_frame) {sizes}, as it does the first one."]
 
 
 @contextmanager

@@ -385,8 +385,8 @@ class Job:
         frames, videos = self.params.video_length, self.p.n_iter
         if len(self.p.all_prompts) != frames * videos:
             raise AnimateDiffError(
-                f"A script has given {len(self.p.all_prompts)} prompts for {videos} videos of {frames} frames. "
-                "AnimateDiff needs one prompt, or one for each frame. Switch that script off."
+                f"A script has given {len(self.p.all_prompts)} prompts for {videos} video{'s' * (videos > 1)} of {frames} "
+                "frames. AnimateDiff needs one prompt, or one for each frame. Switch that script off."
             )
 
     def _choose_noise(self) -> None:

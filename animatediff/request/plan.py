@@ -126,7 +126,7 @@ def windows_for(params: Params, trained_frames: int) -> ContextWindows:
     length = params.batch_size or trained_frames
     if params.overlap >= length:
         raise RequestError(
-            f"Overlap (overlap) is {params.overlap}, but the context length is {length} frames (batch_size). Set it to "
+            f"Overlap (overlap) is {params.overlap}, but the context length (batch_size) is {length}. Set the overlap to "
             f"{length - 1} or less, or to -1."
         )
     if params.video_length > MOST_FRAMES:  # from the images of img2img
@@ -152,7 +152,7 @@ def chosen_family(name: str, description: Description) -> Family:
     if (chosen := FAMILIES[name]) not in description.alternatives:
         possible = ", ".join(family.key for family in description.alternatives)
         raise RequestError(
-            f"{description.path.name} cannot be used as {chosen.title}: it has the keys and shapes of {found.title}. Set "
+            f"{description.path.name} cannot be used as {chosen.title}: it is built like {found.title}. Set "
             f"Family (family) to “{AS_FOUND}”{f', or to one of {possible}' if len(description.alternatives) > 1 else ''}."
         )
     return chosen

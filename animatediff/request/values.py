@@ -156,9 +156,9 @@ def _read_formats(value: Any) -> tuple[str, ...]:
     choice = f"Choose from {', '.join(name for name in API_FORMATS if name not in problems)}."
     for name in chosen:
         if name not in API_FORMATS:
-            raise RequestError(f"The format {shown(name)} is unknown. {choice}")
+            raise RequestError(f"Save format (format) has {shown(name)}, which is unknown. {choice}")
         if name in problems:
-            raise RequestError(f"The format {name} cannot be written here: {problems[name]}. {choice}")
+            raise RequestError(f"Save format (format) has {name}, which cannot be written here: {problems[name]}. {choice}")
     if not chosen:
-        raise RequestError(f"No save format is chosen. {choice}")
+        raise RequestError(f"Save format (format) is empty. {choice}")
     return tuple(chosen)

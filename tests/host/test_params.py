@@ -101,7 +101,7 @@ def test_unknown_keys_are_warned_about():
         ({"enable": "maybe"}, ("enable", "maybe", "true or false")),
         ({"enable": 2}, ("enable", "true or false")),
         ({"offload": []}, ("offload", "true or false")),
-        ({"format": []}, ("No save format", "GIF")),
+        ({"format": []}, ("Save format (format) is empty", "GIF")),
         ({"format": ["GIF", "BMP"]}, ("BMP", "unknown")),
         ({"format": 5}, ("format", "list")),
         ({"model": 3}, ("model", "text")),

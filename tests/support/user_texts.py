@@ -122,6 +122,7 @@ PLAIN = {
     "alike": "files",
     "bare": "path",
     "base": "kind of checkpoint",
+    "before": "frames",
     "by name": "parameter",
     "description": "file",
     "error": "reason",
