@@ -22,11 +22,10 @@ import numpy as np
 from PIL import Image
 
 from .errors import MissingDependency, UnreadableVideo
+from .file_signatures import kind_of_video
 from .pictures import MOST_PIXELS, Frame, cut_off, flattened, too_large
 from .time_limit import TimeLimit
 
-MP4_PARTS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
-"""An MP4 or MOV begins with one of these."""
 DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 """Decoders that do not ignore transparency."""
 PATIENCE = 60
@@ -46,15 +45,6 @@ DAMAGED = re.compile(
     r"corrupt decoded frame|Decoding error|Error (?:submitting packet|while decoding|during demuxing)|EBML number"
 )
 """What ffmpeg says of faults that can be seen. It also complains of much that every player passes over."""
-
-
-def kind_of_video(begin: bytes) -> str:
-    """Returns ffmpeg's name of the container that begins like this; empty if it is none of those that are read."""
-    if begin.startswith(b"RIFF") and begin[8:12] == b"AVI ":
-        return "avi"
-    if begin.startswith(b"\x1aE\xdf\xa3"):
-        return "matroska"
-    return "mov" if begin[4:8] in MP4_PARTS else ""
 
 
 def ffmpeg_program() -> str:

@@ -23,8 +23,8 @@ from ..errors import AnimateDiffError, failure, reported_to_user
 from ..interrupt import is_interrupted
 from ..output.results import WARNINGS, Results, Video
 from ..request import infotext, module_files
+from ..request.choices import MIX
 from ..request.inputs import find_inputs
-from ..request.params import MIX
 from ..request.plan import Plan, make_plan
 from ..request.reading import is_of_panel, read_arguments
 from ..request.xyz_values import xyz_values

@@ -7,7 +7,8 @@ from typing import Any
 import gradio as gr
 from modules import shared
 
-from ..request.params import FORMATS, Params
+from ..request.choices import FORMATS
+from ..request.params import Params
 from ..video.clip import DITHERINGS, Quality
 
 SECTION = ("animatediff", "AnimateDiff")

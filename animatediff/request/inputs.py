@@ -14,7 +14,8 @@ from motion_module.errors import MissingDependency
 from ..errors import RequestError
 from ..video.rife import model_in
 from . import module_files, source_video
-from .params import NO_MODULE, RIFE, Params
+from .choices import NO_MODULE, RIFE
+from .params import Params
 from .source_video import Source
 
 

@@ -16,8 +16,9 @@ from motion_module.motion_strength import LayerStrength, MotionStrength, parse_r
 
 from ..errors import RequestError
 from . import module_files
+from .choices import AS_FOUND, IN_ATTENTION
 from .inputs import Inputs
-from .params import AS_FOUND, IN_ATTENTION, MOST_FRAMES, Params, without_img2img
+from .params import MOST_FRAMES, Params, without_img2img
 
 CLOSING: dict[str, ClosedLoop] = {"N": "none", "R-P": "few", "R+P": "few", "A": "many"}
 """How windows close the loop, by `closed_loop`."""

@@ -14,8 +14,9 @@ from PIL import Image
 from ..errors import RequestError, shown
 from ..video.formats import format_problems
 from .base64_pictures import decoded
+from .choices import API_FORMATS
 from .parameter_aliases import NOT_HERE, OFF, OFF_WORDS, UNKNOWN_IS_OFF
-from .params import API_FORMATS, option_of
+from .params import option_of
 
 TRUE_FALSE: dict[Any, bool] = {True: True, False: False} | {
     word: meaning for words, meaning in (("true yes on 1", True), ("false no off 0", False)) for word in words.split()
