@@ -378,7 +378,7 @@ def _assumption(family: Family, candidates: tuple[Family, ...], path: Path) -> s
     distilled = [other.title for other in candidates if other.advice.samplers and other is not family]
     if not distilled or family.advice.samplers or _named_like(family, path):
         return ""
-    return f"That it is {family.title} is assumed; {distilled[0]} and others have the same keys and shapes."
+    return f"That it is {family.title} is assumed; {distilled[0]} and others are built alike."
 
 
 def _check(entries: dict[str, Entry], layers: Layers, layout: Layout, rows: int) -> dict[str, Any]:

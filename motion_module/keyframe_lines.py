@@ -120,8 +120,8 @@ def near_misses(prompt: str, frames: int) -> list[str]:
     found = []
     if years:
         found.append(
-            f"{_the_line(years)} is read as words of the prompt, since the video's {frames} frames have the numbers 0 to "
-            f"{frames - 1}. If it is a keyframe, move it, or set a larger number of frames."
+            f"{_the_line(years)} is read as words of the prompt, since the video's frames are numbered 0 to {frames - 1}. "
+            "If it is a keyframe, move it, or raise Number of frames (video_length)."
         )
     if alike:
         found.append(

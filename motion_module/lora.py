@@ -150,8 +150,8 @@ def load_lora(path: Path) -> Lora:
             left_out.append(key)
     if unknown:
         raise CheckpointError(
-            f"{path.name} cannot be used as a LoRA: its key {unknown[0]} is unknown. Remove it from the prompt, or get "
-            "the file in the layout of diffusers or kohya."
+            f"{path.name} cannot be used as a LoRA: its key {unknown[0]} is unknown. Remove the LoRA from the prompt, "
+            "or get it in the layout of diffusers or kohya."
         )
     if not keys:
         raise CheckpointError(f"{path.name} is neither a motion LoRA nor a domain adapter. Choose another file.")

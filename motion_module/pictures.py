@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from .errors import UnreadableVideo
+from .file_signatures import kind_of_picture
 
 Frame = NDArray[np.uint8]
 """An RGB image, `(height, width, 3)`."""
@@ -30,14 +31,6 @@ FASTEST, INSTEAD = 10, 100
 """In milliseconds. Browsers show a frame that is to last `FASTEST` or less for `INSTEAD`."""
 FAULTS = (OSError, SyntaxError, ValueError, EOFError, LookupError, struct.error, Image.DecompressionBombError)
 """What Pillow raises for a damaged file."""
-
-
-def kind_of_picture(begin: bytes) -> str:
-    """Returns Pillow's name of the format of a file that begins like this; empty if it is none of those that are read."""
-    if begin.startswith(b"RIFF") and begin[8:12] == b"WEBP":
-        return "WEBP"
-    begins = {b"\x89PNG": "PNG", b"GIF8": "GIF", b"\xff\xd8": "JPEG", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
-    return next((kind for first, kind in begins.items() if begin.startswith(first)), "")
 
 
 def read_picture(file: Path, background: str = WHITE) -> Frame:
@@ -163,7 +156,8 @@ def _count(image: Any) -> int:
 
 def cut_off(frames: int) -> str:
     """Returns the text on a file whose end is missing."""
-    return f"it is cut off or damaged after its first {frames} frames. Download or export it again, or use only these frames"
+    before = f"{frames} frames" if frames > 1 else "frame"
+    return f"it is cut off or damaged after its first {before}. Download or export it again, or use only what comes before"
 
 
 def too_large(width: int, height: int) -> str:

@@ -135,8 +135,8 @@ def _frame(position: str, frames: int, line: str) -> int:
         frame = frames - int(number) if sign in "-−" else int(number)
     if not 0 <= frame < frames:
         raise TravelError(
-            f"The keyframe “{line}” is outside the video, whose {frames} frames have the numbers 0 to {frames - 1}. "
-            "Move it, or set a larger number of frames.",
+            f"The keyframe “{line}” is outside the video, whose frames are numbered 0 to {frames - 1}. Move it, or "
+            "raise Number of frames (video_length).",
             line,
         )
     return frame

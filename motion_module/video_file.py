@@ -22,12 +22,16 @@ import numpy as np
 from PIL import Image
 
 from .errors import MissingDependency, UnreadableVideo
+from .file_signatures import kind_of_video
 from .pictures import MOST_PIXELS, Frame, cut_off, flattened, too_large
+from .time_limit import TimeLimit
 
-MP4_PARTS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
-"""An MP4 or MOV begins with one of these."""
 DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 """Decoders that do not ignore transparency."""
+PATIENCE = 60
+"""Seconds that ffmpeg may take for one frame, or for what a file says of itself. A slow machine needs a few."""
+PATIENCE_FOR_ALL = 600
+"""Seconds that ffmpeg may take to go through a file without giving frames, or to finish one that it writes."""
 MOST_AHEAD = 16
 """The most frames that are stored before others that are shown earlier."""
 MOST_FPS, USUAL_FPS = 240, 25
@@ -41,15 +45,6 @@ DAMAGED = re.compile(
     r"corrupt decoded frame|Decoding error|Error (?:submitting packet|while decoding|during demuxing)|EBML number"
 )
 """What ffmpeg says of faults that can be seen. It also complains of much that every player passes over."""
-
-
-def kind_of_video(begin: bytes) -> str:
-    """Returns ffmpeg's name of the container that begins like this; empty if it is none of those that are read."""
-    if begin.startswith(b"RIFF") and begin[8:12] == b"AVI ":
-        return "avi"
-    if begin.startswith(b"\x1aE\xdf\xa3"):
-        return "matroska"
-    return "mov" if begin[4:8] in MP4_PARTS else ""
 
 
 def ffmpeg_program() -> str:
@@ -96,24 +91,24 @@ class VideoFile:
     def frames(self, background: str, most: int | None = None) -> Iterator[Frame]:
         """Yields the frames, or the first of them. Raises UnreadableVideo after them if the file is damaged there."""
         count = 0
-        with _ffmpeg(*self._source, *self._shown(), "-") as (output, messages):
-            for pixels in islice(_pam_images(output), most):
+        with _ffmpeg(*self._source, *self._shown(), "-") as process:
+            for pixels in islice(process.images(PATIENCE), most):
                 count += 1
                 yield _on_background(pixels, background)
             if count == most:
-                messages.end_process()
-        is_damaged = DAMAGED.search(messages.text) is not None
+                process.end()
+        is_damaged = DAMAGED.search(process.messages) is not None
         if count == most:
             is_damaged = is_damaged and self._is_damaged_within(count)
-        elif CUT_OFF.search(messages.text) or self._is_short:
+        elif CUT_OFF.search(process.messages) or self._is_short:
             raise UnreadableVideo(cut_off(self._before_gap(count)))
-        if is_damaged or (count != most and messages.failed):
+        if is_damaged or (count != most and process.failed):
             raise UnreadableVideo("it is damaged: some of its frames cannot be decoded. Download or export it again")
 
     def frame(self, background: str, index: int) -> Frame | None:
         """Returns one frame, counted from 0, or None if there is none. Raises UnreadableVideo if the file ends too early."""
-        with _ffmpeg(*self._source, *self._shown(f"select='eq(n,{index})',"), "-frames:v", "1", "-") as (output, _):
-            for pixels in _pam_images(output):
+        with _ffmpeg(*self._source, *self._shown(f"select='eq(n,{index})',"), "-frames:v", "1", "-") as process:
+            for pixels in process.images(PATIENCE_FOR_ALL):
                 return _on_background(pixels, background)
         for _ in self.frames(background, index + 1):  # it says what is wrong
             pass
@@ -133,18 +128,16 @@ class VideoFile:
         """
         output_arguments = ["-t", f"{self.start + count / self.fps:f}", "-f", "null", "-"]
         said = ["-loglevel", "info", "-nostats", "-debug_ts", "-threads", "1"]
-        with _ffmpeg(*said, *self._source, *output_arguments) as (output, messages):
-            output.read()
+        messages = _messages(PATIENCE_FOR_ALL, *said, *self._source, *output_arguments)
         last = self.start + (count - 1.5) / self.fps
-        ends = [frame.end() for frame in DECODED.finditer(messages.text) if float(frame[1]) > last]
-        return DAMAGED.search(messages.text, 0, *ends[:1]) is not None
+        ends = [frame.end() for frame in DECODED.finditer(messages) if float(frame[1]) > last]
+        return DAMAGED.search(messages, 0, *ends[:1]) is not None
 
     def _before_gap(self, count: int) -> int:
         """Returns how many frames come before the first that is missing: a few may be stored ahead of it."""
         last = f"select='gte(n,{count - MOST_AHEAD})',showinfo"
-        with _ffmpeg("-loglevel", "info", *self._source, "-vf", last, "-f", "null", "-") as (output, messages):
-            output.read()
-        times = [float(time) for time in re.findall(r"n: *\d+ .*?pts_time:(\d\S*)", messages.text)]
+        messages = _messages(PATIENCE_FOR_ALL, "-loglevel", "info", *self._source, "-vf", last, "-f", "null", "-")
+        times = [float(time) for time in re.findall(r"n: *\d+ .*?pts_time:(\d\S*)", messages)]
         gaps = [before for before, after in pairwise(times) if (after - before) * self.fps > 1.5]
         return round((gaps[0] - self.start) * self.fps) + 1 if gaps else count
 
@@ -167,9 +160,7 @@ class VideoFile:
     def _read_facts(self) -> _Facts:
         """Decodes one frame, since ffmpeg tells more of a video that it decodes."""
         first = ["-map", "0:V:0", "-vf", f"{SQUARE_PIXELS},showinfo", "-frames:v", "1", "-f", "null", "-"]
-        with _ffmpeg("-loglevel", "info", *input_arguments(self._file), *first) as (output, messages):
-            output.read()
-        text = messages.text
+        text = _messages(PATIENCE, "-loglevel", "info", *input_arguments(self._file), *first)
         rate = re.search(r"config in time_base: \S+ frame_rate: (\d+)/(\d+)", text)
         frame = re.search(r"n: *0 .*?pts_time:(\S+).*? fmt:(\w+).*? s:(\d+)x(\d+)", text)
         if not rate or not frame:
@@ -188,14 +179,14 @@ class VideoFile:
         )
 
 
-class _Messages(Thread):
-    """Reads the messages of a process while it runs, and keeps the first 32 MB of them: 1.5 kB for each of 20,000 frames."""
+class _Ffmpeg(Thread):
+    """ffmpeg at work. This reads its messages, and keeps the first 32 MB of them: 1.5 kB for each of 20,000 frames."""
 
     MOST = 1 << 25
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], limit: TimeLimit) -> None:
         super().__init__(daemon=True)
-        self._process = process
+        self._process, self._limit = process, limit
         self._text = bytearray()
         self.failed = False
         self.start()
@@ -205,42 +196,76 @@ class _Messages(Thread):
         while part := self._process.stderr.read1(1 << 16):  # type: ignore[attr-defined]
             self._text += part[: max(0, self.MOST - len(self._text))]
 
-    def end_process(self) -> None:
+    def images(self, seconds: float) -> Iterator[Frame]:
+        """Yields the images that it writes as PAM. `seconds`: how long it may take for each."""
+        assert self._process.stdout
+        while True:
+            with self._limit.of(seconds):
+                image = _pam_image(self._process.stdout)
+            if image is None:
+                return
+            yield image
+
+    def end(self) -> None:
         self._process.kill()
 
     @property
-    def text(self) -> str:
+    def messages(self) -> str:
+        """All messages, once it has ended."""
         return self._text.decode(errors="replace")
 
 
 @contextmanager
-def _ffmpeg(*arguments: str) -> Iterator[tuple[IO[bytes], _Messages]]:
-    """Runs ffmpeg, and yields its output and its messages, which are complete afterwards. Ends it if the output is not read."""
+def _ffmpeg(*arguments: str) -> Iterator[_Ffmpeg]:
+    """Runs ffmpeg, and ends it if its output is not read. Raises UnreadableVideo if it took longer than it may."""
     command = [ffmpeg_program(), "-hide_banner", "-loglevel", "warning", "-nostdin", "-max_error_rate", "0", *arguments]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe) as process:
-        assert process.stdout
-        messages = _Messages(process)
+    with (
+        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe) as process,
+        TimeLimit(process) as limit,
+    ):
+        running = _Ffmpeg(process, limit)
         try:
-            yield process.stdout, messages
-            messages.failed = process.wait() != 0
+            yield running
+            with limit.of(PATIENCE):
+                running.failed = process.wait() != 0
         finally:
             process.kill()
-            messages.join()
+            running.join()
+    if limit.exceeded:
+        raise UnreadableVideo(no_progress(limit.exceeded))
+
+
+def _messages(seconds: float, *arguments: str) -> str:
+    """Returns what ffmpeg says when it goes through a file. Raises UnreadableVideo if it takes longer than that."""
+    with _ffmpeg(*arguments) as process:
+        for _ in process.images(seconds):
+            pass
+    return process.messages
+
+
+def no_progress(seconds: float) -> str:
+    """Returns the text on a file that ffmpeg could not get through."""
+    return (
+        f"ffmpeg made no progress with it for {seconds:g} seconds. Convert it to MP4 with another program, or choose another "
+        "file"
+    )
 
 
 def _on_background(pixels: Frame, background: str) -> Frame:
     return pixels if pixels.shape[-1] == 3 else np.asarray(flattened(Image.fromarray(pixels), background))
 
 
-def _pam_images(stream: IO[bytes]) -> Iterator[Frame]:
-    """Yields images `(height, width, channels)` of a stream of PAM files, whose headers tell the size of each."""
-    while header := b"".join(iter(partial(_line_of_header, stream), b"")):
-        width, height, channels = (int(number) for number in re.findall(rb"(?:WIDTH|HEIGHT|DEPTH) (\d+)", header))
-        data = stream.read(width * height * channels)
-        if len(data) < width * height * channels:
-            return
-        yield np.frombuffer(data, np.uint8).reshape(height, width, channels)
+def _pam_image(stream: IO[bytes]) -> Frame | None:
+    """Returns the next image `(height, width, channels)` of a stream of PAM files, or None. Their headers tell sizes."""
+    header = b"".join(iter(partial(_line_of_header, stream), b""))
+    sizes = [int(number) for number in re.findall(rb"(?:WIDTH|HEIGHT|DEPTH) (\d+)", header)]
+    if len(sizes) < 3:
+        return None
+    width, height, channels = sizes
+    data = stream.read(width * height * channels)
+    is_whole = len(data) == width * height * channels
+    return np.frombuffer(data, np.uint8).reshape(height, width, channels) if is_whole else None
 
 
 def _line_of_header(stream: IO[bytes]) -> bytes:

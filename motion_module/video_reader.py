@@ -17,8 +17,9 @@ import numpy as np
 from PIL import Image
 
 from .errors import UnreadableVideo
-from .pictures import WHITE, Frame, MovingPicture, kind_of_picture, read_picture
-from .video_file import UNREADABLE, VideoFile, kind_of_video
+from .file_signatures import kind_of_picture, kind_of_video
+from .pictures import WHITE, Frame, MovingPicture, read_picture
+from .video_file import UNREADABLE, VideoFile
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".webm", ".mkv", ".avi", ".m4v", ".gif", ".apng")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")

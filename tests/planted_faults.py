@@ -613,7 +613,7 @@ MUTATIONS = (
     Mutation(
         "a video that is cut off is taken for a shorter one",
         "motion_module/video_file.py",
-        "elif CUT_OFF.search(messages.text) or self._is_short:",
+        "elif CUT_OFF.search(process.messages) or self._is_short:",
         "elif False:",
         "method/test_video_files.py",
     ),
@@ -625,6 +625,20 @@ MUTATIONS = (
         "host/test_user_texts.py",
     ),
     Mutation(
+        "ffmpeg may be stuck for ever",
+        "motion_module/time_limit.py",
+        "if monotonic() - since > seconds:",
+        "if False:",
+        "method/test_video_files.py",
+    ),
+    Mutation(
+        "ffmpeg answers for who reads slowly",
+        "motion_module/time_limit.py",
+        "            self._waits = None\n",
+        "            pass\n",
+        "method/test_video_files.py",
+    ),
+    Mutation(
         "the rate of a video that varies is kept",
         "motion_module/video_file.py",
         'constant = f"fps={fps}:start_time={self.start:f},{chosen}setpts=N"',
@@ -634,8 +648,8 @@ MUTATIONS = (
     Mutation(
         "damage behind the frames that are used is an error",
         "motion_module/video_file.py",
-        "DAMAGED.search(messages.text, 0, *ends[:1])",
-        "DAMAGED.search(messages.text)",
+        "DAMAGED.search(messages, 0, *ends[:1])",
+        "DAMAGED.search(messages)",
         "method/test_video_files.py",
     ),
     Mutation(

@@ -291,7 +291,9 @@ class AnimatedModel:
         conditions = self._p.sampler.sampler_extra_args["cond"]
         frames = self._plan.frames
         if len(conditions.batch) != frames:
-            raise RowLayoutError(f"There are {len(conditions.batch)} prompts for {frames} frames. Give one for each frame.")
+            raise RowLayoutError(
+                f"The number of prompts is {len(conditions.batch)}, that of frames {frames}. Give one prompt for each frame."
+            )
         return layout_of_call(rows, frames, prompt_parts(conditions))
 
 

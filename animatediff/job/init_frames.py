@@ -14,7 +14,8 @@ from motion_module import init_frames
 from motion_module.initial_noise import noise_for_seeds
 from motion_module.patching import patched
 
-from ..request.params import MIX, Params
+from ..request.choices import MIX
+from ..request.params import Params
 
 BY_ROW = ("init_latent", "image_conditioning", "overlay_images", "color_corrections")
 """The attributes of `p` in which the WebUI's `init` puts one row for each image."""
@@ -32,7 +33,7 @@ def give(p: Any, params: Params) -> list[str]:
     if last.size == (p.width, p.height):
         return []
     sizes = f"is {last.width}×{last.height}; img2img resized it to {p.width}×{p.height}"
-    return [f"AnimateDiff: The last frame {sizes}, as it does the first one."]
+    return [f"AnimateDiff: Last frame (last_frame) {sizes}, as it does the first one."]
 
 
 @contextmanager

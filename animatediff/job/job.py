@@ -25,8 +25,8 @@ from ..errors import AnimateDiffError, failure, reported_to_user
 from ..interrupt import is_interrupted
 from ..output.results import WARNINGS, Results, Video
 from ..request import infotext, module_files
+from ..request.choices import MIX
 from ..request.inputs import find_inputs
-from ..request.params import MIX
 from ..request.plan import Plan, make_plan
 from ..request.reading import is_of_panel, read_arguments
 from ..request.xyz_values import xyz_values
@@ -392,8 +392,8 @@ class Job:
         frames, videos = self.params.video_length, self.p.n_iter
         if len(self.p.all_prompts) != frames * videos:
             raise AnimateDiffError(
-                f"A script has given {len(self.p.all_prompts)} prompts for {videos} videos of {frames} frames. "
-                "AnimateDiff needs one prompt, or one for each frame. Switch that script off."
+                f"A script has given {len(self.p.all_prompts)} prompts for {videos} video{'s' * (videos > 1)} of {frames} "
+                "frames. AnimateDiff needs one prompt, or one for each frame. Switch that script off."
             )
 
     def _choose_noise(self) -> None:

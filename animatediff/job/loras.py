@@ -158,8 +158,8 @@ def _left_out(lora: Lora) -> list[str]:
     if not lora.left_out:
         return []
     text = (
-        f"AnimateDiff: {len(lora.left_out)} of the weights in {lora.path.name} are not applied: they belong neither to motion "
-        f"layers nor to the attention of the image model ({lora.left_out[0]}, …)."
+        f"AnimateDiff: In {lora.path.name}, weights that belong neither to motion layers nor to the attention of the image "
+        f"model are not applied: {len(lora.left_out)}, such as {lora.left_out[0]}."
     )
     return [text]
 

@@ -15,7 +15,8 @@ from motion_module.vram import memory_of
 
 from .. import json_store
 from ..interrupt import is_stopping
-from ..request.params import IN_ATTENTION, Params
+from ..request.choices import IN_ATTENTION
+from ..request.params import Params
 from ..request.plan import Plan
 from .estimate import Run, Size
 

@@ -32,7 +32,8 @@ def validate(p: Any, plan: Plan) -> list[str]:
     _require_no_hypertile(plan)
     if plan.params.freeinit_enable and plan.images is not None:
         raise RequestError(
-            "FreeInit (freeinit_enable) starts from noise alone, so it works only in txt2img. Switch it off in img2img."
+            "Enable FreeInit (freeinit_enable) is on, but FreeInit starts from noise alone, so it works only in txt2img. "
+            "Switch it off in img2img."
         )
     _require_place_to_save(p, plan.params)
     source = plan.inputs.source
@@ -50,7 +51,7 @@ def _require_matching_images(plan: Plan) -> None:
         return
     if not images:
         raise RequestError(
-            "img2img was given no picture. Send one (init_images), or a source video (video_source, video_path)."
+            "img2img was given no picture. Give it one (init_images), or a source video (video_source, video_path)."
         )
     for number, image in enumerate(images, start=1):
         if image.size != images[0].size:
@@ -76,7 +77,7 @@ def _require_possible_interpolation(plan: Plan) -> None:
     if (count := plan.frames * plan.params.factor) > MOST_FRAMES:
         raise RequestError(
             f"Interpolation factor (interp_x) is {plan.params.factor}, which makes {count} frames of {plan.frames}, but a "
-            f"video has at most {MOST_FRAMES}. Lower it, or the number of frames (video_length)."
+            f"video has at most {MOST_FRAMES}. Lower it, or Number of frames (video_length)."
         )
 
 
@@ -119,10 +120,10 @@ def _require_usable_last_frame(p: Any, plan: Plan) -> None:
     elif plan.frames == 1:
         hindrance = "needs a video of at least two frames"
     elif last.size != images[0].size and _first_image_sets_size(p):
-        hindrance = "must have the size of the first one if there is a mask, or if latents are resized"
+        hindrance = "must have the size of the first one if there is a mask, or for “Just resize (latent upscale)”"
         remedy = "Give it that size, or remove it."
     if hindrance:
-        raise RequestError(f"The last frame (last_frame) {hindrance}. {remedy}")
+        raise RequestError(f"Last frame (last_frame) {hindrance}. {remedy}")
 
 
 def _first_image_sets_size(p: Any) -> bool:
@@ -135,7 +136,7 @@ def _require_all_frames_within_positions(plan: Plan) -> None:
         if plan.windows.attended_frames > module.length and plan.params.positional_encoding == "as trained":
             raise RequestError(
                 f"The context length is {plan.windows.attended_frames} frames, but {module.path.name} has only {module.length} "
-                f"positions. Set “Context length” (batch_size) to {module.length} or fewer, or “Positional encoding” "
+                f"positions. Set Context length (batch_size) to {module.length} or less, or Positional encoding "
                 "(positional_encoding) to stretch or extend."
             )
 
@@ -160,15 +161,15 @@ def _require_possible_offload(p: Any, plan: Plan) -> None:
         )
     elif plan.params.first_frame_attention:
         hindrance = (
-            "all frames attend to the first one. Set “Attend to the first frame” (first_frame_attention) to 0, or switch "
+            "all frames attend to the first one. Set Attend to the first frame (first_frame_attention) to 0, or switch "
             "offloading off"
         )
     if hindrance:
-        raise RequestError(f"Frames cannot be offloaded to RAM (offload), since {hindrance}.")
+        raise RequestError(f"Offload frames to RAM (offload) cannot be used, since {hindrance}.")
     multiple = SIDE_MULTIPLES[plan.family.base]
     if p.width % multiple or p.height % multiple:
         raise RequestError(
-            f"To offload frames to RAM (offload), width and height must be multiples of {multiple}, but the video is "
+            f"Offload frames to RAM (offload) needs a width and a height that are multiples of {multiple}, but the video is "
             f"{p.width}×{p.height}. Change its size, or switch offloading off."
         )
 
@@ -177,8 +178,8 @@ def _require_no_hypertile(plan: Plan) -> None:
     tiles = any(shared.opts.data.get(name) for name in ("hypertile_enable_unet", "hypertile_enable_unet_secondpass"))
     if plan.params.first_frame_attention and tiles:
         raise RequestError(
-            "Attention to the first frame (first_frame_attention) does not work with Hypertile, which cuts images into tiles. "
-            "Switch off “Enable Hypertile U-Net” in the settings, or set first_frame_attention to 0."
+            "Attend to the first frame (first_frame_attention) does not work with Hypertile, which cuts images into tiles. Set "
+            "it to 0, or switch off “Enable Hypertile U-Net” in the settings."
         )
 
 

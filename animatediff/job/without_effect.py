@@ -72,8 +72,8 @@ def _idle(field: Field, read: Params) -> str:
 
 def _open_loop(params: Params) -> str:
     return (
-        f"Closed loop (closed_loop) is {params.closed_loop}, but the {params.video_length} frames of this clip fit into the "
-        "context length, where only A closes a loop. Choose A, or set a larger number of frames."
+        f"Closed loop (closed_loop) is {params.closed_loop}, but the whole clip fits into the context length, where only A "
+        "closes a loop. Choose A, or raise Number of frames (video_length)."
     )
 
 

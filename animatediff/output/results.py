@@ -247,7 +247,10 @@ class Results:
         try:
             return gifsicle.optimized(gif)
         except OSError as error:
-            self._warn(f"The GIF could not be made smaller: {reason(error)}.")
+            self._warn(
+                f"The GIF could not be made smaller: {reason(error)}. Check gifsicle, or switch off “Compress GIF with "
+                "gifsicle” in the settings."
+            )
             return gif
 
     def _write_file(self, path: Path, content: bytes) -> bool:

@@ -6,7 +6,7 @@ from motion_module.checkpoint import Description
 from motion_module.families import Family
 
 from ..request import module_files
-from ..request.params import AS_FOUND
+from ..request.choices import AS_FOUND
 from ..request.plan import chosen_family
 
 

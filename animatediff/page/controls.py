@@ -14,7 +14,8 @@ from modules.ui_common import create_refresh_button
 from motion_module.video_reader import VIDEO_SUFFIXES
 
 from ..request import module_files
-from ..request.params import DEFAULT_MODULE, FORMATS, Option, default_of, first_value, option_of
+from ..request.choices import DEFAULT_MODULE, FORMATS
+from ..request.params import Option, default_of, first_value, option_of
 from ..video.formats import format_problems
 from .upload_controls import Picture, Upload
 

@@ -8,7 +8,8 @@ import gradio as gr
 from modules import shared
 
 from ..controlnet.map_cache import DEFAULT_MEGABYTES
-from ..request.params import FORMATS, Params
+from ..request.choices import FORMATS
+from ..request.params import Params
 from ..video.clip import DITHERINGS, Quality
 
 SECTION = ("animatediff", "AnimateDiff")

@@ -14,8 +14,9 @@ from typing import Any
 from urllib.parse import unquote
 
 from .. import __version__
+from .choices import FORMATS
 from .parameter_aliases import renamed
-from .params import FORMATS, SAVED_FIELDS, Params, option_of
+from .params import SAVED_FIELDS, Params, option_of
 
 KEY = "AnimateDiff"
 NOT_WRITTEN = ("video_delivery", "last_frame")

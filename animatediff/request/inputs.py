@@ -17,7 +17,8 @@ from ..controlnet.script import is_installed
 from ..errors import RequestError
 from ..video.rife import model_in
 from . import module_files, source_video
-from .params import NO_MODULE, RIFE, Params
+from .choices import NO_MODULE, RIFE
+from .params import Params
 from .source_video import Source
 
 

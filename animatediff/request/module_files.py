@@ -16,7 +16,7 @@ from motion_module.network import MotionModule
 from motion_module.weight_files import SUFFIXES, CheckpointError, weights_of
 
 from ..errors import RequestError, shown
-from .params import DEFAULT_MODULE, NO_MODULE
+from .choices import DEFAULT_MODULE, NO_MODULE
 
 ROOT = Path(__file__).resolve().parents[2]
 MOST_NAMED = 8

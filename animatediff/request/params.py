@@ -7,7 +7,6 @@ written for it keep working.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,15 +15,13 @@ from PIL import Image
 from motion_module.families import FAMILIES
 from motion_module.pia import CURVES
 
-from ..video.formats import VIDEO_FORMATS, is_picture
+from ..video.formats import VIDEO_FORMATS
+from . import needs
+from .choices import API_FORMATS, AS_FOUND, DEFAULT_MODULE, IN_ATTENTION, MIX, RAMP, RIFE, WHOLE
+from .needs import Needs
 
-FORMATS = (*VIDEO_FORMATS, "PNG", "TXT")
-API_FORMATS = (*FORMATS, "Frame")
 MOST_FRAMES = 10_000
 """All frames are in memory together: first as latents, then as pictures."""
-DEFAULT_MODULE = "mm_sd15_v3.safetensors"
-NO_MODULE = ("", "None")
-RIFE = "RIFE"
 OWN_FPS = 8.0
 """Frames per second where neither the request nor the source video gives a number."""
 LEAST_FPS, MOST_FPS = 0.02, 1000.0
@@ -51,17 +48,6 @@ MOTION = Group("Motion", "motion")
 TRAVEL = Group("Prompt travel", "prompt-travel")
 OUTPUT = Group("Output", "playback")
 ADVANCED = Group("Advanced", "advanced")
-
-
-class Needs(NamedTuple):
-    """When a parameter has an effect: in words, and as a condition on the whole request.
-
-    The condition gets the request with its lengths and family filled in, and the number of images that img2img starts from: 0
-    in txt2img.
-    """
-
-    text: str
-    met_by: Callable[[Params, int], bool]
 
 
 class Slider(NamedTuple):
@@ -118,58 +104,8 @@ def _option(default: Any, **facts: Any) -> Any:
     return dataclasses.field(default=default, metadata=metadata)
 
 
-AS_FOUND = "auto"
-MIX = "blend with noise"
-RAMP = "strength ramp"
-WHOLE, IN_ATTENTION = "whole UNet", "motion attention"
 FRACTION = {"minimum": 0.0, "maximum": 1.0, "slider": Slider(0, 1, 0.01)}
 WINDOWS, NOISE, FREEINIT = "Context windows", "Noise", "FreeInit"
-
-SEVERAL_WINDOWS = Needs("the clip has more frames than the context length", lambda params, _: params.has_windows)
-OFFLOADABLE = Needs(
-    f"Windows apply to (context_mode) is “{IN_ATTENTION}” and the clip has more frames than the context length",
-    lambda params, _: params.context_mode == IN_ATTENTION and params.has_windows,
-)
-CLOSABLE = Needs(
-    "the clip has more frames than the context length; R+P also on keyframes, A in any clip",
-    lambda params, _: params.closed_loop != "R-P" or params.has_windows,
-)
-WITH_PIA = Needs("the motion module is PIA", lambda params, _: params.family == "pia")
-FROM_IMAGE = Needs(
-    "img2img starts from one image and the motion module is not PIA",
-    lambda params, images: images == 1 and not params.frames_from_source and params.family != "pia",
-)
-BY_RAMP = Needs(
-    f"Image mode (image_mode) is “{RAMP}”, and {FROM_IMAGE.text}",
-    lambda params, images: params.image_mode == RAMP and FROM_IMAGE.met_by(params, images),
-)
-BY_NOISE = Needs(
-    f"Image mode (image_mode) is “{MIX}”, and {FROM_IMAGE.text}",
-    lambda params, images: params.image_mode == MIX and FROM_IMAGE.met_by(params, images),
-)
-BY_NOISE_AT_THE_END = Needs(
-    f"{BY_NOISE.text}, and there is a last frame (last_frame)",
-    lambda params, images: params.last_frame is not None and BY_NOISE.met_by(params, images),
-)
-WITH_SOURCE = Needs("there is a source video", lambda params, _: bool(params.source))
-WITH_SECOND = Needs("a second motion module is chosen", lambda params, _: params.model_2 not in NO_MODULE)
-AS_VIDEO = Needs(
-    f"Save format (format) has a video: {', '.join(VIDEO_FORMATS)}",
-    lambda params, _: any(name in VIDEO_FORMATS for name in params.format),
-)
-FOR_PLAYERS = Needs(
-    "Save format (format) has MP4 or WEBM", lambda params, _: not all(is_picture(name) for name in params.format)
-)
-INTERPOLATED = Needs(
-    "Frame interpolation (interp) is not “Off”", lambda params, _: params.interp != "Off" and AS_VIDEO.met_by(params, 0)
-)
-MIXED_NOISE = Needs("Noise type (noise_type) is “mixed”", lambda params, _: params.noise_type == "mixed")
-REPEATABLE = Needs(
-    "the clip has more frames than the context length; “constant” and “mixed” in any clip",
-    lambda params, _: params.noise_type in ("per frame", "constant", "mixed") or params.has_windows,
-)
-SEVERAL_ITERATIONS = Needs("FreeInit iterations (freeinit_iters) is above 1", lambda params, _: params.freeinit_iters > 1)
-WITH_FREEINIT = Needs("Enable FreeInit (freeinit_enable) is on", lambda params, _: params.freeinit_enable)
 
 
 @dataclass(frozen=True)
@@ -212,7 +148,7 @@ class Params:
         elem_id="closed-loop",
         choices=("N", "R-P", "R+P", "A"),
         shown_default="N",
-        needs=CLOSABLE,
+        needs=needs.CLOSABLE,
         info="N: no loop. R-P: frames loop. R+P: keyframes too. A: also short clips.",
         help="N: no loop. R-P: context windows continue from the last frame to the first. R+P: as R-P, and the last keyframe "
         "of the prompt blends into the first. A: as R+P, in long clips with more windows across the end, and also in a clip "
@@ -246,7 +182,7 @@ class Params:
         minimum=-1,
         maximum=MOST_FRAMES - 1,
         slider=Slider(-1, 32, 1),
-        needs=SEVERAL_WINDOWS,
+        needs=needs.SEVERAL_WINDOWS,
         help="The least number of frames that neighbouring windows share. More is smoother and slower. "
         "-1: a quarter of the context length.",
     )
@@ -258,7 +194,7 @@ class Params:
         minimum=1,
         maximum=32,
         slider=Slider(1, 8, 1),
-        needs=SEVERAL_WINDOWS,
+        needs=needs.SEVERAL_WINDOWS,
         help="1: windows of consecutive frames. 2: also windows of every 2nd frame. 3: also of every 4th, and so on. More "
         "keeps distant frames consistent and is slower.",
     )
@@ -269,7 +205,7 @@ class Params:
         elem_id="image-mode",
         choices=(MIX, RAMP),
         shown_default=RAMP,
-        needs=FROM_IMAGE,
+        needs=needs.FROM_IMAGE,
         help="strength ramp: the first frame is the image, and denoising gets stronger from frame to frame. blend with noise: "
         "all frames have the same denoising strength, and the image fades into noise.",
     )
@@ -279,7 +215,7 @@ class Params:
         group=IMAGE,
         elem_id="image-reach",
         **FRACTION,
-        needs=BY_RAMP,
+        needs=needs.BY_RAMP,
         help="The fraction of the clip in which denoising rises from 0 to the full strength. 0: full strength in every frame.",
     )
     last_frame: Image.Image | None = _option(  # noqa: RUF009
@@ -297,7 +233,7 @@ class Params:
         elem_id="latent-power",
         minimum=0.1,
         maximum=100,
-        needs=BY_NOISE,
+        needs=needs.BY_NOISE,
         help="The weight of the image in a frame is 1 − frame^power / scale. Raise the power to fade the image out sooner.",
     )
     latent_scale: float = _option(
@@ -307,7 +243,7 @@ class Params:
         elem_id="latent-scale",
         minimum=0.1,
         maximum=1_000_000_000,
-        needs=BY_NOISE,
+        needs=needs.BY_NOISE,
         help="The scale in the weight of the image, 1 − frame^power / scale. Raise it to keep the image longer.",
     )
     latent_power_last: float = _option(
@@ -317,7 +253,7 @@ class Params:
         elem_id="latent-power-last",
         minimum=0.1,
         maximum=100,
-        needs=BY_NOISE_AT_THE_END,
+        needs=needs.BY_NOISE_AT_THE_END,
         help="The latent power of the last frame, counted backwards from the end.",
     )
     latent_scale_last: float = _option(
@@ -327,7 +263,7 @@ class Params:
         elem_id="latent-scale-last",
         minimum=0.1,
         maximum=1_000_000_000,
-        needs=BY_NOISE_AT_THE_END,
+        needs=needs.BY_NOISE_AT_THE_END,
         help="The latent scale of the last frame, counted backwards from the end.",
     )
     pia_motion: str = _option(
@@ -336,7 +272,7 @@ class Params:
         group=IMAGE,
         elem_id="pia-motion",
         choices=tuple(CURVES),
-        needs=WITH_PIA,
+        needs=needs.WITH_PIA,
         help="How far frames may move away from the image. For PIA motion modules, in img2img.",
     )
     video_source: str = _option(
@@ -365,7 +301,7 @@ class Params:
         elem_id="source-start",
         minimum=0,
         maximum=10_000_000,
-        needs=WITH_SOURCE,
+        needs=needs.WITH_SOURCE,
         help="The number of frames to skip at the start of the source video.",
     )
     source_stride: int = _option(
@@ -375,7 +311,7 @@ class Params:
         elem_id="source-stride",
         minimum=1,
         maximum=10_000,
-        needs=WITH_SOURCE,
+        needs=needs.WITH_SOURCE,
         help="1: every frame of the source video. 2: every second frame, and so on.",
     )
     source_for_controlnet: bool = _option(
@@ -383,7 +319,7 @@ class Params:
         label="Only for ControlNet",
         group=VIDEO,
         elem_id="source-for-controlnet",
-        needs=WITH_SOURCE,
+        needs=needs.WITH_SOURCE,
         help="In img2img, frames start from its picture, and the source video drives only ControlNet, as it does in txt2img.",
     )
     motion_scale: float = _option(
@@ -463,7 +399,7 @@ class Params:
         group=MOTION,
         elem_id="mix",
         choices=("blend", "chain"),
-        needs=WITH_SECOND,
+        needs=needs.WITH_SECOND,
         help="blend: the weighted mean of both modules. chain: the second module is applied to the output of the first.",
     )
     model_2_weight: float = _option(
@@ -472,7 +408,7 @@ class Params:
         group=MOTION,
         elem_id="mix-share",
         **FRACTION,
-        needs=WITH_SECOND,
+        needs=needs.WITH_SECOND,
         help="blend: the weight of the second module in the mean. chain: its motion effect.",
     )
     prompt_interpolation: str = _option(
@@ -491,7 +427,7 @@ class Params:
         group=OUTPUT,
         elem_id="interp-choice",
         choices=("Off", "optical flow", RIFE),
-        needs=AS_VIDEO,
+        needs=needs.AS_VIDEO,
         help="Inserts new frames between the frames of the video and raises its FPS to match. PNG files do not include them. "
         "RIFE must be installed, see “Frame interpolation” in docs/guide.md.",
     )
@@ -504,7 +440,7 @@ class Params:
         maximum=MOST_INTERP_X,
         slider=Slider(1, MOST_INTERP_X, 1),
         shown_default=3,
-        needs=INTERPOLATED,
+        needs=needs.INTERPOLATED,
         help="Multiplies the number of frames and the FPS of the video. 10 is lowered to what the format can play.",
     )
     loop_number: int = _option(
@@ -514,7 +450,7 @@ class Params:
         elem_id="loop-number",
         minimum=0,
         maximum=65_535,
-        needs=AS_VIDEO,
+        needs=needs.AS_VIDEO,
         help="How many times the video plays. 0: forever.",
     )
     family: str = _option(
@@ -532,7 +468,7 @@ class Params:
         section=WINDOWS,
         elem_id="window-mode",
         choices=(WHOLE, IN_ATTENTION),
-        needs=SEVERAL_WINDOWS,
+        needs=needs.SEVERAL_WINDOWS,
         help="whole UNet: each window runs through the UNet by itself, which needs the memory of one window. motion attention: "
         "all frames run through the UNet together and only the temporal attention is windowed, which needs the memory of all.",
     )
@@ -542,7 +478,7 @@ class Params:
         group=ADVANCED,
         section=WINDOWS,
         elem_id="offload",
-        needs=OFFLOADABLE,
+        needs=needs.OFFLOADABLE,
         help="Keeps only the frames in use on the GPU. Longer clips fit into memory, and sampling is slower.",
     )
     context_schedule: str = _option(
@@ -552,7 +488,7 @@ class Params:
         section=WINDOWS,
         elem_id="window-order",
         choices=("uniform", "static"),
-        needs=SEVERAL_WINDOWS,
+        needs=needs.SEVERAL_WINDOWS,
         help="uniform: windows move from step to step. static: windows are the same in every step.",
     )
     fuse_method: str = _option(
@@ -562,7 +498,7 @@ class Params:
         section=WINDOWS,
         elem_id="window-fusion",
         choices=("pyramid", "flat", "overlap-linear"),
-        needs=SEVERAL_WINDOWS,
+        needs=needs.SEVERAL_WINDOWS,
         help="How overlapping windows are averaged. pyramid: the middle of a window counts most. flat: all frames count the "
         "same. overlap-linear: weights fall off only at the ends.",
     )
@@ -572,7 +508,7 @@ class Params:
         group=ADVANCED,
         section=NOISE,
         elem_id="noise-mode",
-        needs=REPEATABLE,
+        needs=needs.REPEATABLE,
         choices=("per frame", "constant", "mixed", "repeated context", "FreeNoise"),
         help="The initial noise. per frame: different in every frame. constant: the same in all. mixed: a mixture of both. "
         "repeated context: the noise of the first window again in every window. FreeNoise: repeated and shuffled.",
@@ -584,7 +520,7 @@ class Params:
         section=NOISE,
         elem_id="noise-share",
         **FRACTION,
-        needs=MIXED_NOISE,
+        needs=needs.MIXED_NOISE,
         help="The share of the first frame's noise in mixed noise. Raise it for less flicker.",
     )
     freeinit_enable: bool = _option(
@@ -593,7 +529,7 @@ class Params:
         group=ADVANCED,
         section=FREEINIT,
         elem_id="freeinit-enable",
-        needs=SEVERAL_ITERATIONS,
+        needs=needs.SEVERAL_ITERATIONS,
         help="Makes the video several times, each time from the low frequencies of the last result. The video gets steadier, "
         "and sampling takes longer. txt2img only.",
     )
@@ -603,7 +539,7 @@ class Params:
         group=ADVANCED,
         section=FREEINIT,
         elem_id="freeinit-fast",
-        needs=WITH_FREEINIT,
+        needs=needs.WITH_FREEINIT,
         help="Uses fewer steps in all iterations but the last. Three iterations then take two thirds of the time.",
     )
     freeinit_iters: int = _option(
@@ -615,7 +551,7 @@ class Params:
         minimum=1,
         maximum=10,
         slider=Slider(1, 10, 1),
-        needs=WITH_FREEINIT,
+        needs=needs.WITH_FREEINIT,
         help="How many times the video is made. More is steadier and slower.",
     )
     freeinit_filter: str = _option(
@@ -625,7 +561,7 @@ class Params:
         section=FREEINIT,
         elem_id="freeinit-filter",
         choices=("butterworth", "gaussian", "box", "ideal"),
-        needs=WITH_FREEINIT,
+        needs=needs.WITH_FREEINIT,
         help="The low-pass filter. butterworth and gaussian: soft edges. box and ideal: sharp edges.",
     )
     freeinit_ds: float = _option(
@@ -635,7 +571,7 @@ class Params:
         section=FREEINIT,
         elem_id="freeinit-ds",
         **FRACTION,
-        needs=WITH_FREEINIT,
+        needs=needs.WITH_FREEINIT,
         help="The cutoff of the filter within a frame, as a fraction of the highest frequency. More keeps finer detail.",
     )
     freeinit_dt: float = _option(
@@ -645,7 +581,7 @@ class Params:
         section=FREEINIT,
         elem_id="freeinit-dt",
         **FRACTION,
-        needs=WITH_FREEINIT,
+        needs=needs.WITH_FREEINIT,
         help="The cutoff of the filter along time, as a fraction of the highest frequency. More keeps faster motion.",
     )
     mask_path: str = _option("", unavailable="A mask for each frame", help="A folder of masks.")
@@ -653,7 +589,7 @@ class Params:
     video_delivery: str = _option(
         "data",
         choices=("data", "url"),
-        needs=FOR_PLAYERS,
+        needs=needs.FOR_PLAYERS,
         help="How the API returns MP4 and WebM. data: in images, as base64. url: as links in info, for programs that open "
         "everything in images as a picture.",
     )

@@ -16,8 +16,9 @@ from motion_module.motion_strength import LayerStrength, MotionStrength, parse_r
 
 from ..errors import RequestError
 from . import module_files
+from .choices import AS_FOUND, IN_ATTENTION
 from .inputs import Inputs
-from .params import AS_FOUND, IN_ATTENTION, MOST_FRAMES, Params, without_img2img
+from .params import MOST_FRAMES, Params, without_img2img
 
 CLOSING: dict[str, ClosedLoop] = {"N": "none", "R-P": "few", "R+P": "few", "A": "many"}
 """How windows close the loop, by `closed_loop`."""
@@ -128,7 +129,7 @@ def windows_for(params: Params, trained_frames: int) -> ContextWindows:
     length = params.batch_size or trained_frames
     if params.overlap >= length:
         raise RequestError(
-            f"Overlap (overlap) is {params.overlap}, but the context length is {length} frames (batch_size). Set it to "
+            f"Overlap (overlap) is {params.overlap}, but the context length (batch_size) is {length}. Set the overlap to "
             f"{length - 1} or less, or to -1."
         )
     if params.video_length > MOST_FRAMES:  # from the images of img2img
@@ -154,7 +155,7 @@ def chosen_family(name: str, description: Description) -> Family:
     if (chosen := FAMILIES[name]) not in description.alternatives:
         possible = ", ".join(family.key for family in description.alternatives)
         raise RequestError(
-            f"{description.path.name} cannot be used as {chosen.title}: it has the keys and shapes of {found.title}. Set "
+            f"{description.path.name} cannot be used as {chosen.title}: it is built like {found.title}. Set "
             f"Family (family) to “{AS_FOUND}”{f', or to one of {possible}' if len(description.alternatives) > 1 else ''}."
         )
     return chosen

@@ -68,12 +68,12 @@ def read_mapping(given: Mapping[str, Any]) -> tuple[Params, list[str]]:
     _require_possible_rules(params)
     if params.motion_start >= params.motion_end:
         raise RequestError(
-            f"Motion starts at {params.motion_start:g} of the steps (motion_start) and ends at {params.motion_end:g} "
-            "(motion_end). Set the end to more than the start."
+            f"Motion start (motion_start) is {params.motion_start:g}, but Motion end (motion_end) is {params.motion_end:g}. "
+            "Set the end to more than the start."
         )
     if params.video_source and params.video_path:
         raise RequestError(
-            "There are two source videos, one uploaded or in video_source, one in video_path. Give only one of them."
+            "Both Source video (video_source) and Path on the server (video_path) give a source video. Give only one of them."
         )
     return params if params.source else with_fps(params), warnings
 

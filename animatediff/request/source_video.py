@@ -57,8 +57,8 @@ class Source:
     def warnings(self, params: Params) -> list[str]:
         if self.sound is None or self.sound_for(params):
             return []
-        speeds = f"the video shows {params.fps:g} frames per second, where {self.name} shows {self.fps:g} of them"
-        return [f"AnimateDiff: The sound is left out, since {speeds}. Set FPS (fps) to 0 to have its speed and its sound."]
+        speeds = f"FPS (fps) is {params.fps:g}, but the frames of {self.name} are played at {self.fps:g}"
+        return [f"AnimateDiff: The sound is left out, since {speeds}. Set FPS to 0 to have its speed and its sound."]
 
 
 def read(params: Params) -> Source:
@@ -68,9 +68,9 @@ def read(params: Params) -> Source:
     shared.state.textinfo = "AnimateDiff: reading the source video"
     try:
         frames, fps = _frames(video, params), video.fps()
+        may_sound = fps and not all(is_picture(name) for name in params.format) and ffmpeg.has_sound(path)
     except (UnreadableVideo, MissingDependency, OSError) as error:
         raise RequestError(f"The source video {path.name} cannot be used: {reason(error)}.") from None
-    may_sound = fps and not all(is_picture(name) for name in params.format) and ffmpeg.has_sound(path)
     sound = Sound(path, video.time_of(params.source_start)) if may_sound else None
     return Source(path.name, frames, round(fps / params.source_stride, 3), sound)
 
@@ -91,18 +91,22 @@ def _frames(video: Video, params: Params) -> list[Image.Image]:
         if len(frames) * frame.nbytes > memory:
             size = f"{frame.shape[1]}×{frame.shape[0]}"
             raise RequestError(
-                f"{video.path.name} has more frames than there is memory for: {len(frames)} of {size}. Lower Number of "
-                "frames (video_length), raise Select every nth frame (source_stride), or make the video smaller."
+                f"{video.path.name} has more frames than there is memory for: {len(frames)} of {size}. Set Number of "
+                f"frames (video_length) to less than {len(frames)}, raise Select every nth frame (source_stride), or "
+                "make the video smaller."
             )
         if len(frames) > MOST_FRAMES:
             break
     name = video.path.name
     if not frames:
-        raise RequestError(f"{name} has only {count} frames, but Skip first frames (source_start) is {start}. Skip fewer.")
+        raise RequestError(
+            f"{name} has only {count} frame{'s' * (count > 1)}, but Skip first frames (source_start) is {start}. Skip fewer."
+        )
     if len(frames) < wanted:
         raise RequestError(
             f"Number of frames (video_length) is {wanted}, but {name} has {count}, of which {len(frames)} can be taken with "
-            f"source_start {start} and source_stride {stride}. Set it to {len(frames)} or less, or to 0 for all of them."
+            f"Skip first frames (source_start) at {start} and Select every nth frame (source_stride) at {stride}. Set "
+            f"Number of frames to {len(frames)} or less, or to 0 for all of them."
         )
     if len(frames) > MOST_FRAMES:
         raise RequestError(

@@ -14,8 +14,9 @@ from PIL import Image
 from ..errors import RequestError, shown
 from ..video.formats import format_problems
 from .base64_pictures import decoded
+from .choices import API_FORMATS
 from .parameter_aliases import NOT_HERE, OFF, OFF_WORDS, UNKNOWN_IS_OFF
-from .params import API_FORMATS, option_of
+from .params import option_of
 
 TRUE_FALSE: dict[Any, bool] = {True: True, False: False} | {
     word: meaning for words, meaning in (("true yes on 1", True), ("false no off 0", False)) for word in words.split()
@@ -156,9 +157,9 @@ def _read_formats(value: Any) -> tuple[str, ...]:
     choice = f"Choose from {', '.join(name for name in API_FORMATS if name not in problems)}."
     for name in chosen:
         if name not in API_FORMATS:
-            raise RequestError(f"The format {shown(name)} is unknown. {choice}")
+            raise RequestError(f"Save format (format) has {shown(name)}, which is unknown. {choice}")
         if name in problems:
-            raise RequestError(f"The format {name} cannot be written here: {problems[name]}. {choice}")
+            raise RequestError(f"Save format (format) has {name}, which cannot be written here: {problems[name]}. {choice}")
     if not chosen:
-        raise RequestError(f"No save format is chosen. {choice}")
+        raise RequestError(f"Save format (format) is empty. {choice}")
     return tuple(chosen)

@@ -15,7 +15,8 @@ import numpy as np
 from PIL import Image
 
 from motion_module.errors import MissingDependency, UnreadableVideo
-from motion_module.video_file import ffmpeg_program, input_arguments
+from motion_module.time_limit import TimeLimit
+from motion_module.video_file import PATIENCE, PATIENCE_FOR_ALL, ffmpeg_program, input_arguments, no_progress
 from motion_module.video_reader import Video
 
 from .clip import Clip, Quality
@@ -55,9 +56,11 @@ def encode_webm(clip: Clip, _quality: Quality) -> bytes:
 
 
 def has_sound(path: Path) -> bool:
-    """Returns whether a video has sound that can be decoded."""
+    """Returns whether a video has sound that can be decoded. Raises TimeoutError if ffmpeg cannot get through it."""
     try:
         _output(path, "-map", "0:a:0", "-frames:a", "1", "-f", "null", "-")
+    except TimeoutError:
+        raise
     except OSError:
         return False
     return True
@@ -82,7 +85,7 @@ def read_frame(path: Path, index: int) -> Image.Image:
 
 
 def _output(path: Path, *arguments: str) -> bytes:
-    """Returns what ffmpeg makes of a file. Raises OSError, which does not tell in which folder the file lies."""
+    """Returns what ffmpeg tells of a file. Raises OSError, which does not tell in which folder the file lies."""
     if reason := problem():
         raise OSError(reason)
     try:
@@ -90,7 +93,10 @@ def _output(path: Path, *arguments: str) -> bytes:
     except UnreadableVideo as error:
         raise OSError(str(error)) from None
     command = [ffmpeg_program(), "-hide_banner", "-loglevel", "error", "-nostdin", *source, *arguments]
-    done = subprocess.run(command, capture_output=True, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, check=False, timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        raise TimeoutError(no_progress(PATIENCE)) from None
     if done.returncode:
         raise OSError(f"ffmpeg failed: {done.stderr.decode(errors='replace').replace(str(path), path.name).strip()[:1000]}")
     return done.stdout
@@ -111,10 +117,17 @@ def _encode(clip: Clip, suffix: str, codec: str, options: list[str], sound_codec
             log.open("wb") as errors,
             _broken_pipe_ignored(),  # also when leaving `Popen` closes its input; the log says why ffmpeg ended
             subprocess.Popen(command, stdin=subprocess.PIPE, stderr=errors) as process,
+            TimeLimit(process) as limit,  # ffmpeg also reads the sound of a video that anyone may have made
         ):
             assert process.stdin
             for frame in frames:
-                process.stdin.write(frame.tobytes())
+                with limit.of(PATIENCE_FOR_ALL):
+                    process.stdin.write(frame.tobytes())
+            with limit.of(PATIENCE_FOR_ALL):
+                process.stdin.close()
+                process.wait()
+        if limit.exceeded:
+            raise OSError(f"ffmpeg made no progress for {limit.exceeded:g} seconds")
         if process.returncode:
             raise OSError(f"ffmpeg failed: {log.read_text(errors='replace').strip()[:1000]}")
         return file.read_bytes()

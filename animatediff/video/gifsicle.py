@@ -10,7 +10,7 @@ def optimized(gif: bytes) -> bytes:
     """Returns the same GIF in fewer bytes, without loss. Raises OSError with gifsicle's message if it fails."""
     program = shutil.which("gifsicle")
     if program is None:
-        raise OSError("the program gifsicle is not installed; install it, or switch off its setting")
+        raise OSError("the program gifsicle is not installed")
     done = subprocess.run([program, "--optimize=3", "--no-warnings"], input=gif, capture_output=True, check=False)
     if done.returncode or not done.stdout:
         raise OSError(f"gifsicle failed: {done.stderr.decode(errors='replace').strip()[:1000]}")

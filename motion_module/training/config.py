@@ -125,7 +125,7 @@ def read_config(path: Path) -> Config:
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}. Check the path.") from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path.name} is not YAML: {error} Correct it there.") from error
+        raise ConfigError(f"{path.name} is not YAML: {error}. Correct it there.") from error
     if not isinstance(content, dict):
         raise ConfigError(
             f"{path.name} has no options. Write lines such as `train: motion module` into it; docs/training.md describes them."

@@ -189,8 +189,8 @@ def clips_of(video: Video, config: Config) -> Iterator[Clip]:
         yield Clip(start, np.stack(frames))
     elif count < config.span:
         raise UnreadableVideo(
-            f"it has {count} frames, but a clip of {config.frames} frames with stride {config.stride} needs {config.span}. "
-            "Use a longer video, or a smaller stride"
+            f"it has {count} frame{'s' * (count > 1)}, but a clip of {config.frames} frames with stride {config.stride} needs "
+            f"{config.span}. Use a longer video, or a smaller stride"
         )
 
 

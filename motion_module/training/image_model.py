@@ -194,8 +194,8 @@ def load_image_model(path: Path) -> ImageModel:
     misshapen = [key for key in own if key in keys and file.entries[keys[key]].shape != own[key].shape]
     if missing or misshapen:
         raise CheckpointError(
-            f"{path.name} is not a complete Stable Diffusion 1 checkpoint: {len(missing)} weights are missing and "
-            f"{len(misshapen)} have another shape, such as {(missing + misshapen)[0]}. Choose another checkpoint as base."
+            f"{path.name} is not a complete Stable Diffusion 1 checkpoint: it lacks weights ({len(missing)}), or has them in "
+            f"another shape ({len(misshapen)}), such as {(missing + misshapen)[0]}. Choose another checkpoint as base."
         )
     with torch.no_grad():
         for key, tensor in own.items():

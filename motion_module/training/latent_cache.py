@@ -76,7 +76,7 @@ def cached_examples(
         for file in files:  # a training that is refused leaves nothing
             file.unlink(missing_ok=True)
         name, why = report.left_out[0]
-        raise DataError(f"None of the {report.videos} videos can be used. {name}: {why}.")
+        raise DataError(f"None of the videos ({report.videos}) can be used. {name}: {why}.")
     return examples, report
 
 

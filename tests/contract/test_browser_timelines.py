@@ -41,7 +41,7 @@ def test_a_timeline_follows_the_panel(page):
     expect(segments).to_have_text(["0: asleep", "3: awake", "↻"])
     set_number(page, "txt2img-ad-video-length", 3)
     expect(timeline.locator("mark")).to_have_text("3: awake")
-    expect(timeline).to_contain_text("whose 3 frames have the numbers 0 to 2. Move it, or set a larger number of frames.")
+    expect(timeline).to_contain_text("whose frames are numbered 0 to 2. Move it, or raise Number of frames (video_length).")
     set_number(page, "txt2img-ad-video-length", 0)
     expect(segments).to_have_count(3)
     page.locator("#txt2img-ad-enable input[type=checkbox]").first.uncheck()

@@ -86,7 +86,7 @@ def assert_refused(host, words, request, **more):
         ({"overlap": 16}, ["Overlap", "16", "15 or less"]),
         ({"fps": -3}, ["-3", "at least 0"]),
         ({"format": ["BMP"]}, ["BMP"]),
-        ({"format": []}, ["No save format"]),
+        ({"format": []}, ["Save format (format) is empty"]),
     ],
     ids=str,
 )

@@ -144,7 +144,7 @@ def test_more_pictures_than_frames_give_the_first_ones(host):
 
 @pytest.mark.parametrize(
     ("images", "words"),
-    [(PICTURES, "10 pictures for 48 frames. Use one picture, or one for each frame"), ([], "given no picture. Send one")],
+    [(PICTURES, "10 pictures for 48 frames. Use one picture, or one for each frame"), ([], "given no picture. Give it one")],
     ids=["too few", "none"],
 )
 def test_pictures_that_cannot_become_frames_are_refused(host, images, words):

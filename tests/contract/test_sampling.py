@@ -155,7 +155,7 @@ def test_a_family_can_be_overridden_and_is_in_the_infotext(server):
     assert "family: lightning-4" in infotext_of(server, request_of("lightning-4")), "the family that the file name suggests"
     assert "family: lightning-8" in infotext_of(server, asked("lightning-8"))
     answer = server.txt2img(**asked("temporaldiff"))
-    assert answer.status_code == 422 and "keys and shapes of AnimateDiff v2" in answer.json()["detail"]
+    assert answer.status_code == 422 and "it is built like AnimateDiff v2" in answer.json()["detail"]
 
 
 def infotext_of(server, request):

@@ -15,18 +15,8 @@ from PIL import Image
 from animatediff import __version__ as VERSION
 from animatediff.errors import RequestError
 from animatediff.request import infotext
-from animatediff.request.params import (
-    FIELDS,
-    FORMATS,
-    IMAGE,
-    MOST_GIF_FPS,
-    NO_MODULE,
-    PANEL_FIELDS,
-    SAVED_FIELDS,
-    Params,
-    first_value,
-    option_of,
-)
+from animatediff.request.choices import FORMATS, NO_MODULE
+from animatediff.request.params import FIELDS, IMAGE, MOST_GIF_FPS, PANEL_FIELDS, SAVED_FIELDS, Params, first_value, option_of
 from animatediff.request.reading import KNOWN, read_arguments, read_mapping, with_fps
 from animatediff.request.schema import as_markdown, schema
 from animatediff.video.formats import format_problems
@@ -101,7 +91,7 @@ def test_unknown_keys_are_warned_about():
         ({"enable": "maybe"}, ("enable", "maybe", "true or false")),
         ({"enable": 2}, ("enable", "true or false")),
         ({"offload": []}, ("offload", "true or false")),
-        ({"format": []}, ("No save format", "GIF")),
+        ({"format": []}, ("Save format (format) is empty", "GIF")),
         ({"format": ["GIF", "BMP"]}, ("BMP", "unknown")),
         ({"format": 5}, ("format", "list")),
         ({"model": 3}, ("model", "text")),

@@ -14,6 +14,8 @@ from PIL import Image
 from animatediff.request.params import Params
 from animatediff.video import ffmpeg, gif
 from animatediff.video.clip import Clip, Quality
+from motion_module import video_file
+from support.stuck_ffmpeg import replace_ffmpeg
 
 ROOT = Path(__file__).resolve().parents[2]
 COUNT = 423
@@ -112,6 +114,16 @@ def test_reading_ends_at_the_next_frame_where_nobody_wants_it_any_more(read, sou
     with pytest.raises(source.RequestError, match=r"Reading a\.mp4 was interrupted at frame 5"):
         read("a.mp4", source_start=400)
     assert len(decoded) == 5
+
+
+@pytest.mark.parametrize("option", ["showinfo", "image2pipe", "0:a:0"])
+def test_a_video_in_which_ffmpeg_gets_stuck_is_refused(source, read, tmp_path, monkeypatch, option):
+    replace_ffmpeg(tmp_path, monkeypatch, option)
+    for module in (ffmpeg, video_file):
+        monkeypatch.setattr(module, "PATIENCE", 1)
+    refusal = r"^The source video a\.mp4 cannot be used: ffmpeg made no progress with it for 1 seconds\. Convert it .* file\.$"
+    with pytest.raises(source.RequestError, match=refusal):
+        read("a.mp4", video_length=2, format=("MP4",))
 
 
 def test_uploads_may_be_read(source, videos, monkeypatch):

@@ -20,7 +20,7 @@ FACTS = (
     "the page's player follows",
     "taken as",
     "was lowered to",
-    "The last frame ‹sizes›",
+    "Last frame (last_frame) ‹sizes›",
     "are not applied",
     "was begun anew",
     "is assumed",

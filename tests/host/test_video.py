@@ -19,6 +19,7 @@ from animatediff.video.clip import DIFFUSION, DITHERINGS, NO_DITHERING, PATTERN,
 from animatediff.video.formats import VIDEO_FORMATS
 from animatediff.video.gif import encode_gif
 from animatediff.video.pillow import frame_durations
+from support.stuck_ffmpeg import replace_ffmpeg
 
 TOLERANCE = {"GIF": 12, "WEBP": 8, "APNG": 0, "MP4": 6, "WEBM": 6}
 """The largest mean difference of a frame, in levels of 255."""
@@ -246,6 +247,26 @@ def test_still_areas_do_not_shimmer_in_a_gif():
 def test_a_failing_encoder_says_why():
     with pytest.raises(OSError, match="no-such-preset"):
         VIDEO_FORMATS["MP4"].encode(Clip(frames(8, 512, 512), 8), Quality(mp4_preset="no-such-preset"))
+
+
+@pytest.fixture
+def stuck(tmp_path, monkeypatch, two_seconds):
+    """ffmpeg that gets stuck in everything it does."""
+    replace_ffmpeg(tmp_path, monkeypatch)
+    monkeypatch.setattr(ffmpeg, "PATIENCE", 0.5)
+    monkeypatch.setattr(ffmpeg, "PATIENCE_FOR_ALL", 0.5)
+
+
+def test_an_encoder_that_gets_stuck_is_ended(stuck):
+    for count, size in ((1, 16), (9, 512)):  # stuck at the end; stuck in the middle, since a pipe holds less than these frames
+        with pytest.raises(OSError, match=r"^ffmpeg made no progress for 0\.5 seconds$"):
+            VIDEO_FORMATS["MP4"].encode(Clip(frames(count, size, size), 8), Quality())
+
+
+def test_a_file_in_which_ffmpeg_gets_stuck_is_not_taken_for_one_without_sound(stuck, two_seconds):
+    for look in (ffmpeg.has_sound, ffmpeg.read_infotext):
+        with pytest.raises(TimeoutError, match=r"^ffmpeg made no progress with it for 0\.5 seconds\. Convert it"):
+            look(two_seconds)
 
 
 def test_without_ffmpeg_the_reason_is_given(monkeypatch):

@@ -72,7 +72,7 @@ def test_nothing_is_said_of_other_words(prompt):
         ("0: a<br>8: b", "0: a<br>8: b", f"“8:” {INSIDE}"),
         ("to 0: a\n0%: b", "to 0: a", f"“0:” {INSIDE}"),
         ("4: a 50%: b", "4: a 50%: b", f"“50%:” {INSIDE}"),
-        ("1990: retro style", "1990: retro style", "as words of the prompt, since the video's 16 frames have"),
+        ("1990: retro style", "1990: retro style", "as words of the prompt, since the video's frames are numbered 0 to 15"),
     ],
 )  # fmt: skip
 def test_what_looks_like_a_keyframe_and_is_none_is_said(prompt, shown, why):

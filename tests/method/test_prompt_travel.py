@@ -59,7 +59,7 @@ def test_the_example_of_sd_webui_animatediff_is_read_the_same():
 @pytest.mark.parametrize(
     ("prompt", "words", "lines"),
     [
-        ("0: a\n16: b", ["“16: b”", "16 frames", "0 to 15"], ("16: b",)),
+        ("0: a\n16: b", ["“16: b”", "numbered 0 to 15"], ("16: b",)),
         ("-17: a", ["“-17: a”", "0 to 15"], ("-17: a",)),
         ("101%: a", ["101%"], ("101%: a",)),
         ("x\n 8-4: a\ny", ["ends at frame 4", "starts at frame 8"], ("8-4: a",)),
@@ -98,7 +98,7 @@ def test_in_a_closed_travel_the_last_keyframe_blends_into_the_first():
 
 @pytest.mark.parametrize("position", ["{}", "-{}", "{}%", "0-{}", "{}.5%"])
 def test_a_number_of_thousands_of_digits_is_outside_of_the_video(position):
-    with pytest.raises(TravelError, match="is outside the video, whose 16 frames") as error:
+    with pytest.raises(TravelError, match="is outside the video, whose frames are numbered 0 to 15") as error:
         read_travel(f"0: a\n{position.format('9' * 4400)}: x", 16)
     assert len(str(error.value)) < 300
 

@@ -61,6 +61,18 @@ def test_a_file_is_read_for_what_it_contains(tmp_path):
     assert containers == {"safetensors": "v3", "PyTorch zip": "v3", "PyTorch before 1.6": "v3"}
 
 
+def test_a_safetensors_file_may_begin_like_another_by_chance(tmp_path):
+    """Its first bytes are the length of its header, which the library pads to a multiple of eight, and others do not."""
+    save_file({"a": torch.zeros(2)}, tmp_path / "m.safetensors")
+    content = (tmp_path / "m.safetensors").read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    for begin in (b"MZ", b"BM", b"\x1f\x8b", b"\xff\xd8"):
+        padded = int.from_bytes(begin, "little")
+        header = content[8 : 8 + length].ljust(padded)
+        (tmp_path / "m.safetensors").write_bytes(padded.to_bytes(8, "little") + header + content[8 + length :])
+        assert torch.equal(open_weights(tmp_path / "m.safetensors").read("a"), torch.zeros(2))
+
+
 def test_a_file_of_old_pytorch_that_ends_early_is_damaged(tmp_path):
     torch.save(module_weights("v3"), tmp_path / "m.ckpt", _use_new_zipfile_serialization=False)
     content = (tmp_path / "m.ckpt").read_bytes()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import time
 from io import BytesIO
 
 import numpy as np
@@ -21,6 +22,7 @@ from motion_module.errors import MissingDependency, UnreadableVideo
 from motion_module.pictures import MovingPicture
 from motion_module.video_file import VideoFile
 from motion_module.video_reader import Video, is_readable, pictures_below
+from support.stuck_ffmpeg import replace_ffmpeg
 
 WIDTH, HEIGHT, SIDE, FPS = 64, 48, 8, 25
 CORNERS = {"red": (255, 0, 0), "lime": (0, 255, 0), "blue": (0, 0, 255), "white": (255, 255, 255)}
@@ -498,6 +500,63 @@ def test_ffmpeg_ends_where_no_more_frames_are_wanted(tmp_path):
     assert number_of(next(frames)) == 0
     frames.close()
     assert not [process for process in psutil.Process().children() if "ffmpeg" in process.name()]
+
+
+# --- ffmpeg that gets stuck ---
+
+NO_PROGRESS = r"^ffmpeg made no progress with it for 1 seconds\. Convert it to MP4 with another program, or choose"
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(video_file, "PATIENCE", 1)
+    monkeypatch.setattr(video_file, "PATIENCE_FOR_ALL", 1)
+    yield
+    assert not [child for child in psutil.Process().children() if child.name() in ("sleep", "stuck_ffmpeg")], "it was ended"
+
+
+def test_a_file_at_whose_beginning_ffmpeg_gets_stuck_is_refused(tmp_path, monkeypatch, impatient):
+    file = write(tmp_path / "a.mkv", 3, *LOSSLESS)
+    replace_ffmpeg(tmp_path, monkeypatch)
+    began = time.monotonic()
+    with pytest.raises(UnreadableVideo, match=NO_PROGRESS):
+        Video(file).fps()
+    assert time.monotonic() - began < 10
+
+
+def test_a_file_in_which_ffmpeg_gets_stuck_is_refused_after_the_frames_before(tmp_path, monkeypatch, impatient):
+    file = write(tmp_path / "a.mkv", 9, *LOSSLESS)
+    replace_ffmpeg(tmp_path, monkeypatch, "image2pipe", passed=5 * WIDTH * HEIGHT * 3)
+    read = []
+    with pytest.raises(UnreadableVideo, match=NO_PROGRESS):
+        read.extend(map(number_of, Video(file)))
+    assert read == [0, 1, 2, 3]
+    assert numbers(Video(file).first(3)) == [0, 1, 2], "what comes later does not matter"
+
+
+def test_one_frame_that_ffmpeg_never_reaches_is_refused(tmp_path, monkeypatch, impatient):
+    file = write(tmp_path / "a.mkv", 3, *LOSSLESS)
+    replace_ffmpeg(tmp_path, monkeypatch, "select=")
+    with pytest.raises(UnreadableVideo, match=NO_PROGRESS):
+        Video(file).frame(2)
+
+
+def test_a_look_for_damage_in_which_ffmpeg_gets_stuck_ends(tmp_path, monkeypatch, impatient):
+    file = VideoFile(write(tmp_path / "a.mkv", 3, *LOSSLESS))
+    for look, option in ((file._is_damaged_within, "debug_ts"), (file._before_gap, "showinfo")):
+        replace_ffmpeg(tmp_path, monkeypatch, option)
+        with pytest.raises(UnreadableVideo, match=NO_PROGRESS):
+            look(3)
+        monkeypatch.delenv("IMAGEIO_FFMPEG_EXE")
+
+
+def test_ffmpeg_may_wait_for_who_reads_slowly(tmp_path, monkeypatch):
+    file = write(tmp_path / "a.mkv", 60, *LOSSLESS)
+    monkeypatch.setattr(video_file, "PATIENCE", 0.5)
+    frames = iter(Video(file))
+    read = [number_of(next(frames))]
+    time.sleep(1.5)
+    assert read + numbers(frames) == list(range(60))
 
 
 def test_without_ffmpeg_the_text_says_what_to_do(tmp_path, monkeypatch):

@@ -33,7 +33,9 @@ STARTS = {
     "gguf.safetensors": (b"GGUF\x03\x00\x00\x00" + bytes(60), "is a GGUF file"),
     "onnx.bin": (b"\x08\x07\x12\x07pytorch\x1a\x051.13.0", "is an ONNX model"),
     "picture.pt": (b"\x89PNG\r\n\x1a\n\x00\x00", "is a PNG picture"),
+    "scan.pt": (b"II*\x00\x08\x00\x00\x00", "is a TIFF picture"),
     "video.bin": (b"\x00\x00\x00\x20ftypisom", "is an MP4 or MOV video"),
+    "film.bin": (b"MZ\x00\x20mdat", "is an MP4 or MOV video"),
     "._v3_sd15_mm.ckpt": (b"\x00\x05\x16\x07\x00\x02\x00\x00", "is an AppleDouble file, which macOS leaves beside others"),
     "random.ckpt": (b"\x17\x99\x03\xfe\xaa" * 99, "is damaged, or of an unknown format"),
 }  # fmt: skip

@@ -57,7 +57,7 @@ AREAS = {
         "animatediff/request/base64_pictures.py",
     ),
     "Values without effect, and unsuitable ones": (
-        "animatediff/request/params.py",
+        "animatediff/request/needs.py",
         "animatediff/job/without_effect.py",
         "animatediff/job/advice.py",
         "motion_module/families.py",
@@ -123,6 +123,7 @@ PLAIN = {
     "alike": "files",
     "bare": "path",
     "base": "kind of checkpoint",
+    "before": "frames",
     "by name": "parameter",
     "description": "file",
     "error": "reason",

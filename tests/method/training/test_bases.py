@@ -86,7 +86,7 @@ def test_a_training_is_the_same_to_the_bit_on_every_form(world, weights, base, s
         (lambda key: not key.startswith("cond_stage_model"), "it has no text encoder"),
         (
             lambda key: not key.endswith("out.2.bias"),
-            "1 weights are missing and 0 have another shape, such as model.diffusion_",
+            r"it lacks weights \(1\), or has them in another shape \(0\), such as model.diffusion_",
         ),
     ],
 )

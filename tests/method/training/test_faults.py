@@ -73,7 +73,7 @@ def test_unusable_videos_are_left_out_and_reported(world, tmp_path, capsys):
     assert "Left out: short.mp4: it has 2 frames" in told
     assert (training.config.folder / "data.txt").read_text() in told
     shutil.rmtree(tmp_path / "clips" / "good")
-    with pytest.raises(DataError, match=r"None of the 2 videos can be used\. bad\.mp4: its content is not that"):
+    with pytest.raises(DataError, match=r"None of the videos \(2\) can be used\. bad\.mp4: its content is not that"):
         Training(small(tmp_path, base=str(world / "base.safetensors")))
 
 

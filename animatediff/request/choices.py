@@ -1,0 +1,15 @@
+"""The choices of parameters that code asks for. The others are written only in the table of parameters (`params.py`)."""
+
+from __future__ import annotations
+
+from ..video.formats import VIDEO_FORMATS
+
+FORMATS = (*VIDEO_FORMATS, "PNG", "TXT")
+API_FORMATS = (*FORMATS, "Frame")
+DEFAULT_MODULE = "mm_sd15_v3.safetensors"
+NO_MODULE = ("", "None")
+AS_FOUND = "auto"
+"""The family that the file is found to be of."""
+MIX, RAMP = "blend with noise", "strength ramp"
+WHOLE, IN_ATTENTION = "whole UNet", "motion attention"
+RIFE = "RIFE"
