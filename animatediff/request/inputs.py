@@ -74,8 +74,8 @@ def _source(params: Params, controls: tuple[Unit, ...], *, is_img2img: bool) -> 
         where = "with “Only for ControlNet” (source_for_controlnet)" if is_img2img else "in txt2img"
         if not is_installed():
             raise RequestError(
-                f"A source video (video_source, video_path) {where} drives ControlNet, which this WebUI does not have. Install "
-                "sd-webui-controlnet, or let frames start from the video in img2img."
+                f"A source video (video_source, video_path) {where} drives ControlNet, which this WebUI does not have. "
+                "Use it in img2img, where frames start from it, or install sd-webui-controlnet."
             )
         raise RequestError(
             f"A source video (video_source, video_path) {where} drives ControlNet, but no unit takes it. Enable a ControlNet "
