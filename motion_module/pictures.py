@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from itertools import islice, repeat
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ Frame = NDArray[np.uint8]
 WHITE = "#ffffff"
 MOST_PIXELS = 1 << 26
 """The most pixels of a frame: 8192×8192."""
+MOST_COUNTED = 1 << 28
+"""The most pixels of all frames of a moving picture that are decoded to count them: 1,024 frames of 512×512."""
 MOVING = ("GIF", "WEBP", "PNG")
 CLOCK = {"GIF": 10}
 """The unit, in milliseconds, to which a format rounds the durations of its frames; 1 in the others."""
@@ -105,6 +108,22 @@ class MovingPicture:
         """
         repeats = self._repeats() if most != 1 else repeat(1)  # the first frame is read without a look at the others
         yield from islice(self._all(background, repeats), most)
+
+    def stated_count(self) -> tuple[int, bool]:
+        """Returns how many frames there are, and whether that is exact. It is not for a long one, which is not decoded."""
+        with _opened(self._file) as image:
+            count = _count(image)
+            is_long = count * image.width * image.height > MOST_COUNTED
+        return (count, False) if is_long else (sum(self._repeats()), True)
+
+    def glimpses(self, background: str, indexes: Sequence[int], until: float) -> Iterator[tuple[int, Frame]]:
+        """Yields these frames with their indexes. Ends early at that time of `monotonic`, and where `frames` raises."""
+        _, is_exact = self.stated_count()
+        for index, frame in enumerate(self._all(background, self._repeats() if is_exact else repeat(1))):
+            if index in indexes:
+                yield index, frame
+            if index >= max(indexes) or monotonic() > until:
+                return
 
     def _all(self, background: str, repeats: Iterator[int]) -> Iterator[Frame]:
         shown, is_whole = 0, self._format != "GIF" or _last_bytes(self._file).rstrip(b"\0\r\n").endswith(b";")

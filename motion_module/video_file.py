@@ -34,6 +34,8 @@ PATIENCE_FOR_ALL = 600
 """Seconds that ffmpeg may take to go through a file without giving frames, or to finish one that it writes."""
 MOST_AHEAD = 16
 """The most frames that are stored before others that are shown earlier."""
+BEFORE_THE_END = 2
+"""Seconds in which the last frame is looked for: files state the length of their sound, or round their length up."""
 MOST_FPS, USUAL_FPS = 240, 25
 """A rate above the first is the clock of a file that does not tell its rate; the second is used instead."""
 SQUARE_PIXELS = "scale=w='round(iw*sar)':h=ih"
@@ -71,10 +73,14 @@ def input_arguments(file: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class _Facts:
-    """What a video says of itself. `start`: when its first frame is shown, in seconds from the beginning of the file."""
+    """What a video says of itself. `start`: when its first frame is shown, in seconds from the beginning of the file.
+
+    `duration`: of the file, sound included, in seconds; 0 if it does not tell.
+    """
 
     fps: Fraction
     start: float
+    duration: float
     decoder: str
     may_be_transparent: bool
 
@@ -112,6 +118,27 @@ class VideoFile:
                 return _on_background(pixels, background)
         for _ in self.frames(background, index + 1):  # it says what is wrong
             pass
+        return None
+
+    def stated_count(self) -> tuple[int, bool]:
+        """Returns about how many frames there are, by what the file says of itself, and that this is not exact."""
+        return max(0, round((self._facts.duration - self.start) * self.fps)), False
+
+    def glimpse(self, background: str, index: int, seconds: float) -> Frame | None:
+        """Returns about that frame, or the last if there are fewer, without reading what comes long before it.
+
+        None if nothing is found there. Raises UnreadableVideo, also if ffmpeg takes longer than `seconds` for a frame.
+        """
+        pixels = "rgba" if self._facts.may_be_transparent else "rgb24"
+        output = ["-vf", f"{SQUARE_PIXELS},format={pixels}", "-f", "image2pipe", "-c:v", "pam"]
+        for earlier, frames in ((0, ["-frames:v", "1"]), (BEFORE_THE_END, [])):
+            time = max(0, self.start + (index - 0.5) / self.fps - earlier)
+            found = None
+            with _ffmpeg("-ss", f"{time:f}", *self._source, *output, *frames, "-") as process:
+                for found in process.images(seconds):  # noqa: B007  # the last one is wanted
+                    pass
+            if found is not None:
+                return _on_background(found, background)
         return None
 
     def _shown(self, chosen: str = "") -> list[str]:
@@ -169,11 +196,13 @@ class VideoFile:
         if width * height > MOST_PIXELS:
             raise UnreadableVideo(too_large(width, height))
         fps = Fraction(int(rate[1]), max(1, int(rate[2])))
+        length = re.search(r"Duration: (\d+):(\d+):(\d+\.?\d*)", text)
         stream = re.search(r"Stream #0:\d.*Video: (\w+)(?!.*attached pic)", text)
         decoder = DECODERS.get(stream[1], "") if stream and re.search(r"alpha_mode +: 1", text) else ""
         return _Facts(
             fps=fps if 0 < fps <= MOST_FPS else Fraction(USUAL_FPS),
             start=float(frame[1]) if frame[1] != "NOPTS" else 0.0,
+            duration=sum(float(part) * unit for part, unit in zip(length.groups(), (3600, 60, 1))) if length else 0.0,
             decoder=decoder,
             may_be_transparent=bool(decoder) or "a" in frame[2].removeprefix("gray"),  # rgba, yuva420p, pal8, …
         )

@@ -7,11 +7,12 @@ background where they are transparent. The content of a file decides what it is,
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
+from time import monotonic
 
 import numpy as np
 from PIL import Image
@@ -66,6 +67,31 @@ class Video:
         if not self.path.is_dir() and isinstance(self._file, VideoFile):
             return self._file.frame(self.background, index)
         return next(islice(self.first(index + 1), index, None), None)
+
+    def stated_count(self) -> tuple[int, bool]:
+        """Returns how many frames there are, without decoding a long video, and whether that is exact; 0 if it is unknown.
+
+        Raises UnreadableVideo, MissingDependency or OSError.
+        """
+        return (len(self.files()), True) if self.path.is_dir() else self._file.stated_count()
+
+    def glimpses(self, indexes: Sequence[int], seconds: float) -> Iterator[tuple[int, Frame]]:
+        """Yields these frames, or frames near them, with their indexes, in order. Ends early after about that time.
+
+        Frames may differ in size. Raises what `first` does, as far as it is noticed on the way.
+        """
+        until = monotonic() + seconds
+        if not self.path.is_dir() and isinstance(self._file, MovingPicture):
+            yield from self._file.glimpses(self.background, indexes, until)
+            return
+        files = self.files()
+        for index in indexes:
+            if (left := until - monotonic()) <= 0:
+                return
+            if self.path.is_dir():
+                yield index, read_picture(files[index], self.background)
+            elif isinstance(self._file, VideoFile) and (frame := self._file.glimpse(self.background, index, left)) is not None:
+                yield index, frame
 
     def files(self) -> list[Path]:
         """Returns the files of the video; those of a folder are sorted by the numbers in their names."""

@@ -74,7 +74,7 @@ def units_with_pictures(units: list[tuple[int, Any]], params: Params, init_image
     """
     found = []
     for number, unit in units:
-        origin = _origin(unit, params, init_images)
+        origin = origin_of(unit, params, init_images)
         if origin is None:
             raise RequestError(
                 f"ControlNet unit {number} ({unit.module}) has no picture. Give it one, or a folder of pictures (batch), or "
@@ -86,7 +86,7 @@ def units_with_pictures(units: list[tuple[int, Any]], params: Params, init_image
     return tuple(found)
 
 
-def _origin(unit: Any, params: Params, init_images: list[Any] | None) -> Origin | None:
+def origin_of(unit: Any, params: Params, init_images: list[Any] | None) -> Origin | None:
     """Returns where a unit's pictures come from; None if it needs one and has none."""
     if unit.ipadapter_input is not None:
         return "own"

@@ -18,7 +18,12 @@ MAIN = "controlnet_main_entry"
 
 def is_installed() -> bool:
     """Returns whether the WebUI has loaded ControlNet's script."""
-    return _among(getattr(scripts, "scripts_txt2img", None)) is not None
+    return on_page(is_img2img=False) is not None
+
+
+def on_page(*, is_img2img: bool) -> Any:
+    """Returns the script of a tab of the page; None where there is none."""
+    return _among(getattr(scripts, "scripts_img2img" if is_img2img else "scripts_txt2img", None))
 
 
 def find(p: Any) -> Any:

@@ -14,7 +14,16 @@ from ..controlnet import script as controlnet_script
 from ..errors import RequestError
 from ..request import infotext
 from ..request.params import MAIN, PANEL_FIELDS, VIDEO, option_of
-from . import disabled_controls, expected_time, module_advice, module_notice, presets, resume_button, timeline_page
+from . import (
+    disabled_controls,
+    expected_time,
+    module_advice,
+    module_notice,
+    presets,
+    resume_button,
+    source_page,
+    timeline_page,
+)
 from .chosen_module import trained_frames
 from .controls import Controls, ElemId, control, group, set_tooltip
 from .events import in_sentences
@@ -49,7 +58,7 @@ def build(page: Page) -> Controls:
         with gr.Row():
             duration, expected = gr.HTML(elem_id=elem_id("duration")), gr.HTML(elem_id=elem_id("expected"))
         controls["format"] = control(FIELDS["format"], elem_id)
-        controls |= _groups(page, elem_id)
+        controls |= _groups(page, controls, elem_id)
         presets.add_to_panel(controls, elem_id)
         module_advice.add_to_panel(page, controls, advised, use_settings)
         disabled_controls.add_to_panel(controls, elem_id, is_img2img=page.tab == "img2img")
@@ -64,8 +73,8 @@ def paste_fields(controls: Controls) -> list[PasteField]:
     return [PasteField(controls[name], read) for name, read in infotext.READERS.items()]
 
 
-def _groups(page: Page, elem_id: ElemId) -> Controls:
-    """Adds the folded groups in the order of the table. Returns their controls."""
+def _groups(page: Page, main: Controls, elem_id: ElemId) -> Controls:
+    """Adds the folded groups in the order of the table. Returns their controls. `main`: those that are always visible."""
     controls: Controls = {}
     for folded in dict.fromkeys(option_of(field).group for field in PANEL_FIELDS):
         if folded is None or folded is MAIN:
@@ -74,6 +83,8 @@ def _groups(page: Page, elem_id: ElemId) -> Controls:
         visible = page.tab == "img2img" or not (folded.img2img_only or (folded is VIDEO and not has_controlnet))
         with gr.Accordion(folded.title, open=False, visible=visible, elem_id=elem_id(folded.elem_id)):
             controls |= group([field for field in PANEL_FIELDS if option_of(field).group is folded], elem_id)
+            if folded is VIDEO:
+                source_page.add_to_group(page, main | controls, elem_id)
         if folded is VIDEO:
             controls["source_for_controlnet"].visible = has_controlnet and page.tab == "img2img"  # in txt2img it does no more
     return controls

@@ -1,4 +1,4 @@
-"""Presets: the values of the whole panel, saved under a name in `presets.json`."""
+"""Presets: the values of the whole panel, saved under a name in `presets.json`, and some that come with the extension."""
 
 from __future__ import annotations
 
@@ -19,10 +19,21 @@ log = logging.getLogger("AnimateDiff")
 FILE = "presets"
 CHECK = "Check that folder, and presets.json in it."
 FIELDS = tuple(field for field in SAVED_FIELDS if field.name != "enable")
+OWN: dict[str, dict[str, Any]] = {
+    "Refine a finished video": {
+        "video_length": 0,
+        "fps": 0,
+        "source_start": 0,
+        "source_stride": 1,
+        "source_for_controlnet": False,
+        "interp": "Off",
+    },
+}
+"""Presets that come with the extension. They leave all other controls as they are. One that a user saves replaces its name."""
 
 
 def names() -> list[str]:
-    return sorted(_all())
+    return sorted({*OWN, *_all()})
 
 
 def save(name: str, *values: Any) -> None:
@@ -33,7 +44,10 @@ def save(name: str, *values: Any) -> None:
 
 def load(name: str) -> list[Any]:
     """Returns a value for each of FIELDS: the default where the preset has none, without formats this machine cannot write."""
-    preset = renamed(_all()[name])
+    saved = _all()
+    if name not in saved:
+        return [OWN[name].get(field.name, gr.update()) for field in FIELDS]
+    preset = renamed(saved[name])
     values = [preset.get(field.name, list(default_of(field)) if field.name == "format" else field.default) for field in FIELDS]
     formats = [field.name for field in FIELDS].index("format")
     values[formats] = [name for name in values[formats] if name not in format_problems()]
@@ -88,6 +102,8 @@ def add_to_panel(controls: dict[str, Any], elem_id: ElemId) -> None:
     def on_delete(choice: str | None) -> Any:
         if choice not in names():
             raise gr.Error("Choose a preset first.")
+        if choice not in _all():
+            raise gr.Error(f"“{choice}” comes with the extension and cannot be deleted. Save your own under its name instead.")
         try:
             delete(choice)
         except (OSError, ValueError) as error:

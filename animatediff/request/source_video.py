@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,18 +63,48 @@ class Source:
         return [f"AnimateDiff: The sound is left out, since {speeds}. Set FPS to 0 to have its speed and its sound."]
 
 
+@dataclass(frozen=True)
+class Glance:
+    """Some frames of a source, by their indexes, at its own size. `count`: of all its frames, exact or stated; 0 if unknown."""
+
+    count: int
+    is_exact: bool
+    fps: float
+    pictures: dict[int, Image.Image]
+
+
 def read(params: Params) -> Source:
     """Reads the frames that a request uses of its source. Raises RequestError where it cannot, or when interrupted."""
     path = find(params.source)
     video = Video(path, background=background())
     shared.state.textinfo = "AnimateDiff: reading the source video"
-    try:
+    with _faults_in_words(path):
         frames, fps = _frames(video, params), video.fps()
         may_sound = fps and not all(is_picture(name) for name in params.format) and ffmpeg.has_sound(path)
-    except (UnreadableVideo, MissingDependency, OSError) as error:
-        raise RequestError(f"The source video {path.name} cannot be used: {reason(error)}.") from None
     sound = Sound(path, video.time_of(params.source_start)) if may_sound else None
     return Source(path.name, frames, round(fps / params.source_stride, 3), sound)
+
+
+def glance(params: Params, choose: Callable[[int], Sequence[int]], seconds: float) -> Glance:
+    """Returns some frames of the source, without reading all of a long one. Raises RequestError where it cannot be read.
+
+    `choose`: returns their indexes, in order, from the number of all frames, which is 0 if it is unknown. `seconds`: after
+    about this time, the rest is left out.
+    """
+    path = find(params.source)
+    video = Video(path, background=background())
+    with _faults_in_words(path):
+        count, is_exact = video.stated_count()
+        pictures = {index: Image.fromarray(frame) for index, frame in video.glimpses(choose(count), seconds)}
+        return Glance(count, is_exact, video.fps(), pictures)
+
+
+@contextmanager
+def _faults_in_words(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (UnreadableVideo, MissingDependency, OSError) as error:
+        raise RequestError(f"The source video {path.name} cannot be used: {reason(error)}.") from None
 
 
 def _frames(video: Video, params: Params) -> list[Image.Image]:

@@ -259,3 +259,23 @@ def test_the_sound_is_in_step_to_one_frame(talking, read, tmp_path, name, start,
     onset = np.flatnonzero(np.abs(sound) > 0.2)[0] / 48000
     expected = next(index for index, number in enumerate(numbers(shown)) if number >= tone_at)
     assert onset == pytest.approx(expected / 25, abs=1 / 25)
+
+
+@pytest.mark.parametrize("name", [*ENCODERS, "folder"])
+def test_a_glance_has_the_frames_that_were_chosen(source, read, videos, name):
+    counts = []
+
+    def choose(count):
+        counts.append(count)
+        return [0, 200, COUNT - 1]
+
+    glance = source.glance(Params(enable=True, video_path=str(videos / name)), choose, 60)
+    assert counts == [glance.count] and abs(glance.count - COUNT) <= 1
+    assert list(zip(glance.pictures, numbers(glance.pictures.values()))) == [(0, 0), (200, 200), (COUNT - 1, COUNT - 1)]
+
+
+def test_a_glance_says_why_a_source_cannot_be_used(source, read, videos):
+    (videos / "text.mp4").write_text("not a video, by its content")
+    for name, words in {"text.mp4": "is not a video by its content", "../elsewhere.mp4": "lies outside the folders"}.items():
+        with pytest.raises(source.RequestError, match=words):
+            source.glance(Params(enable=True, video_path=str(videos / name)), lambda count: [0], 60)

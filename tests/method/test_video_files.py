@@ -30,6 +30,7 @@ HIDDEN, BACKGROUND = (0, 255, 0), "#8040c0"
 LOSSLESS = ("-c:v", "libx264rgb", "-crf", "0")
 VP8 = ("-c:v", "libvpx", "-pix_fmt", "yuv420p", "-b:v", "2M", "-deadline", "realtime")
 PALETTE = ("-lavfi", "split[a][b];[a]palettegen[p];[b][p]paletteuse")
+SOUND = ("-f", "lavfi", "-i", "sine=440:d=1.7")
 H264 = ("-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", "10", "-g", "8")
 
 
@@ -450,6 +451,40 @@ def test_the_first_frame_of_a_moving_picture_is_read_without_the_others(tmp_path
     monkeypatch.undo()
     monkeypatch.setattr(Image.Image, "seek", lambda image, frame: pytest.fail("a still picture was searched"))
     assert Video(tmp_path / "still").fps() == 0
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.gif", "folder"])
+def test_a_few_frames_are_read_without_the_others(tmp_path, monkeypatch, name):
+    file = tmp_path / name
+    if name == "folder":
+        file.mkdir()
+        for number in range(40):
+            Image.fromarray(painted(number)).save(file / f"{number}.png")
+    else:
+        write(file, 40, *(PALETTE if name == "a.gif" else H264), before=() if name == "a.gif" else SOUND)
+    video = Video(file)
+    count, is_exact = video.stated_count()
+    assert is_exact == (name in ("a.gif", "folder")) and (count == 40 if is_exact else 40 < count <= 44)
+    monkeypatch.setattr(VideoFile, "frames", None)  # which decodes all that comes before
+    asked = [0, 9, 17, 39]
+    assert [(index, number_of(frame)) for index, frame in video.glimpses(asked, 60)] == list(zip(asked, asked))
+    if not is_exact:
+        assert [number_of(frame) for _, frame in video.glimpses([count - 1], 60)] == [39], "the last where there are fewer"
+
+
+def test_glimpses_end_when_their_time_is_over(tmp_path):
+    for number in range(4):
+        Image.fromarray(painted(number)).save(tmp_path / f"{number}.png")
+    assert list(Video(tmp_path).glimpses([0, 3], 0)) == []
+
+
+def test_a_long_moving_picture_is_not_decoded_to_count_it(tmp_path, monkeypatch):
+    file = tmp_path / "a.gif"
+    write(file, 20, *PALETTE)
+    monkeypatch.setattr(pictures, "MOST_COUNTED", 19 * WIDTH * HEIGHT)
+    monkeypatch.setattr(MovingPicture, "_repeats", None)
+    assert Video(file).stated_count() == (20, False)
+    assert [number_of(frame) for _, frame in Video(file).glimpses([3, 7], 60)] == [3, 7]
 
 
 def test_a_video_without_its_index_cannot_be_read(tmp_path):
