@@ -11,8 +11,14 @@ from gradio.events import Dependency
 
 from . import script
 
-PARTS = ("input_mode", "batch_image_dir_state")
-"""Components of a unit whose values reach its state only with the next change of another, or with Generate."""
+PARTS = {
+    "enabled": "enabled",
+    "module": "module",
+    "model": "model",
+    "input_mode": "input_mode",
+    "batch_image_dir_state": "batch_images",
+}
+"""Components of a unit, and the fields that they are for. Some reach the unit's state with the next change of another only."""
 SWITCHES = ("upload_tab", "batch_tab", "merge_tab")
 CHANGING = ("enabled", "module", "model", "image", "merge_gallery", "update_unit_counter")
 """Components that decide whether a unit acts and which pictures it takes; there are many that decide how."""
@@ -35,10 +41,8 @@ class PageUnit:
         """Yields ControlNet's units from the values of the `states` of all of them."""
         size = 1 + len(PARTS)
         for first in range(0, len(values), size):
-            unit, mode, folder = values[first : first + size]
-            unit = unit.copy()
-            unit.input_mode, unit.batch_images = mode, folder
-            yield unit
+            unit, *parts = values[first : first + size]
+            yield unit.copy(update=dict(zip(PARTS.values(), parts)))
 
     def when_changed(self, script: str) -> None:
         """Runs a script of the page after a change of the unit has reached its state."""

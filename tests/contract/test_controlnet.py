@@ -5,10 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import json
-import os
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,20 +14,14 @@ from PIL import Image
 
 from support import control_models
 from support.animation import LONG, animate, frames_of, info_of
+from support.control_models import controlnet_dir
 from support.pictures import encode
-from support.server import PROBE, REPOSITORY, webui_dir
+from support.server import PROBE, REPOSITORY
 
 FRAMES = 4
 ADAPTER = {"model": "t2iadapter_tiny_random"}
 UNRELATED = 10
 """Levels of 255, of the largest difference between pictures: what another hint changes at least."""
-
-
-def controlnet_dir() -> Path | None:
-    """The folder of sd-webui-controlnet: $CONTROLNET_DIR, or among the extensions of the WebUI."""
-    webui = webui_dir()
-    folder = os.environ.get("CONTROLNET_DIR") or (webui and webui / "extensions" / "sd-webui-controlnet")
-    return Path(folder) if folder and Path(folder).is_dir() else None
 
 
 pytestmark = [

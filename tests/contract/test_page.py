@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from playwright.sync_api import expect
 
 from support.browser import MINUTES, generate, open_panel
@@ -93,6 +94,31 @@ def test_the_panel_uses_only_uploads_as_its_source_video(host, tmp_path):
     assert not copy.exists() and host.get(f"/file={copy}").status_code == 404
     uploaded = host.post("/upload", files={"files": ("mine.mp4", b"content")}).json()
     assert send(uploaded[0]).status_code == 200
+
+
+def test_the_page_shows_a_source_video_as_a_strip(host, source_folder):
+    config = host.get("/config").json()
+    elements = {part["props"].get("elem_id"): part for part in config["components"]}
+    button = elements["txt2img-ad-source-read"]["id"]
+    values = {part["id"]: part["props"].get("value") for part in config["components"]}
+    number, event = next((number, event) for number, event in enumerate(config["dependencies"]) if event["targets"] == [button])
+
+    def strip(**changes):
+        changed = {elements[f"txt2img-ad-{name.replace('_', '-')}"]["id"]: value for name, value in changes.items()}
+        data = [{**values, **changed}[part] for part in event["inputs"]]
+        answer = host.post("/run/predict", {"fn_index": number, "data": data, "session_hash": "one"})
+        return answer.json()["data"][0]
+
+    folder = source_folder / "strip"
+    folder.mkdir()
+    for index in range(5):
+        Image.new("RGB", (64, 36), (index, 0, 0)).save(folder / f"{index}.png")
+    assert strip() == ""
+    shown = strip(video_path=str(folder), source_start=1, source_stride=2)
+    assert re.findall("<figure class='([^']*)'>", shown) == ["", "ad-source-used", "", "ad-source-used", ""]
+    assert "<span>Frames used:</span> 2 <span>of</span> 5" in shown
+    assert "lies outside the folders that may be read" in strip(video_path="/etc/passwd")
+    assert "Skip first frames (source_start)" in strip(video_path=str(folder), source_start=-1)
 
 
 LANGUAGES = {"ko_KR": "[가-힣]", "ja_JP": "[ぁ-んァ-ヶ一-龯]", "zh_CN": "[一-龯]"}

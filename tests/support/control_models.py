@@ -1,4 +1,6 @@
-"""Makes random control models in the published layouts, for tests with sd-webui-controlnet. What they do to a picture is noise.
+"""For tests with sd-webui-controlnet: its folder, and random control models in the published layouts.
+
+What they do to a picture is noise.
 
 ControlNet's widths are fixed by that extension, so it goes with the checkpoint sd15; T2I-adapters and IP-Adapters also go with
 tiny ones.
@@ -6,6 +8,7 @@ tiny ones.
 
 from __future__ import annotations
 
+import os
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,12 +16,20 @@ import torch
 from safetensors.torch import save_file
 
 from demo.weights import SD15, TINY, Gains, Shapes, Size, checkpoint_shapes, draw_all
+from support.server import webui_dir
 
 HINT_CHANNELS = (16, 16, 32, 32, 96, 96, 256)
 """The convolutions that bring a control image from pixels to latents."""
 CLIP_WIDTH = 1024
 """The width of the image embeddings of ViT-H."""
 GAINS: Gains = ((r"zero_convs|middle_block_out", 0.3), (r"to_[kv]_ip", 3.0))
+
+
+def controlnet_dir() -> Path | None:
+    """The folder of sd-webui-controlnet: $CONTROLNET_DIR, or among the extensions of the WebUI."""
+    webui = webui_dir()
+    folder = os.environ.get("CONTROLNET_DIR") or (webui and webui / "extensions" / "sd-webui-controlnet")
+    return Path(folder) if folder and Path(folder).is_dir() else None
 
 
 def make_all(folder: Path) -> None:

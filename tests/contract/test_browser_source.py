@@ -1,0 +1,141 @@
+"""A source video in the panel, in Chromium: its strip, the ControlNet units that take it, and the preset for a second pass."""
+
+import re
+
+import pytest
+from PIL import Image
+from playwright.sync_api import expect
+
+from support import control_models
+from support.browser import MINUTES, choose, number, open_panel, set_number
+from support.control_models import controlnet_dir
+from support.pictures import gradient
+from support.server import PROBE, REPOSITORY
+
+pytestmark = [
+    pytest.mark.webui_only("the embedded host has no ControlNet, and its page none of the panel's scripts"),
+    pytest.mark.skipif(controlnet_dir() is None, reason="there is no sd-webui-controlnet: set CONTROLNET_DIR"),
+]
+FRAMES = 30
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """A GIF of frames that differ."""
+    file = tmp_path_factory.mktemp("clip") / "clip.gif"
+    frames = [Image.fromarray(gradient(shift=4 * index)) for index in range(FRAMES)]
+    frames[0].save(file, save_all=True, append_images=frames[1:], duration=100)
+    return file
+
+
+@pytest.fixture(scope="module")
+def controlnet(start_host, weights):
+    """A WebUI with ControlNet and random control models."""
+    control_models.make_all(weights / "control")
+    options = {"control_net_models_path": str(weights / "control"), "control_net_unit_count": 2}
+    server = start_host(extensions=[REPOSITORY, PROBE, controlnet_dir()], options=options)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=["txt2img", "img2img"])
+def tab(request):
+    return request.param
+
+
+@pytest.fixture
+def page(browser, controlnet, tab, clip):
+    """The page of a WebUI with ControlNet, with an uploaded source video."""
+    page = browser.new_page(viewport={"width": 1400, "height": 1600})
+    page.goto(controlnet.url, wait_until="domcontentloaded", timeout=2 * MINUTES)
+    page.locator("#tabs > .tab-nav button", has_text=tab).click(timeout=2 * MINUTES)
+    open_panel(page, tab)
+    page.locator(f"#{tab}-ad-source-video .label-wrap").click()
+    page.locator(f"#{tab}-ad-video-source input[type=file]").set_input_files(clip)
+    page.locator(f"#{tab}_controlnet .label-wrap").first.click()
+    yield page
+    page.close()
+
+
+def frames_used(page, tab):
+    """Returns the numbers of the frames that the strip marks."""
+    return page.locator(f"#{tab}-ad-source-strip .ad-source-used figcaption").evaluate_all(
+        "captions => captions.map(caption => parseInt(caption.innerText))"
+    )
+
+
+def switch(page, tab, unit, **controls):
+    """Opens a unit of ControlNet, enables it and chooses its preprocessor."""
+    page.locator(f"#{tab}_controlnet_tabs > .tab-nav button", has_text=f"Unit {unit}").click()
+    name = f"{tab}_controlnet_ControlNet-{unit}_controlnet"
+    for control, value in controls.items():
+        if control == "enabled":
+            page.locator(f"#{name}_enable_checkbox input").set_checked(value)
+        else:
+            page.locator(f"#{name}_preprocessor_dropdown input").first.click()
+            page.locator(f"#{name}_preprocessor_dropdown li[data-value='{value}']").dispatch_event("mousedown")
+
+
+def test_the_strip_follows_the_panel(page, tab):
+    shown = page.locator(f"#{tab}-ad-source-strip").first
+    expect(shown).to_contain_text(f"Frames used: {FRAMES} of {FRAMES}", timeout=MINUTES)
+    assert len(frames_used(page, tab)) == 10
+    for name, value in {"source-start": 4, "source-stride": 3, "video-length": 5}.items():
+        set_number(page, f"{tab}-ad-{name}", value)
+    expect(shown).to_contain_text(f"Frames used: 5 of {FRAMES} · from 0:00.40 to 0:01.60", timeout=MINUTES)
+    assert frames_used(page, tab) == [4, 7, 10, 13, 16]
+    expect(shown.locator("figure", has_text="first")).to_contain_text("4 0:00.40", timeout=MINUTES)
+    expect(shown.locator("figure", has_text="last")).to_contain_text("16 0:01.60", timeout=MINUTES)
+    page.locator(f"#{tab}-ad-video-source [aria-label=Clear]").first.click()
+    expect(shown).to_have_text("", timeout=MINUTES)
+    page.locator(f"#{tab}-ad-video-path textarea, #{tab}-ad-video-path input").first.fill("/etc/passwd")
+    expect(shown).to_contain_text("lies outside the folders that may be read", timeout=MINUTES)
+
+
+def test_the_units_that_take_the_source_are_named(page, tab):
+    units = page.locator(f"#{tab}-ad-source-units").first
+    nobody = "No ControlNet unit takes its frames."
+    if tab == "txt2img":
+        expect(units).to_contain_text(nobody, timeout=MINUTES)
+    switch(page, tab, 0, enabled=True, preprocessor="canny")
+    expect(units).to_have_text("ControlNet units that take its frames: unit 0 (canny)", timeout=MINUTES)
+    switch(page, tab, 1, enabled=True, preprocessor="tile_resample")
+    expect(units).to_have_text("ControlNet units that take its frames: unit 0 (canny), unit 1 (tile_resample)", timeout=MINUTES)
+    batch = page.locator(f"#{tab}_controlnet .tab-nav button", has_text=re.compile(r"^\s*Batch\s*$"))
+    batch.locator("visible=true").click()
+    expect(units).to_have_text(
+        "ControlNet units that take its frames: unit 0 (canny) · Without a folder: unit 1 (tile_resample)"
+    )
+    switch(page, tab, 0, enabled=False)
+    if tab == "txt2img":
+        expect(units).to_contain_text(nobody, timeout=MINUTES)
+    else:
+        expect(units).to_have_text("Without a folder: unit 1 (tile_resample)", timeout=MINUTES)
+        page.locator("#img2img-ad-source-for-controlnet input").check()
+        expect(units).to_contain_text(nobody, timeout=MINUTES)
+
+
+@pytest.mark.parametrize("tab", ["txt2img"], indirect=True)
+def test_a_unit_with_a_picture_is_said_to_have_it(page, tab, clip, tmp_path):
+    Image.fromarray(gradient()).save(tmp_path / "picture.png")
+    switch(page, tab, 0, enabled=True, preprocessor="canny")
+    upload = f"#{tab}_controlnet_ControlNet-0_input_image input[type=file]"
+    page.locator(upload).first.set_input_files(tmp_path / "picture.png")
+    expect(page.locator(f"#{tab}-ad-source-units").first).to_contain_text(
+        "With a picture of their own: unit 0 (canny)", timeout=MINUTES
+    )
+
+
+@pytest.mark.parametrize("tab", ["img2img"], indirect=True)
+def test_a_preset_for_a_second_pass_comes_with_the_extension(page, tab):
+    page.locator(f"#{tab}-ad-context-windows .label-wrap").click()
+    for name, value in {"source-start": 4, "video-length": 5, "fps": 12, "batch-size": 24}.items():
+        set_number(page, f"{tab}-ad-{name}", value)
+    page.locator(f"#{tab}-ad-presets .label-wrap").click()
+    choose(page, f"{tab}-ad-preset", "Refine a finished video")
+    page.locator(f"#{tab}-ad-preset-load").click()
+    expect(page.locator(f"#{tab}-ad-source-strip").first).to_contain_text(f"Frames used: {FRAMES} of {FRAMES}", timeout=MINUTES)
+    names = ("source-start", "video-length", "fps", "batch-size")
+    assert [number(page, f"{tab}-ad-{name}") for name in names] == ["0", "0", "0", "24"]
+    page.locator(f"#{tab}-ad-preset-delete").click()
+    expect(page.locator(".toast-wrap")).to_contain_text("comes with the extension and cannot be deleted", timeout=MINUTES)
