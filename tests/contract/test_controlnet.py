@@ -1,4 +1,7 @@
-"""ControlNet in clips, with sd-webui-controlnet itself: each frame is the still that its own picture gives."""
+"""ControlNet in clips: each frame is the still that its own picture gives.
+
+In the live WebUI with sd-webui-controlnet itself, on the embedded host with a stand-in for it.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from support.animation import LONG, animate, frames_of, info_of
 from support.pictures import encode
 from support.server import PROBE, REPOSITORY, webui_dir
 
+STAND_IN = REPOSITORY / "tests" / "support" / "stand_in_controlnet"
 FRAMES = 4
 ADAPTER = {"model": "t2iadapter_tiny_random"}
 UNRELATED = 10
@@ -32,10 +36,9 @@ def controlnet_dir() -> Path | None:
     return Path(folder) if folder and Path(folder).is_dir() else None
 
 
-pytestmark = [
-    pytest.mark.webui_only("the embedded host has no ControlNet"),
-    pytest.mark.skipif(controlnet_dir() is None, reason="there is no sd-webui-controlnet: set CONTROLNET_DIR"),
-]
+def only_real(*values, id=None):
+    """A case that the stand-in does not have."""
+    return pytest.param(*values, id=id, marks=pytest.mark.webui_only("the stand-in for ControlNet does not have it"))
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +61,16 @@ def folder(pictures, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def controlnet(start_host, weights, folder):
-    """A WebUI with ControlNet, random control models, and the tiny checkpoint."""
+def controlnet(start_host, weights, folder, request):
+    """A host with ControlNet, random control models, and the tiny checkpoint."""
+    options = {"animatediff_source_folders": str(folder)}
+    if request.config.getoption("--host") == "embedded":
+        return start_host(extensions=[REPOSITORY, PROBE, STAND_IN], options=options)
+    if controlnet_dir() is None:
+        pytest.skip("there is no sd-webui-controlnet for the live tests: set CONTROLNET_DIR")
     models = weights / "control"
     control_models.make_all(models)
-    options = {
-        "animatediff_source_folders": str(folder),
+    options |= {
         "control_net_models_path": str(models),
         "control_net_unit_count": 3,
         "control_net_model_cache_size": 4,
@@ -112,13 +119,12 @@ def require_own_hints(frames, alone):
 @pytest.mark.parametrize(
     "settings",
     [
-        {},
-        {"negative_prompt": LONG},
-        {"prompt": "a cat AND a dog"},
-        {"s_min_uncond": 100},
-        {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "denoising_strength": 0.7},
+        pytest.param({}, id="together"),
+        pytest.param({"negative_prompt": LONG}, id="conditions apart"),
+        pytest.param({"prompt": "a cat AND a dog"}, id="AND"),
+        only_real({"s_min_uncond": 100}, id="skipped uncond"),
+        only_real({"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "denoising_strength": 0.7}, id="hires"),
     ],
-    ids=["together", "conditions apart", "AND", "skipped uncond", "hires"],
 )
 def test_each_frame_has_its_own_hint(controlnet, folder, pictures, settings):
     request = clip([unit()], video_path=str(folder / "all"))
@@ -249,7 +255,9 @@ def test_maps_are_kept_for_the_next_run(controlnet, folder):
         ([in_folder("{four}\nkeyframe:3,1")], {}, ("unit 0", "keyframes", "'3,1'")),
         ([in_folder("{four}\nfoo:3,1")], {}, ("unit 0", "'foo'", "keyframe:")),
         ([in_folder("/etc")], {}, ("folder of ControlNet unit 0", "lies outside")),
-        ([in_folder("{four}\nkeyframe:0,1,2,3", module="reference_only", model="None")], {}, ("unit 0", "some frames only")),
+        only_real(
+            [in_folder("{four}\nkeyframe:0,1,2,3", module="reference_only", model="None")], {}, ("unit 0", "some frames")
+        ),
         ([unit(model="nothing")], {"video_path": "{all}"}, ("unit 0", "'nothing'", "list")),
         ([unit(model="None")], {"video_path": "{all}"}, ("unit 0 has no model",)),
         ([unit(module="nonsense")], {}, ("ControlNet cannot read its units", "nonsense")),
