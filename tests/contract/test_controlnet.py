@@ -292,3 +292,30 @@ def test_interrupt_while_frames_are_prepared_leaves_nothing(controlnet, folder):
 
 def _progress(host):
     return json.loads(host.get("/sdapi/v1/progress?skip_current_image=true").text)
+
+
+# --- afterwards ---
+
+
+@pytest.mark.parametrize("tab", ["txt2img", "img2img"])
+def test_after_an_exception_everything_is_as_before(controlnet, folder, pictures, tab):
+    start = {"init_images": [encode(pictures[20])], "denoising_strength": 0.75} if tab == "img2img" else {}
+    request = {**clip([unit()], video_path=str(folder / "all"), source_for_controlnet=True, batch_size=2), **start}
+    make = getattr(controlnet, tab)
+    plain, before = frames_of(controlnet.txt2img(steps=2)), frames_of(make(**request, steps=3))
+    controlnet.post("/probe/v1/fault", {"step": 2}).raise_for_status()
+    assert make(**request, steps=3).status_code == 500
+    np.testing.assert_array_equal(frames_of(controlnet.txt2img(steps=2)), plain)
+    np.testing.assert_array_equal(frames_of(make(**request, steps=3)), before)
+
+
+def test_another_checkpoint_between_two_clips_changes_neither(controlnet, folder):
+    request = clip([unit()], video_path=str(folder / "all"))
+    other = {"override_settings": {"sd_model_checkpoint": "tiny-b.safetensors"}}
+    first, second = (
+        frames_of(controlnet.txt2img(**request, steps=2)),
+        frames_of(controlnet.txt2img(**request, **other, steps=2)),
+    )
+    assert largest_difference(first, second).min() >= UNRELATED
+    np.testing.assert_array_equal(frames_of(controlnet.txt2img(**request, steps=2)), first)
+    np.testing.assert_array_equal(frames_of(controlnet.txt2img(**request, **other, steps=2)), second)
