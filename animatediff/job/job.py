@@ -38,6 +38,7 @@ from . import (
     live_preview,
     loras,
     prompt_travel,
+    regional_prompter,
     run_history,
     without_effect,
 )
@@ -197,6 +198,7 @@ class Job:
             self.animated.during_init(),
         ):
             self.control.require_prepared()
+            regional_prompter.require_suitable(p, self.plan)
             prompt_travel.one_prompt_for_each_video(p, self.params.video_length)
             added_words.set_apart(p, self._written, getattr(shared, "prompt_styles", None))
             self._require_prompts()

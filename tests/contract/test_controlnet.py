@@ -24,6 +24,7 @@ from support.server import PROBE, REPOSITORY, webui_dir
 
 STAND_IN = REPOSITORY / "tests" / "support" / "stand_in_controlnet"
 FRAMES = 4
+IP_ADAPTER = {"module": "ip-adapter_clip_h", "model": "ip-adapter_tiny_random", "weight": 2.0}
 ADAPTER = {"model": "t2iadapter_tiny_random"}
 UNRELATED = 10
 """Levels of 255, of the largest difference between pictures: what another hint changes at least."""
@@ -72,6 +73,7 @@ def controlnet(start_host, weights, folder, request):
     control_models.make_all(models)
     options |= {
         "control_net_models_path": str(models),
+        "control_net_modules_path": str(models / "annotators"),
         "control_net_unit_count": 3,
         "control_net_model_cache_size": 4,
     }
@@ -208,6 +210,36 @@ def test_frames_between_keyframes_are_free(controlnet, folder, pictures):
     assert largest_difference(frames[1::2], free[1::2]).max() <= 1
     assert largest_difference(frames[::2], at_keyframes[::2]).max() <= 1
     assert largest_difference(frames[::2], free[::2]).min() >= UNRELATED
+
+
+# --- IP-Adapters ---
+
+
+@pytest.mark.webui_only("the stand-in for ControlNet does not have it")
+@pytest.mark.parametrize("settings", [{}, {"batch_size": 2, "overlap": 1}], ids=["one window", "windows"])
+def test_an_ip_adapter_has_a_picture_for_each_frame(controlnet, folder, pictures, settings):
+    request = clip([in_folder(str(folder / "four"), **IP_ADAPTER)], **settings)
+    frames = frames_of(controlnet.txt2img(**request, steps=3, seed=5))
+    alone = stills(controlnet.txt2img, pictures, [unit(**IP_ADAPTER)])
+    assert largest_difference(frames, alone).max() <= 1
+    assert largest_difference(frames[1:], alone[:-1]).min() >= UNRELATED
+
+
+@pytest.mark.webui_only("the stand-in for ControlNet does not have it")
+def test_embeddings_travel_between_keyframes(controlnet, folder, pictures):
+    few = folder / "two"
+    few.mkdir(exist_ok=True)
+    for index in (0, 1):
+        Image.fromarray(pictures[index]).save(few / f"{index}.png")
+    request = clip([in_folder(f"{few}\nkeyframe:0,2", **IP_ADAPTER)], video_length=3)
+    frames = frames_of(controlnet.txt2img(**request, steps=3, seed=5))
+    first, middle, last = (
+        stills(controlnet.txt2img, [pictures[index]] * 3, [unit(**IP_ADAPTER)])[frame]
+        for index, frame in ((0, 0), (0, 1), (1, 2))
+    )
+    assert largest_difference(frames[::2], np.stack([first, last])).max() <= 1
+    other = stills(controlnet.txt2img, [pictures[1]] * 3, [unit(**IP_ADAPTER)])[1]
+    assert largest_difference(frames[1:2], middle[None]) > 1 and largest_difference(frames[1:2], other[None]) > 1
 
 
 # --- maps ---
