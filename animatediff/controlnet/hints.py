@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+CPU = torch.device("cpu")
 EXACT = 255
 """Hints are pictures of bytes that ControlNet has divided by this."""
 
@@ -22,6 +23,7 @@ class Hints:
         self._frames = frames
         self._kept: list[Tensor] = []
         self._latents: dict[int, Tensor] = {}
+        self._given: tuple[list[int], torch.device, Tensor] | None = None
 
     def add(self, hint: Tensor) -> None:
         """Adds the next hint, `(1, channels, height, width)`."""
@@ -42,17 +44,27 @@ class Hints:
 
     def whole(self) -> Tensor:
         """Returns the hints of all frames, `(frames, channels, height, width)`."""
-        return self.rows(range(self._frames))
+        return self._stacked(range(self._frames), CPU)
 
     def placeholder(self, rows: int) -> Tensor:
         """Returns a tensor that has the shape of `rows` hints and takes the memory of one number."""
         return torch.zeros(1).expand(rows, *self._kept[0].shape)
 
-    def rows(self, frames: Sequence[int]) -> Tensor:
-        """Returns the hints of these frames, `(rows, channels, height, width)`. Frames without one get zeros."""
+    def rows(self, frames: Sequence[int], device: torch.device = CPU) -> Tensor:
+        """Returns the hints of these frames, `(rows, channels, height, width)`. Frames without one get zeros.
+
+        They stay on the device until others are asked for: a clip of one window has the same in every step.
+        """
+        if self._given is None or self._given[:2] != (list(frames), device):
+            several = list(dict.fromkeys(frames))  # each once: prompt and negative prompt have the same
+            places = torch.tensor([several.index(frame) for frame in frames], device=device)
+            self._given = list(frames), device, self._stacked(several, device)[places]
+        return self._given[2]
+
+    def _stacked(self, frames: Sequence[int], device: torch.device) -> Tensor:
         kept = [self._kept[place] if (place := self._place.get(frame)) is not None else None for frame in frames]
-        stacked = torch.stack([torch.zeros_like(self._kept[0]) if hint is None else hint for hint in kept])
-        return stacked.float() / EXACT if stacked.dtype == torch.uint8 else stacked
+        stacked = torch.stack([torch.zeros_like(self._kept[0]) if hint is None else hint for hint in kept]).to(device)
+        return stacked.float() / EXACT if stacked.dtype == torch.uint8 else stacked  # bytes travel faster than numbers
 
     def acting(self, frames: Sequence[int]) -> Tensor | None:
         """Returns 1 for each of these frames that has a hint, else 0: `(rows, 1, 1, 1)`. None if all of the clip have one."""
@@ -64,5 +76,5 @@ class Hints:
         """Returns what the VAE makes of the hints of these frames, `(rows, 4, height / 8, width / 8)`; each is encoded once."""
         for frame in frames:
             if frame not in self._latents:
-                self._latents[frame] = encode(self.rows([frame])).cpu()
+                self._latents[frame] = encode(self._stacked([frame], CPU)).cpu()
         return torch.cat([self._latents[frame] for frame in frames])

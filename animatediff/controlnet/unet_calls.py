@@ -115,7 +115,7 @@ class _PictureUnit:
         """Gives ControlNet the hints of the rows of a UNet call, in the way in which it tells the two passes apart."""
         param, hints = self._param, self._hints
         chosen = hints.of_pass(x)
-        given = chosen.rows(frames).to(x.device)
+        given = chosen.rows(frames, x.device)
         param.hint_cond = given if chosen is hints.first_pass else hints.first_pass.placeholder(len(frames))
         if not hints.hires.are_missing:
             param.hr_hint_cond = given if chosen is hints.hires else hints.hires.placeholder(len(frames))
@@ -192,7 +192,7 @@ class _Adapter(_Controlled):
         if self._kept_frames != self._frames:
             hint = named["hint"]
             self._model.reset()
-            self._kept = self._model(**{**named, "hint": self._hints.rows(self._frames).to(hint.device)})
+            self._kept = self._model(**{**named, "hint": self._hints.rows(self._frames, hint.device)})
             self._kept_frames = self._frames
         if self._of_prompts is None:
             return self._kept
