@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -10,6 +11,15 @@ from torch import Tensor
 CPU = torch.device("cpu")
 EXACT = 255
 """Hints are pictures of bytes that ControlNet has divided by this."""
+
+
+def digest_of(tensors: Iterable[Tensor]) -> str:
+    """Returns a digest of some tensors."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(repr((tensor.dtype, tuple(tensor.shape))).encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 class Hints:
@@ -21,7 +31,8 @@ class Hints:
     def __init__(self, frames: int, of: Sequence[int]) -> None:
         self._place = dict(zip(of, range(len(of))))
         self._frames = frames
-        self._kept: list[Tensor] = []
+        self.kept: list[Tensor] = []
+        """The hints as they were added."""
         self._latents: dict[int, Tensor] = {}
         self._given: tuple[list[int], torch.device, Tensor] | None = None
 
@@ -29,17 +40,17 @@ class Hints:
         """Adds the next hint, `(1, channels, height, width)`."""
         hint = hint[0].detach().cpu()
         as_bytes = (hint * EXACT).round().clamp(0, EXACT).to(torch.uint8)
-        self._kept.append(as_bytes if torch.equal(as_bytes.float() / EXACT, hint.float()) else hint)
+        self.kept.append(as_bytes if torch.equal(as_bytes.float() / EXACT, hint.float()) else hint)
 
     @property
     def are_missing(self) -> bool:
         """Whether nothing was added: a pass that the generation does not have."""
-        return not self._kept
+        return not self.kept
 
     @property
     def size(self) -> tuple[int, int]:
         """The height and width of all hints, in pixels."""
-        height, width = self._kept[0].shape[-2:]
+        height, width = self.kept[0].shape[-2:]
         return height, width
 
     def whole(self) -> Tensor:
@@ -48,7 +59,7 @@ class Hints:
 
     def placeholder(self, rows: int) -> Tensor:
         """Returns a tensor that has the shape of `rows` hints and takes the memory of one number."""
-        return torch.zeros(1).expand(rows, *self._kept[0].shape)
+        return torch.zeros(1).expand(rows, *self.kept[0].shape)
 
     def rows(self, frames: Sequence[int], device: torch.device = CPU) -> Tensor:
         """Returns the hints of these frames, `(rows, channels, height, width)`. Frames without one get zeros.
@@ -62,8 +73,8 @@ class Hints:
         return self._given[2]
 
     def _stacked(self, frames: Sequence[int], device: torch.device) -> Tensor:
-        kept = [self._kept[place] if (place := self._place.get(frame)) is not None else None for frame in frames]
-        stacked = torch.stack([torch.zeros_like(self._kept[0]) if hint is None else hint for hint in kept]).to(device)
+        kept = [self.kept[place] if (place := self._place.get(frame)) is not None else None for frame in frames]
+        stacked = torch.stack([torch.zeros_like(self.kept[0]) if hint is None else hint for hint in kept]).to(device)
         return stacked.float() / EXACT if stacked.dtype == torch.uint8 else stacked  # bytes travel faster than numbers
 
     def acting(self, frames: Sequence[int]) -> Tensor | None:

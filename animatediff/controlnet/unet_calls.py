@@ -13,7 +13,7 @@ from motion_module.patching import patched
 from motion_module.row_layout import RowLayout
 
 from .embeddings import AdaptedCalls
-from .hints import Hints
+from .hints import Hints, digest_of
 
 LayoutOf = Callable[[int], RowLayout]
 Give = Callable[[list[int], Tensor, Any], None]
@@ -39,6 +39,11 @@ class UnitHints:
         self.first_pass.add(control)
         if hires_control is not None:
             self.hires.add(hires_control)
+
+    def digest(self) -> str:
+        """Returns a digest of all hints."""
+        embeddings = [] if self.embeddings is None else [self.embeddings]
+        return digest_of([*self.first_pass.kept, *self.hires.kept, *embeddings])
 
     def of_pass(self, x: Tensor) -> Hints:
         """Returns the hints of the pass whose latents, `(rows, channels, height, width)`, are nearer in height to theirs."""

@@ -157,7 +157,9 @@ class Job:
         self.warnings = warnings
         self.control = FrameControl(p, plan)
         self.animated = AnimatedModel(p, plan, self.control)
-        self.resuming = Resuming(p, plan, rounds=self.rounds, loras_in_use=self.animated.loras_in_use)
+        self.resuming = Resuming(
+            p, plan, rounds=self.rounds, loras_in_use=self.animated.loras_in_use, controls=self.control.facts
+        )
         self._hires_loras: loras.Loras = ()
         self._lora_hashes: dict[str, str] = {}
         self._written = added_words.as_written(p)

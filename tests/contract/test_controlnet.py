@@ -293,6 +293,11 @@ def test_maps_are_kept_for_the_next_run(controlnet, folder):
         ([unit(model="nothing")], {"video_path": "{all}"}, ("unit 0", "'nothing'", "list")),
         ([unit(model="None")], {"video_path": "{all}"}, ("unit 0 has no model",)),
         ([unit(module="nonsense")], {}, ("ControlNet cannot read its units", "nonsense")),
+        (
+            [unit()],
+            {"video_path": "{all}", "batch_size": 2, "context_mode": "motion attention", "offload": True},
+            ("offload", "ControlNet", "whole UNet"),
+        ),
         ([], {"video_path": "{all}"}, ("source video", "txt2img", "no unit takes it")),
     ],
 )

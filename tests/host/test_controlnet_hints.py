@@ -35,7 +35,7 @@ def test_pictures_are_kept_as_bytes_and_come_back_as_they_were():
     hints = Hints(2, range(2))
     first, second = torch.randint(0, 256, (1, 3, 8, 8)) / 255, torch.rand(1, 4, 8, 8)
     hints.add(first)
-    assert hints._kept[0].dtype == torch.uint8 and torch.equal(hints.rows([0]), first)
+    assert hints.kept[0].dtype == torch.uint8 and torch.equal(hints.rows([0]), first)
     others = Hints(1, range(1))
     others.add(second)  # a map that is no picture
     assert torch.equal(others.rows([0]), second)
@@ -171,3 +171,9 @@ def test_prompts_travel_beside_controlnets_marks():
     prompt_travel.mix({"prompts": travel}, params, 1, "slerp", hires=False)
     assert (params.text_cond[:, 0] == marks.MARK).all()
     torch.testing.assert_close(params.text_cond[1, 2], torch.tensor([0.5**0.5, 0.5**0.5]))
+
+
+def test_other_hints_have_another_digest():
+    """A clip is resumed only with the hints that it began with."""
+    first, same, other = (UnitHints(filled(2, of), Hints(2, of)).digest() for of in ([0, 1], [0, 1], [1, 0]))
+    assert first == same != other
