@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from types import MethodType
 from typing import Any
 
 import torch
@@ -17,10 +18,16 @@ from torch import Tensor, nn
 from .attach import inside
 from .patching import patched
 
+FUNCTIONS = ("forward", "_forward")
+"""What extensions replace in a module; the second one is LDM's, within its gradient checkpointing."""
+
 
 @contextmanager
 def in_chunks(unet: Any, rows: int, device: torch.device | None = None) -> Iterator[None]:
     """While open, the layers of an LDM `UNetModel` run on `rows` rows at a time.
+
+    A layer in which another extension has replaced a function gets all rows at once: that function may have to know which row
+    is which, as ControlNet's reference and Regional Prompter do.
 
     `device`: where the layers run and the UNet's result is, if rows are to be in RAM between layers; else None.
     """
@@ -33,6 +40,18 @@ def in_chunks(unet: Any, rows: int, device: torch.device | None = None) -> Itera
         yield
 
 
+def _has_others_functions(layer: nn.Module) -> bool:
+    """Whether a module inside a layer has a function of its own in place of that of its class."""
+    for part in layer.modules():
+        if part is layer:  # its function is ours
+            continue
+        for name in FUNCTIONS:
+            replaced = vars(part).get(name)
+            if replaced is not None and replaced != MethodType(getattr(type(part), name), part):
+                return True
+    return False
+
+
 def _in_chunks(layer: nn.Module, rows: int, device: torch.device | None, after: torch.device | None) -> Callable[..., Tensor]:
     """Returns the forward function of a layer that runs on `device`, with its result on `after`; None: on its input's
     device.
@@ -41,8 +60,9 @@ def _in_chunks(layer: nn.Module, rows: int, device: torch.device | None, after: 
 
     def forward(x: Tensor, *args: Any) -> Tensor:
         results = []
-        for first in range(0, len(x), rows):
-            chunk = slice(first, first + rows)
+        at_once = len(x) if _has_others_functions(layer) else rows
+        for first in range(0, len(x), at_once):
+            chunk = slice(first, first + at_once)
             others = [arg[chunk] if isinstance(arg, Tensor) else arg for arg in args]
             results.append(forward_all(x[chunk].to(device or x.device), *others).to(after or x.device))
         return torch.cat(results)

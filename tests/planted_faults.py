@@ -31,6 +31,55 @@ class Mutation:
 
 MUTATIONS = (
     Mutation(
+        "each row has the hint of the next frame",
+        "animatediff/controlnet/unet_calls.py",
+        "    return layout.to_rows(numbers).tolist()",
+        "    return ((layout.to_rows(numbers) + 1) % (numbers.max() + 1)).tolist()",
+        "contract/test_controlnet.py",
+    ),
+    Mutation(
+        "frames between keyframes are controlled by a black picture",
+        "animatediff/controlnet/hints.py",
+        "        if len(self._place) == self._frames:",
+        "        if True:",
+        "contract/test_controlnet.py",
+    ),
+    Mutation(
+        "what ended ControlNet's preparation is swallowed",
+        "animatediff/controlnet/frames.py",
+        "        if self._failure is not None:",
+        "        if False:",
+        "contract/test_controlnet.py",
+    ),
+    Mutation(
+        "ControlNet stays in the UNet after an exception",
+        "animatediff/controlnet/frames.py",
+        "if self._script is not None and not completed and",
+        "if False and self._script is not None and not completed and",
+        "contract/test_controlnet.py",
+    ),
+    Mutation(
+        "detected maps are among the frames",
+        "animatediff/controlnet/frames.py",
+        "                return controls, hires_controls, []\n            self._require_fit",
+        "                return controls, hires_controls, maps\n            self._require_fit",
+        "contract/test_controlnet.py",
+    ),
+    Mutation(
+        "an arc between prompts takes ControlNet's marks along",
+        "animatediff/controlnet/marks.py",
+        "    return int(bool((conditions[:, 0].abs() == MARK).all()))",
+        "    return 0",
+        "host/test_controlnet_hints.py",
+    ),
+    Mutation(
+        "an IP-Adapter keeps the keys of its first call",
+        "animatediff/controlnet/embeddings.py",
+        "        call = (*frames, *(context[:, 0, 0] < 0).tolist())",
+        "        call = 0",
+        "host/test_controlnet_hints.py",
+    ),
+    Mutation(
         "motion layers stay attached",
         "motion_module/attach.py",
         "return block.register_forward_hook(animate).remove",

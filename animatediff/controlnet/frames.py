@@ -27,7 +27,7 @@ from ..interrupt import is_stopping
 from ..request.plan import Plan
 from . import script
 from .embeddings import travelling
-from .hints import Hints
+from .hints import Hints, digest_of
 from .map_cache import KeptMaps
 from .pictures import Unit
 from .unet_calls import LayoutOf, UNetCalls, UnitHints
@@ -43,6 +43,11 @@ UNFIT = {
 IP_ADAPTER = "IPAdapter"
 FOR_ALL_FRAMES = ("inpaint_only", "recolor")
 """Parts of the names of preprocessors for which ControlNet itself needs all frames at once, for what it does after sampling."""
+ACTING = (
+    "weight", "start_guidance_percent", "stop_guidance_percent", "advanced_weighting", "soft_injection", "cfg_injection",
+    "preprocessor", "hr_option", "union_control_types",
+)  # fmt: skip
+"""ControlNet's settings of a unit that decide how its hints act."""
 NOT_AT_KEYFRAMES = ("AttentionInjection", "Controlllite")
 
 
@@ -59,6 +64,7 @@ class FrameControl:
         self._script = script.find(p) if self._units else None
         self._hints: dict[int, UnitHints] = {}
         self._maps: dict[int, list[Image.Image]] = {}
+        self._facts: list[Any] | None = None
         self._failure: AnimateDiffError | None = None
         self._undo = ExitStack()
 
@@ -83,6 +89,21 @@ class FrameControl:
         """Raises what ended the preparation: the WebUI swallows what its hooks raise."""
         if self._failure is not None:
             raise self._failure
+
+    def facts(self) -> list[Any]:
+        """Returns what decides how the units act: their settings, and digests of their hints."""
+        network = self._script and self._script.latest_network
+        if network is None:
+            return []
+        if self._facts is None:
+            params = network.control_params or ()
+            self._facts = [[*_settings(param), self._digest(index, param)] for index, param in enumerate(params)]
+        return self._facts
+
+    def _digest(self, index: int, param: Any) -> str:
+        if (hints := self._hints.get(index)) is not None:
+            return hints.digest()
+        return digest_of([param.hint_cond] if isinstance(param.hint_cond, Tensor) else [])
 
     @contextmanager
     def applied_to(self, unet: Any, layout_of: LayoutOf) -> Iterator[None]:
@@ -111,7 +132,7 @@ class FrameControl:
 
     @contextmanager
     def _remembering_failure(self) -> Iterator[None]:
-        self._failure = None
+        self._failure = self._facts = None
         self._hints.clear()
         self._maps.clear()
         try:
@@ -221,6 +242,11 @@ class FrameControl:
     def _keep_maps(self, index: int, maps: list[Any]) -> None:
         kept = self._maps.setdefault(index, [])
         kept += [_as_picture(detected) for detected, _ in maps if detected is not None]
+
+
+def _settings(param: Any) -> list[Any]:
+    """Returns the settings of one of ControlNet's units while it acts, as `ControlParams` has them."""
+    return [param.control_model_type.name, *(str(getattr(param, name, None)) for name in ACTING)]
 
 
 def _as_picture(detected: Any) -> Image.Image:

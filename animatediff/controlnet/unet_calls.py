@@ -13,7 +13,7 @@ from motion_module.patching import patched
 from motion_module.row_layout import RowLayout
 
 from .embeddings import AdaptedCalls
-from .hints import Hints
+from .hints import Hints, digest_of
 
 LayoutOf = Callable[[int], RowLayout]
 Give = Callable[[list[int], Tensor, Any], None]
@@ -39,6 +39,11 @@ class UnitHints:
         self.first_pass.add(control)
         if hires_control is not None:
             self.hires.add(hires_control)
+
+    def digest(self) -> str:
+        """Returns a digest of all hints."""
+        embeddings = [] if self.embeddings is None else [self.embeddings]
+        return digest_of([*self.first_pass.kept, *self.hires.kept, *embeddings])
 
     def of_pass(self, x: Tensor) -> Hints:
         """Returns the hints of the pass whose latents, `(rows, channels, height, width)`, are nearer in height to theirs."""
@@ -115,7 +120,7 @@ class _PictureUnit:
         """Gives ControlNet the hints of the rows of a UNet call, in the way in which it tells the two passes apart."""
         param, hints = self._param, self._hints
         chosen = hints.of_pass(x)
-        given = chosen.rows(frames).to(x.device)
+        given = chosen.rows(frames, x.device)
         param.hint_cond = given if chosen is hints.first_pass else hints.first_pass.placeholder(len(frames))
         if not hints.hires.are_missing:
             param.hr_hint_cond = given if chosen is hints.hires else hints.hires.placeholder(len(frames))
@@ -192,7 +197,7 @@ class _Adapter(_Controlled):
         if self._kept_frames != self._frames:
             hint = named["hint"]
             self._model.reset()
-            self._kept = self._model(**{**named, "hint": self._hints.rows(self._frames).to(hint.device)})
+            self._kept = self._model(**{**named, "hint": self._hints.rows(self._frames, hint.device)})
             self._kept_frames = self._frames
         if self._of_prompts is None:
             return self._kept

@@ -38,6 +38,7 @@ from . import (
     live_preview,
     loras,
     prompt_travel,
+    regional_prompter,
     run_history,
     without_effect,
 )
@@ -156,7 +157,9 @@ class Job:
         self.warnings = warnings
         self.control = FrameControl(p, plan)
         self.animated = AnimatedModel(p, plan, self.control)
-        self.resuming = Resuming(p, plan, rounds=self.rounds, loras_in_use=self.animated.loras_in_use)
+        self.resuming = Resuming(
+            p, plan, rounds=self.rounds, loras_in_use=self.animated.loras_in_use, controls=self.control.facts
+        )
         self._hires_loras: loras.Loras = ()
         self._lora_hashes: dict[str, str] = {}
         self._written = added_words.as_written(p)
@@ -197,6 +200,7 @@ class Job:
             self.animated.during_init(),
         ):
             self.control.require_prepared()
+            regional_prompter.require_suitable(p, self.plan)
             prompt_travel.one_prompt_for_each_video(p, self.params.video_length)
             added_words.set_apart(p, self._written, getattr(shared, "prompt_styles", None))
             self._require_prompts()

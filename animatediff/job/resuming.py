@@ -35,6 +35,7 @@ class Resuming:
     """The cache of one job. It does nothing for clips of one window without FreeInit, or where a setting switches it off.
 
     `rounds`: FreeInit's current round and their number. `loras_in_use`: our LoRAs, by file, rank and strength.
+    `controls`: ControlNet's units.
     """
 
     def __init__(
@@ -44,11 +45,13 @@ class Resuming:
         *,
         rounds: Callable[[], tuple[int, int]],
         loras_in_use: Callable[[], list[tuple[str, int | None, float]]],
+        controls: Callable[[], list[Any]],
     ) -> None:
         self._p = p
         self._plan = plan
         self._rounds = rounds
         self._loras_in_use = loras_in_use
+        self._controls = controls
         self._stored: resume_store.Unfinished | None = None
         self.cache: UNetCache | None = None
         """The UNet's results; None before `start`, and where nothing is kept."""
@@ -100,11 +103,11 @@ class Resuming:
         return ", ".join([live_preview.step(p.sampler.model_wrap_cfg, *self._rounds()), *hires, *videos])
 
     def _inside_unet(self) -> list[Any]:
-        """What acts in the UNet now: the file of its weights, and LoRAs, the WebUI's and ours."""
+        """What acts in the UNet now: the file of its weights, LoRAs, the WebUI's and ours, and ControlNet's units."""
         p, hires = self._p, getattr(self._p, "is_hr_pass", False)
         networks = getattr(p, "hr_extra_network_data" if hires else "extra_network_data", None) or {}
         webuis = {kind: [entry.items for entry in entries] for kind, entries in networks.items()}
-        return [shared.sd_model.sd_checkpoint_info.filename, webuis, self._loras_in_use()]
+        return [shared.sd_model.sd_checkpoint_info.filename, webuis, self._loras_in_use(), self._controls()]
 
 
 def _infotext(p: Any) -> str:

@@ -164,6 +164,11 @@ def _require_possible_offload(p: Any, plan: Plan) -> None:
             "all frames attend to the first one. Set Attend to the first frame (first_frame_attention) to 0, or switch "
             "offloading off"
         )
+    elif plan.inputs.controls:
+        hindrance = (
+            "ControlNet adds to the features of all frames. Set Windows apply to (context_mode) to “whole UNet”, or switch "
+            "offloading off"
+        )
     if hindrance:
         raise RequestError(f"Offload frames to RAM (offload) cannot be used, since {hindrance}.")
     multiple = SIDE_MULTIPLES[plan.family.base]

@@ -1,4 +1,7 @@
-"""ControlNet in clips, with sd-webui-controlnet itself: each frame is the still that its own picture gives."""
+"""ControlNet in clips: each frame is the still that its own picture gives.
+
+In the live WebUI with sd-webui-controlnet itself, on the embedded host with a stand-in for it.
+"""
 
 from __future__ import annotations
 
@@ -18,16 +21,17 @@ from support.control_models import controlnet_dir
 from support.pictures import encode
 from support.server import PROBE, REPOSITORY
 
+STAND_IN = REPOSITORY / "tests" / "support" / "stand_in_controlnet"
 FRAMES = 4
+IP_ADAPTER = {"module": "ip-adapter_clip_h", "model": "ip-adapter_tiny_random", "weight": 2.0}
 ADAPTER = {"model": "t2iadapter_tiny_random"}
 UNRELATED = 10
 """Levels of 255, of the largest difference between pictures: what another hint changes at least."""
 
 
-pytestmark = [
-    pytest.mark.webui_only("the embedded host has no ControlNet"),
-    pytest.mark.skipif(controlnet_dir() is None, reason="there is no sd-webui-controlnet: set CONTROLNET_DIR"),
-]
+def only_real(*values, id=None):
+    """A case that the stand-in does not have."""
+    return pytest.param(*values, id=id, marks=pytest.mark.webui_only("the stand-in for ControlNet does not have it"))
 
 
 @pytest.fixture(scope="module")
@@ -50,13 +54,18 @@ def folder(pictures, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def controlnet(start_host, weights, folder):
-    """A WebUI with ControlNet, random control models, and the tiny checkpoint."""
+def controlnet(start_host, weights, folder, request):
+    """A host with ControlNet, random control models, and the tiny checkpoint."""
+    options = {"animatediff_source_folders": str(folder)}
+    if request.config.getoption("--host") == "embedded":
+        return start_host(extensions=[REPOSITORY, PROBE, STAND_IN], options=options)
+    if controlnet_dir() is None:
+        pytest.skip("there is no sd-webui-controlnet for the live tests: set CONTROLNET_DIR")
     models = weights / "control"
     control_models.make_all(models)
-    options = {
-        "animatediff_source_folders": str(folder),
+    options |= {
         "control_net_models_path": str(models),
+        "control_net_modules_path": str(models / "annotators"),
         "control_net_unit_count": 3,
         "control_net_model_cache_size": 4,
     }
@@ -104,13 +113,12 @@ def require_own_hints(frames, alone):
 @pytest.mark.parametrize(
     "settings",
     [
-        {},
-        {"negative_prompt": LONG},
-        {"prompt": "a cat AND a dog"},
-        {"s_min_uncond": 100},
-        {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "denoising_strength": 0.7},
+        pytest.param({}, id="together"),
+        pytest.param({"negative_prompt": LONG}, id="conditions apart"),
+        pytest.param({"prompt": "a cat AND a dog"}, id="AND"),
+        only_real({"s_min_uncond": 100}, id="skipped uncond"),
+        only_real({"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "denoising_strength": 0.7}, id="hires"),
     ],
-    ids=["together", "conditions apart", "AND", "skipped uncond", "hires"],
 )
 def test_each_frame_has_its_own_hint(controlnet, folder, pictures, settings):
     request = clip([unit()], video_path=str(folder / "all"))
@@ -196,6 +204,36 @@ def test_frames_between_keyframes_are_free(controlnet, folder, pictures):
     assert largest_difference(frames[::2], free[::2]).min() >= UNRELATED
 
 
+# --- IP-Adapters ---
+
+
+@pytest.mark.webui_only("the stand-in for ControlNet does not have it")
+@pytest.mark.parametrize("settings", [{}, {"batch_size": 2, "overlap": 1}], ids=["one window", "windows"])
+def test_an_ip_adapter_has_a_picture_for_each_frame(controlnet, folder, pictures, settings):
+    request = clip([in_folder(str(folder / "four"), **IP_ADAPTER)], **settings)
+    frames = frames_of(controlnet.txt2img(**request, steps=3, seed=5))
+    alone = stills(controlnet.txt2img, pictures, [unit(**IP_ADAPTER)])
+    assert largest_difference(frames, alone).max() <= 1
+    assert largest_difference(frames[1:], alone[:-1]).min() >= UNRELATED
+
+
+@pytest.mark.webui_only("the stand-in for ControlNet does not have it")
+def test_embeddings_travel_between_keyframes(controlnet, folder, pictures):
+    few = folder / "two"
+    few.mkdir(exist_ok=True)
+    for index in (0, 1):
+        Image.fromarray(pictures[index]).save(few / f"{index}.png")
+    request = clip([in_folder(f"{few}\nkeyframe:0,2", **IP_ADAPTER)], video_length=3)
+    frames = frames_of(controlnet.txt2img(**request, steps=3, seed=5))
+    first, middle, last = (
+        stills(controlnet.txt2img, [pictures[index]] * 3, [unit(**IP_ADAPTER)])[frame]
+        for index, frame in ((0, 0), (0, 1), (1, 2))
+    )
+    assert largest_difference(frames[::2], np.stack([first, last])).max() <= 1
+    other = stills(controlnet.txt2img, [pictures[1]] * 3, [unit(**IP_ADAPTER)])[1]
+    assert largest_difference(frames[1:2], middle[None]) > 1 and largest_difference(frames[1:2], other[None]) > 1
+
+
 # --- maps ---
 
 
@@ -241,10 +279,17 @@ def test_maps_are_kept_for_the_next_run(controlnet, folder):
         ([in_folder("{four}\nkeyframe:3,1")], {}, ("unit 0", "keyframes", "'3,1'")),
         ([in_folder("{four}\nfoo:3,1")], {}, ("unit 0", "'foo'", "keyframe:")),
         ([in_folder("/etc")], {}, ("folder of ControlNet unit 0", "lies outside")),
-        ([in_folder("{four}\nkeyframe:0,1,2,3", module="reference_only", model="None")], {}, ("unit 0", "some frames only")),
+        only_real(
+            [in_folder("{four}\nkeyframe:0,1,2,3", module="reference_only", model="None")], {}, ("unit 0", "some frames")
+        ),
         ([unit(model="nothing")], {"video_path": "{all}"}, ("unit 0", "'nothing'", "list")),
         ([unit(model="None")], {"video_path": "{all}"}, ("unit 0 has no model",)),
         ([unit(module="nonsense")], {}, ("ControlNet cannot read its units", "nonsense")),
+        (
+            [unit()],
+            {"video_path": "{all}", "batch_size": 2, "context_mode": "motion attention", "offload": True},
+            ("offload", "ControlNet", "whole UNet"),
+        ),
         ([], {"video_path": "{all}"}, ("source video", "txt2img", "no unit takes it")),
     ],
 )
@@ -276,3 +321,30 @@ def test_interrupt_while_frames_are_prepared_leaves_nothing(controlnet, folder):
 
 def _progress(host):
     return json.loads(host.get("/sdapi/v1/progress?skip_current_image=true").text)
+
+
+# --- afterwards ---
+
+
+@pytest.mark.parametrize("tab", ["txt2img", "img2img"])
+def test_after_an_exception_everything_is_as_before(controlnet, folder, pictures, tab):
+    start = {"init_images": [encode(pictures[20])], "denoising_strength": 0.75} if tab == "img2img" else {}
+    request = {**clip([unit()], video_path=str(folder / "all"), source_for_controlnet=True, batch_size=2), **start}
+    make = getattr(controlnet, tab)
+    plain, before = frames_of(controlnet.txt2img(steps=2)), frames_of(make(**request, steps=3))
+    controlnet.post("/probe/v1/fault", {"step": 2}).raise_for_status()
+    assert make(**request, steps=3).status_code == 500
+    np.testing.assert_array_equal(frames_of(controlnet.txt2img(steps=2)), plain)
+    np.testing.assert_array_equal(frames_of(make(**request, steps=3)), before)
+
+
+def test_another_checkpoint_between_two_clips_changes_neither(controlnet, folder):
+    request = clip([unit()], video_path=str(folder / "all"))
+    other = {"override_settings": {"sd_model_checkpoint": "tiny-b.safetensors"}}
+    first, second = (
+        frames_of(controlnet.txt2img(**request, steps=2)),
+        frames_of(controlnet.txt2img(**request, **other, steps=2)),
+    )
+    assert largest_difference(first, second).min() >= UNRELATED
+    np.testing.assert_array_equal(frames_of(controlnet.txt2img(**request, steps=2)), first)
+    np.testing.assert_array_equal(frames_of(controlnet.txt2img(**request, **other, steps=2)), second)

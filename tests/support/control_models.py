@@ -39,11 +39,15 @@ def make_all(folder: Path) -> None:
         "control_sd15_random": controlnet_shapes(SD15),
         "t2iadapter_sd15_random": adapter_shapes(SD15),
         "t2iadapter_tiny_random": adapter_shapes(TINY),
-        "ip-adapter_sd15_random": ip_adapter_shapes(SD15),
+        "ip-adapter_tiny_random": ip_adapter_shapes(TINY),
     }
     for seed, (name, shapes) in enumerate(models.items()):
         if not (file := folder / f"{name}.safetensors").exists():
             save_file(draw_all(shapes, seed, GAINS), file)
+    clip = folder / "annotators" / "clip_vision" / "clip_h.pth"
+    clip.parent.mkdir(parents=True, exist_ok=True)
+    # ControlNet loads it loosely, and leaves the random values that its model begins with.
+    torch.save({"unused": torch.zeros(1)}, clip, _use_new_zipfile_serialization=False)
 
 
 def controlnet_shapes(size: Size) -> Shapes:
@@ -94,8 +98,3 @@ def ip_adapter_shapes(size: Size, tokens: int = 4) -> Shapes:
 
 def _convolution(name: str, before: int, after: int, kernel: int) -> dict[str, tuple[int, ...]]:
     return {f"{name}.weight": (after, before, kernel, kernel), f"{name}.bias": (after,)}
-
-
-def embedding(seed: int) -> dict[str, torch.Tensor]:
-    """Returns a random image embedding, as a preprocessor of an IP-Adapter gives it."""
-    return {"image_embeds": torch.randn(1, CLIP_WIDTH, generator=torch.Generator().manual_seed(seed))}
