@@ -91,7 +91,7 @@ def _units(is_img2img: bool, *values: Any) -> str:
         if unit.enabled:
             name = next((str(name) for name in (unit.module, unit.model) if name and name.lower() != "none"), "–")
             origin = origin_of(unit, params, [None] if is_img2img else None)  # img2img starts from one image
-            origins.setdefault(origin, []).append(f"<span>unit</span> {number} ({html.escape(name)})")
+            origins.setdefault(origin, []).append(f"{number} ({html.escape(name)})")
     taking = [*origins.pop("img2img", []), *origins.pop("source video", [])]
     parts = [f"<span>ControlNet units that take its frames:</span> {', '.join(taking)}"] if taking else []
     if not taking and not (is_img2img and params.frames_from_source):
@@ -101,7 +101,7 @@ def _units(is_img2img: bool, *values: Any) -> str:
 
 
 _OTHERS = {
-    "own": "<span>With a picture of their own:</span>",
-    "folder": "<span>With a folder of their own:</span>",
-    None: "<span>Without a folder:</span>",
+    "own": "<span>Units with a picture of their own:</span>",
+    "folder": "<span>Units with a folder of their own:</span>",
+    None: "<span>Units without a folder:</span>",
 }

@@ -72,12 +72,12 @@ def fault(text: str) -> str:
 def _facts(used: Used, fps: float, is_exact: bool) -> list[str]:
     if not used.count:
         return ["<span>The file does not tell how many frames it has.</span>"]
-    whole = "<span>of</span>" if is_exact else "<span>of about</span>"
-    facts = [f"<span>Frames used:</span> {len(used.frames)} {whole} {used.count}"]
+    whole = "<span>Frames of the source:</span>" if is_exact else "<span>Frames of the source, about:</span>"
+    facts = [f"<span>Frames used:</span> {len(used.frames)}", f"{whole} {used.count}"]
     if used.frames and fps:
-        facts.append(f"<span>from</span> {_time(used.frames[0] / fps)} <span>to</span> {_time(used.frames[-1] / fps)}")
+        facts.insert(1, f"{_time(used.frames[0] / fps)}–{_time(used.frames[-1] / fps)}")
     if len(used.frames) < used.wanted:
-        facts.append("<span>fewer than Number of frames</span>")
+        facts.append("<span>Fewer than Number of frames.</span>")
     return facts
 
 

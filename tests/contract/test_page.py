@@ -116,7 +116,7 @@ def test_the_page_shows_a_source_video_as_a_strip(host, source_folder):
     assert strip() == ""
     shown = strip(video_path=str(folder), source_start=1, source_stride=2)
     assert re.findall("<figure class='([^']*)'>", shown) == ["", "ad-source-used", "", "ad-source-used", ""]
-    assert "<span>Frames used:</span> 2 <span>of</span> 5" in shown
+    assert "<span>Frames used:</span> 2 · <span>Frames of the source:</span> 5" in shown
     assert "lies outside the folders that may be read" in strip(video_path="/etc/passwd")
     assert "Skip first frames (source_start)" in strip(video_path=str(folder), source_start=-1)
 

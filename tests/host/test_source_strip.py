@@ -44,22 +44,22 @@ def test_of_a_long_source_used_frames_are_shown_where_there_are_any(start, strid
 def test_a_source_shorter_than_what_is_skipped_shows_itself_without_marks():
     used = Used(50, 60, 1, 0)
     assert len(figures(used)) == MOST and not any(is_used for _, is_used, _ in figures(used))
-    assert "<span>Frames used:</span> 0 <span>of</span> 50" in strip(used, {}, 10, is_exact=True)
+    assert "<span>Frames used:</span> 0 · <span>Frames of the source:</span> 50" in strip(used, {}, 10, is_exact=True)
 
 
 def test_fewer_frames_than_wanted_are_said():
-    assert "fewer than Number of frames" in strip(Used(50, 0, 4, 16), {}, 10, is_exact=True)
-    assert "fewer than Number of frames" not in strip(Used(50, 0, 3, 16), {}, 10, is_exact=True)
+    assert "Fewer than Number of frames" in strip(Used(50, 0, 4, 16), {}, 10, is_exact=True)
+    assert "Fewer than Number of frames" not in strip(Used(50, 0, 3, 16), {}, 10, is_exact=True)
 
 
 def test_a_stated_number_is_called_about():
     assert [number for number, *_ in figures(Used(4, 0, 1, 0), is_exact=False)] == ["0", "1", "2", "≈3"]
-    assert "<span>of about</span> 4" in strip(Used(4, 0, 1, 0), {}, 0, is_exact=False)
+    assert "<span>Frames of the source, about:</span> 4" in strip(Used(4, 0, 1, 0), {}, 0, is_exact=False)
 
 
 def test_times_are_those_of_the_source():
     html = strip(Used(40_000, 0, 1, 0), {35_995: Image.new("RGB", (4, 4))}, 10, is_exact=True)
-    assert "35995 <small>59:59.50</small>" in html and "<span>to</span> 1:06:39.90" in html
+    assert "35995 <small>59:59.50</small>" in html and "· 0:00.00–1:06:39.90 ·" in html
     assert "<small>" not in strip(Used(40, 0, 1, 0), {3: Image.new("RGB", (4, 4))}, 0, is_exact=True)
 
 
