@@ -31,6 +31,20 @@ class Mutation:
 
 MUTATIONS = (
     Mutation(
+        "the strip of a source video marks frames that are not used",
+        "animatediff/page/source_strip.py",
+        "    is_used = frame in used.frames",
+        "    is_used = frame >= used.start",
+        "host/test_source_strip.py",
+    ),
+    Mutation(
+        "a glance at a video decodes a frame beside the one that was asked for",
+        "motion_module/video_file.py",
+        "self.start + (index - 0.5) / self.fps - earlier",
+        "self.start + (index + 0.5) / self.fps - earlier",
+        "method/test_video_files.py",
+    ),
+    Mutation(
         "each row has the hint of the next frame",
         "animatediff/controlnet/unet_calls.py",
         "    return layout.to_rows(numbers).tolist()",

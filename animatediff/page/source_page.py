@@ -25,6 +25,8 @@ from .source_strip import Used
 from .webui_controls import Page
 
 SOURCE = ("video_source", "video_path", "source_start", "source_stride", "video_length", "source_for_controlnet")
+SIZE = (160, 116)
+"""The largest width and height of a thumbnail, in pixels: twice what `style.css` shows, for screens with fine pixels."""
 SECONDS = 10
 """How long the thumbnails may take."""
 LAST_OF_SCRIPTS = "script_list"
@@ -64,7 +66,7 @@ def _strip(*values: Any) -> str:
     try:
         if not (params := _params(values)).source:
             return ""
-        glance = source_video.glance(params, lambda count: _used(params, count).shown(), SECONDS)
+        glance = source_video.glance(params, lambda count: _used(params, count).shown(), SIZE, SECONDS)
         return source_strip.strip(_used(params, glance.count), glance.pictures, glance.fps, is_exact=glance.is_exact)
     except UserError as error:
         return source_strip.fault(str(error))

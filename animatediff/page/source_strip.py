@@ -15,8 +15,6 @@ from PIL import Image
 
 MOST = 10
 """Thumbnails, besides the first and the last frame that are used."""
-SIZE = (160, 116)
-"""The largest width and height of a thumbnail, in pixels: twice what `style.css` shows, for screens with fine pixels."""
 
 
 @dataclass(frozen=True)
@@ -94,11 +92,9 @@ def _thumbnail(used: Used, frame: int, picture: Image.Image, fps: float, is_exac
 
 
 def _data(picture: Image.Image) -> str:
-    """Returns a picture as a data URL, as small as it is shown."""
-    small = picture.convert("RGB")
-    small.thumbnail(SIZE)
+    """Returns a picture as a data URL."""
     file = io.BytesIO()
-    small.save(file, "JPEG", quality=80)
+    picture.save(file, "JPEG", quality=80)
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 

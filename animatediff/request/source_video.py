@@ -65,7 +65,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Glance:
-    """Some frames of a source, by their indexes, at its own size. `count`: of all its frames, exact or stated; 0 if unknown."""
+    """Some frames of a source, by their indexes, made small. `count`: of all its frames, exact or stated; 0 if unknown."""
 
     count: int
     is_exact: bool
@@ -85,18 +85,24 @@ def read(params: Params) -> Source:
     return Source(path.name, frames, round(fps / params.source_stride, 3), sound)
 
 
-def glance(params: Params, choose: Callable[[int], Sequence[int]], seconds: float) -> Glance:
+def glance(params: Params, choose: Callable[[int], Sequence[int]], size: tuple[int, int], seconds: float) -> Glance:
     """Returns some frames of the source, without reading all of a long one. Raises RequestError where it cannot be read.
 
-    `choose`: returns their indexes, in order, from the number of all frames, which is 0 if it is unknown. `seconds`: after
-    about this time, the rest is left out.
+    `choose`: returns their indexes, in order, from the number of all frames, which is 0 if it is unknown. `size`: their largest
+    width and height. `seconds`: after about this time, the rest is left out.
     """
     path = find(params.source)
     video = Video(path, background=background())
     with _faults_in_words(path):
         count, is_exact = video.stated_count()
-        pictures = {index: Image.fromarray(frame) for index, frame in video.glimpses(choose(count), seconds)}
+        pictures = {index: _small(frame, size) for index, frame in video.glimpses(choose(count), seconds)}
         return Glance(count, is_exact, video.fps(), pictures)
+
+
+def _small(frame: Frame, size: tuple[int, int]) -> Image.Image:
+    picture = Image.fromarray(frame)
+    picture.thumbnail(size)
+    return picture
 
 
 @contextmanager

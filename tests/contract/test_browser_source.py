@@ -65,7 +65,7 @@ def frames_used(page, tab):
 
 
 def switch(page, tab, unit, **controls):
-    """Opens a unit of ControlNet, enables it and chooses its preprocessor."""
+    """Opens a unit of ControlNet, and sets these controls of it."""
     page.locator(f"#{tab}_controlnet_tabs > .tab-nav button", has_text=f"Unit {unit}").click()
     name = f"{tab}_controlnet_ControlNet-{unit}_controlnet"
     for control, value in controls.items():
@@ -105,6 +105,7 @@ def test_the_units_that_take_the_source_are_named(page, tab):
     switch(page, tab, 0, enabled=False)
     expect(units).to_have_text(f"{taking} 1 (tile_resample)", timeout=MINUTES)
     if tab == "txt2img":  # in img2img, ControlNet hides its tabs at first
+        switch(page, tab, 1)
         batch = page.locator("#txt2img_controlnet .tab-nav button", has_text=re.compile(r"^\s*Batch\s*$"))
         batch.locator("visible=true").click()
         expect(units).to_have_text(

@@ -67,8 +67,3 @@ def test_a_source_that_does_not_tell_its_length_shows_its_first_frame():
     used = Used(0, 5, 1, 0)
     assert used.shown() == [0]
     assert "does not tell how many frames" in strip(used, {0: Image.new("RGB", (4, 4))}, 10, is_exact=False)
-
-
-def test_a_thumbnail_is_small():
-    html = strip(Used(1, 0, 1, 0), {0: Image.effect_noise((4000, 3000), 80)}, 10, is_exact=True)
-    assert len(html) < 20_000

@@ -269,13 +269,18 @@ def test_a_glance_has_the_frames_that_were_chosen(source, read, videos, name):
         counts.append(count)
         return [0, 200, COUNT - 1]
 
-    glance = source.glance(Params(enable=True, video_path=str(videos / name)), choose, 60)
+    glance = source.glance(Params(enable=True, video_path=str(videos / name)), choose, (200, 100), 60)
     assert counts == [glance.count] and abs(glance.count - COUNT) <= 1
     assert list(zip(glance.pictures, numbers(glance.pictures.values()))) == [(0, 0), (200, 200), (COUNT - 1, COUNT - 1)]
+
+
+def test_the_pictures_of_a_glance_are_small(source, read, videos):
+    glance = source.glance(Params(enable=True, video_path=str(videos / "a.mp4")), lambda count: [0, 9], (36, 36), 60)
+    assert [picture.size for picture in glance.pictures.values()] == [(36, 16)] * 2
 
 
 def test_a_glance_says_why_a_source_cannot_be_used(source, read, videos):
     (videos / "text.mp4").write_text("not a video, by its content")
     for name, words in {"text.mp4": "is not a video by its content", "../elsewhere.mp4": "lies outside the folders"}.items():
         with pytest.raises(source.RequestError, match=words):
-            source.glance(Params(enable=True, video_path=str(videos / name)), lambda count: [0], 60)
+            source.glance(Params(enable=True, video_path=str(videos / name)), lambda count: [0], (200, 100), 60)
