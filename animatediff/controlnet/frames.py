@@ -111,8 +111,8 @@ class FrameControl:
             return
         if (network := self._script.latest_network) is None:
             raise AnimateDiffError(
-                "ControlNet has not prepared its units, so the clip would be made without them. Switch off other extensions that "
-                "change ControlNet, or disable its units."
+                "ControlNet has not prepared its units, so the clip would be made without them. Switch off other extensions "
+                "that change ControlNet, or disable its units."
             )
         with UNetCalls(self._p, network, self._hints, layout_of).applied_to(unet):
             yield
