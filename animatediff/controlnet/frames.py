@@ -217,6 +217,7 @@ class FrameControl:
         one.input_mode = type(unit.input_mode)("simple")
         if planned.origin == "img2img":
             assert self._images is not None
+            one.image = None
             with patched(self._p, "init_images", [self._images[position]]):
                 yield one
             return
