@@ -6,7 +6,6 @@ module. While the method runs for a job, the function is ours: it calls ControlN
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
@@ -22,7 +21,7 @@ from motion_module.errors import UserError
 from motion_module.patching import patched, patched_items
 from motion_module.prompt_travel import Interpolation
 
-from ..errors import AnimateDiffError, RequestError
+from ..errors import DETAILS, AnimateDiffError, RequestError
 from ..interrupt import is_stopping
 from ..request.plan import Plan
 from . import script
@@ -32,7 +31,6 @@ from .map_cache import KeptMaps
 from .pictures import Unit
 from .unet_calls import LayoutOf, UNetCalls, UnitHints
 
-log = logging.getLogger("AnimateDiff")
 UNFIT = {
     "T2I_StyleAdapter": "a style adapter",
     "ReVision": "Revision",
@@ -108,10 +106,14 @@ class FrameControl:
     @contextmanager
     def applied_to(self, unet: Any, layout_of: LayoutOf) -> Iterator[None]:
         """While open, each call of the UNet has the hints of its rows. `layout_of`: their layout, from their number."""
-        network = self._script and self._script.latest_network
-        if network is None:
+        if self._script is None:
             yield
             return
+        if (network := self._script.latest_network) is None:
+            raise AnimateDiffError(
+                "ControlNet has not prepared its units, so the clip would be made without them. Switch off other extensions "
+                "that change ControlNet, or disable its units."
+            )
         with UNetCalls(self._p, network, self._hints, layout_of).applied_to(unet):
             yield
 
@@ -141,8 +143,9 @@ class FrameControl:
             self._failure = AnimateDiffError(str(error))
             raise
         except Exception as error:
-            self._failure = AnimateDiffError(f"ControlNet could not prepare its units: {str(error).rstrip('.')}. Correct them.")
-            raise
+            told = str(error).rstrip(".") or DETAILS
+            self._failure = AnimateDiffError(f"ControlNet could not prepare its units: {told}. Correct them.")
+            raise  # the WebUI logs it
         finally:
             shared.state.textinfo = None
 
@@ -214,6 +217,7 @@ class FrameControl:
         one.input_mode = type(unit.input_mode)("simple")
         if planned.origin == "img2img":
             assert self._images is not None
+            one.image = None
             with patched(self._p, "init_images", [self._images[position]]):
                 yield one
             return

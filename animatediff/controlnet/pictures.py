@@ -92,7 +92,7 @@ def origin_of(unit: Any, params: Params, init_images: list[Any] | None) -> Origi
         return "own"
     if unit.input_mode.value == FOLDER_MODE:
         return "folder" if unit.batch_images else None
-    if unit.image is not None:
+    if unit.image is not None and not (isinstance(unit.image, str) and not unit.image):  # webuiapi sends "" for none
         return "own"
     if init_images is not None and (params.frames_from_source or len(init_images) > 1):
         return "img2img"

@@ -144,6 +144,13 @@ def test_two_units_and_two_videos(controlnet, folder, pictures):
     require_own_hints(frames[FRAMES:], stills(controlnet.txt2img, pictures, units, seed=5 + FRAMES))
 
 
+def test_an_empty_text_is_no_picture(controlnet, folder, pictures):
+    """The library webuiapi sends it."""
+    request = clip([unit(image="", mask=None)], video_path=str(folder / "all"))
+    frames = frames_of(controlnet.txt2img(**request, steps=3, seed=5))
+    require_own_hints(frames, stills(controlnet.txt2img, pictures, [unit()]))
+
+
 def test_a_unit_with_a_picture_keeps_it(controlnet, pictures):
     request = clip([unit(image=encode(pictures[7]))])
     frames = frames_of(controlnet.txt2img(**request, steps=3, seed=5))

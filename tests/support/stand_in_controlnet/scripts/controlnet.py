@@ -5,6 +5,7 @@ Its control model adds the colours of the control image to what the UNet returns
 
 import base64
 import io
+import time
 from enum import Enum
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -17,6 +18,8 @@ from PIL import Image
 
 UNITS = 3
 STRENGTH = 0.5
+SIDE_IN_A_SECOND = 10_000
+"""The side, in pixels, of a map that would take a second."""
 
 
 class InputMode(Enum):
@@ -41,6 +44,7 @@ class Unit:
         self.module = given.get("module", "none")
         self.model = given.get("model", "None")
         self.weight = given.get("weight", 1.0)
+        self.processor_res = given.get("processor_res", 0)
         self.image = given.get("image")
         self.input_mode = InputMode(given.get("input_mode", "simple"))
         self.batch_images = given.get("batch_images", "")
@@ -100,6 +104,7 @@ def picture_of(p: Any, unit: Unit) -> np.ndarray:
 
 
 def get_control(p: Any, unit: Unit, index: int, kind: Kind, preprocessor: Preprocessor) -> tuple:
+    time.sleep(unit.processor_res / SIDE_IN_A_SECOND)
     found = preprocessor.cached_call(picture_of(p, unit)).value
     detected = np.asarray(Image.fromarray(found).resize((p.width, p.height), Image.Resampling.NEAREST))
     control = torch.from_numpy(detected.copy()).float().div(255).permute(2, 0, 1)[None]
