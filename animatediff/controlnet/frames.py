@@ -122,13 +122,13 @@ class FrameControl:
         self._undo.close()
         if self._script is not None and not completed and self._script.latest_network is not None:
             self._script.postprocess(self._p, SimpleNamespace(images=[], extra_generation_params={}))
-        self._hints.clear()
 
     def maps(self) -> list[tuple[Unit, list[Image.Image]]]:
         """Returns the detected maps of each unit, if ControlNet's settings ask for them."""
         if shared.opts.data.get("control_net_no_detectmap", False):
             return []
-        return [(self._units[index], maps) for index, maps in self._maps.items() if maps]
+        of_hints = {index: hints.pictures() for index, hints in self._hints.items() if hints.shows_maps}
+        return [(self._units[index], maps) for index, maps in sorted({**of_hints, **self._maps}.items()) if maps]
 
     # --- how units are prepared ---
 
@@ -184,7 +184,9 @@ class FrameControl:
                 embeddings.append(self._embedded(planned, control))
             else:
                 hints.add(control, hires_control)
-            self._keep_maps(index, maps)
+            hints.shows_maps = bool(maps)
+            if embeddings:
+                self._keep_maps(index, maps)
             first = first or ((control,), (hires_control,))
         if embeddings:
             how = cast(Interpolation, self._params.prompt_interpolation)
@@ -244,8 +246,8 @@ class FrameControl:
             )
 
     def _keep_maps(self, index: int, maps: list[Any]) -> None:
-        kept = self._maps.setdefault(index, [])
-        kept += [_as_picture(detected) for detected, _ in maps if detected is not None]
+        """Keeps the map of one picture. With hires fix there is one for each pass, the larger one first."""
+        self._maps.setdefault(index, []).extend(_as_picture(detected) for detected, _ in maps[:1] if detected is not None)
 
 
 def _settings(param: Any) -> list[Any]:

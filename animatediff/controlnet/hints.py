@@ -57,6 +57,14 @@ class Hints:
         """Returns the hints of all frames, `(frames, channels, height, width)`."""
         return self._stacked(range(self._frames), CPU)
 
+    def as_bytes(self) -> list[Tensor]:
+        """Returns the hints as they were added, as bytes."""
+        return [hint if hint.dtype == torch.uint8 else (hint * EXACT).clamp(0, EXACT).to(torch.uint8) for hint in self.kept]
+
+    def let_go(self) -> None:
+        """Forgets which rows were given last: they may be on a device."""
+        self._given = None
+
     def placeholder(self, rows: int) -> Tensor:
         """Returns a tensor that has the shape of `rows` hints and takes the memory of one number."""
         return torch.zeros(1).expand(rows, *self.kept[0].shape)

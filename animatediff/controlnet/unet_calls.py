@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from motion_module.patching import patched
@@ -33,12 +34,24 @@ class UnitHints:
         self.first_pass = first_pass
         self.hires = hires
         self.embeddings: Tensor | None = None
+        self.shows_maps = False
+        """Whether ControlNet gave maps for these hints, which a unit can switch off."""
 
     def add(self, control: Tensor, hires_control: Tensor | None) -> None:
         """Adds the next frame."""
         self.first_pass.add(control)
         if hires_control is not None:
             self.hires.add(hires_control)
+
+    def pictures(self) -> list[Image.Image]:
+        """Returns the hints as pictures, without a mask that they may have: those of the last pass."""
+        shown = self.first_pass if self.hires.are_missing else self.hires
+        return [Image.fromarray(hint[:3].permute(1, 2, 0).numpy()) for hint in shown.as_bytes()]
+
+    def let_go(self) -> None:
+        """Lets go of what is on the device."""
+        self.first_pass.let_go()
+        self.hires.let_go()
 
     def digest(self) -> str:
         """Returns a digest of all hints."""
@@ -82,6 +95,8 @@ class UNetCalls:
             params = enumerate(self._network.control_params or ())
             gives = [self._giving(index, param, unet, stack) for index, param in params]
             stack.enter_context(patched(unet, "forward", forward))
+            for hints in self._hints.values():
+                stack.callback(hints.let_go)
             yield
 
     def _giving(self, index: int, param: Any, unet: Any, stack: ExitStack) -> Give:

@@ -257,6 +257,20 @@ def test_maps_are_a_video_of_their_own(controlnet, folder, pictures):
     assert np.abs(shown.astype(int) - pictures[0].astype(int)).mean() < 20  # a GIF has 256 colours
 
 
+@pytest.mark.webui_only("the embedded host has no hires fix")
+def test_with_hires_fix_the_maps_are_those_of_the_second_pass(controlnet, folder):
+    hires = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "denoising_strength": 0.7}
+    units = [unit(), unit(image=encode(np.zeros((64, 64, 3), np.uint8)), weight=0.1)]
+    images = controlnet.txt2img(**clip(units, video_path=str(folder / "all"), format=["GIF"]), **hires, steps=1).json()[
+        "images"
+    ]
+    sizes = []
+    for text in images:
+        with Image.open(io.BytesIO(base64.b64decode(text))) as animation:
+            sizes.append((animation.size, getattr(animation, "n_frames", 1)))
+    assert sizes == [((96, 96), FRAMES), ((96, 96), FRAMES), ((96, 96), 1)]
+
+
 def test_maps_are_left_out_where_controlnets_setting_says_so(controlnet, folder):
     request = clip([unit()], video_path=str(folder / "all"), format=["GIF"])
     with controlnet.settings(control_net_no_detectmap=True):
