@@ -48,18 +48,13 @@ class Hints:
         return not self.kept
 
     @property
-    def size(self) -> tuple[int, int]:
-        """The height and width of all hints, in pixels."""
-        height, width = self.kept[0].shape[-2:]
-        return height, width
+    def height(self) -> int:
+        """The height of all hints."""
+        return self.kept[0].shape[-2]
 
     def whole(self) -> Tensor:
         """Returns the hints of all frames, `(frames, channels, height, width)`."""
         return self._stacked(range(self._frames), CPU)
-
-    def placeholder(self, rows: int) -> Tensor:
-        """Returns a tensor that has the shape of `rows` hints and takes the memory of one number."""
-        return torch.zeros(1).expand(rows, *self.kept[0].shape)
 
     def rows(self, frames: Sequence[int], device: torch.device = CPU) -> Tensor:
         """Returns the hints of these frames, `(rows, channels, height, width)`. Frames without one get zeros.
