@@ -386,6 +386,22 @@ def test_sparse_ctrl_takes_a_picture_for_the_first_frame_or_for_keyframes(sparse
 
 
 @REAL
+def test_with_animatediff_off_pictures_of_sparse_ctrl_are_apart(sparse, pictures):
+    request = with_units({"alwayson_scripts": {}}, sparse_unit("rgb", image=encode(pictures[0])))
+    one, two, plain = (frames_of(sparse.txt2img(**asked, steps=1))[:1] for asked in (request, {**request, "batch_size": 2}, {}))
+    assert largest_difference(one, two).max() <= 1
+    assert largest_difference(one, plain).min() >= UNRELATED
+
+
+@REAL
+def test_more_frames_at_once_than_sparse_ctrl_has_positions_for_are_refused(sparse, pictures):
+    many = {"video_length": 33, "batch_size": 33, "positional_encoding": "extend"}
+    answer = sparse.txt2img(**sparse_clip([sparse_unit("rgb", image=encode(pictures[0]))], **many))
+    assert answer.status_code == 422, answer.text
+    assert "unit 0 is SparseCtrl, which takes 32 frames at once" in answer.json()["detail"]
+
+
+@REAL
 def test_conditions_apart_have_the_hints_and_the_frames_of_both_together(sparse, keyframes):
     request = sparse_clip([sparse_unit("rgb", input_mode="batch", batch_images=keyframes([0, 1], [1, 2]))])
     together = frames_of(sparse.txt2img(**request, seed=5))
