@@ -129,7 +129,7 @@ def load(path: Path, family: Family | None = None) -> tuple[Description, MotionM
     weights: dict[str, Tensor] = {}
     for block, keys in layers_of(file.entries)[1].items():
         tensors = {name: file.weight(key) for name, key in keys.items()}
-        weights.update({f"layers.{block}.{name}": value for name, value in _to_our_layout(tensors, description.length).items()})
+        weights.update({f"layers.{block}.{name}": value for name, value in to_our_layout(tensors, description.length).items()})
     if family.takes_image:
         weights["condition_kernel"] = file.weight(conv_in(file.entries))[:, -CONDITION_CHANNELS:].clone()
     with torch.device("meta"):  # without memory, since every weight is replaced below
@@ -157,14 +157,17 @@ def _length_beside(path: Path) -> int:
     return length if type(length) is int and 0 < length <= MOST_POSITIONS else 0
 
 
-def _to_our_layout(tensors: dict[str, Tensor], length: int) -> dict[str, Tensor]:
-    """Returns the tensors of one published layer under the names of `TemporalTransformer`, with q, k and v in one matrix."""
+def to_our_layout(tensors: dict[str, Tensor], length: int, attentions: int = 2) -> dict[str, Tensor]:
+    """Returns the tensors of one published layer under the names of `TemporalTransformer`, with q, k and v in one matrix.
+
+    `length`: rows of the positional encoding, if the file has none. `attentions`: how many the layer has.
+    """
     ours = {name: tensors[name] for part in ("norm", "proj_in", "proj_out") for name in (part + ".weight", part + ".bias")}
     for kind in ("weight", "bias"):
         ours[f"feed_forward_norm.{kind}"] = tensors[f"{TRANSFORMER_BLOCK}ff_norm.{kind}"]
         ours[f"feed_forward.widen.{kind}"] = tensors[f"{TRANSFORMER_BLOCK}ff.net.0.proj.{kind}"]
         ours[f"feed_forward.narrow.{kind}"] = tensors[f"{TRANSFORMER_BLOCK}ff.net.2.{kind}"]
-    for index, table in enumerate(TABLES):
+    for index, table in enumerate(TABLES[:attentions]):
         attention = f"{TRANSFORMER_BLOCK}attention_blocks.{index}."
         ours[f"attentions.{index}.to_qkv.weight"] = torch.cat(
             [tensors[f"{attention}{name}.weight"] for name in ("to_q", "to_k", "to_v")]
@@ -190,7 +193,7 @@ def published(module: MotionModule, weights: Mapping[str, Tensor]) -> dict[str, 
 
 
 def _to_authors_layout(ours: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Returns tensors in the authors' layout; undoes `_to_our_layout`."""
+    """Returns tensors in the authors' layout; undoes `to_our_layout`."""
     theirs = {name: ours[name] for part in ("norm", "proj_in", "proj_out") for name in (part + ".weight", part + ".bias")}
     for kind in ("weight", "bias"):
         theirs[f"{TRANSFORMER_BLOCK}ff_norm.{kind}"] = ours[f"feed_forward_norm.{kind}"]

@@ -101,6 +101,20 @@ MUTATIONS = (
         "contract/test_cleanliness.py",
     ),
     Mutation(
+        "SparseCtrl's layers mix pictures that are no clip",
+        "animatediff/controlnet/sparse_ctrl.py",
+        "return RowLayout(1, rows)",
+        "return RowLayout(rows, rows)",
+        "host/test_import_paths.py",
+    ),
+    Mutation(
+        "ControlNet takes the Batch tab away",
+        "animatediff/import_paths.py",
+        '"animatediff_i2i_batch": batch_tab.make_clip',
+        "",
+        "host/test_import_paths.py",
+    ),
+    Mutation(
         "a sampler that takes steps without motion is a video",
         "animatediff/job/acting.py",
         "        if without:",

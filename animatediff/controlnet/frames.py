@@ -6,7 +6,7 @@ module. While the method runs for a job, the function is ours: it calls ControlN
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
 from typing import Any, cast
@@ -17,6 +17,7 @@ from modules import shared
 from PIL import Image
 from torch import Tensor
 
+from motion_module.context_windows import StepWindows
 from motion_module.errors import UserError
 from motion_module.patching import patched, patched_items
 from motion_module.prompt_travel import Interpolation
@@ -24,12 +25,12 @@ from motion_module.prompt_travel import Interpolation
 from ..errors import DETAILS, AnimateDiffError, RequestError
 from ..interrupt import is_stopping
 from ..request.plan import Plan
-from . import script
+from . import script, sparse_ctrl
 from .embeddings import travelling
 from .hints import Hints, digest_of
 from .map_cache import KeptMaps
 from .pictures import Unit
-from .unet_calls import LayoutOf, UNetCalls, UnitHints
+from .unet_calls import PIXELS, LayoutOf, UNetCalls, UnitHints
 
 UNFIT = {
     "T2I_StyleAdapter": "a style adapter",
@@ -39,6 +40,7 @@ UNFIT = {
 }
 """Kinds of control that take one picture only."""
 IP_ADAPTER = "IPAdapter"
+SPARSE_CTRL = "SparseCtrl"
 FOR_ALL_FRAMES = ("inpaint_only", "recolor")
 """Parts of the names of preprocessors for which ControlNet itself needs all frames at once, for what it does after sampling."""
 ACTING = (
@@ -56,11 +58,14 @@ class FrameControl:
         self._p = p
         self._params = plan.params
         self._frames = plan.frames
+        self._attended = plan.windows.attended_frames
         self._images = plan.images
         self._source = plan.inputs.source
         self._units = [unit for unit in plan.inputs.controls for _ in range(unit.copies)]
         self._script = script.find(p) if self._units else None
         self._hints: dict[int, UnitHints] = {}
+        self._sparse: list[int] = []
+        """The SparseCtrl units, by their place among the enabled ones."""
         self._maps: dict[int, list[Image.Image]] = {}
         self._facts: list[Any] | None = None
         self._failure: AnimateDiffError | None = None
@@ -80,6 +85,8 @@ class FrameControl:
                 return
             with self._remembering_failure(), self._own_get_control():
                 prepare(p)
+                for index in self._sparse:
+                    self._take_sparse_hints(index)
 
         self._undo.enter_context(patched(self._script, script.MAIN, prepare_frames))
 
@@ -104,8 +111,10 @@ class FrameControl:
         return digest_of([param.hint_cond] if isinstance(param.hint_cond, Tensor) else [])
 
     @contextmanager
-    def applied_to(self, unet: Any, layout_of: LayoutOf) -> Iterator[None]:
-        """While open, each call of the UNet has the hints of its rows. `layout_of`: their layout, from their number."""
+    def applied_to(
+        self, unet: Any, layout_of: LayoutOf, step_windows: Callable[[], StepWindows] | None = None
+    ) -> Iterator[None]:
+        """While open, each call of the UNet has the hints of its rows. The arguments are those of `UNetCalls`."""
         if self._script is None:
             yield
             return
@@ -114,7 +123,7 @@ class FrameControl:
                 "ControlNet has not prepared its units, so the clip would be made without them. Switch off other extensions "
                 "that change ControlNet, or disable its units."
             )
-        with UNetCalls(self._p, network, self._hints, layout_of).applied_to(unet):
+        with UNetCalls(self._p, network, self._hints, layout_of, step_windows).applied_to(unet):
             yield
 
     def end(self, *, completed: bool) -> None:
@@ -136,6 +145,7 @@ class FrameControl:
     def _remembering_failure(self) -> Iterator[None]:
         self._failure = self._facts = None
         self._hints.clear()
+        self._sparse.clear()
         self._maps.clear()
         try:
             yield
@@ -152,10 +162,13 @@ class FrameControl:
     @contextmanager
     def _own_get_control(self) -> Iterator[None]:
         names = script.names_of(self._script)
-        get_control = names["get_control"]
+        get_control, undo = names["get_control"], ExitStack()
 
         def of_frames(p: Any, unit: Any, index: int, kind: Any, preprocessor: Any) -> Any:
             planned = self._units[index] if index < len(self._units) else None
+            if kind.name == SPARSE_CTRL:
+                self._require_few_frames(planned.number if planned else index)
+                self._sparse.append(index)
             if planned is None or not planned.follows_frames:
                 controls, hires_controls, maps = get_control(p, unit, index, kind, preprocessor)
                 self._keep_maps(index, maps)
@@ -166,27 +179,27 @@ class FrameControl:
                 with self._picture(unit, planned, position) as one:
                     return get_control(p, one, index, kind, KeptMaps(preprocessor))
 
-            return self._prepare(planned, index, kind, of_picture)
+            frames = planned.keyframes or tuple(range(self._frames))
+            if kind.name == SPARSE_CTRL:
+                undo.enter_context(patched(unit, "batch_keyframe_idx", list(frames)))  # ControlNet's own name for keyframes
+                return self._all_pictures(planned, index, frames, of_picture)
+            return self._prepare(planned, index, frames, kind, of_picture)
 
-        with patched_items(names, {"get_control": of_frames}):
+        with undo, patched_items(names, {"get_control": of_frames}):
             yield
 
-    def _prepare(self, planned: Unit, index: int, kind: Any, of_picture: Callable[[int], Any]) -> Any:
+    def _prepare(self, planned: Unit, index: int, frames: Sequence[int], kind: Any, of_picture: Callable[[int], Any]) -> Any:
         """Prepares one unit frame by frame. Returns what ControlNet takes: the first frame, or all where it needs all."""
-        frames = planned.keyframes or tuple(range(self._frames))
         hints = self._hints[index] = UnitHints(Hints(self._frames, frames), Hints(self._frames, frames))
         embeddings: list[Tensor] = []
         first: Any = None
-        for position in range(len(frames)):
-            self._tell(planned, position, len(frames))
-            (control,), (hires_control,), maps = of_picture(position)
+        for control, hires_control, maps in self._prepared(planned, len(frames), of_picture):
             if kind.name == IP_ADAPTER:
                 embeddings.append(self._embedded(planned, control))
+                self._keep_maps(index, maps)
             else:
                 hints.add(control, hires_control)
-            hints.shows_maps = bool(maps)
-            if embeddings:
-                self._keep_maps(index, maps)
+                hints.shows_maps = bool(maps)
             first = first or ((control,), (hires_control,))
         if embeddings:
             how = cast(Interpolation, self._params.prompt_interpolation)
@@ -195,6 +208,35 @@ class FrameControl:
         if any(name in planned.module for name in FOR_ALL_FRAMES):
             return (hints.first_pass.whole(),), (None if hints.hires.are_missing else hints.hires.whole(),), []
         return *first, []
+
+    def _prepared(
+        self, planned: Unit, count: int, of_picture: Callable[[int], Any]
+    ) -> Iterator[tuple[Tensor, Tensor | None, list[Any]]]:
+        """Yields what ControlNet makes of each picture of a unit, for both passes, and its maps."""
+        for position in range(count):
+            self._tell(planned, position, count)
+            (control,), (hires_control,), maps = of_picture(position)
+            yield control, hires_control, maps
+
+    def _all_pictures(self, planned: Unit, index: int, frames: Sequence[int], of_picture: Callable[[int], Any]) -> Any:
+        """Returns the pictures of a SparseCtrl unit, of which ControlNet itself makes the hints of all frames."""
+        controls, hires_controls = [], []
+        for control, hires_control, maps in self._prepared(planned, len(frames), of_picture):
+            controls.append(control.cpu())
+            hires_controls.append(None if hires_control is None else hires_control.cpu())
+            self._keep_maps(index, maps)
+        return controls, hires_controls, []
+
+    def _take_sparse_hints(self, index: int) -> None:
+        """Takes the hints that ControlNet has made of a SparseCtrl unit, a row for each frame, and maybe all of them twice."""
+        assert self._script is not None
+        param = self._script.latest_network.control_params[index]
+        every = range(self._frames)
+        scale = 1 if sparse_ctrl.takes_latents(param.control_model) else PIXELS
+        hints = self._hints[index] = UnitHints(Hints(self._frames, every), Hints(self._frames, every), scale)
+        for frame in every:
+            of_frame = slice(frame, frame + 1)
+            hints.add(param.hint_cond[of_frame], None if param.hr_hint_cond is None else param.hr_hint_cond[of_frame])
 
     def _embedded(self, planned: Unit, control: Any) -> Tensor:
         """Returns the embedding of what CLIP sees in a picture, `(1, tokens, width)`. What CLIP sees is too large to keep."""
@@ -243,6 +285,14 @@ class FrameControl:
             raise RequestError(
                 f"ControlNet unit {planned.number} ({planned.module}) cannot act on some frames only. Remove the line "
                 "keyframe: and give it a picture for each frame."
+            )
+
+    def _require_few_frames(self, number: int) -> None:
+        """Raises RequestError where more frames attend to each other than SparseCtrl has positions for."""
+        if self._attended > sparse_ctrl.MOST_FRAMES:
+            raise RequestError(
+                f"ControlNet unit {number} is SparseCtrl, which takes {sparse_ctrl.MOST_FRAMES} frames at once, but the "
+                f"context length (batch_size) is {self._attended}. Set it to {sparse_ctrl.MOST_FRAMES} or less."
             )
 
     def _keep_maps(self, index: int, maps: list[Any]) -> None:

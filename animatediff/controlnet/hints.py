@@ -48,10 +48,9 @@ class Hints:
         return not self.kept
 
     @property
-    def size(self) -> tuple[int, int]:
-        """The height and width of all hints, in pixels."""
-        height, width = self.kept[0].shape[-2:]
-        return height, width
+    def height(self) -> int:
+        """The height of all hints."""
+        return self.kept[0].shape[-2]
 
     def whole(self) -> Tensor:
         """Returns the hints of all frames, `(frames, channels, height, width)`."""
@@ -64,10 +63,6 @@ class Hints:
     def let_go(self) -> None:
         """Forgets which rows were given last: they may be on a device."""
         self._given = None
-
-    def placeholder(self, rows: int) -> Tensor:
-        """Returns a tensor that has the shape of `rows` hints and takes the memory of one number."""
-        return torch.zeros(1).expand(rows, *self.kept[0].shape)
 
     def rows(self, frames: Sequence[int], device: torch.device = CPU) -> Tensor:
         """Returns the hints of these frames, `(rows, channels, height, width)`. Frames without one get zeros.

@@ -10,9 +10,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from motion_module.context_windows import StepWindows
 from motion_module.patching import patched
 from motion_module.row_layout import RowLayout
 
+from . import sparse_ctrl
 from .embeddings import AdaptedCalls
 from .hints import Hints, digest_of
 
@@ -23,16 +25,22 @@ PIXELS = 8
 """The pixels of one latent, along each side."""
 CONTROLNETS = ("ControlNet", "ControlLoRA", "ControlNetUnion")
 """The kinds of control that are copies of the UNet's encoder."""
+OF_NO_PASS = torch.zeros(1).expand(1, 1, 1_000_000, 1)
+"""A hint of a height that no pass comes near: ControlNet takes the other one."""
 IN_LATENTS = ("colorfix", "inpaint_only")
 """Parts of the names of preprocessors whose hints act as latents; so do those of the kind AttentionInjection."""
 
 
 class UnitHints:
-    """The hints of one unit that follows frames, or the embeddings of an IP-Adapter, `(frames, tokens, width)`."""
+    """The hints of one unit that follows frames, or the embeddings of an IP-Adapter, `(frames, tokens, width)`.
 
-    def __init__(self, first_pass: Hints, hires: Hints) -> None:
+    `scale`: how much higher the hints are than the latents that they are for.
+    """
+
+    def __init__(self, first_pass: Hints, hires: Hints, scale: int = PIXELS) -> None:
         self.first_pass = first_pass
         self.hires = hires
+        self.scale = scale
         self.embeddings: Tensor | None = None
         self.shows_maps = False
         """Whether ControlNet gave maps for these hints, which a unit can switch off."""
@@ -62,8 +70,8 @@ class UnitHints:
         """Returns the hints of the pass whose latents, `(rows, channels, height, width)`, are nearer in height to theirs."""
         if self.hires.are_missing:
             return self.first_pass
-        height = x.shape[-2] * PIXELS
-        low, high = (abs(height - hints.size[0]) for hints in (self.first_pass, self.hires))
+        height = x.shape[-2] * self.scale
+        low, high = (abs(height - hints.height) for hints in (self.first_pass, self.hires))
         return self.first_pass if low < high else self.hires
 
 
@@ -71,14 +79,23 @@ class UNetCalls:
     """Gives the units of a job their hints, call by call.
 
     `network`: ControlNet's, which has replaced the UNet's `forward`. `hints`: of the units that follow frames, by their place
-    among the enabled units. `layout_of`: the layout of a call's rows, from their number.
+    among the enabled units. `layout_of`: the layout of a call's rows, from their number. `step_windows`: returns the windows
+    of the running step, if attention between frames is limited to context windows.
     """
 
-    def __init__(self, p: Any, network: Any, hints: Mapping[int, UnitHints], layout_of: LayoutOf) -> None:
+    def __init__(
+        self,
+        p: Any,
+        network: Any,
+        hints: Mapping[int, UnitHints],
+        layout_of: LayoutOf,
+        step_windows: Callable[[], StepWindows] | None = None,
+    ) -> None:
         self._p = p
         self._network = network
         self._hints = hints
         self._layout_of = layout_of
+        self._step_windows = step_windows
 
     @contextmanager
     def applied_to(self, unet: Any) -> Iterator[None]:
@@ -102,6 +119,9 @@ class UNetCalls:
     def _giving(self, index: int, param: Any, unet: Any, stack: ExitStack) -> Give:
         """Returns what a unit does before each call."""
         kind, hints = param.control_model_type.name, self._hints.get(index)
+        for layer in sparse_ctrl.layers_in(param.control_model):
+            stack.enter_context(patched(layer, "layout_of", self._layout_of))
+            stack.enter_context(patched(layer, "step_windows", self._step_windows))
         if kind == "IPAdapter":
             adapted = AdaptedCalls(param.control_model, hints.embeddings if hints else None)
             return lambda frames, _x, context: adapted.begin(frames, context)
@@ -136,9 +156,9 @@ class _PictureUnit:
         param, hints = self._param, self._hints
         chosen = hints.of_pass(x)
         given = chosen.rows(frames, x.device)
-        param.hint_cond = given if chosen is hints.first_pass else hints.first_pass.placeholder(len(frames))
+        param.hint_cond = given if chosen is hints.first_pass else OF_NO_PASS
         if not hints.hires.are_missing:
-            param.hr_hint_cond = given if chosen is hints.hires else hints.hires.placeholder(len(frames))
+            param.hr_hint_cond = given if chosen is hints.hires else OF_NO_PASS
         param.used_hint_cond = given
         if self._controlled is not None:
             self._controlled.begin(frames)

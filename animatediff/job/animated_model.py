@@ -6,7 +6,7 @@ checkpoint) or another extension generates something of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 
@@ -198,7 +198,7 @@ class AnimatedModel:
             if self._in_chunks:
                 rows = CONDITIONS * self._windows.length
                 stack.enter_context(in_chunks(wrapper.diffusion_model, rows, self._working_device()))
-            stack.enter_context(self._control.applied_to(wrapper.diffusion_model, layout_of))
+            stack.enter_context(self._control.applied_to(wrapper.diffusion_model, layout_of, self._windows_of_attention()))
             if self._cache is not None:
                 stack.enter_context(self._cache.applied_to(wrapper, self.acting.acted_before))  # around all windows of a call
             yield layout_of
@@ -221,7 +221,7 @@ class AnimatedModel:
             self._plan.strength,
             self.progress,
             second=SecondModule(others[0], second.how, second.weight) if second else None,
-            step_windows=self._step_windows if self._plan.attention_is_windowed else None,
+            step_windows=self._windows_of_attention(),
             device=self._working_device(),
             acts=self.acting.acted,
         )
@@ -238,6 +238,10 @@ class AnimatedModel:
     def _step(self) -> int:
         """The running sampler's step, from 0. Some samplers take two for one of the WebUI's."""
         return self._p.sampler.model_wrap_cfg.step
+
+    def _windows_of_attention(self) -> Callable[[], StepWindows] | None:
+        """Returns what gives the windows of the running step, if attention is limited to context windows."""
+        return self._step_windows if self._plan.attention_is_windowed else None
 
     def _step_windows(self) -> StepWindows:
         return self._windows.at(self._step())

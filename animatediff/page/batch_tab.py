@@ -57,15 +57,18 @@ def _around(page: Any) -> Callable[..., Any]:
     @functools.wraps(before)
     def process_batch(p: Any, *arguments: Any, **named: Any) -> Any:
         with reported_to_user("reading the images of the Batch tab"):
-            params = _params_of(p)
-            if params.enable:
-                _give_frames(p, params, *arguments, **named)
-        if not params.enable:
-            return before(p, *arguments, **named)
-        return p.scripts.run(p, *p.script_args) or page.process_images(p)
+            is_on = _params_of(p).enable
+        return make_clip(p, *arguments, **named) if is_on else before(p, *arguments, **named)
 
     setattr(process_batch, BEFORE, (process_batch, before))
     return process_batch
+
+
+def make_clip(p: Any, *arguments: Any, **named: Any) -> Any:
+    """Makes one clip of the images of the tab. The arguments are those of the WebUI's function."""
+    with reported_to_user("reading the images of the Batch tab"):
+        _give_frames(p, _params_of(p), *arguments, **named)
+    return p.scripts.run(p, *p.script_args) or _page().process_images(p)
 
 
 def _params_of(p: Any) -> Params:

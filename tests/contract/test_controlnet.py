@@ -17,6 +17,7 @@ from PIL import Image
 
 from support import control_models
 from support.animation import LONG, animate, frames_of, info_of
+from support.browser import MINUTES, choose, choose_formats, file_of, generate, gif_in_gallery, open_panel, set_number
 from support.control_models import controlnet_dir
 from support.pictures import encode
 from support.server import PROBE, REPOSITORY
@@ -29,9 +30,12 @@ UNRELATED = 10
 """Levels of 255, of the largest difference between pictures: what another hint changes at least."""
 
 
+REAL = pytest.mark.webui_only("the stand-in for ControlNet does not have it")
+
+
 def only_real(*values, id=None):
     """A case that the stand-in does not have."""
-    return pytest.param(*values, id=id, marks=pytest.mark.webui_only("the stand-in for ControlNet does not have it"))
+    return pytest.param(*values, id=id, marks=REAL)
 
 
 @pytest.fixture(scope="module")
@@ -214,7 +218,7 @@ def test_frames_between_keyframes_are_free(controlnet, folder, pictures):
 # --- IP-Adapters ---
 
 
-@pytest.mark.webui_only("the stand-in for ControlNet does not have it")
+@REAL
 @pytest.mark.parametrize("settings", [{}, {"batch_size": 2, "overlap": 1}], ids=["one window", "windows"])
 def test_an_ip_adapter_has_a_picture_for_each_frame(controlnet, folder, pictures, settings):
     request = clip([in_folder(str(folder / "four"), **IP_ADAPTER)], **settings)
@@ -224,7 +228,7 @@ def test_an_ip_adapter_has_a_picture_for_each_frame(controlnet, folder, pictures
     assert largest_difference(frames[1:], alone[:-1]).min() >= UNRELATED
 
 
-@pytest.mark.webui_only("the stand-in for ControlNet does not have it")
+@REAL
 def test_embeddings_travel_between_keyframes(controlnet, folder, pictures):
     few = folder / "two"
     few.mkdir(exist_ok=True)
@@ -285,6 +289,153 @@ def test_maps_are_kept_for_the_next_run(controlnet, folder):
     assert len(files) == FRAMES
     np.testing.assert_array_equal(frames_of(controlnet.txt2img(**request, steps=1)), first)
     assert {file.name for file in kept.glob("*.png")} == set(files)
+
+
+# --- the page ---
+
+
+@REAL
+def test_the_batch_tab_drives_units_with_its_images(browser, controlnet, folder):
+    """A unit without a picture follows them, as it follows the source video of the same request by the API."""
+    tab, ids = "img2img", "#img2img_controlnet_ControlNet-0_controlnet"
+    page = browser.new_page(viewport={"width": 1400, "height": 1600})
+    page.goto(controlnet.url, wait_until="domcontentloaded", timeout=2 * MINUTES)
+    page.locator("#tabs > .tab-nav button", has_text=tab).click()
+    open_panel(page, tab)
+    page.locator("#img2img_prompt textarea").first.fill("a cat")
+    for name, value in {"steps": 4, "width": 64, "height": 64, "denoising_strength": 0.75, "seed": 5}.items():
+        set_number(page, f"{tab}_{name}", value)
+    choose(page, f"{tab}-ad-motion-module", "mm_tiny_v3.safetensors")
+    choose_formats(page, "GIF", "PNG", tab=tab)
+    page.locator("#img2img_controlnet .label-wrap").first.click()
+    page.locator(f"{ids}_enable_checkbox input").check()
+    page.locator(f"{ids}_model_dropdown input").first.click()
+    page.locator(f"{ids}_model_dropdown li[data-value^='t2iadapter_tiny_random']").dispatch_event("mousedown")
+    page.locator("#mode_img2img > .tab-nav button", has_text="Batch").click()
+    page.locator("#img2img_batch_source > .tab-nav button", has_text="From directory").click()
+    page.locator("#img2img_batch_input_dir textarea").fill(str(folder / "four"))
+    generate(page, tab)
+    frames = sorted(file_of(gif_in_gallery(page, tab)).with_suffix("").glob("*.png"))
+    page.close()
+    request = animate(video_path=str(folder / "four"), video_length=FRAMES)
+    settings = {"steps": 4, "seed": 5, "denoising_strength": 0.75, "sampler_name": "DPM++ 2M", "init_images": []}
+    followed = frames_of(controlnet.img2img(**with_units(request, unit()), **settings))
+    alone = frames_of(controlnet.img2img(**with_units(request), **settings))
+    made = np.stack([np.asarray(Image.open(frame).convert("RGB")) for frame in frames])
+    assert largest_difference(made, followed).max() <= 1
+    assert largest_difference(made, alone).min() >= UNRELATED
+
+
+# --- SparseCtrl ---
+
+
+@pytest.fixture(scope="module")
+def sparse(start_host, weights, folder):
+    """A WebUI with ControlNet, and SparseCtrl models, whose widths need the large checkpoint."""
+    if controlnet_dir() is None:
+        pytest.skip("there is no sd-webui-controlnet for the live tests: set CONTROLNET_DIR")
+    models = weights / "control"
+    control_models.make_sparse(models)
+    options = {
+        "animatediff_source_folders": str(folder),
+        "control_net_models_path": str(models),
+        "control_net_model_cache_size": 1,
+        "sd_model_checkpoint": "sd15.safetensors",
+    }
+    return start_host(extensions=[REPOSITORY, PROBE, controlnet_dir()], options=options)
+
+
+def sparse_unit(kind, **settings):
+    return unit(model=f"sparsectrl_sd15_{kind}_random", **settings)
+
+
+def sparse_clip(units, **args):
+    """Like `clip`, with a motion module for the large checkpoint, which is slow."""
+    return {**clip(units, **{"model": "mm_sd15_v3.safetensors", "video_length": 3, **args}), "steps": 2}
+
+
+@pytest.fixture(scope="module")
+def keyframes(folder, pictures):
+    """Returns the text of a folder that has these pictures at these frames."""
+
+    def text(numbers, frames=()):
+        name = folder / "-".join(map(str, numbers))
+        name.mkdir(exist_ok=True)
+        for number in numbers:
+            Image.fromarray(pictures[number]).save(name / f"{number}.png")
+        return f"{name}\nkeyframe:{','.join(map(str, frames))}" if frames else str(name)
+
+    return text
+
+
+@REAL
+@pytest.mark.parametrize("kind", ["rgb", "scribble"])
+def test_sparse_ctrl_carries_its_pictures_to_all_frames(sparse, pictures, kind):
+    """The motion module has no effect here, so it is the layers of SparseCtrl that carry them."""
+    plain = frames_of(sparse.txt2img(steps=1))
+    one, other = (
+        frames_of(sparse.txt2img(**sparse_clip([sparse_unit(kind, image=encode(pictures[index]))]), seed=5)) for index in (0, 1)
+    )
+    assert largest_difference(one, other).min() > 0
+    assert largest_difference(one, other)[0] >= UNRELATED
+    np.testing.assert_array_equal(frames_of(sparse.txt2img(steps=1)), plain)
+
+
+@REAL
+def test_sparse_ctrl_takes_a_picture_for_the_first_frame_or_for_keyframes(sparse, pictures, keyframes):
+    first = frames_of(sparse.txt2img(**sparse_clip([sparse_unit("rgb", image=encode(pictures[0]))]), seed=5))
+    for at, is_first in (([0], True), ([2], False)):
+        request = sparse_clip([sparse_unit("rgb", input_mode="batch", batch_images=keyframes([0], at))])
+        difference = largest_difference(frames_of(sparse.txt2img(**request, seed=5)), first)
+        assert (difference.max() <= 1) == is_first
+        assert is_first or difference.min() > 0
+
+
+@REAL
+def test_with_animatediff_off_pictures_of_sparse_ctrl_are_apart(sparse, pictures):
+    request = with_units({"alwayson_scripts": {}}, sparse_unit("rgb", image=encode(pictures[0])))
+    one, two, plain = (frames_of(sparse.txt2img(**asked, steps=1))[:1] for asked in (request, {**request, "batch_size": 2}, {}))
+    assert largest_difference(one, two).max() <= 1
+    assert largest_difference(one, plain).min() >= UNRELATED
+
+
+@REAL
+def test_more_frames_at_once_than_sparse_ctrl_has_positions_for_are_refused(sparse, pictures):
+    many = {"video_length": 33, "batch_size": 33, "positional_encoding": "extend"}
+    answer = sparse.txt2img(**sparse_clip([sparse_unit("rgb", image=encode(pictures[0]))], **many))
+    assert answer.status_code == 422, answer.text
+    assert "unit 0 is SparseCtrl, which takes 32 frames at once" in answer.json()["detail"]
+
+
+@REAL
+def test_conditions_apart_have_the_hints_and_the_frames_of_both_together(sparse, keyframes):
+    request = sparse_clip([sparse_unit("rgb", input_mode="batch", batch_images=keyframes([0, 1], [1, 2]))])
+    together = frames_of(sparse.txt2img(**request, seed=5))
+    with sparse.settings(batch_cond_uncond=False):
+        apart = frames_of(sparse.txt2img(**request, seed=5))
+    assert largest_difference(together, apart).max() <= 1
+
+
+@REAL
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("scribble", {}),
+        ("rgb", {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "denoising_strength": 0.7}),
+    ],
+    ids=["one pass", "hires"],
+)
+def test_windows_of_a_clip_are_clips_of_their_own_for_sparse_ctrl(sparse, keyframes, kind, settings):
+    """Without overlap, each window is the clip that its own pictures and seeds make."""
+
+    def frames(*numbers, seed):
+        one = sparse_unit(kind, input_mode="batch", batch_images=keyframes(numbers))
+        windows = {"batch_size": 2, "overlap": 0, "context_schedule": "static"}
+        request = sparse_clip([one], video_length=len(numbers), **windows)
+        return frames_of(sparse.txt2img(**request, **settings, seed=seed))
+
+    whole = frames(0, 1, 2, 3, seed=5)
+    assert largest_difference(whole, np.concatenate([frames(0, 1, seed=5), frames(2, 3, seed=7)])).max() <= 1
 
 
 # --- what cannot be done ---

@@ -15,14 +15,31 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from demo.weights import SD15, TINY, Gains, Shapes, Size, checkpoint_shapes, draw_all
+from demo.weights import (
+    FAMILIES,
+    MOTION_GAINS,
+    SD15,
+    TINY,
+    Gains,
+    Shapes,
+    Size,
+    Tensors,
+    checkpoint_shapes,
+    draw_all,
+    motion_blocks,
+    motion_shapes,
+    position_table,
+)
 from support.server import webui_dir
 
 HINT_CHANNELS = (16, 16, 32, 32, 96, 96, 256)
 """The convolutions that bring a control image from pixels to latents."""
+SECOND_ATTENTION = ("attention_blocks.1.", ".norms.1.")
+"""Parts of the names of what a motion module has, and SparseCtrl has not."""
 CLIP_WIDTH = 1024
 """The width of the image embeddings of ViT-H."""
 GAINS: Gains = ((r"zero_convs|middle_block_out", 0.3), (r"to_[kv]_ip", 3.0))
+SPARSE_GAINS: Gains = ((r"input_hint_block", 2.0), *GAINS)
 
 
 def controlnet_dir() -> Path | None:
@@ -48,6 +65,42 @@ def make_all(folder: Path) -> None:
     clip.parent.mkdir(parents=True, exist_ok=True)
     # ControlNet loads it loosely, and leaves the random values that its model begins with.
     torch.save({"unused": torch.zeros(1)}, clip, _use_new_zipfile_serialization=False)
+
+
+def make_sparse(folder: Path) -> None:
+    """Writes both SparseCtrl models, as far as they are not there yet: that for photographs, and that for scribbles."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed, kind in enumerate(("rgb", "scribble"), 10):
+        if not (file := folder / f"sparsectrl_sd15_{kind}_random.safetensors").exists():
+            save_file(sparse_ctrl(seed, takes_latents=kind == "rgb"), file)
+
+
+def sparse_ctrl(seed: int, *, takes_latents: bool) -> Tensors:
+    """A SparseCtrl model: a ControlNet with motion layers of one attention, whose hints have a channel for the mask too."""
+    shapes = {name.removeprefix("control_model."): shape for name, shape in controlnet_shapes(SD15).items()}
+    shapes = {name: shape for name, shape in shapes.items() if not name.startswith("input_hint_block")}
+    hint = "input_hint_block.0"
+    if takes_latents:
+        shapes |= _convolution(hint, 4 + 1, SD15.channels, 3)
+    else:
+        shapes |= _convolution(f"{hint}.conv_in", 3 + 1, HINT_CHANNELS[0], 3)
+        for index, (before, after) in enumerate(pairwise(HINT_CHANNELS)):
+            shapes |= _convolution(f"{hint}.blocks.{index}", before, after, 3)
+        shapes |= _convolution(f"{hint}.conv_out", HINT_CHANNELS[-1], SD15.channels, 3)
+    return draw_all(shapes, seed, SPARSE_GAINS) | sparse_ctrl_motion(seed)
+
+
+def sparse_ctrl_motion(seed: int) -> Tensors:
+    """The motion layers of a SparseCtrl model."""
+    shapes: Shapes = {}
+    tables: Tensors = {}
+    for prefix, width in motion_blocks(SD15, FAMILIES[-1]):
+        if prefix.startswith("down_blocks"):
+            block = motion_shapes(prefix, width)
+            shapes |= {name: shape for name, shape in block.items() if not any(part in name for part in SECOND_ATTENTION)}
+            attention = f"{prefix}temporal_transformer.transformer_blocks.0.attention_blocks.0."
+            tables[attention + "pos_encoder.pe"] = position_table(FAMILIES[-1].pe_length, width)
+    return draw_all(shapes, seed, MOTION_GAINS) | tables
 
 
 def controlnet_shapes(size: Size) -> Shapes:
