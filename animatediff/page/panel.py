@@ -76,6 +76,7 @@ def _groups(page: Page, elem_id: ElemId) -> Controls:
             controls |= group([field for field in PANEL_FIELDS if option_of(field).group is folded], elem_id)
         if folded is VIDEO:
             controls["source_for_controlnet"].visible = has_controlnet and page.tab == "img2img"  # in txt2img it does no more
+            controls["mask_path"].visible = page.tab == "img2img"
     return controls
 
 
