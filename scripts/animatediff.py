@@ -97,6 +97,10 @@ else:
             if current := job.job_of(p):
                 current.before_sampler(c)
 
+        def postprocess_maskoverlay(self, p, ppmo, *arguments):
+            if current := job.job_of(p):
+                current.use_mask(ppmo)
+
         def postprocess_image_after_composite(self, p, pp, *arguments):
             if current := job.job_of(p):
                 current.add_frame(pp)

@@ -635,6 +635,20 @@ MUTATIONS = (
         "host/test_what_a_page_may_reach.py",
     ),
     Mutation(
+        "the transparency of masks is ignored",
+        "animatediff/request/masks.py",
+        "if see_through.any():",
+        "if False:",
+        "host/test_mask_files.py",
+    ),
+    Mutation(
+        "inverted masks cover together what all of them cover",
+        "animatediff/request/masks.py",
+        "ImageChops.darker if inverted else ImageChops.lighter",
+        "ImageChops.lighter",
+        "host/test_mask_files.py",
+    ),
+    Mutation(
         "whatever lies beneath the folder of uploads is an upload",
         "animatediff/request/uploads.py",
         "return Path(file).resolve().parent.parent == _folder()",

@@ -60,6 +60,7 @@ class FrameControl:
         self._frames = plan.frames
         self._attended = plan.windows.attended_frames
         self._images = plan.images
+        self._masks = plan.masks
         self._source = plan.inputs.source
         self._units = [unit for unit in plan.inputs.controls for _ in range(unit.copies)]
         self._script = script.find(p) if self._units else None
@@ -262,7 +263,8 @@ class FrameControl:
         if planned.origin == "img2img":
             assert self._images is not None
             one.image = None
-            with patched(self._p, "init_images", [self._images[position]]):
+            image = self._images[position if len(self._images) > 1 else 0]
+            with patched(self._p, "init_images", [image]), self._mask(unit, position):
                 yield one
             return
         if planned.folder is not None:
@@ -272,6 +274,22 @@ class FrameControl:
             assert self._source is not None
             one.image = {"image": np.asarray(self._source.frames[position].convert("RGB")), "mask": None}
         yield one
+
+    @contextmanager
+    def _mask(self, unit: Any, position: int) -> Iterator[None]:
+        """While open, an inpainting unit takes a frame's own mask of img2img, and is cropped to what all masks cover."""
+        if not unit.is_inpaint or len(self._masks) < 2:
+            yield
+            return
+        from modules import masking  # here, since the stand-in WebUI has none
+
+        find = masking.get_crop_region
+        covered = np.asarray(script.names_of(self._script)["prepare_mask"](self._p.image_mask, self._p))
+        with (
+            patched(masking, "get_crop_region", lambda _, *padding: find(covered, *padding)),
+            patched(self._p, "image_mask", self._masks[position]),
+        ):
+            yield
 
     def _require_fit(self, planned: Unit, kind: Any) -> None:
         """Raises RequestError for a kind of control that cannot follow frames."""

@@ -17,7 +17,7 @@ from motion_module.video_reader import Video
 
 from ..errors import RequestError, reason, shown
 from ..request import source_video
-from ..request.params import Params
+from ..request.params import MOST_FRAMES, Params
 
 Origin = Literal["own", "folder", "img2img", "source video"]
 FOLDER_MODE, MERGE_MODE = "batch", "merge"
@@ -98,6 +98,8 @@ def origin_of(unit: Any, params: Params, init_images: list[Any] | None) -> Origi
         return "img2img"
     if params.source:
         return "source video"
+    if init_images and params.mask_path and unit.is_inpaint:  # the same picture, with a mask for each frame
+        return "img2img"
     return "own" if init_images else None
 
 
@@ -145,6 +147,6 @@ def _read(name: str, what: str, most: int) -> list[Frame]:
     path: Path = source_video.find(name, what)
     video = Video(path, background=source_video.background())
     try:
-        return source_video.read_all(video, most, what)
+        return source_video.read_all(video.first(most or MOST_FRAMES + 1), what)
     except (UnreadableVideo, MissingDependency, OSError) as error:
         raise RequestError(f"{what}, {path.name}, cannot be used: {reason(error)}.") from None

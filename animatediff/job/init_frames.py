@@ -61,16 +61,19 @@ class InitFrames:
     """What the frames of a clip start from: one or two encoded images, and how frames depart from them."""
 
     def __init__(self, params: Params, latents: Tensor) -> None:
-        """`latents`: `(frames, 4, height, width)`; the last row is that of the last image, if one is given."""
+        """`latents`: `(frames, 4, height, width)`; the last row is that of the last image, if one is given.
+
+        Without one, the rows of the first image may differ in what a mask for each frame fills.
+        """
         self._params = params
         self._encoded = latents
-        self._first, self._last = latents[:1], latents[-1:] if params.last_frame else latents[:1]
+        self._first, self._last = (latents[:1], latents[-1:]) if params.last_frame else (latents, latents)
         self._frames = len(latents)
 
     def latents(self, seeds: list[int], kept: Tensor | None = None) -> Tensor:
         """Returns what the frames of a video start from, before the sampler adds noise: `(frames, 4, height, width)`.
 
-        `kept`: the inpainting mask `(4, height, width)`, 1 where the image stays.
+        `kept`: the inpainting mask `(4, height, width)`, or one for each frame; 1 where the image stays.
         """
         found = self._on_their_way(seeds)
         return found if kept is None else torch.lerp(found, self._encoded.to(found), kept.to(found))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from typing import Any, cast
 
 import numpy as np
@@ -43,9 +43,10 @@ from . import (
     without_effect,
 )
 from .animated_model import ON_MODEL, AnimatedModel, options_for_parts, prompt_parts
+from .frame_masks import MADE_OF_MASKS, FrameMasks
 from .free_init import Rounds
 from .init_frames import InitFrames
-from .processing_hooks import Bystander, Refusal, Role, carried_role, release, take
+from .processing_hooks import Bystander, Refusal, Role, carried_role, init_of_webui, release, take
 from .resuming import Resuming
 from .validate import validate
 
@@ -156,6 +157,7 @@ class Job:
         self.params = plan.params
         self.warnings = warnings
         self.control = FrameControl(p, plan)
+        self._masks = FrameMasks(p, plan.masks)
         self.animated = AnimatedModel(p, plan, self.control)
         self.resuming = Resuming(
             p, plan, rounds=self.rounds, loras_in_use=self.animated.loras_in_use, controls=self.control.facts
@@ -169,7 +171,8 @@ class Job:
         self._sampled: set[int] = set()
         """The iterations that have passed `during_sample`."""
         self._finished: dict[int, list[Any]] = {}
-        self._before = {name: getattr(p, name) for name in RESTORED_ON_P if hasattr(p, name)}
+        restored = (*RESTORED_ON_P, *MADE_OF_MASKS) if plan.masks else RESTORED_ON_P
+        self._before = {name: getattr(p, name) for name in restored if hasattr(p, name)}
         self._during_pass = ExitStack()
         self._stopwatch = run_history.Stopwatch()
 
@@ -185,6 +188,7 @@ class Job:
             self.warnings += init_frames.give(p, self.params)
         elif self.plan.images:
             p.init_images = self.plan.images
+        self._masks.give()
         module_hash = module_files.short_hash(self.plan.module.path)
         p.extra_generation_params[infotext.KEY] = infotext.write(self.params, module_hash)
         self.control.begin()
@@ -206,8 +210,9 @@ class Job:
             self._require_prompts()
             self._choose_noise()
             self._warn_once(advice.distilled(p, shared.sd_model.sd_checkpoint_info.title))
-            with init_frames.encoded_once(p, self.params) if self.plan.starts_from_image else nullcontext():
+            with self._prepared_images():
                 yield
+            self._masks.require_used()
             if self.plan.starts_from_image and not self.plan.family.takes_image:
                 self._init_frames = InitFrames(self.params, p.init_latent)
 
@@ -304,6 +309,10 @@ class Job:
     def add_frame(self, finished: Any) -> None:
         """`postprocess_image_after_composite`: collects what holds the image, since scripts after ours may still replace it."""
         self._finished.setdefault(self.p.iteration, []).append(finished)
+
+    def use_mask(self, overlaid: Any) -> None:
+        """`postprocess_maskoverlay`: gives a frame its own mask, where the WebUI has that of the last one."""
+        overlaid.mask_for_overlay = self._masks.for_overlay(overlaid.index) or overlaid.mask_for_overlay
 
     def complete(self, processed: Any) -> None:
         """`postprocess`: writes files and the answer. If a video cannot be made, its frames are shown."""
@@ -412,6 +421,12 @@ class Job:
         if params.noise_type == "mixed":
             p.all_subseeds = [int(first) for first in firsts for _ in range(windows.frames)]
             p.subseed_strength = params.noise_share
+
+    def _prepared_images(self) -> AbstractContextManager[None]:
+        """Around the WebUI's `init`: how it prepares the images of the frames."""
+        if self.plan.masks_differ:
+            return self._masks.prepared(init_of_webui(self.p))
+        return init_frames.encoded_once(self.p, self.params) if self.plan.starts_from_image else nullcontext()
 
     def _holds_frames_back(self) -> bool:
         """Whether frames stay as they are until their own denoising strength begins.

@@ -7,7 +7,7 @@ copy's attribute would still act on the original. A method knows which `p` it is
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
@@ -108,6 +108,12 @@ def release(p: Any) -> None:
     vars(p).pop(ROLE, None)
     if isinstance(p, _Hooked):
         p.__class__ = type(p).__bases__[1]
+
+
+def init_of_webui(p: Any) -> Callable[..., None]:
+    """Returns the `init` of a hooked `p` without its hooks."""
+    found: Callable[..., None] = super(_Hooked, p).init
+    return found
 
 
 def carried_role(p: Any) -> Role | None:

@@ -16,7 +16,6 @@ from motion_module.unet_cache import UNetCache
 from .. import settings
 from ..errors import reason
 from ..request import infotext
-from ..request.params import Params
 from ..request.plan import Plan
 from . import live_preview, resume_store
 
@@ -66,7 +65,7 @@ class Resuming:
             return []
         try:
             tab = "txt2img" if self._plan.inputs.init_images is None else "img2img"
-            self._stored = resume_store.begin(tab, _infotext(self._p), _identity(self._p, self._plan.params))
+            self._stored = resume_store.begin(tab, _infotext(self._p), _identity(self._p, self._plan))
         except OSError as error:
             return [f"This video could not be resumed if it were cut off: {reason(error)}. Free some disk space."]
         self.cache = UNetCache(self._stored.folder, self._position, self._inside_unet)
@@ -119,12 +118,13 @@ def _infotext(p: Any) -> str:
         return Processed(p, []).infotext(p, 0)
 
 
-def _identity(p: Any, params: Params) -> list[Any]:
+def _identity(p: Any, plan: Plan) -> list[Any]:
     """What sets the frames of a job apart from those of others."""
     prompts = p.all_prompts[0], p.all_negative_prompts[0], int(p.all_seeds[0])
     mask = getattr(p, "image_mask", None)
-    images = resume_store.digest([*(getattr(p, "init_images", None) or []), *([] if mask is None else [mask])])
-    ours = infotext.write(dataclasses.replace(params, **WITHOUT_EFFECT_ON_FRAMES), None)
+    masks = plan.masks or ([] if mask is None else [mask])
+    images = resume_store.digest([*(getattr(p, "init_images", None) or []), *masks])
+    ours = infotext.write(dataclasses.replace(plan.params, **WITHOUT_EFFECT_ON_FRAMES), None)
     return [*prompts, p.width, p.height, p.steps, p.sampler_name, float(p.cfg_scale), ours, images, _hires_of(p)]
 
 

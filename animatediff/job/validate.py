@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from modules import shared
+from PIL import ImageOps
 
 from ..errors import RequestError
 from ..output import paths
+from ..request.masks import union
 from ..request.params import MOST_FRAMES, Params
 from ..request.plan import Plan
 from ..video.formats import is_picture
@@ -23,6 +25,7 @@ def validate(p: Any, plan: Plan) -> list[str]:
     """Returns warnings for the answer. Raises RequestError for what cannot work."""
     chosen_script.require_suitable(p)
     _require_matching_images(plan)
+    _require_matching_masks(p, plan)
     _require_image_for_pia(plan)
     _require_usable_last_frame(p, plan)
     _require_possible_interpolation(plan)
@@ -65,6 +68,53 @@ def _require_matching_images(plan: Plan) -> None:
             f"img2img was given {len(images)} pictures for {plan.frames} frames. Use one picture, or one for each frame, "
             f"or set Number of frames (video_length) to {len(images)}."
         )
+
+
+def _require_matching_masks(p: Any, plan: Plan) -> None:
+    """One mask for all frames, or one for each, of the size of the pictures: the WebUI crops both to the same region."""
+    if not (masks := plan.masks):
+        return
+    if not hasattr(p, "image_mask"):
+        raise RequestError("Masks (mask_path) need the inpainting of img2img, which this WebUI does not have. Remove them.")
+    if p.image_mask is not None and p.image_mask.getbbox():  # the page has a black one where nothing is painted
+        raise RequestError(
+            "Both Masks (mask_path) and img2img (mask) give a mask. Remove one of them; on the page, use “Inpaint upload” "
+            "without a mask for its settings."
+        )
+    if len(masks) not in (1, plan.frames):
+        raise RequestError(
+            f"There are {len(masks)} masks (mask_path) for {plan.frames} frames. Give one for all frames, or one for each, or "
+            f"set Number of frames (video_length) to {len(masks)}."
+        )
+    size = (plan.images or masks)[0].size
+    if masks[0].size != size:
+        sizes = ["×".join(map(str, each)) for each in (masks[0].size, size)]
+        raise RequestError(
+            f"The masks (mask_path) are {sizes[0]}, but the pictures of img2img are {sizes[1]}. Make them the same size."
+        )
+    covered = union(masks, inverted=bool(p.inpainting_mask_invert))
+    if (ImageOps.invert(covered) if p.inpainting_mask_invert else covered).getbbox() is None:
+        where = "white" if p.inpainting_mask_invert else "black"
+        raise RequestError(
+            f"All masks (mask_path) are {where} everywhere, so nothing would be painted anew. Correct them, or change Mask "
+            "mode (inpainting_mask_invert)."
+        )
+    if len(masks) == 1:
+        return
+    if plan.params.last_frame is not None:
+        raise RequestError(
+            "Last frame (last_frame) cannot be used with a mask for each frame (mask_path). Remove it, or give one mask."
+        )
+    if _soft_inpainting_is_on(p):
+        raise RequestError(
+            "Soft inpainting does not work with a mask for each frame (mask_path). Switch it off, or give one mask."
+        )
+
+
+def _soft_inpainting_is_on(p: Any) -> bool:
+    """Whether the WebUI's own extension of that name is switched on, by its first control."""
+    soft = next((script for script in p.scripts.alwayson_scripts if script.title() == "Soft Inpainting"), None)
+    return soft is not None and bool(p.script_args[soft.args_from])
 
 
 def _require_image_for_pia(plan: Plan) -> None:

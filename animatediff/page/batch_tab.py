@@ -104,7 +104,8 @@ def _give_frames(
         )
     if len(masks := _pictures_in(mask_dir) if mask_dir else []) > 1:
         raise RequestError(
-            f"There are {len(masks)} masks in {mask_dir}, but a clip has one for all its frames. Leave only one in that folder."
+            f"There are {len(masks)} masks in {mask_dir}, but the Batch tab takes one for all frames. For one for each frame, "
+            "name the folder under Masks (mask_path) in the panel instead."
         )
     p.init_images = [flattened(_picture(file), background()) for file in _files(source)[: params.video_length or None]]
     if masks:

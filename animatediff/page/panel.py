@@ -87,6 +87,7 @@ def _groups(page: Page, main: Controls, elem_id: ElemId) -> Controls:
                 source_page.add_to_group(page, main | controls, elem_id)
         if folded is VIDEO:
             controls["source_for_controlnet"].visible = has_controlnet and page.tab == "img2img"  # in txt2img it does no more
+            controls["mask_path"].visible = page.tab == "img2img"
     return controls
 
 

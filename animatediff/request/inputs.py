@@ -16,7 +16,7 @@ from ..controlnet.pictures import Unit, units_with_pictures
 from ..controlnet.script import is_installed
 from ..errors import RequestError
 from ..video.rife import model_in
-from . import module_files, source_video
+from . import masks, module_files, source_video
 from .choices import NO_MODULE, RIFE
 from .params import Params
 from .source_video import Source
@@ -27,14 +27,15 @@ class Inputs:
     """What a generation starts from.
 
     `second`: the second motion module, if one is chosen. `init_images`: the images of img2img, or the frames of its source
-    video; None in txt2img. `rife`: the folder of the model that interpolates frames, if RIFE does. `controls`: ControlNet's
-    enabled units.
+    video; None in txt2img. `masks`: one for all frames or one for each; empty if there are none. `rife`: the folder of the
+    model that interpolates frames, if RIFE does. `controls`: ControlNet's enabled units.
     """
 
     module: Description
     second: Description | None
     init_images: list[Image.Image] | None
     source: Source | None
+    masks: list[Image.Image]
     rife: Path | None
     controls: tuple[Unit, ...]
 
@@ -54,10 +55,11 @@ def find_inputs(params: Params, init_images: list[Image.Image] | None, units: li
     second = None if params.model_2 in NO_MODULE else _described(params.model_2)
     rife = _rife(params)
     controls = units_with_pictures(units, params, init_images)
+    of_frames = _masks(params, is_img2img=init_images is not None)
     source = _source(params, controls, is_img2img=init_images is not None)  # last, since it takes longest
     if source and init_images is not None and params.frames_from_source:
         init_images = source.frames
-    return Inputs(module, second, init_images, source, rife, controls)
+    return Inputs(module, second, init_images, source, of_frames, rife, controls)
 
 
 def _described(name: str) -> Description:
@@ -82,6 +84,14 @@ def _source(params: Params, controls: tuple[Unit, ...], *, is_img2img: bool) -> 
             "unit without a picture, or remove the source video."
         )
     return source_video.read(params)
+
+
+def _masks(params: Params, *, is_img2img: bool) -> list[Image.Image]:
+    if not params.mask_path:
+        return []
+    if not is_img2img:
+        raise RequestError("Masks (mask_path) work only in img2img, where they say what is painted anew. Remove them.")
+    return masks.read(params.mask_path)
 
 
 def _rife(params: Params) -> Path | None:

@@ -68,7 +68,6 @@ class Option:
     `lines`: the height of a text box. `slider`: the range of a slider; None for a number field. `shown_default`: the panel's
     first value, if it is not the API's default. `is_saved`: whether presets, infotexts and X/Y/Z plots include it; uploaded
     files are not included.
-    `unavailable`: the feature that a value other than the default would need and that does not exist yet.
     `needs`: when it has an effect; None for always.
     """
 
@@ -88,7 +87,6 @@ class Option:
     shown_default: str | float | None = None
     is_saved: bool = True
     choices: tuple[str, ...] = ()
-    unavailable: str = ""
     needs: Needs | None = None
 
     @property
@@ -321,6 +319,18 @@ class Params:
         elem_id="source-for-controlnet",
         needs=needs.WITH_SOURCE,
         help="In img2img, frames start from its picture, and the source video drives only ControlNet, as it does in txt2img.",
+    )
+    mask_path: str = _option(
+        "",
+        label="Masks",
+        group=VIDEO,
+        elem_id="mask-path",
+        is_saved=False,
+        longest=4_096,
+        info="The path of a folder or a video. White is painted anew.",
+        help="A folder or a video of masks, one for each frame, or one picture for all, in a folder that the settings allow. "
+        "White is painted anew, and black stays; of a transparent picture, what is opaque is painted anew. The settings of "
+        "inpainting apply, such as Mask blur. img2img only.",
     )
     motion_scale: float = _option(
         1.0,
@@ -584,7 +594,6 @@ class Params:
         needs=needs.WITH_FREEINIT,
         help="The cutoff of the filter along time, as a fraction of the highest frequency. More keeps faster motion.",
     )
-    mask_path: str = _option("", unavailable="A mask for each frame", help="A folder of masks.")
     request_id: str = _option("", longest=200, help="A text that is added to file names after the seed.")
     video_delivery: str = _option(
         "data",

@@ -64,6 +64,16 @@ class Plan:
         return None if given is None else given[: self.frames]
 
     @property
+    def masks(self) -> list[Image.Image]:
+        """The masks of `mask_path`: one for all frames, or one for each."""
+        return self.inputs.masks
+
+    @property
+    def masks_differ(self) -> bool:
+        """Whether each frame has a mask of its own."""
+        return len(self.masks) > 1
+
+    @property
     def attention_is_windowed(self) -> bool:
         """Whether motion layers attend within windows. A clip of one window that loops needs no more UNet calls for them."""
         return self.windows.wraps or (self.windows.needed and self.windows_in_attention)

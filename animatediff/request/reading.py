@@ -10,7 +10,7 @@ from motion_module.motion_strength import MotionStrengthError, parse_rules
 
 from ..errors import RequestError, shown
 from .parameter_aliases import renamed
-from .params import FIELDS, LEAST_FPS, MOST_FPS, MOST_GIF_FPS, OWN_FPS, PANEL_FIELDS, Params, option_of
+from .params import FIELDS, LEAST_FPS, MOST_FPS, MOST_GIF_FPS, OWN_FPS, PANEL_FIELDS, Params
 from .values import read_value, require_within_bounds
 
 KNOWN = {field.name: field for field in FIELDS}
@@ -64,7 +64,6 @@ def read_mapping(given: Mapping[str, Any]) -> tuple[Params, list[str]]:
     if faults:
         raise RequestError(" ".join(faults))
     params = Params(**values)
-    _refuse_unavailable(params)
     _require_possible_rules(params)
     if params.motion_start >= params.motion_end:
         raise RequestError(
@@ -128,13 +127,3 @@ def with_fps(params: Params, of_source: float = 0) -> Params:
             f"videos can have {MOST_FPS:g} at most. Set it to {MOST_FPS // params.fps:g} or less."
         )
     return params
-
-
-def _refuse_unavailable(params: Params) -> None:
-    for field in FIELDS:
-        unavailable, value = option_of(field).unavailable, getattr(params, field.name)
-        if unavailable and value != field.default:
-            raise RequestError(
-                f"{unavailable} is not available yet, but {field.name} is {value!r}. "
-                f"Leave {field.name} out, or at {field.default!r}."
-            )

@@ -37,8 +37,6 @@ def _schema_of(field: dataclasses.Field[Any]) -> dict[str, Any]:
         facts["enum"] = list(option.choices)
     elif field.type == "str":
         facts["maxLength"] = option.longest
-    if option.unavailable:
-        facts["description"] += " Not available yet: only the default is accepted."
     return facts
 
 

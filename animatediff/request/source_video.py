@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,7 @@ from .reading import with_fps
 
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 """The beginning of a URL or of one of ffmpeg's protocols. A single letter is a Windows drive."""
+SOURCE = "The source video"
 RAM_TAKEN = 0.5
 """The fraction of the free memory that frames may take."""
 
@@ -154,14 +155,14 @@ def _frames(video: Video, params: Params) -> list[Image.Image]:
     return frames
 
 
-def read_all(video: Video, most: int, what: str) -> list[Frame]:
-    """Returns the frames of a video at its own size, at most `most` of them unless that is 0. `what`: it, in an error's words.
+def read_all(video: Iterable[Frame], what: str) -> list[Frame]:
+    """Returns all frames of a video. `what`: it, in an error's words.
 
-    Raises RequestError where they do not fit into memory, or are more than a clip can have. Raises what `Video.first` does.
+    Raises RequestError where they do not fit into memory, or are more than a clip can have. Raises what `video` does.
     """
     memory = psutil.virtual_memory().available * RAM_TAKEN
     frames: list[Frame] = []
-    for frame in video.first(most or MOST_FRAMES + 1):
+    for frame in video:
         frames.append(frame)
         if len(frames) * frame.nbytes > memory:
             size = f"{frame.shape[1]}×{frame.shape[0]}"
@@ -174,15 +175,16 @@ def read_all(video: Video, most: int, what: str) -> list[Frame]:
     return frames
 
 
-def find(name: str, what: str = "The source video") -> Path:
+def find(name: str, what: str = SOURCE) -> Path:
     """Returns the video file or folder of frames of that name, with links resolved. `what`: it, in an error's words.
 
-    Raises RequestError unless it exists and lies in a folder that the settings allow, or was uploaded on the page.
+    Raises RequestError unless it exists and lies in a folder that the settings allow, or was uploaded on the page, which only
+    a source video can be.
     """
     if ADDRESS.match(name):
         raise RequestError(
-            f"{what} {shown(name)} is a URL. Download it. Then upload it on the page, or name the file in a folder "
-            "that the settings allow."
+            f"{what} {shown(name)} is a URL. Download it. Then {'upload it on the page, or ' * (what == SOURCE)}name the file "
+            "in a folder that the settings allow."
         )
     path = _allowed(name, what)
     if uploads.holds(path):
@@ -220,7 +222,8 @@ def _allowed(name: str, what: str) -> Path:
         raise RequestError(f"{what} {shown(name)} is not a valid path. Name a video file, or a folder of frames.") from None
     if path is None or not (uploads.holds(path) or any(map(path.is_relative_to, folders))):
         raise RequestError(
-            f"{what} {shown(name)} lies outside the folders that may be read. Upload it on the page, or add its "
-            "folder to “Folders from which source videos may be read” in the settings of AnimateDiff."
+            f"{what} {shown(name)} lies outside the folders that may be read. "
+            f"{'Upload it on the page, or add' if what == SOURCE else 'Add'} its folder to “Folders from which source videos "
+            "may be read” in the settings of AnimateDiff."
         )
     return path

@@ -181,6 +181,41 @@ def test_in_img2img_the_source_can_drive_controlnet_alone(controlnet, folder, pi
     require_own_hints(frames, stills(controlnet.img2img, pictures, [unit()], **start, steps=4))
 
 
+@pytest.mark.webui_only("the embedded host has no inpainting")
+def test_an_inpainting_unit_takes_the_mask_of_each_frame(start_host, weights, folder, pictures):
+    """With the large checkpoint, for which alone there are ControlNets that take a mask."""
+    if controlnet_dir() is None:
+        pytest.skip("there is no sd-webui-controlnet for the live tests: set CONTROLNET_DIR")
+    control_models.make_all(weights / "control")
+    options = {
+        "animatediff_source_folders": str(folder),
+        "control_net_models_path": str(weights / "control"),
+        "sd_model_checkpoint": "sd15.safetensors",
+    }
+    host = start_host(extensions=[REPOSITORY, PROBE, controlnet_dir()], options=options)
+    units, module = [unit(module="inpaint", model="control_sd15_random")], "mm_sd15_v3.safetensors"
+    masks = np.zeros((3, 64, 64), np.uint8)
+    (folder / "masks").mkdir(exist_ok=True)
+    for index, mask in enumerate(masks):
+        mask[8 * index : 8 * index + 24, 8:40] = 255
+        Image.fromarray(mask).save(folder / "masks" / f"{index}.png")
+    settings = {"steps": 3, "denoising_strength": 0.7, "inpainting_fill": 1, "mask_blur": 0}
+    for images, area in ((3, {"inpaint_full_res": False}), (1, {"inpaint_full_res": True})):
+        given = [encode(picture) for picture in pictures[:images]]
+        how = {"model": module, "image_mode": "strength ramp", "ramp_length": 0, "video_length": 3}
+        request = clip(units, mask_path=str(folder / "masks"), **how)
+        frames = frames_of(host.img2img(**request, **settings, **area, seed=5, init_images=given))
+        alone = []
+        for index, mask in enumerate(masks):
+            own = mask.copy()
+            if area["inpaint_full_res"]:  # crops to what all masks cover; a level of one paints nothing
+                own[[0, 39], [8, 39]] = np.maximum(own[[0, 39], [8, 39]], 1)
+            still = {**clip(units, video_length=1, model=module), "seed": 5 + index, "mask": encode(own)}
+            alone.append(frames_of(host.img2img(**still, **settings, **area, init_images=[given[index % images]]))[0])
+        require_own_hints(frames, np.stack(alone))
+    host.stop()
+
+
 # --- folders and keyframes ---
 
 

@@ -133,7 +133,6 @@ def test_the_infotext_has_the_file_name_without_its_folder(host, videos):
         ({"video_path": "{videos}/frames", "source_start": 28, "source_stride": 3}, ["1 can be taken", "(source_stride) at 3"]),
         ({"video_path": "{videos}/frames", "source_start": 30}, ["30 frames", "source_start"]),
         ({"video_path": "{videos}/frames", "video_source": "{videos}/talks.mkv"}, ["video_source", "video_path", "one"]),
-        ({"mask_path": "{videos}/frames"}, ["A mask for each frame is not available yet"]),
     ],
 )
 def test_an_unusable_source_is_refused_with_a_message(host, videos, values, words):

@@ -127,7 +127,7 @@ def test_one_mask_applies_to_all_frames_and_several_are_refused(batch, page, fol
     page.process_batch(p, str(folder), "", str(masks), p.script_args)
     assert p.image_mask.size == (64, 48)
     Image.new("L", (64, 48)).save(masks / "b.png")
-    with pytest.raises(AnimateDiffError, match=r"2 masks in .* one for all its frames"):
+    with pytest.raises(AnimateDiffError, match=r"2 masks in .* one for all frames.*Masks \(mask_path\)"):
         page.process_batch(request(), str(folder), "", str(masks), ())
 
 

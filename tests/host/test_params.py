@@ -123,7 +123,6 @@ def test_unknown_keys_are_warned_about():
         ({"freeinit_filter": "low"}, ("freeinit_filter", "butterworth")),
         ({"last_frame": "abcd"}, ("last_frame", "base64")),
         ({"latent_power": 0}, ("latent_power", "0.1")),
-        ({"mask_path": "/tmp"}, ("A mask for each frame is not available yet",)),
         ({"video_source": "/tmp/a.mp4", "video_path": "/tmp"}, ("video_source", "video_path", "one of them")),
         ({"source_stride": 0}, ("source_stride", "at least 1")),
         ({"video_length": 10**12}, ("video_length", "10000")),

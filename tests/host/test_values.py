@@ -23,9 +23,7 @@ def refusal(**values):
 # --- bounds: each at, below and above ---
 
 NUMBERS = [field for field in FIELDS if str(field.type) in ("int", "float")]
-TEXTS = [
-    field for field in FIELDS if str(field.type) == "str" and not option_of(field).choices and not option_of(field).unavailable
-]
+TEXTS = [field for field in FIELDS if str(field.type) == "str" and not option_of(field).choices]
 EMPTY_RANGE = {"motion_start": 1, "motion_end": 0}
 
 

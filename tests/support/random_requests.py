@@ -51,6 +51,7 @@ SMALL: dict[str, st.SearchStrategy[Any]] = {
     "motion_rules": st.sampled_from(("", "up_3: scale 1.2", "mid 0.5-1: effect 0.8", "down_9: scale 1", "x")),
     "video_source": st.just(""),
     "video_path": st.sampled_from(("", "", "", "/nowhere")),
+    "mask_path": st.sampled_from(("", "", "", "/nowhere")),
     "request_id": st.sampled_from(("", "42", "a/b", "x" * 100)),
 }
 """Values of the parameters whose range of the table would take too long, or hardly ever be right."""

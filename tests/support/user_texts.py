@@ -76,9 +76,11 @@ AREAS = {
         "motion_module/keyframe_lines.py",
     ),
     "ControlNet": ("animatediff/controlnet",),
-    "Source videos, and everything else that is read as a video": (
+    "Source videos, masks, and everything else that is read as a video": (
         "animatediff/request/inputs.py",
         "animatediff/request/source_video.py",
+        "animatediff/request/masks.py",
+        "animatediff/job/frame_masks.py",
         "motion_module/video_reader.py",
         "motion_module/video_file.py",
         "motion_module/pictures.py",
@@ -139,7 +141,6 @@ PLAIN = {
     "spoken": "value",
     "tag": "LoRA tag",
     "theirs": "what the checkpoint has",
-    "unavailable": "feature",
     "why": "reason",
 }
 """What values are called on the page, where the source calls them otherwise."""

@@ -1,0 +1,72 @@
+"""The masks of a clip in img2img: one for all frames, or one for each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import reduce
+from pathlib import Path
+
+import numpy as np
+from modules import shared
+from PIL import Image, ImageChops
+
+from motion_module.errors import MissingDependency, UnreadableVideo
+from motion_module.file_signatures import kind_of_picture
+from motion_module.pictures import Frame
+from motion_module.video_reader import Video
+
+from ..errors import RequestError, reason
+from ..interrupt import is_stopping
+from . import source_video
+from .params import MOST_FRAMES
+
+WHAT = "The folder or video of masks (mask_path)"
+BLACK, WHITE = "#000000", "#ffffff"
+OPAQUE = 128
+"""The WebUI takes pixels as masked whose alpha is above this."""
+RESIDUE = 16
+"""Levels by which compression makes black and white of a video impure. The crop would go around all of it."""
+
+
+def read(name: str) -> list[Image.Image]:
+    """Returns the masks of a folder, a picture or a video, in levels of grey: white is what will be painted.
+
+    Raises RequestError where they cannot be read, or when interrupted.
+    """
+    path = source_video.find(name, WHAT)
+    shared.state.textinfo = "AnimateDiff: reading the masks"
+    try:
+        return [Image.fromarray(mask) for mask in source_video.read_all(_masks(path), WHAT)]
+    except (UnreadableVideo, MissingDependency, OSError) as error:
+        raise RequestError(f"{WHAT}, {path.name}, cannot be used: {reason(error)}.") from None
+
+
+def union(masks: list[Image.Image], *, inverted: bool) -> Image.Image:
+    """Returns the mask of all pixels that one of these masks at least paints. `inverted`: whether they paint what is black."""
+    return reduce(ImageChops.darker if inverted else ImageChops.lighter, masks)
+
+
+def _masks(path: Path) -> Iterator[Frame]:
+    """Yields the masks, `(height, width)`: the alpha of a picture that is transparent somewhere, as the WebUI takes it."""
+    is_compressed = path.is_file() and not _is_picture(path)
+    on_black, on_white = Video(path, background=BLACK), Video(path, background=WHITE)
+    most = MOST_FRAMES + 1
+    for number, (dark, light) in enumerate(zip(on_black.first(most), on_white.first(most)), start=1):
+        if is_stopping():
+            raise RequestError(f"Reading the masks was interrupted at mask {number}, so there is no video. Generate again.")
+        see_through = (light - dark).max(axis=-1)  # what shows of the white below it
+        if see_through.any():
+            yield np.where(255 - see_through > OPAQUE, 255, 0).astype(np.uint8)
+        else:
+            mask = Image.fromarray(dark).convert("L")
+            yield np.asarray(mask.point(_purer) if is_compressed else mask)
+
+
+def _is_picture(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return bool(kind_of_picture(stream.read(12)))
+
+
+def _purer(level: int) -> int:
+    """Returns a level of a compressed video with the same distance between black and white, both without residue."""
+    return round(min(max((level - RESIDUE) / (255 - 2 * RESIDUE), 0), 1) * 255)

@@ -1,0 +1,3 @@
+from typing import Any
+
+def get_crop_region(mask: Any, pad: int = 0) -> tuple[int, int, int, int]: ...
