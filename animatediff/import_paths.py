@@ -81,7 +81,8 @@ def get_animatediff_arg(p: Any) -> Arguments | None:
     if (job := job_of(p)) is not None:
         params = job.params
     else:
-        script = next((script for script in p.scripts.alwayson_scripts if script.title() == "AnimateDiff"), None)
+        scripts = p.scripts.alwayson_scripts if p.scripts and p.script_args else ()  # others generate without any
+        script = next((script for script in scripts if script.title() == "AnimateDiff"), None)
         try:
             params = read_arguments(p.script_args[script.args_from : script.args_to], {})[0] if script else Params()
         except RequestError:

@@ -84,7 +84,8 @@ class Video:
         if not self.path.is_dir() and isinstance(self._file, MovingPicture):
             yield from self._file.glimpses(self.background, indexes, until)
             return
-        files = self.files()
+        if not (files := self.files()):
+            raise UnreadableVideo("it has no frames. Choose another folder")
         for index in indexes:
             if (left := until - monotonic()) <= 0:
                 return
@@ -92,6 +93,11 @@ class Video:
                 yield index, read_picture(files[index], self.background)
             elif isinstance(self._file, VideoFile) and (frame := self._file.glimpse(self.background, index, left)) is not None:
                 yield index, frame
+
+    @property
+    def is_decoded_by_ffmpeg(self) -> bool:
+        """Whether it is a video file, of which ffmpeg tells facts without decoding it. Raises OSError."""
+        return not self.path.is_dir() and isinstance(self._file, VideoFile)
 
     def files(self) -> list[Path]:
         """Returns the files of the video; those of a folder are sorted by the numbers in their names."""

@@ -25,7 +25,7 @@ from motion_module.prompt_travel import Interpolation
 from ..errors import DETAILS, AnimateDiffError, RequestError
 from ..interrupt import is_stopping
 from ..request.plan import Plan
-from . import script, sparse_ctrl
+from . import map_cache, script, sparse_ctrl
 from .embeddings import travelling
 from .hints import Hints, digest_of
 from .map_cache import KeptMaps
@@ -41,7 +41,7 @@ UNFIT = {
 """Kinds of control that take one picture only."""
 IP_ADAPTER = "IPAdapter"
 SPARSE_CTRL = "SparseCtrl"
-FOR_ALL_FRAMES = ("inpaint_only", "recolor")
+NEED_ALL_HINTS = ("inpaint_only", "recolor")
 """Parts of the names of preprocessors for which ControlNet itself needs all frames at once, for what it does after sampling."""
 ACTING = (
     "weight", "start_guidance_percent", "stop_guidance_percent", "advanced_weighting", "soft_injection", "cfg_injection",
@@ -49,6 +49,11 @@ ACTING = (
 )  # fmt: skip
 """ControlNet's settings of a unit that decide how its hints act."""
 NOT_AT_KEYFRAMES = ("AttentionInjection", "Controlllite")
+"""Kinds of control that act on every row of a UNet call, so that no frame can be left free."""
+ALWAYS_ACTING = ("inpaint", "recolor", "colorfix")
+"""Parts of the names of preprocessors of which the same is true."""
+PYTHONS_OWN = (LookupError, TypeError, AttributeError)
+"""Errors whose texts tell nothing to a user."""
 
 
 class FrameControl:
@@ -68,7 +73,9 @@ class FrameControl:
         self._sparse: list[int] = []
         """The SparseCtrl units, by their place among the enabled ones."""
         self._maps: dict[int, list[Image.Image]] = {}
+        self._settings: list[list[Any]] = []
         self._facts: list[Any] | None = None
+        self._preparing = "its units"
         self._failure: AnimateDiffError | None = None
         self._undo = ExitStack()
 
@@ -85,9 +92,12 @@ class FrameControl:
                 prepare(p)
                 return
             with self._remembering_failure(), self._own_get_control():
+                self._require_all_units_for_all_rows()
                 prepare(p)
+                self._require_planned_units()
                 for index in self._sparse:
                     self._take_sparse_hints(index)
+                self._settings = [_settings(param) for param in self._params_of_units()]  # before a job changes some of them
 
         self._undo.enter_context(patched(self._script, script.MAIN, prepare_frames))
 
@@ -98,18 +108,24 @@ class FrameControl:
 
     def facts(self) -> list[Any]:
         """Returns what decides how the units act: their settings, and digests of their hints."""
-        network = self._script and self._script.latest_network
-        if network is None:
-            return []
         if self._facts is None:
-            params = network.control_params or ()
-            self._facts = [[*_settings(param), self._digest(index, param)] for index, param in enumerate(params)]
+            self._facts = [
+                [self._units[index].model, *self._settings[index], self._digest(index, param)]
+                for index, param in enumerate(self._params_of_units())
+            ]
         return self._facts
 
     def _digest(self, index: int, param: Any) -> str:
-        if (hints := self._hints.get(index)) is not None:
-            return hints.digest()
-        return digest_of([param.hint_cond] if isinstance(param.hint_cond, Tensor) else [])
+        given = [param.effective_region_mask]
+        if (hints := self._hints.get(index)) is None:
+            given += [param.hint_cond, *(getattr(param.control_model, "image_emb", None) or ())]
+        of_frames = hints.digest() if hints else ""
+        return of_frames + digest_of(tensor for tensor in given if isinstance(tensor, Tensor))
+
+    def _params_of_units(self) -> Sequence[Any]:
+        """Returns ControlNet's `ControlParams` of each enabled unit; empty where it has prepared none."""
+        network = self._script and self._script.latest_network
+        return (network and network.control_params) or ()
 
     @contextmanager
     def applied_to(
@@ -145,6 +161,7 @@ class FrameControl:
     @contextmanager
     def _remembering_failure(self) -> Iterator[None]:
         self._failure = self._facts = None
+        self._preparing = "its units"
         self._hints.clear()
         self._sparse.clear()
         self._maps.clear()
@@ -154,10 +171,13 @@ class FrameControl:
             self._failure = AnimateDiffError(str(error))
             raise
         except Exception as error:
-            told = str(error).rstrip(".") or DETAILS
-            self._failure = AnimateDiffError(f"ControlNet could not prepare its units: {told}. Correct them.")
+            told = DETAILS if isinstance(error, PYTHONS_OWN) else str(error).rstrip(".") or DETAILS
+            self._failure = AnimateDiffError(
+                f"ControlNet could not prepare {self._preparing}: {told}. Check pictures, preprocessors and models."
+            )
             raise  # the WebUI logs it
         finally:
+            map_cache.prune()
             shared.state.textinfo = None
 
     @contextmanager
@@ -167,6 +187,7 @@ class FrameControl:
 
         def of_frames(p: Any, unit: Any, index: int, kind: Any, preprocessor: Any) -> Any:
             planned = self._units[index] if index < len(self._units) else None
+            self._preparing = f"unit {planned.number}" if planned else "its units"
             if kind.name == SPARSE_CTRL:
                 self._require_few_frames(planned.number if planned else index)
                 self._sparse.append(index)
@@ -192,11 +213,12 @@ class FrameControl:
     def _prepare(self, planned: Unit, index: int, frames: Sequence[int], kind: Any, of_picture: Callable[[int], Any]) -> Any:
         """Prepares one unit frame by frame. Returns what ControlNet takes: the first frame, or all where it needs all."""
         hints = self._hints[index] = UnitHints(Hints(self._frames, frames), Hints(self._frames, frames))
+        adapter = self._adapter_of(planned) if kind.name == IP_ADAPTER else None
         embeddings: list[Tensor] = []
         first: Any = None
         for control, hires_control, maps in self._prepared(planned, len(frames), of_picture):
-            if kind.name == IP_ADAPTER:
-                embeddings.append(self._embedded(planned, control))
+            if adapter is not None:
+                embeddings.append(adapter.get_image_emb(control).cond_emb)  # what CLIP sees is too large to keep
                 self._keep_maps(index, maps)
             else:
                 hints.add(control, hires_control)
@@ -206,7 +228,7 @@ class FrameControl:
             how = cast(Interpolation, self._params.prompt_interpolation)
             closed = self._params.prompts_loop
             hints.embeddings = travelling(embeddings, frames, self._frames, how, closed=closed)
-        if any(name in planned.module for name in FOR_ALL_FRAMES):
+        if any(name in planned.module for name in NEED_ALL_HINTS):
             return (hints.first_pass.whole(),), (None if hints.hires.are_missing else hints.hires.whole(),), []
         return *first, []
 
@@ -239,15 +261,15 @@ class FrameControl:
             of_frame = slice(frame, frame + 1)
             hints.add(param.hint_cond[of_frame], None if param.hr_hint_cond is None else param.hr_hint_cond[of_frame])
 
-    def _embedded(self, planned: Unit, control: Any) -> Tensor:
-        """Returns the embedding of what CLIP sees in a picture, `(1, tokens, width)`. What CLIP sees is too large to keep."""
+    def _adapter_of(self, planned: Unit) -> Any:
+        """Returns the IP-Adapter of a unit, as ControlNet loads it."""
         load = script.names_of(self._script)["Script"].load_control_model
         adapter = load(self._p, self._p.sd_model.model.diffusion_model, planned.model).model.ipadapter
         adapter.image_proj_model.to(torch.float32)
-        embedding: Tensor = adapter.get_image_emb(control).cond_emb
-        return embedding
+        return adapter
 
     def _tell(self, planned: Unit, position: int, count: int) -> None:
+        self._preparing = f"unit {planned.number}, frame {position + 1}"
         shared.state.textinfo = f"ControlNet: frame {position + 1} of {count}"
         if is_stopping():
             raise RequestError(
@@ -260,6 +282,7 @@ class FrameControl:
         """Yields a copy of a unit with one picture. Those of img2img stay there, for the WebUI's own way of resizing them."""
         one = unit.copy()
         one.input_mode = type(unit.input_mode)("simple")
+        one.mask = None  # it is given with the picture
         if planned.origin == "img2img":
             assert self._images is not None
             one.image = None
@@ -269,10 +292,10 @@ class FrameControl:
             return
         if planned.folder is not None:
             masks = planned.folder.masks
-            one.image = {"image": planned.pictures[position], "mask": masks[position] if masks else None}
+            one.image = {"image": planned.pictures[position], "mask": masks[position] if masks else unit.mask}
         else:
             assert self._source is not None
-            one.image = {"image": np.asarray(self._source.frames[position].convert("RGB")), "mask": None}
+            one.image = {"image": np.asarray(self._source.frames[position].convert("RGB")), "mask": unit.mask}
         yield one
 
     @contextmanager
@@ -291,6 +314,24 @@ class FrameControl:
         ):
             yield
 
+    def _require_all_units_for_all_rows(self) -> None:
+        """Raises RequestError where each row of a UNet call would have another unit: in each window, frames change rows."""
+        assert self._script is not None
+        if str(self._script.ui_batch_option_state[0]).startswith("Each"):
+            raise RequestError(
+                "ControlNet's Batch Option gives each image of a batch another unit, which frames of a video cannot have. Set "
+                "it to “All ControlNet units for all images in a batch”."
+            )
+
+    def _require_planned_units(self) -> None:
+        """Raises RequestError where ControlNet took other units than those that were planned for."""
+        assert self._script is not None
+        if len(self._script.enabled_units) != len(self._units):
+            raise RequestError(
+                f"Another script has changed ControlNet's units: {len(self._units)} were enabled when the video was planned, "
+                f"{len(self._script.enabled_units)} are now. Switch that script off."
+            )
+
     def _require_fit(self, planned: Unit, kind: Any) -> None:
         """Raises RequestError for a kind of control that cannot follow frames."""
         if what := UNFIT.get(kind.name):
@@ -298,7 +339,7 @@ class FrameControl:
                 f"ControlNet unit {planned.number} is {what}, which takes one picture for all frames. Give it a picture of its "
                 "own."
             )
-        everywhere = kind.name in NOT_AT_KEYFRAMES or any(name in planned.module for name in ("inpaint", "recolor"))
+        everywhere = kind.name in NOT_AT_KEYFRAMES or any(name in planned.module for name in ALWAYS_ACTING)
         if planned.keyframes and everywhere:
             raise RequestError(
                 f"ControlNet unit {planned.number} ({planned.module}) cannot act on some frames only. Remove the line "

@@ -23,7 +23,7 @@ def digest_of(tensors: Iterable[Tensor]) -> str:
 
 
 class Hints:
-    """The hints of one unit for one pass, `(channels, height, width)` each, on the CPU: as bytes, unless they are none.
+    """The hints of one unit for one pass, `(channels, height, width)` each, on the CPU: as bytes where they are pictures.
 
     `frames`: the number of frames of the clip. `of`: the frames that hints are for, in the order in which they are added.
     """

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from modules import shared
 from modules.paths_internal import data_path
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 MEGABYTE = 1_000_000
 DEFAULT_MEGABYTES = 500
@@ -60,13 +61,13 @@ def _read(file: Path) -> Any:
         with Image.open(file) as picture:
             kept = np.asarray(picture)
         file.touch()  # so that it is among the last to be deleted
-    except (OSError, UnidentifiedImageError):
+    except (OSError, SyntaxError):  # Pillow raises a SyntaxError for a broken PNG
         return None
     return kept
 
 
 def _write(file: Path, made: Any) -> None:
-    """Keeps a map if it is a picture of bytes, and deletes the oldest ones where all take too much. Errors lose only speed."""
+    """Keeps a map if it is a picture of bytes. Errors lose only speed."""
     if not isinstance(made, np.ndarray) or made.dtype != np.uint8 or made.ndim not in (2, 3):
         return
     part = file.with_suffix(".part")
@@ -74,12 +75,23 @@ def _write(file: Path, made: Any) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(made).save(part, format="PNG", compress_level=1)
         part.replace(file)
-        facts = sorted((entry.stat().st_mtime, entry.stat().st_size, entry) for entry in file.parent.glob("*.png"))
-        total = sum(size for _, size, _ in facts)
-        for _, size, entry in facts[:-1]:
-            if total <= _bound():
-                break
-            entry.unlink()
-            total -= size
     except (OSError, TypeError):  # TypeError: Pillow has no mode for as many channels
         part.unlink(missing_ok=True)
+
+
+def prune() -> None:
+    """Deletes the maps that were used longest ago, until the others fit into the bound, and what a crash has left."""
+    with suppress(OSError):
+        facts = []
+        for file in folder().iterdir():
+            if file.suffix == ".part":
+                file.unlink()
+                continue
+            status = file.stat()
+            facts.append((status.st_mtime, status.st_size, file))
+        total = sum(size for _, size, _ in facts)
+        for _, size, file in sorted(facts, key=lambda fact: fact[0]):
+            if total <= _bound():
+                break
+            file.unlink()
+            total -= size

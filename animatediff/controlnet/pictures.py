@@ -80,6 +80,11 @@ def units_with_pictures(units: list[tuple[int, Any]], params: Params, init_image
                 f"ControlNet unit {number} ({unit.module}) has no picture. Give it one, or a folder of pictures (batch), or "
                 "set a source video (video_source, video_path), whose frames it takes."
             )
+        if origin == "img2img" and unit.mask:
+            raise RequestError(
+                f"ControlNet unit {number} has a mask, but takes the pictures of img2img. Give img2img the mask (mask, "
+                "mask_path), or the unit a picture or a folder."
+            )
         name = f"ControlNet unit {number}"
         folder = _read_folder(str(unit.batch_images), name, params.video_length) if origin == "folder" else None
         found.append(Unit(number, unit.module, unit.model, origin, folder, _copies(unit)))
@@ -91,7 +96,9 @@ def origin_of(unit: Any, params: Params, init_images: list[Any] | None) -> Origi
     if unit.ipadapter_input is not None:
         return "own"
     if unit.input_mode.value == FOLDER_MODE:
-        return "folder" if unit.batch_images else None
+        return "folder" if str(unit.batch_images or "").strip() else None
+    if unit.input_mode.value == MERGE_MODE and not unit.accepts_multiple_inputs:
+        return "own" if isinstance(unit.image, list) and unit.image else None
     if unit.image is not None and not (isinstance(unit.image, str) and not unit.image):  # webuiapi sends "" for none
         return "own"
     if init_images is not None and (params.frames_from_source or len(init_images) > 1):
@@ -122,10 +129,12 @@ def _read_folder(text: str, unit: str, frames: int) -> Folder:
         raise RequestError(
             f"The folder of {unit} has {count} pictures for {len(keyframes)} keyframes. Name one frame for each picture."
         )
-    masks = _read(settings["mask"], f"The mask folder of {unit}", len(pictures)) if "mask" in settings else None
+    most = len(pictures) + (not frames or bool(keyframes))  # one more tells that there are too many
+    masks = _read(settings["mask"], f"The mask folder of {unit}", most) if "mask" in settings else None
     if masks is not None and len(masks) not in (1, len(pictures)):
+        count = f"more than {len(pictures)}" if len(masks) > len(pictures) else len(masks)
         raise RequestError(
-            f"The mask folder of {unit} has {len(masks)} masks for {len(pictures)} pictures. Give one mask, or one for each."
+            f"The mask folder of {unit} has {count} masks for {len(pictures)} pictures. Give one mask, or one for each."
         )
     return Folder(pictures, masks * len(pictures) if masks and len(masks) == 1 else masks, keyframes)
 

@@ -52,8 +52,11 @@ def enabled_units(p: Any) -> list[tuple[int, Any]]:
     if (script := find(p)) is None:
         return []
     try:
-        units = names_of(script)["external_code"].get_all_units_in_processing(p)
-    except ValueError as error:  # pydantic's errors are such
+        names = names_of(script)
+        units = names["external_code"].get_all_units_in_processing(p)
+        # Other scripts, such as the X/Y/Z plot, may change units on their way to ControlNet.
+        units = [names["Script"].parse_remote_call(p, unit.copy(), number) for number, unit in enumerate(units)]
+    except Exception as error:  # ValueError is pydantic's; others come from assertions and from reading embeddings
         raise RequestError(f"ControlNet cannot read its units: {_faults(error)}. Correct them.") from None
     enabled = [(number, unit) for number, unit in enumerate(units) if unit.enabled]
     for number, unit in enabled:
@@ -75,7 +78,7 @@ def _require_model(script: Any, number: int, unit: Any) -> None:
         )
 
 
-def _faults(error: ValueError) -> str:
+def _faults(error: Exception) -> str:
     """Returns what pydantic found wrong: the names of fields, and why."""
     faults: list[dict[str, Any]] = error.errors() if hasattr(error, "errors") else [{"loc": (), "msg": str(error)}]
     return "; ".join(": ".join([*map(str, fault["loc"]), str(fault["msg"])]) for fault in faults)

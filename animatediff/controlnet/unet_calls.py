@@ -14,6 +14,7 @@ from motion_module.context_windows import StepWindows
 from motion_module.patching import patched
 from motion_module.row_layout import RowLayout
 
+from ..errors import AnimateDiffError
 from . import sparse_ctrl
 from .embeddings import AdaptedCalls
 from .hints import Hints, digest_of
@@ -100,13 +101,22 @@ class UNetCalls:
     @contextmanager
     def applied_to(self, unet: Any) -> Iterator[None]:
         """While open, units have the hints of their rows in every call of `unet`."""
+        if self._network.model is not unet:
+            raise AnimateDiffError(
+                "ControlNet's units act only in the checkpoint that the video began with, but another one took over. Set "
+                "“Maximum number of checkpoints loaded at the same time” to 1, or use no refiner and no hires checkpoint."
+            )
         forward_controlled = unet.forward
 
         def forward(x: Tensor, timesteps: Any = None, context: Any = None, *args: Any, **named: Any) -> Any:
             frames = _frames_of(self._layout_of(len(x)))
             for give in gives:
                 give(frames, x, context)
-            return forward_controlled(x, timesteps, context, *args, **named)
+            try:
+                return forward_controlled(x, timesteps, context, *args, **named)
+            except BaseException:
+                self._free_models()
+                raise
 
         with ExitStack() as stack:
             params = enumerate(self._network.control_params or ())
@@ -115,6 +125,12 @@ class UNetCalls:
             for hints in self._hints.values():
                 stack.callback(hints.let_go)
             yield
+
+    def _free_models(self) -> None:
+        """Moves control models to the CPU after an error, as ControlNet does with those that are torch's own modules."""
+        for param in self._network.control_params or ():
+            if isinstance(param.control_model, _Controlled):
+                param.control_model.to("cpu")
 
     def _giving(self, index: int, param: Any, unet: Any, stack: ExitStack) -> Give:
         """Returns what a unit does before each call."""
@@ -126,7 +142,7 @@ class UNetCalls:
             adapted = AdaptedCalls(param.control_model, hints.embeddings if hints else None)
             return lambda frames, _x, context: adapted.begin(frames, context)
         if hints is None:
-            return _for_all_frames(param)
+            return _with_one_picture(param)
         encode = lambda hint: self._network.call_vae_using_process(self._p, hint)  # noqa: E731
         return _PictureUnit(param, hints, encode, unet, stack).give
 
@@ -155,6 +171,7 @@ class _PictureUnit:
         """Gives ControlNet the hints of the rows of a UNet call, in the way in which it tells the two passes apart."""
         param, hints = self._param, self._hints
         chosen = hints.of_pass(x)
+        (hints.hires if chosen is hints.first_pass else hints.first_pass).let_go()
         given = chosen.rows(frames, x.device)
         param.hint_cond = given if chosen is hints.first_pass else OF_NO_PASS
         if not hints.hires.are_missing:
@@ -169,7 +186,7 @@ class _PictureUnit:
                 module.set_cond_image(given * 2 - 1)
 
 
-def _for_all_frames(param: Any) -> Give:
+def _with_one_picture(param: Any) -> Give:
     """For a unit with one picture: ControlNet keeps what it made for the number of rows of the first call."""
 
     def give(_frames: list[int], x: Tensor, _context: Any) -> None:

@@ -20,12 +20,11 @@ from motion_module.patching import patched
 from ..errors import AnimateDiffError
 from ..interrupt import is_stopping
 from ..request import masks
+from .init_frames import BY_ROW
 from .resume_store import seeded
 
 MADE_OF_MASKS = ("image_mask", "mask", "nmask", "mask_for_overlay", "overlay_images", "paste_to")
 """The attributes of `p` that masks give values to. A job with masks gives them back."""
-ROWS = ("init_latent", "image_conditioning", "overlay_images", "color_corrections")
-"""The attributes in which the WebUI's `init` puts one row for each image."""
 OF_ONE_MASK = ("mask", "nmask")
 """The latent masks, `(4, height, width)`: the WebUI has one for all rows."""
 CROPS = ("get_crop_region", "get_crop_region_v2")
@@ -53,7 +52,7 @@ class FrameMasks:
             p.init_images, p.batch_size = images[:1], 1
             yield
             self.require_used()
-            rows: dict[str, list[Any]] = {name: [] for name in (*ROWS, *OF_ONE_MASK)}
+            rows: dict[str, list[Any]] = {name: [] for name in (*BY_ROW, *OF_ONE_MASK)}
             self._for_overlay.clear()
             same_noise = len(images) == 1
             for index, image in enumerate(images * frames if same_noise else images):

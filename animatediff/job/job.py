@@ -346,9 +346,9 @@ class Job:
         if job_of(self.p) is not self:
             return
         release(self.p)
-        self.control.end(completed=completed)
         for name, value in self._before.items():
             setattr(self.p, name, value)
+        self.control.end(completed=completed)
 
     # --- what these need ---
 

@@ -11,7 +11,6 @@ from modules import shared
 from PIL import Image, ImageChops
 
 from motion_module.errors import MissingDependency, UnreadableVideo
-from motion_module.file_signatures import kind_of_picture
 from motion_module.pictures import Frame
 from motion_module.video_reader import Video
 
@@ -47,24 +46,27 @@ def union(masks: list[Image.Image], *, inverted: bool) -> Image.Image:
 
 
 def _masks(path: Path) -> Iterator[Frame]:
-    """Yields the masks, `(height, width)`: the alpha of a picture that is transparent somewhere, as the WebUI takes it."""
-    is_compressed = path.is_file() and not _is_picture(path)
+    """Yields the masks, `(height, width)`: alpha where the first is transparent somewhere, as the WebUI takes it."""
     on_black, on_white = Video(path, background=BLACK), Video(path, background=WHITE)
+    is_compressed = on_black.is_decoded_by_ffmpeg
+    by_alpha: bool | None = None
     most = MOST_FRAMES + 1
     for number, (dark, light) in enumerate(zip(on_black.first(most), on_white.first(most)), start=1):
         if is_stopping():
             raise RequestError(f"Reading the masks was interrupted at mask {number}, so there is no video. Generate again.")
         see_through = (light - dark).max(axis=-1)  # what shows of the white below it
-        if see_through.any():
+        if by_alpha is None:
+            by_alpha = bool(see_through.any())
+        elif not by_alpha and see_through.any():
+            raise RequestError(
+                f"{WHAT}, {path.name}, cannot be used: mask {number} is transparent somewhere, but the masks before it are "
+                "not. Use masks of one kind."
+            )
+        if by_alpha:
             yield np.where(255 - see_through > OPAQUE, 255, 0).astype(np.uint8)
         else:
             mask = Image.fromarray(dark).convert("L")
             yield np.asarray(mask.point(_purer) if is_compressed else mask)
-
-
-def _is_picture(path: Path) -> bool:
-    with path.open("rb") as stream:
-        return bool(kind_of_picture(stream.read(12)))
 
 
 def _purer(level: int) -> int:

@@ -97,7 +97,7 @@ def glance(params: Params, choose: Callable[[int], Sequence[int]], size: tuple[i
     with _faults_in_words(path):
         count, is_exact = video.stated_count()
         pictures = {index: _small(frame, size) for index, frame in video.glimpses(choose(count), seconds)}
-        return Glance(count, is_exact, video.fps(), pictures)
+        return Glance(count, is_exact, video.fps() if is_exact or video.is_decoded_by_ffmpeg else 0.0, pictures)
 
 
 def _small(frame: Frame, size: tuple[int, int]) -> Image.Image:

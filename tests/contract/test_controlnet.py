@@ -484,6 +484,9 @@ def test_windows_of_a_clip_are_clips_of_their_own_for_sparse_ctrl(sparse, keyfra
         ([in_folder("{four}\nkeyframe:0,9,10,11")], {}, ("unit 0", "frame 9", "Number of frames (video_length)")),
         ([in_folder("{four}\nkeyframe:0,1")], {}, ("unit 0", "more than 2 pictures for 2 keyframes")),
         ([in_folder("{four}\nkeyframe:3,1")], {}, ("unit 0", "keyframes", "'3,1'")),
+        ([in_folder("  ")], {}, ("unit 0", "no picture")),
+        ([unit(input_mode="merge")], {"video_path": "{all}"}, ("unit 0", "no picture")),
+        only_real([in_folder("{four}\nkeyframe:0,1,2,3", module="tile_colorfix")], {}, ("some frames only",)),
         ([in_folder("{four}\nfoo:3,1")], {}, ("unit 0", "'foo'", "keyframe:")),
         ([in_folder("/etc")], {}, ("folder of ControlNet unit 0", "lies outside")),
         only_real(

@@ -9,6 +9,7 @@ from animatediff.controlnet import marks
 from animatediff.controlnet.embeddings import AdaptedCalls, travelling
 from animatediff.controlnet.hints import Hints
 from animatediff.controlnet.unet_calls import UNetCalls, UnitHints
+from animatediff.errors import AnimateDiffError
 from animatediff.job import prompt_travel
 from motion_module.prompt_travel import Keyframe, Travel
 from motion_module.row_layout import RowLayout, layout_of_call
@@ -91,7 +92,7 @@ def call(param, hints, layout, x):
         added.extend(param.control_model(x=x, hint=param.used_hint_cond, timesteps=timesteps, context=context, y=y))
 
     unet.forward = controlled
-    network = SimpleNamespace(control_params=[param])
+    network = SimpleNamespace(control_params=[param], model=unet)
     with UNetCalls(None, network, {0: hints} if hints else {}, lambda rows: layout).applied_to(unet):
         unet.forward(x, None, context=None)
     assert unet.forward is controlled and isinstance(param.control_model, Model)
@@ -176,3 +177,12 @@ def test_other_hints_have_another_digest():
     """A clip is resumed only with the hints that it began with."""
     first, same, other = (UnitHints(filled(2, of), Hints(2, of)).digest() for of in ([0, 1], [0, 1], [1, 0]))
     assert first == same != other
+
+
+def test_units_do_not_act_in_another_checkpoint():
+    network = SimpleNamespace(control_params=[], model=SimpleNamespace())
+    with (
+        pytest.raises(AnimateDiffError, match="only in the checkpoint that the video began with"),
+        UNetCalls(None, network, {}, lambda rows: RowLayout(1, rows)).applied_to(SimpleNamespace(forward=None)),
+    ):
+        pass

@@ -92,6 +92,14 @@ def test_paths_come_and_go_with_our_scripts(registered):
 # --- requests as sd-webui-replacer makes them ---
 
 
+@pytest.mark.parametrize("scripts", [None, SimpleNamespace(alwayson_scripts=[])])
+def test_a_generation_without_scripts_asks_for_nothing(registered, scripts):
+    """ControlNet asks before every generation, also before those of other extensions."""
+    from scripts.animatediff_utils import get_animatediff_arg
+
+    assert not get_animatediff_arg(SimpleNamespace(scripts=scripts, script_args=None, job=None)).enable
+
+
 def test_a_request_has_its_parameters_as_attributes(registered):
     from scripts.animatediff_ui import AnimateDiffProcess
 

@@ -113,3 +113,18 @@ def test_a_damaged_mask_is_named(read, tmp_path):
     (tmp_path / "folder" / "3.png").write_bytes((tmp_path / "folder" / "3.png").read_bytes()[:60])
     with pytest.raises(RequestError, match=r"folder or video of masks \(mask_path\), folder, cannot be used: 3\.png"):
         read("folder")
+
+
+def see_through(alpha):
+    return Image.merge("RGBA", [Image.new("L", alpha.size)] * 3 + [alpha])
+
+
+def test_the_first_mask_decides_whether_all_are_read_by_transparency(read, tmp_path):
+    circle, everything = circles()[0], Image.new("L", (96, 64), 255)
+    save([see_through(circle), see_through(everything)], tmp_path / "folder")
+    first, second = read("folder")
+    np.testing.assert_array_equal(first, circle)
+    np.testing.assert_array_equal(second, everything)
+    save([see_through(everything), see_through(circle)], tmp_path / "other")
+    with pytest.raises(RequestError, match="mask 2 is transparent somewhere, but the masks before it are not"):
+        read("other")

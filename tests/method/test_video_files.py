@@ -472,6 +472,11 @@ def test_a_few_frames_are_read_without_the_others(tmp_path, monkeypatch, name):
         assert [number_of(frame) for _, frame in video.glimpses([count - 1], 60)] == [39], "the last where there are fewer"
 
 
+def test_an_empty_folder_has_no_glimpses(tmp_path):
+    with pytest.raises(UnreadableVideo, match="it has no frames"):
+        list(Video(tmp_path).glimpses([0], 60))
+
+
 def test_glimpses_end_when_their_time_is_over(tmp_path):
     for number in range(4):
         Image.fromarray(painted(number)).save(tmp_path / f"{number}.png")

@@ -45,7 +45,7 @@ class Unit:
         self.model = given.get("model", "None")
         self.weight = given.get("weight", 1.0)
         self.processor_res = given.get("processor_res", 0)
-        self.image = given.get("image")
+        self.image, self.mask = given.get("image"), given.get("mask")
         self.input_mode = InputMode(given.get("input_mode", "simple"))
         self.batch_images = given.get("batch_images", "")
         self.ipadapter_input = None
@@ -125,7 +125,7 @@ class Network:
 
     def __init__(self, unet: Any, control_params: list) -> None:
         self.control_params = control_params
-        self._unet = unet
+        self.model = self._unet = unet
         self._before = unet.forward
 
         def forward(x: torch.Tensor, timesteps: Any = None, context: Any = None, y: Any = None, **_: Any) -> torch.Tensor:
@@ -146,6 +146,12 @@ class Script(scripts.Script):
     def __init__(self) -> None:
         self.latest_network = None
         self.detected = []
+        self.enabled_units = []
+        self.ui_batch_option_state = ["All units for all images", False]
+
+    @staticmethod
+    def parse_remote_call(p: Any, unit: Unit, number: int) -> Unit:
+        return unit
 
     def title(self) -> str:
         return "ControlNet"
@@ -161,7 +167,8 @@ class Script(scripts.Script):
             self.latest_network.restore()
         self.latest_network, self.detected = None, []
         params = []
-        for index, unit in enumerate(unit for unit in units_in(p) if unit.enabled):
+        self.enabled_units = [unit for unit in units_in(p) if unit.enabled]
+        for index, unit in enumerate(self.enabled_units):
             preprocessor = Preprocessor.get_preprocessor(unit.module)
             (control,), (hires,), maps = get_control(p, unit, index, Kind.ControlNet, preprocessor)
             self.detected += maps
@@ -177,6 +184,7 @@ class Script(scripts.Script):
                     used_hint_cond_latent=None,
                     used_hint_inpaint_hijack=None,
                     cfg_injection=False,
+                    effective_region_mask=None,
                     weight=unit.weight,
                 )
             )
