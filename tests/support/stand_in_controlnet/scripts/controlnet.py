@@ -49,7 +49,7 @@ class Unit:
         self.input_mode = InputMode(given.get("input_mode", "simple"))
         self.batch_images = given.get("batch_images", "")
         self.ipadapter_input = None
-        self.accepts_multiple_inputs = False
+        self.accepts_multiple_inputs = self.is_inpaint = False
         if Preprocessor.get_preprocessor(self.module) is None:
             raise ValueError(f"the preprocessor {self.module} is unknown")
 
