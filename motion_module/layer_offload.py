@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from .attach import inside
 from .patching import patched
 
+OURS = __name__.partition(".")[0]
 FUNCTIONS = ("forward", "_forward")
 """What extensions replace in a module; the second one is LDM's, within its gradient checkpointing."""
 
@@ -41,13 +42,13 @@ def in_chunks(unet: Any, rows: int, device: torch.device | None = None) -> Itera
 
 
 def _has_others_functions(layer: nn.Module) -> bool:
-    """Whether a module inside a layer has a function of its own in place of that of its class."""
+    """Whether a module inside a layer has a function of its own in place of that of its class, and not one of ours."""
     for part in layer.modules():
-        if part is layer:  # its function is ours
-            continue
         for name in FUNCTIONS:
             replaced = vars(part).get(name)
-            if replaced is not None and replaced != MethodType(getattr(type(part), name), part):
+            if replaced is None or replaced == MethodType(getattr(type(part), name), part):
+                continue
+            if replaced.__module__.partition(".")[0] != OURS:
                 return True
     return False
 

@@ -171,6 +171,7 @@ def test_the_api_lists_the_controls(host):
         "Image mode", "Ramp length", "Last frame", "Latent power", "Latent scale", "Latent power (last frame)",
         "Latent scale (last frame)", "PIA motion",
         "Source video", "Path on the server", "Skip first frames", "Select every nth frame", "Only for ControlNet",
+        "Masks",
         "Motion scale", "Motion effect", "Motion start", "Motion end", "Motion rules", "Attend to the first frame",
         "Positional encoding", "Second motion module", "Combination", "Weight of the second module",
         "Prompt interpolation", "Frame interpolation", "Interpolation factor", "Times to play",
