@@ -89,7 +89,10 @@ class MotionWrapper(nn.Module):
 
 def layers_in(model: Any) -> list[ClipLayer]:
     """Returns the motion layers in a control model of ControlNet: eight in SparseCtrl, none in others."""
-    return [part for part in model.modules() if isinstance(part, ClipLayer)] if isinstance(model, nn.Module) else []
+    if not isinstance(model, nn.Module):
+        return []
+    every = nn.Module.modules(model)  # ControlLLLite has an attribute of that name
+    return [part for part in every if isinstance(part, ClipLayer)]
 
 
 def takes_latents(model: Any) -> bool:

@@ -24,6 +24,7 @@ from support.server import PROBE, REPOSITORY
 
 STAND_IN = REPOSITORY / "tests" / "support" / "stand_in_controlnet"
 FRAMES = 4
+LLLITE = {"model": "lllite_tiny_random", "weight": 2.0}
 IP_ADAPTER = {"module": "ip-adapter_clip_h", "model": "ip-adapter_tiny_random", "weight": 2.0}
 ADAPTER = {"model": "t2iadapter_tiny_random"}
 UNRELATED = 10
@@ -128,6 +129,14 @@ def test_each_frame_has_its_own_hint(controlnet, folder, pictures, settings):
     request = clip([unit()], video_path=str(folder / "all"))
     frames = frames_of(controlnet.txt2img(**{**request, "steps": 3, "seed": 5, **settings}))
     require_own_hints(frames, stills(controlnet.txt2img, pictures, [unit()], **settings))
+
+
+@REAL
+@pytest.mark.parametrize("windows", [{}, {"batch_size": 2}, {"batch_size": 2, "context_mode": "motion attention"}])
+def test_a_control_lllite_follows_frames(controlnet, folder, pictures, windows):
+    request = clip([unit(**LLLITE)], video_path=str(folder / "all"), **windows)
+    frames = frames_of(controlnet.txt2img(**request, steps=3, seed=5))
+    require_own_hints(frames, stills(controlnet.txt2img, pictures, [unit(**LLLITE)]))
 
 
 @pytest.mark.parametrize("mode", ["whole UNet", "motion attention"])

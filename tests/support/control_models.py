@@ -38,7 +38,7 @@ SECOND_ATTENTION = ("attention_blocks.1.", ".norms.1.")
 """Parts of the names of what a motion module has, and SparseCtrl has not."""
 CLIP_WIDTH = 1024
 """The width of the image embeddings of ViT-H."""
-GAINS: Gains = ((r"zero_convs|middle_block_out", 0.3), (r"to_[kv]_ip", 3.0))
+GAINS: Gains = ((r"zero_convs|middle_block_out", 0.3), (r"to_[kv]_ip", 3.0), (r"lllite.*up", 4.0))
 SPARSE_GAINS: Gains = ((r"input_hint_block", 2.0), *GAINS)
 
 
@@ -57,6 +57,7 @@ def make_all(folder: Path) -> None:
         "t2iadapter_sd15_random": adapter_shapes(SD15),
         "t2iadapter_tiny_random": adapter_shapes(TINY),
         "ip-adapter_tiny_random": ip_adapter_shapes(TINY),
+        "lllite_tiny_random": lllite_shapes(TINY),
     }
     for seed, (name, shapes) in enumerate(models.items()):
         if not (file := folder / f"{name}.safetensors").exists():
@@ -146,6 +147,19 @@ def ip_adapter_shapes(size: Size, tokens: int = 4) -> Shapes:
     for index, level in enumerate(order):
         for matrix in "kv":
             shapes[f"ip_adapter.{2 * index + 1}.to_{matrix}_ip.weight"] = (size.widths[level], width)
+    return shapes
+
+
+def lllite_shapes(size: Size, embedding: int = 32, hidden: int = 16) -> Shapes:
+    """A ControlLLLite: at two projections of the UNet, convolutions of the control image and a small network."""
+    shapes: Shapes = {}
+    for place in ("input_blocks_1_1", "output_blocks_11_1"):
+        name = f"lllite_unet_{place}_transformer_blocks_0_attn1_to_q"
+        shapes |= _convolution(f"{name}.conditioning1.0", 3, embedding // 2, 4)
+        shapes |= _convolution(f"{name}.conditioning1.2", embedding // 2, embedding, 2)
+        layers = (("down", size.channels, hidden), ("mid", hidden + embedding, hidden), ("up", hidden, size.channels))
+        for layer, before, after in layers:
+            shapes |= {f"{name}.{layer}.0.weight": (after, before), f"{name}.{layer}.0.bias": (after,)}
     return shapes
 
 
