@@ -2,12 +2,26 @@
 
 import re
 
+import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
 from support import control_models
-from support.browser import MINUTES, choose, number, open_panel, set_number
+from support.animation import animate, files_of
+from support.browser import (
+    MINUTES,
+    choose,
+    choose_formats,
+    file_of,
+    frames_of_file,
+    frames_of_picture,
+    generate,
+    gif_in_gallery,
+    number,
+    open_panel,
+    set_number,
+)
 from support.control_models import controlnet_dir
 from support.pictures import gradient
 from support.server import PROBE, REPOSITORY
@@ -17,6 +31,8 @@ pytestmark = [
     pytest.mark.skipif(controlnet_dir() is None, reason="there is no sd-webui-controlnet: set CONTROLNET_DIR"),
 ]
 FRAMES = 30
+SAMPLER = "DPM++ 2M"
+"""The one that the page begins with."""
 
 
 @pytest.fixture(scope="module")
@@ -146,3 +162,33 @@ def test_a_preset_for_a_second_pass_comes_with_the_extension(page, tab):
     assert [number(page, f"{tab}-ad-{name}") for name in names] == ["0", "0", "0", "24"]
     page.locator(f"#{tab}-ad-preset-delete").click()
     expect(page.locator(".toast-wrap")).to_contain_text("comes with the extension and cannot be deleted", timeout=MINUTES)
+
+
+def test_generate_makes_the_clip_that_the_api_makes(page, tab, controlnet, clip):
+    """A unit without a picture, enabled on the page, takes the frames of the uploaded video."""
+    count, model = 5, "t2iadapter_tiny_random"
+    page.locator(f"#{tab}_prompt textarea").first.fill("a cat")
+    sides = {f"{tab}_{name}": value for name, value in {"steps": 3, "width": 64, "height": 64, "seed": 7}.items()}
+    for name, value in {**sides, f"{tab}-ad-video-length": count}.items():
+        set_number(page, name, value)
+    choose(page, f"{tab}-ad-motion-module", "mm_tiny_v3.safetensors")
+    choose_formats(page, "GIF", tab=tab)
+    if tab == "img2img":
+        page.locator("#img2img_image input[type=file]").set_input_files(clip)
+    switch(page, tab, 0, enabled=True)
+    unit = f"#{tab}_controlnet_ControlNet-0_controlnet"
+    page.locator(f"{unit}_model_dropdown input").first.click()
+    page.locator(f"{unit}_model_dropdown li", has_text=model).first.dispatch_event("mousedown")
+    expect(page.locator(f"#{tab}-ad-source-units").first).to_contain_text("0 (t2iadapter", timeout=MINUTES)
+    generate(page, tab)
+    made = frames_of_file(file_of(gif_in_gallery(page, tab)))
+
+    source = controlnet.data_dir / "source.gif"
+    source.write_bytes(clip.read_bytes())
+    with controlnet.settings(animatediff_source_folders=str(controlnet.data_dir)):
+        request = animate(video_length=count, video_path=str(source), format=["GIF"], closed_loop="N", fps=0)
+        request["alwayson_scripts"]["controlnet"] = {"args": [{"enabled": True, "model": model}]}
+        make = controlnet.txt2img if tab == "txt2img" else controlnet.img2img
+        more = {} if tab == "txt2img" else {"init_images": [], "denoising_strength": 0.75}
+        gif = files_of(make(**request, **more, prompt="a cat", steps=3, seed=7, sampler_name=SAMPLER))[0]
+    np.testing.assert_array_equal(made, frames_of_picture(gif))

@@ -502,6 +502,7 @@ def test_windows_of_a_clip_are_clips_of_their_own_for_sparse_ctrl(sparse, keyfra
             [in_folder("{four}\nkeyframe:0,1,2,3", module="reference_only", model="None")], {}, ("unit 0", "some frames")
         ),
         ([unit(model="nothing")], {"video_path": "{all}"}, ("unit 0", "'nothing'", "list")),
+        only_real([unit(model="t2iadapter_xl_random")], {"video_path": "{all}"}, ("could not prepare", "not compatible")),
         ([unit(model="None")], {"video_path": "{all}"}, ("unit 0 has no model",)),
         ([unit(module="nonsense")], {}, ("ControlNet cannot read its units", "nonsense")),
         (

@@ -56,6 +56,7 @@ def make_all(folder: Path) -> None:
         "control_sd15_random": controlnet_shapes(SD15),
         "t2iadapter_sd15_random": adapter_shapes(SD15),
         "t2iadapter_tiny_random": adapter_shapes(TINY),
+        "t2iadapter_xl_random": adapter_shapes(TINY),  # ControlNet goes by the name
         "ip-adapter_tiny_random": ip_adapter_shapes(TINY),
         "lllite_tiny_random": lllite_shapes(TINY),
     }
