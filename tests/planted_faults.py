@@ -588,8 +588,8 @@ MUTATIONS = (
     Mutation(
         "layers have all rows at once",
         "motion_module/layer_offload.py",
-        "for first in range(0, len(x), rows):\n            chunk = slice(first, first + rows)",
-        "for first in (0,):\n            chunk = slice(None)",
+        "at_once = len(x) if _has_others_functions(layer) else rows",
+        "at_once = len(x)",
         "method/test_layer_offload.py",
     ),
     Mutation(
@@ -637,8 +637,8 @@ MUTATIONS = (
     Mutation(
         "the transparency of masks is ignored",
         "animatediff/request/masks.py",
-        "if see_through.any():",
-        "if False:",
+        "        if by_alpha:",
+        "        if False:",
         "host/test_mask_files.py",
     ),
     Mutation(
