@@ -56,7 +56,7 @@ MUTATIONS = (
         "animatediff/controlnet/hints.py",
         "        if len(self._place) == self._frames:",
         "        if True:",
-        "contract/test_controlnet.py",
+        "host/test_controlnet_hints.py",
     ),
     Mutation(
         "what ended ControlNet's preparation is swallowed",
