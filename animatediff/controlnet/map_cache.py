@@ -46,8 +46,8 @@ class KeptMaps:
 
 
 def _bound() -> int:
-    """How many bytes all kept maps may take."""
-    return int(shared.opts.data.get("animatediff_map_cache_mb", DEFAULT_MEGABYTES)) * MEGABYTE
+    """How many bytes all kept maps may take. The setting is None where its field was emptied."""
+    return max(0, int(shared.opts.data.get("animatediff_map_cache_mb", DEFAULT_MEGABYTES) or 0)) * MEGABYTE
 
 
 def _digest(image: Any, name: str, settings: dict[str, Any]) -> str:

@@ -48,16 +48,16 @@ class PageUnit:
             newer = {"enabled": enabled, "module": module, "model": model, "batch_images": folder or folder_of_all}
             yield unit.copy(update={**newer, "input_mode": type(unit.input_mode)(mode)})
 
-    def when_changed(self, script: str) -> None:
+    def when_changed(self, javascript: str) -> None:
         """Runs a script of the page after a change of the unit has reached what `states` are."""
         changing = {getattr(self.group, name)._id for name in CHANGING}
         for index, event in enumerate(list(Context.root_block.dependencies)):
             if self.state._id in event["outputs"] and changing & set(event["targets"]):
-                Dependency(self.state, event, index).then(None, [], [], _js=script)
+                Dependency(self.state, event, index).then(None, [], [], _js=javascript)
         for name, mode in TABS.items():
             select = getattr(self.group, name).select
-            select(_always(mode), [], [self.mode], show_progress=False, queue=False).then(None, [], [], _js=script)
-        self.group.batch_image_dir.blur(None, [], [], _js=script)
+            select(_always(mode), [], [self.mode], show_progress=False, queue=False).then(None, [], [], _js=javascript)
+        self.group.batch_image_dir.blur(None, [], [], _js=javascript)
 
 
 def _always(mode: str) -> Callable[[], str]:

@@ -80,7 +80,7 @@ def units_with_pictures(units: list[tuple[int, Any]], params: Params, init_image
                 f"ControlNet unit {number} ({unit.module}) has no picture. Give it one, or a folder of pictures (batch), or "
                 "set a source video (video_source, video_path), whose frames it takes."
             )
-        if origin == "img2img" and unit.mask:
+        if origin == "img2img" and _is_given(unit.mask):
             raise RequestError(
                 f"ControlNet unit {number} has a mask, but takes the pictures of img2img. Give img2img the mask (mask, "
                 "mask_path), or the unit a picture or a folder."
@@ -99,7 +99,7 @@ def origin_of(unit: Any, params: Params, init_images: list[Any] | None) -> Origi
         return "folder" if str(unit.batch_images or "").strip() else None
     if unit.input_mode.value == MERGE_MODE and not unit.accepts_multiple_inputs:
         return "own" if isinstance(unit.image, list) and unit.image else None
-    if unit.image is not None and not (isinstance(unit.image, str) and not unit.image):  # webuiapi sends "" for none
+    if _is_given(unit.image):
         return "own"
     if init_images is not None and (params.frames_from_source or len(init_images) > 1):
         return "img2img"
@@ -108,6 +108,11 @@ def origin_of(unit: Any, params: Params, init_images: list[Any] | None) -> Origi
     if init_images and params.mask_path and unit.is_inpaint:  # the same picture, with a mask for each frame
         return "img2img"
     return "own" if init_images else None
+
+
+def _is_given(picture: Any) -> bool:
+    """Returns whether a unit has a picture or a mask: a text, an array, or others. The library webuiapi sends "" for none."""
+    return picture is not None and not (isinstance(picture, str) and not picture)
 
 
 def _copies(unit: Any) -> int:
