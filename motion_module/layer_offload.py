@@ -21,6 +21,8 @@ from .patching import patched
 OURS = __name__.partition(".")[0]
 FUNCTIONS = ("forward", "_forward")
 """What extensions replace in a module; the second one is LDM's, within its gradient checkpointing."""
+OPTIONS = ("patches", "patches_replace", "block_modifiers", "block_inner_modifiers", "group_norm_wrapper")
+"""The items of `transformer_options` with functions."""
 
 
 @contextmanager
@@ -28,7 +30,7 @@ def in_chunks(unet: Any, rows: int, device: torch.device | None = None) -> Itera
     """While open, the layers of an LDM `UNetModel` run on `rows` rows at a time.
 
     A layer in which another extension has replaced a function gets all rows at once: that function may have to know which row
-    is which, as ControlNet's reference and Regional Prompter do.
+    is which, as ControlNet's reference and Regional Prompter do. So does a layer that is given such functions, as Forge does.
 
     `device`: where the layers run and the UNet's result is, if rows are to be in RAM between layers; else None.
     """
@@ -53,19 +55,24 @@ def _has_others_functions(layer: nn.Module) -> bool:
     return False
 
 
+def _gives_functions(argument: Any) -> bool:
+    """Whether an argument of a layer is `transformer_options` of ComfyUI's kind with functions that change the layer."""
+    return isinstance(argument, dict) and any(argument.get(name) for name in OPTIONS)
+
+
 def _in_chunks(layer: nn.Module, rows: int, device: torch.device | None, after: torch.device | None) -> Callable[..., Tensor]:
     """Returns the forward function of a layer that runs on `device`, with its result on `after`; None: on its input's
     device.
     """
     forward_all = layer.forward
 
-    def forward(x: Tensor, *args: Any) -> Tensor:
+    def forward(x: Tensor, *args: Any, **named: Any) -> Tensor:
         results = []
-        at_once = len(x) if _has_others_functions(layer) else rows
+        at_once = len(x) if _has_others_functions(layer) or any(map(_gives_functions, args)) else rows
         for first in range(0, len(x), at_once):
             chunk = slice(first, first + at_once)
             others = [arg[chunk] if isinstance(arg, Tensor) else arg for arg in args]
-            results.append(forward_all(x[chunk].to(device or x.device), *others).to(after or x.device))
+            results.append(forward_all(x[chunk].to(device or x.device), *others, **named).to(after or x.device))
         return torch.cat(results)
 
     return forward

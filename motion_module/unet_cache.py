@@ -22,6 +22,7 @@ from .patching import patched
 
 log = logging.getLogger("AnimateDiff")
 SUFFIX = ".safetensors"
+PLAIN = (str, bytes, int, float, type(None), torch.dtype, torch.device)
 TOLERANCE = 0.003
 """How far the results of the same call may be apart: their root mean square difference in standard deviations of the result.
 Those of another model are further apart."""
@@ -118,7 +119,7 @@ class UNetCache:
 
 def _digest(value: Any) -> str:
     """Returns a hash of tensors, numbers, texts, and lists, tuples and dictionaries of them. Different values have different
-    hashes.
+    hashes. Of other values, only the type is known.
     """
     digest = hashlib.blake2b(digest_size=16)
     for part in _parts(value):
@@ -144,7 +145,8 @@ def _parts(value: Any) -> Iterator[Any]:
             yield from _parts(item)
     else:
         yield str(type(value)).encode()
-        yield repr(value).encode()
+        if isinstance(value, PLAIN):  # others are named by their place in memory, or are functions of other extensions
+            yield repr(value).encode()
 
 
 def _alike(cached: Tensor, result: Tensor) -> bool:

@@ -14,13 +14,16 @@ from .patching import patched
 from .row_layout import RowLayout
 from .vram import WindowBudget
 
+ArgumentsOfRows = Callable[[Any, Tensor, int, int], Any]
+"""Selects rows from the arguments of a UNet call: the arguments, the chosen rows, all rows, the frames of each chosen clip."""
+
 
 class WindowedUNet:
     """Splits each call of a UNet into calls for its context windows.
 
     `step`: returns the number of the running sampling step. `layout_of`: returns the layout of a whole call from its number of
     rows. `budget`: how many windows one call may have; without it, one. `before_call`: called before each call; it may raise
-    to end the sampling, such as when the user interrupts.
+    to end the sampling, such as when the user interrupts. `arguments_of`: selects rows from the arguments of a call.
     """
 
     def __init__(
@@ -31,12 +34,14 @@ class WindowedUNet:
         budget: WindowBudget | None = None,
         *,
         before_call: Callable[[], None] = lambda: None,
+        arguments_of: ArgumentsOfRows | None = None,
     ) -> None:
         self._windows = windows
         self._step = step
         self._layout_of_clip = layout_of
         self._budget = budget or WindowBudget(torch.device("cpu"))
         self._before_call = before_call
+        self._arguments_of = arguments_of or arguments_of_rows
         self._layout_of_windows: RowLayout | None = None
 
     def layout_of(self, rows: int) -> RowLayout:
@@ -62,13 +67,14 @@ class WindowedUNet:
         layout = self._layout_of_clip(len(x))
         rows = layout.to_clips(torch.arange(len(x)))  # (clips, frames): the row of each frame
         windows = self._windows.at(self._step())
-        size, first = (len(rows) * windows.frames.shape[1], *x.shape[1:]), 0
+        length = windows.frames.shape[1]
+        size, first = (len(rows) * length, *x.shape[1:]), 0
         results: list[Tensor] = []
         while first < len(windows.frames):
             self._before_call()
             frames = windows.frames[first : first + self._budget.windows(size)]
             chosen = rows[:, frames].transpose(0, 1).flatten()  # all clips of the first window, then those of the next
-            given, named = _rows((x, *args), chosen, len(x)), _rows(kwargs, chosen, len(x))
+            given, named = (self._arguments_of(given, chosen, len(x), length) for given in ((x, *args), kwargs))
             with self._budget.measuring(size):
                 results.append(self._of_windows(frames, len(rows), forward, *given, **named))
             first += len(frames)
@@ -84,12 +90,15 @@ class WindowedUNet:
             self._layout_of_windows = None
 
 
-def _rows(value: Any, chosen: Tensor, rows: int) -> Any:
-    """Returns the chosen rows of every tensor that has `rows` of them, also in tuples, lists and dictionaries."""
-    if isinstance(value, dict):
-        return {key: _rows(item, chosen, rows) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_rows(item, chosen, rows) for item in value)
-    if isinstance(value, Tensor) and value.ndim and len(value) == rows:
-        return value[chosen.to(value.device)]
-    return value
+def arguments_of_rows(arguments: Any, chosen: Tensor, rows: int, frames: int) -> Any:
+    """Returns arguments with the chosen rows of every tensor that has `rows` of them, also in tuples, lists and dictionaries.
+
+    `chosen` has `frames` rows of each clip. Containers are new ones, since some UNets empty those that they are given.
+    """
+    if isinstance(arguments, dict):
+        return {key: arguments_of_rows(item, chosen, rows, frames) for key, item in arguments.items()}
+    if isinstance(arguments, list | tuple):
+        return type(arguments)(arguments_of_rows(item, chosen, rows, frames) for item in arguments)
+    if isinstance(arguments, Tensor) and arguments.ndim and len(arguments) == rows:
+        return arguments[chosen.to(arguments.device)]
+    return arguments

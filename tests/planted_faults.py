@@ -151,7 +151,7 @@ MUTATIONS = (
     ),
     Mutation(
         "noise schedule stays lent",
-        "animatediff/job/noise_schedule.py",
+        "animatediff/host/ldm.py",
         'with patched(model, "alphas_cumprod", model.alphas_cumprod), patched(model, "alphas_cumprod_original", own):\n',
         "model.alphas_cumprod_original = own\n    if True:\n",
         "contract/test_cleanliness.py",
@@ -249,9 +249,9 @@ MUTATIONS = (
     ),
     Mutation(
         "a refiner loaded into the changed model",
-        "animatediff/job/animated_model.py",
-        "            with self.suspended():\n                return reload",
-        "            if True:\n                return reload",
+        "animatediff/host/ldm.py",
+        "        with around():\n            return function",
+        "        if True:\n            return function",
         "contract/test_generate.py",
     ),
     Mutation(
@@ -588,7 +588,7 @@ MUTATIONS = (
     Mutation(
         "layers have all rows at once",
         "motion_module/layer_offload.py",
-        "at_once = len(x) if _has_others_functions(layer) else rows",
+        "at_once = len(x) if _has_others_functions(layer) or any(map(_gives_functions, args)) else rows",
         "at_once = len(x)",
         "method/test_layer_offload.py",
     ),

@@ -7,11 +7,11 @@ checkpoint) or another extension generates something of its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, cast
 
 import torch
-from modules import devices, sd_models, sd_unet, shared
+from modules import devices, sd_unet, shared
 
 from motion_module.attach import LayoutOf, attached, blocks_by_name, require_fit
 from motion_module.context_windows import StepWindows
@@ -20,7 +20,7 @@ from motion_module.lora import Lora
 from motion_module.motion_layers import Motion, SecondModule
 from motion_module.patching import patched
 from motion_module.pia import ConditionImage, similarity
-from motion_module.row_layout import RowLayout, RowLayoutError, layout_of_call
+from motion_module.row_layout import RowLayout, RowLayoutError
 from motion_module.self_attention import FirstFrameAttention, self_attention_over
 from motion_module.unet_cache import UNetCache
 from motion_module.vram import WindowBudget
@@ -34,15 +34,15 @@ from motion_module.weight_patches import (
 )
 from motion_module.windowed_unet import WindowedUNet
 
+from .. import host
 from ..controlnet.frames import FrameControl
 from ..errors import AnimateDiffError
 from ..interrupt import stop_if_interrupted
 from ..request import module_files
 from ..request.plan import Plan
 from .acting import Acting, steps_of
-from .checkpoints import kind_of, kind_of_file
+from .checkpoints import kind_of_file
 from .loras import Loras, facts_of
-from .noise_schedule import swapped_noise_schedule
 from .samplers import original_steps
 from .size_conditioning import fixed_sizes
 
@@ -103,8 +103,9 @@ class AnimatedModel:
     @contextmanager
     def _schedule(self) -> Iterator[None]:
         """While open, samplers are built for the noise schedule and the timesteps of the motion module."""
+        model = shared.sd_model
         with (
-            swapped_noise_schedule(shared.sd_model, self._family.schedule, self._p),
+            host.of(model).noise_schedule(model, self._family.schedule, self._p),
             original_steps(self._family.original_steps),
         ):
             yield
@@ -116,13 +117,7 @@ class AnimatedModel:
         `cache`: keeps what the UNet returns, if that is wanted.
         """
         self._cache = cache
-        reload = sd_models.reload_model_weights
-
-        def reload_unanimated(*args: Any, **kwargs: Any) -> Any:
-            with self.suspended():
-                return reload(*args, **kwargs)
-
-        with patched(sd_models, "reload_model_weights", reload_unanimated):
+        with host.of(shared.sd_model).checkpoint_swaps(self.suspended):
             self._enter()
             try:
                 yield
@@ -144,27 +139,31 @@ class AnimatedModel:
         self._require_usable_model(sd_unet.current_unet is not None)
         shared.state.textinfo = "AnimateDiff: loading the motion module"
         model, motion = shared.sd_model, self._motion()
+        unet = host.of(model).unet(model)
         for lora in self._expected:
-            require_image_fit(blocks_by_name(model.model.diffusion_model), lora)
+            require_image_fit(blocks_by_name(unet), lora)
             for module in motion.modules:
                 require_motion_fit(module, lora)
         with ExitStack() as stack:
-            stack.enter_context(self._prepared(motion))
+            stack.enter_context(self._prepared(model, motion))
             stack.enter_context(self._schedule())
             stack.enter_context(self._conditioned(model, motion))
-            layout_of = stack.enter_context(self._split_calls(model.model))
-            stack.enter_context(self._attached(model.model.diffusion_model, motion, layout_of))
+            layout_of = stack.enter_context(self._split_calls(model))
+            stack.enter_context(self._attached(unet, motion, layout_of))
+            stack.enter_context(self._reserved(model, motion))
             stack.enter_context(patched(model, ON_MODEL, self))
             self._undo = stack.pop_all()
 
     @contextmanager
-    def _prepared(self, motion: Motion) -> Iterator[None]:
+    def _prepared(self, model: Any, motion: Motion) -> Iterator[None]:
         """While open, the motion modules have their LoRAs and their positional encoding; afterwards they are on the CPU."""
         how = cast(PositionalEncodingMode, self._plan.params.positional_encoding)
         frames = self._windows.attended_frames
         with ExitStack() as stack:
             for module, (_, family) in zip(motion.modules, self._plan.module_files):
-                module.to(dtype=devices.dtype_unet)  # before a LoRA is merged, so that rounding does not depend on earlier jobs
+                module.to(
+                    dtype=host.of(model).dtype(model)
+                )  # before a LoRA is merged, so that rounding does not depend on earlier jobs
                 if not shared.opts.data.get("animatediff_keep_on_gpu", False):
                     stack.callback(module.to, "cpu")  # layers move to the checkpoint's device when they are used
                 stack.enter_context(merged(module, self._loras))
@@ -175,7 +174,7 @@ class AnimatedModel:
     def _conditioned(self, model: Any, motion: Motion) -> Iterator[None]:
         """While open, the image model has the LoRAs, sizes and start that the motion module's family needs."""
         with ExitStack() as stack:
-            stack.enter_context(added_to_unet(blocks_by_name(model.model.diffusion_model), self._loras))
+            stack.enter_context(added_to_unet(blocks_by_name(host.of(model).unet(model)), self._loras))
             if self._family.size_conditioning is not None:
                 stack.enter_context(fixed_sizes(model, *self._family.size_conditioning, lambda: motion.active))
             if self._family.takes_image:
@@ -183,25 +182,41 @@ class AnimatedModel:
             yield
 
     @contextmanager
-    def _split_calls(self, wrapper: Any) -> Iterator[LayoutOf]:
-        """While open, UNet calls are split into windows or chunks as planned, and cached. Yields the layout of their rows.
-
-        `wrapper`: LDM's module around the UNet.
-        """
+    def _split_calls(self, model: Any) -> Iterator[LayoutOf]:
+        """While open, UNet calls are split into windows or chunks as planned, and cached. Yields the layout of their rows."""
+        holder = host.of(model)
+        unet, calls = holder.unet(model), holder.unet_calls(model)
         layout_of: LayoutOf = self._layout_of
         with ExitStack() as stack:
             if self._windows.needed and not self._plan.windows_in_attention:
-                budget = WindowBudget(devices.device)
-                windowed = WindowedUNet(self._windows, self._step, layout_of, budget, before_call=stop_if_interrupted)
-                stack.enter_context(windowed.applied_to(wrapper))
+                windowed = WindowedUNet(
+                    self._windows,
+                    self._step,
+                    layout_of,
+                    WindowBudget(devices.device),
+                    before_call=stop_if_interrupted,
+                    arguments_of=holder.arguments_of_rows(),
+                )
+                stack.enter_context(windowed.applied_to(calls))
                 layout_of = windowed.layout_of
             if self._in_chunks:
-                rows = CONDITIONS * self._windows.length
-                stack.enter_context(in_chunks(wrapper.diffusion_model, rows, self._working_device()))
-            stack.enter_context(self._control.applied_to(wrapper.diffusion_model, layout_of, self._windows_of_attention()))
+                stack.enter_context(in_chunks(unet, self._rows_at_once, self._working_device()))
+            stack.enter_context(self._control.applied_to(unet, layout_of, self._windows_of_attention()))
             if self._cache is not None:
-                stack.enter_context(self._cache.applied_to(wrapper, self.acting.acted_before))  # around all windows of a call
+                stack.enter_context(self._cache.applied_to(calls, self.acting.acted_before))  # around all windows of a call
             yield layout_of
+
+    @property
+    def _rows_at_once(self) -> int:
+        """The rows that the image UNet's layers have in memory at once, where it can be chosen."""
+        return CONDITIONS * self._windows.length
+
+    def _reserved(self, model: Any, motion: Motion) -> AbstractContextManager[None]:
+        """While open, the WebUI reserves memory for what is in memory at once."""
+        in_parts = self._windows.needed and not self._plan.windows_in_attention
+        rows = self._rows_at_once if in_parts or self._in_chunks else CONDITIONS * self._plan.frames
+        of_modules = sum(weight.nbytes for module in motion.modules for weight in module.state_dict().values())
+        return host.of(model).memory(model, rows, of_modules)
 
     @contextmanager
     def _attached(self, unet: Any, motion: Motion, layout_of: LayoutOf) -> Iterator[None]:
@@ -261,13 +276,13 @@ class AnimatedModel:
         model, family = shared.sd_model, self._family
         if model is None:
             raise AnimateDiffError(f"No checkpoint is loaded. Choose an {family.base} checkpoint.")
-        self._require_kind("checkpoint", model.sd_checkpoint_info.title, kind_of(model))
+        self._require_kind("checkpoint", model.sd_checkpoint_info.title, host.kind_of(model))
         if custom_unet:
             raise AnimateDiffError(
                 "A custom SD UNet, such as TensorRT's, would bypass the motion module. Set “SD Unet” to None in the settings."
             )
         for description in self._plan.descriptions:
-            require_fit(model.model.diffusion_model, description.channels or {})
+            require_fit(host.of(model).unet(model), description.channels or {})
 
     def _require_usable_later(self, role: str, info: Any) -> None:
         """Checks a checkpoint that takes over later, before anything is sampled; its file may not tell what it is."""
@@ -298,7 +313,7 @@ class AnimatedModel:
             raise RowLayoutError(
                 f"The number of prompts is {len(conditions.batch)}, that of frames {frames}. Give one prompt for each frame."
             )
-        return layout_of_call(rows, frames, prompt_parts(conditions))
+        return host.of(shared.sd_model).layout_of_call(rows, frames, prompt_parts(conditions))
 
 
 def prompt_parts(conditions: Any) -> int:
@@ -309,17 +324,6 @@ def prompt_parts(conditions: Any) -> int:
             "The prompts of the frames have different numbers of parts joined by AND. Give every frame the same number."
         )
     return counts.pop()
-
-
-def options_for_parts(parts: int) -> dict[str, bool]:
-    """Returns the settings with which the WebUI does not split a clip over several UNet calls.
-
-    Prompts joined by AND come frame by frame, all parts of each, and calls are cut by row count. With cond and uncond in one
-    batch two parts always stay whole; more than two also need the negative prompt to be as long as the prompt.
-    """
-    if parts == 1:
-        return {}
-    return {"batch_cond_uncond": True} | ({"pad_cond_uncond": True} if parts > 2 else {})
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from motion_module import init_frames
 from motion_module.initial_noise import noise_for_seeds
 from motion_module.patching import patched
 
+from .. import host
 from ..request.choices import MIX
 from ..request.params import Params
 
@@ -126,7 +127,8 @@ def noise_in(x: Tensor, latents: Tensor, timesteps: Tensor) -> Tensor:
     UniPC uses timesteps between whole ones, where the logarithm of the signal that is left lies on a line (arXiv 2206.00927,
     appendix D.4).
     """
-    logarithms = shared.sd_model.alphas_cumprod.to(x).log()
+    model = shared.sd_model
+    logarithms = host.of(model).alphas_cumprod(model).to(x).log()
     times = timesteps.to(x).clamp(0, len(logarithms) - 1)
     below = times.floor().long().clamp(max=len(logarithms) - 2)
     left = torch.lerp(logarithms[below], logarithms[below + 1], times - below).exp().view(-1, 1, 1, 1)

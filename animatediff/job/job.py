@@ -18,7 +18,7 @@ from motion_module.patching import patched, patched_items
 from motion_module.prompt_travel import Interpolation
 from motion_module.row_layout import RowLayoutError
 
-from .. import settings
+from .. import host, settings
 from ..controlnet import script as controlnet_script
 from ..controlnet.frames import FrameControl
 from ..errors import AnimateDiffError, failure, reported_to_user
@@ -42,7 +42,7 @@ from . import (
     run_history,
     without_effect,
 )
-from .animated_model import ON_MODEL, AnimatedModel, options_for_parts, prompt_parts
+from .animated_model import ON_MODEL, AnimatedModel, prompt_parts
 from .frame_masks import MADE_OF_MASKS, FrameMasks
 from .free_init import Rounds
 from .init_frames import InitFrames
@@ -271,14 +271,15 @@ class Job:
     def _begin_pass(self, conditions: Any) -> None:
         self._during_pass.close()
         with suppress(RowLayoutError):  # the model's hooks will raise it, where it can end the job
-            wanted = options_for_parts(prompt_parts(conditions))
+            wanted = host.of(shared.sd_model).options_for_parts(prompt_parts(conditions))
             self._during_pass.enter_context(patched_items(shared.opts.data, wanted))
         if self._init_frames is not None and self._holds_frames_back():
             held = self._init_frames.holding(self.p.sampler, self.p.init_latent, self.animated.progress)
             self._during_pass.enter_context(held)
         if self._in_rounds():
             model = shared.sd_model
-            rounds = Rounds(self.params, self._begin_round, is_interrupted, lambda: model.alphas_cumprod[-1])
+            left = host.of(model).alphas_cumprod
+            rounds = Rounds(self.params, self._begin_round, is_interrupted, lambda: left(model)[-1])
             sampler = self.p.sampler
             self._during_pass.enter_context(patched(sampler, "sample", rounds.of(sampler.sample)))
         else:

@@ -13,7 +13,7 @@ from modules import devices, sd_models, shared
 from motion_module.context_windows import ContextWindows
 from motion_module.vram import memory_of
 
-from .. import json_store
+from .. import host, json_store
 from ..interrupt import is_stopping
 from ..request.choices import IN_ATTENTION
 from ..request.params import Params
@@ -91,7 +91,9 @@ def _is_as_large(parameters: int) -> bool:
 def unet_parameters() -> int:
     """Returns the number of parameters of the loaded checkpoint's UNet; 0 if none is loaded. Time goes with it."""
     model = sd_models.model_data.sd_model
-    return sum(parameter.numel() for parameter in model.model.diffusion_model.parameters()) if model else 0
+    if not host.is_loaded(model):
+        return 0
+    return sum(parameter.numel() for parameter in host.of(model).unet(model).parameters())
 
 
 def device_name() -> str:

@@ -2,44 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from modules import shared
 from torch import Tensor
 
-from motion_module.patching import patched
+from .. import host
 
 Size = tuple[int, int]
+WIDTH = 256
+"""How many numbers each of the six sizes is embedded in."""
 
 
-@contextmanager
-def fixed_sizes(model: Any, original: Size, target: Size, active: Callable[[], bool]) -> Iterator[None]:
+def fixed_sizes(model: Any, original: Size, target: Size, active: Callable[[], bool]) -> AbstractContextManager[None]:
     """While open, and `active`, the UNet of an SDXL checkpoint is conditioned on these sizes, whatever the image's size.
 
     They go into calls of the UNet rather than into the prompt's conditions, which the WebUI caches for later images.
     """
-    values = {
-        "original_size_as_tuple": original,
-        "crop_coords_top_left": (shared.opts.sdxl_crop_top, shared.opts.sdxl_crop_left),
-        "target_size_as_tuple": target,
-    }
-    embedders = [embedder for embedder in model.conditioner.embedders if embedder.input_key in values]
-    whole = model.model.forward
 
     def with_sizes(vector: Tensor) -> Tensor:
         """Returns the vector `(rows, width)` with its sizes, which come after the text's values, replaced."""
-        sizes = [embedder(torch.tensor([values[embedder.input_key]], device=vector.device)) for embedder in embedders]
-        new = torch.cat(sizes, dim=1).to(vector).expand(len(vector), -1)
+        if not active():
+            return vector
+        crop = (shared.opts.data.get("sdxl_crop_top", 0), shared.opts.data.get("sdxl_crop_left", 0))
+        new = embedded((*original, *crop, *target)).flatten().to(vector).expand(len(vector), -1)
         return torch.cat([vector[:, : -new.shape[1]], new], dim=1)
 
-    def forward(x: Tensor, timesteps: Tensor, conditions: dict[str, Any], **named: Any) -> Tensor:
-        if active():
-            conditions = {**conditions, "vector": with_sizes(conditions["vector"])}
-        found: Tensor = whole(x, timesteps, conditions, **named)
-        return found
+    return host.of(model).vector_replaced(model, with_sizes)
 
-    with patched(model.model, "forward", forward):
-        yield
+
+def embedded(values: tuple[int, ...]) -> Tensor:
+    """Returns the sinusoidal embedding `(values, WIDTH)` of numbers, as for timesteps: cosines first (arXiv 2006.11239)."""
+    frequencies = torch.exp(-math.log(10_000) * torch.arange(WIDTH // 2, dtype=torch.float32) / (WIDTH // 2))
+    angles = torch.tensor(values, dtype=torch.float32)[:, None] * frequencies
+    return torch.cat([angles.cos(), angles.sin()], dim=1)

@@ -101,6 +101,7 @@ AREAS = {
     ),
     "LoRAs": ("animatediff/job/loras.py", "motion_module/lora.py", "motion_module/weight_patches.py"),
     "Checkpoints, scripts and other extensions": (
+        "animatediff/host",
         "animatediff/job/animated_model.py",
         "animatediff/job/acting.py",
         "animatediff/job/chosen_script.py",

@@ -1,0 +1,108 @@
+"""What Forge and reForge have in common: a `UnetPatcher` around the UNet, and calls that have whole clips one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from modules import sd_models, shared
+from torch import Tensor, nn
+
+from motion_module.noise_schedule import NoiseSchedule
+from motion_module.patching import patched
+from motion_module.row_layout import RowLayout
+from motion_module.windowed_unet import ArgumentsOfRows, arguments_of_rows
+
+PROMPT = 0
+"""The mark of a prompt in `cond_or_uncond`; that of a negative prompt is 1."""
+
+
+class UNetPatcherHost:
+    """`sd_model.forge_objects.unet` is a `UnetPatcher`, its `model` has the UNet and the noise schedule."""
+
+    def unet(self, model: Any) -> Any:
+        return model.forge_objects.unet.model.diffusion_model
+
+    def unet_calls(self, model: Any) -> nn.Module:
+        unet: nn.Module = self.unet(model)
+        return unet
+
+    def arguments_of_rows(self) -> ArgumentsOfRows:
+        return _arguments_of_rows
+
+    def layout_of_call(self, rows: int, frames: int, parts: int) -> RowLayout:
+        """Returns whole clips, one after another: negative prompt, then the parts of the prompt, in one call or in several."""
+        return RowLayout(frames, rows)
+
+    def options_for_parts(self, parts: int) -> dict[str, bool]:
+        """Returns none: only whole clips are split over calls."""
+        return {}
+
+    def sigmas_of(self, model: Any) -> nn.Module:
+        """Returns the module with the buffers `sigmas` and `log_sigmas`."""
+        raise NotImplementedError
+
+    def alphas_cumprod(self, model: Any) -> Tensor:
+        sigmas: Tensor = self.sigmas_of(model).sigmas  # type: ignore[assignment]
+        return 1 / (sigmas**2 + 1)
+
+    @contextmanager
+    def noise_schedule(self, model: Any, schedule: NoiseSchedule, p: Any) -> Iterator[None]:
+        holder = self.sigmas_of(model)
+        alphas = schedule.alphas_cumprod()
+        if self._to_zero(model):
+            alphas = sd_models.rescale_zero_terminal_snr_abar(alphas)
+        sigmas = ((1 - alphas) / alphas).sqrt().to(holder.sigmas)  # type: ignore[arg-type]
+        with patched(holder, "sigmas", sigmas), patched(holder, "log_sigmas", sigmas.log()):
+            yield
+
+    @staticmethod
+    def _to_zero(model: Any) -> bool:
+        """Whether the last timestep is to be noise alone (zero terminal SNR)."""
+        of_checkpoint = getattr(model, "ztsnr", False) or getattr(getattr(model, "model_config", None), "ztsnr", False)
+        return bool(of_checkpoint) or shared.opts.data.get("sd_noise_schedule") == "Zero Terminal SNR"
+
+    @contextmanager
+    def vector_replaced(self, model: Any, replaced: Callable[[Tensor], Tensor]) -> Iterator[None]:
+        unet = self.unet(model)
+        whole = unet.forward
+
+        def forward(*args: Any, y: Tensor, **named: Any) -> Tensor:
+            found: Tensor = whole(*args, y=replaced(y), **named)
+            return found
+
+        with patched(unet, "forward", forward):
+            yield
+
+    @contextmanager
+    def memory(self, model: Any, rows: int, extra: int) -> Iterator[None]:
+        """It asks its model how much memory a call needs, before sampling and before each call, and unloads others for it."""
+        asked = model.forge_objects.unet.model
+        for_shape = asked.memory_required
+
+        def memory_required(input_shape: list[int], *args: Any, **named: Any) -> float:
+            needed: float = for_shape([min(input_shape[0], rows), *input_shape[1:]], *args, **named)
+            return needed + extra
+
+        with patched(asked, "memory_required", memory_required):
+            yield
+
+
+def _arguments_of_rows(arguments: Any, chosen: Tensor, rows: int, frames: int) -> Any:
+    """Selects rows also from what `transformer_options` says about them: which are of prompts, and which of negative ones."""
+    found = arguments_of_rows(arguments, chosen, rows, frames)
+    if not (isinstance(found, dict) and "cond_or_uncond" in (options := found.get("transformer_options") or {})):
+        return found
+    of_clips = options["cond_or_uncond"]
+    of_rows = torch.tensor(of_clips).repeat_interleave(rows // len(of_clips))[chosen]
+    found["transformer_options"] = {
+        **options,
+        "cond_or_uncond": of_rows[::frames].tolist(),
+        "cond_indices": (of_rows == PROMPT).nonzero().flatten().tolist(),
+        "uncond_indices": (of_rows != PROMPT).nonzero().flatten().tolist(),
+        "cond_mark": of_rows.float(),
+        "sigmas": options["sigmas"][:frames],
+    }
+    return found
