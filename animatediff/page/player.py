@@ -14,6 +14,7 @@ from PIL import Image
 
 from ..video import ffmpeg
 from .events import in_sentences
+from .gradio_versions import javascript
 from .upload_controls import Picture
 
 log = logging.getLogger("AnimateDiff")
@@ -27,7 +28,7 @@ def add_to_page(component: Any, **facts: Any) -> None:
         if facts.get("elem_id") == f"{tab}_gallery_container":
             _build(tab)
         elif facts.get("elem_id") == f"generation_info_{tab}":
-            component.change(None, [component], [], _js=f"answer => animateDiffPlayer.show('{tab}', answer)")
+            component.change(None, [component], [], **javascript(f"answer => animateDiffPlayer.show('{tab}', answer)"))
 
 
 def _build(tab: str) -> None:
@@ -41,7 +42,7 @@ def _build(tab: str) -> None:
         fetch = gr.Button("", visible=False, elem_id=f"{tab}-ad-player-to-{destination}")
         send = gr.Button("", visible=False, elem_id=f"{tab}-ad-player-send-{destination}")
         fetch.click(in_sentences(_frame), [request], [frame], show_progress=False).success(
-            None, [], [], _js=f"() => animateDiffPlayer.press('{tab}', 'send-{destination}')"
+            None, [], [], **javascript(f"() => animateDiffPlayer.press('{tab}', 'send-{destination}')")
         )
         source = "txt2img" if tab == "txt2img" else None  # like the buttons of the gallery, which send the prompt too
         register_paste_params_button(

@@ -14,6 +14,7 @@ from ..request.params import SAVED_FIELDS, default_of
 from ..video.formats import format_problems
 from .controls import ElemId, set_tooltip
 from .events import in_sentences
+from .gradio_versions import javascript
 
 log = logging.getLogger("AnimateDiff")
 FILE = "presets"
@@ -110,7 +111,7 @@ def add_to_panel(controls: dict[str, Any], elem_id: ElemId) -> None:
             raise gr.Error(f"The preset could not be deleted in {json_store.folder()}: {reason(error)}. {CHECK}") from error
         return gr.update(choices=names(), value=None)
 
-    refresh_both_tabs = {"fn": None, "_js": "() => window.animateDiffPresets?.refresh()", "show_progress": False}
+    refresh_both_tabs = {"fn": None, **javascript("() => window.animateDiffPresets?.refresh()"), "show_progress": False}
     refresh_button.click(in_sentences(lambda: gr.update(choices=names())), [], [choice], show_progress=False, queue=False)
     load_button.click(in_sentences(on_load), [choice], panel, show_progress=False)
     delete_button.click(in_sentences(on_delete), [choice], [choice], show_progress=False).success(**refresh_both_tabs)

@@ -10,8 +10,9 @@ from modules.infotext_utils import ParamBinding, register_paste_params_button
 from ..job import resume_store
 from .controls import ElemId
 from .events import in_sentences
+from .gradio_versions import javascript
 
-REFRESH = {"fn": None, "_js": "() => window.animateDiffUnfinished?.refresh()", "show_progress": False}
+REFRESH = {"fn": None, **javascript("() => window.animateDiffUnfinished?.refresh()"), "show_progress": False}
 
 
 def add_to_panel(tab: str, elem_id: ElemId) -> None:

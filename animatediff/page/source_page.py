@@ -21,6 +21,7 @@ from ..request.reading import read_mapping
 from . import source_strip
 from .controls import Controls, ElemId
 from .events import in_sentences
+from .gradio_versions import javascript
 from .source_strip import Used
 from .webui_controls import Page
 
@@ -40,7 +41,7 @@ def add_to_group(page: Page, controls: Controls, elem_id: ElemId) -> None:
     read = gr.Button("", visible=False, elem_id=elem_id("source-read"))
     read.click(in_sentences(_strip), inputs, [strip], show_progress=False, queue=False)
     for control in inputs:
-        control.change(None, [], [], _js=_soon(page, "source"))
+        control.change(None, [], [], **javascript(_soon(page, "source")))
 
     def connect(_made: list[Any]) -> None:
         is_img2img = page.tab == "img2img"

@@ -24,6 +24,7 @@ from ..request.reading import read_mapping
 from . import timeline
 from .chosen_module import trained_frames
 from .events import in_sentences
+from .gradio_versions import javascript
 from .webui_controls import Page
 
 PROMPTS, OF_HIRES = ("prompt", "neg_prompt"), ("hires_prompt", "hires_neg_prompt")
@@ -50,7 +51,7 @@ def follow_typing(page: Page, panel: list[gr.components.Component]) -> None:
         read = gr.Button("", visible=False, elem_id=f"{page.tab}-ad-timeline-read")
         read.click(in_sentences(_timelines), inputs, shown, show_progress=False, queue=False)
         for control in inputs:
-            control.change(None, [], [], _js=f"() => animateDiffTimeline.readSoon('{page.tab}')")
+            control.change(None, [], [], **javascript(f"() => animateDiffTimeline.readSoon('{page.tab}')"))
 
     page.when_made("timeline", ["steps", "styles", *prompts, *(f"{name}-ad-timeline" for name in prompts)], connect)
 

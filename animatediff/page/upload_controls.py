@@ -1,12 +1,11 @@
 """Controls for uploads that accept nothing else.
 
-What a page sends is up to its user. Gradio copies any file of the server that a request names as its upload to where the page
-can read it, and decodes a picture of any format that Pillow knows.
+What a page sends is up to its user. Gradio 3 copies any file of the server that a request names as its upload to where the page
+can read it, and every Gradio decodes a picture of any format that Pillow knows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import gradio as gr
 from ..errors import RequestError
 from ..request import uploads
 from ..request.base64_pictures import decoded
+from .gradio_versions import named_files, picture_in_base64
 
 
 class Upload(gr.File):
@@ -25,14 +25,13 @@ class Upload(gr.File):
 
     def preprocess(self, x: Any) -> Any:
         """Checks what the page sends, before gradio copies it."""
-        for file in x if isinstance(x, list) else [x]:
-            if isinstance(file, Mapping) and file.get("is_file"):
-                _require_upload(str(file.get("name")))
+        for file in named_files(x):
+            _require_upload(file)
         return super().preprocess(x)
 
 
 class Picture(gr.Image):
-    """A picture, which arrives as a data URL."""
+    """A picture."""
 
     is_template = True
     """Tells gradio to draw it as what it derives from."""
@@ -41,7 +40,7 @@ class Picture(gr.Image):
         """Checks the format of what the page sends, before gradio decodes it."""
         if x is not None:
             try:
-                decoded(self.label or "The picture", str(x))
+                decoded(self.label or "The picture", picture_in_base64(x))
             except RequestError as error:
                 raise gr.Error(str(error)) from error
         return super().preprocess(x)

@@ -1,0 +1,50 @@
+"""Controls for uploads that accept nothing else.
+
+What a page sends is up to its user. Gradio copies any file of the server that a request names as its upload to where the page
+can read it, and decodes a picture of any format that Pillow knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from ..errors import RequestError
+from ..request import uploads
+from ..request.base64_pictures import decoded
+
+class Upload(gr.File):
+    """A file, which must have been uploaded."""
+
+    is_template = True
+    """Tells gradio to draw it as what it derives from."""
+
+    def preprocess(self, x: Any) -> Any:
+        """Checks what the page sends, before gradio copies it."""
+        for file in named_files(x):
+            _require_upload(file)
+        return super().preprocess(x)
+
+class Picture(gr.Image):
+    """A picture."""
+
+    is_template = True
+    """Tells gradio to draw it as what it derives from."""
+
+    def preprocess(self, x: Any) -> Any:
+        """Checks the format of what the page sends, before gradio decodes it."""
+        if x is not None:
+            try:
+                decoded(self.label or "The picture", picture_in_base64(x))
+            except RequestError as error:
+                raise gr.Error(str(error)) from error
+        return super().preprocess(x)
+
+def _require_upload(name: str) -> None:
+    if not uploads.holds(name):
+        raise gr.Error("Only files that were uploaded on this page can be used. Upload the file.")
+    if not Path(name).is_file():
+        raise gr.Error(f"{Path(name).name} is no longer on the server. Upload it again.")
