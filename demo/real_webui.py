@@ -7,22 +7,53 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from demo.environment import ROOT
 
-AS_INSTALLED = (
-    "--skip-prepare-environment",
-    "--skip-torch-cuda-test",
-    "--skip-version-check",
-    "--no-hashing",
-    "--do-not-download-clip",
-    "--no-download-sd-model",
-    "--api",
-)
-"""Options with which the WebUI installs, updates and downloads nothing."""
-ON_CPU = ("--use-cpu", "all", "--no-half", "--precision", "full")
+AS_INSTALLED = ("--skip-prepare-environment", "--skip-torch-cuda-test", "--skip-version-check", "--no-hashing", "--api")
+"""Options with which every WebUI installs, updates and downloads nothing."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One of the WebUIs, by its options: those that it has beside `AS_INSTALLED`, and those that keep it on the CPU.
+
+    `checkpoints` and `loras` are its options for folders. Without `settings` in its config.json it waits for an answer, or
+    downloads something.
+    """
+
+    name: str
+    more: tuple[str, ...]
+    on_cpu: tuple[str, ...]
+    checkpoints: str = "--ckpt-dir"
+    loras: str = "--lora-dir"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    loads_at_start: bool = True
+    """Whether it loads its checkpoint before the first request."""
+    request: Mapping[str, Any] = field(default_factory=dict)
+    """Fields without which its API fails in txt2img with hires fix."""
+
+
+_EXACT, _NO_DOWNLOADS = ("--no-half", "--precision", "full"), ("--do-not-download-clip", "--no-download-sd-model")
+A1111 = Kind("AUTOMATIC1111", _NO_DOWNLOADS, ("--use-cpu", "all", *_EXACT))
+_CHEAP_PREVIEWS = {"show_progress_type": "Approx cheap"}
+REFORGE = Kind("reForge", _NO_DOWNLOADS, ("--always-cpu", *_EXACT), settings=_CHEAP_PREVIEWS)
+_HIRES = {"hr_additional_modules": ["Use same choices"]}
+FORGE = Kind("Forge", _NO_DOWNLOADS[1:], ("--always-cpu",), settings=_CHEAP_PREVIEWS, loads_at_start=False, request=_HIRES)
+_AS_STARTED_BEFORE = {"VERSION_UID": "PY313", **_CHEAP_PREVIEWS}
+NEO = Kind("Neo", (), ("--cpu",), "--ckpt-dirs", "--lora-dirs", _AS_STARTED_BEFORE, loads_at_start=False, request=_HIRES)
+
+
+def kind_of(webui: Path) -> Kind:
+    """Returns which of the WebUIs is installed in a folder, by what is there."""
+    if (webui / "ldm_patched").is_dir():
+        return REFORGE
+    if not (webui / "backend").is_dir():
+        return A1111
+    return NEO if NEO.checkpoints in (webui / "modules" / "cmd_args.py").read_text(encoding="utf-8") else FORGE
 
 
 def python_of(webui: Path) -> Path:
@@ -41,10 +72,11 @@ def lay_out(data_dir: Path, extensions: Iterable[Path], settings: Mapping[str, A
     config.write_text(json.dumps({**existing, **settings}, indent=4), encoding="utf-8")
 
 
-def command(webui: Path, data_dir: Path, ckpt_dir: Path, *more: str) -> list[str]:
+def command(webui: Path, data_dir: Path, ckpt_dir: Path, lora_dir: Path, *more: str) -> list[str]:
     """Returns the command that starts the WebUI; it must run in the folder `webui`."""
-    folders = ["--data-dir", str(data_dir), "--ckpt-dir", str(ckpt_dir)]
-    return [str(python_of(webui)), "launch.py", *AS_INSTALLED, *folders, *more]
+    kind = kind_of(webui)
+    folders = ["--data-dir", str(data_dir), kind.checkpoints, str(ckpt_dir), kind.loras, str(lora_dir)]
+    return [str(python_of(webui)), "launch.py", *AS_INSTALLED, *kind.more, *folders, *more]
 
 
 def run_with_demo(webui: Path, checkpoint: Path, motion_module: Path, loras: Path) -> int:
@@ -58,9 +90,10 @@ def run_with_demo(webui: Path, checkpoint: Path, motion_module: Path, loras: Pat
         return 1
     data_dir = ROOT / "demo" / "data" / "webui"
     settings = {"sd_model_checkpoint": checkpoint.name, "animatediff_model_path": str(motion_module.parent)}
-    lay_out(data_dir, [ROOT], settings)
-    more = ["--autolaunch", "--lora-dir", str(loras), *([] if _has_cuda(webui) else ON_CPU)]
-    return subprocess.run(command(webui, data_dir, checkpoint.parent, *more), cwd=webui, check=False).returncode
+    kind = kind_of(webui)
+    lay_out(data_dir, [ROOT], {**kind.settings, **settings})
+    more = ["--autolaunch", *([] if _has_cuda(webui) else kind.on_cpu)]
+    return subprocess.run(command(webui, data_dir, checkpoint.parent, loras, *more), cwd=webui, check=False).returncode
 
 
 def _link(link: Path, target: Path) -> None:

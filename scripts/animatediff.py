@@ -3,13 +3,28 @@
 import sys
 from pathlib import Path
 
-from modules import extensions, script_callbacks, scripts
+from modules import errors, extensions, script_callbacks, scripts
 
 ROOT = Path(scripts.basedir())
 
 
+def _hindrance() -> str:
+    """Returns why AnimateDiff cannot run here; empty if it can. Imports the package."""
+    if conflict := _conflict():
+        return conflict
+    try:
+        from animatediff.page import panel  # noqa: F401  # it needs everything that the WebUI may lack
+    except (ImportError, AttributeError) as error:
+        errors.report("AnimateDiff cannot be loaded", exc_info=True)
+        return (
+            f"AnimateDiff does not work in this WebUI, which lacks something that it needs ({error}). Update the WebUI, "
+            "or use AUTOMATIC1111 1.10, reForge, Forge or Forge Neo."
+        )
+    return ""
+
+
 def _conflict() -> str:
-    """Returns why the package cannot be imported; empty if it can.
+    """Returns which other extension hinders this one; empty if none does.
 
     sd-webui-animatediff has a top-level module `motion_module`, which is also the name of a package of ours.
     """
@@ -26,7 +41,7 @@ def _conflict() -> str:
     return ""
 
 
-if conflict := _conflict():
+if hindrance := _hindrance():
 
     class AnimateDiffIsOff(scripts.Script):
         """Shows on the page why AnimateDiff is off."""
@@ -41,16 +56,17 @@ if conflict := _conflict():
             import gradio as gr
 
             with gr.Accordion(self.title(), open=True):
-                gr.HTML(f"<p>{conflict}</p>", elem_id=self.elem_id("hindrance"))
+                gr.HTML(f"<p>{hindrance}</p>", elem_id=self.elem_id("hindrance"))
             return []
 
-    print(f"AnimateDiff is off: {conflict}")
+    print(f"AnimateDiff is off: {hindrance}")
 
 else:
     from animatediff import api, import_paths
     from animatediff.job import chosen_script, job, samplers
     from animatediff.page import (
         batch_tab,
+        no_panel,
         panel,
         player,
         png_info,
@@ -71,7 +87,10 @@ else:
             return scripts.AlwaysVisible
 
         def ui(self, is_img2img):
-            controls = panel.build(self._page(is_img2img))
+            try:
+                controls = panel.build(self._page(is_img2img))
+            except Exception as error:  # a WebUI that builds the page for its API too would not start
+                return no_panel.show(error, self.elem_id)
             self.infotext_fields = panel.paste_fields(controls)
             self.paste_field_names = list(infotext.READERS.values())
             return list(controls.values())

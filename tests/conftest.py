@@ -11,11 +11,15 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from demo.real_webui import kind_of
+from support.server import webui_dir
+
 # `make test` runs one process per core. Threads of torch would compete for the same cores, in the tests and in the hosts
 # and trainings that they start. torch reads this when it is imported.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 WEBUI_ONLY = "webui_only(reason): does not run on the embedded host, because …"
+NOT_ON = "not_on(names, reason): does not run in the WebUIs of these names (`demo.real_webui.Kind`), because …"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -27,6 +31,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", WEBUI_ONLY)
+    config.addinivalue_line("markers", NOT_ON)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -41,10 +46,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--host") == "embedded":
-        for item in items:
-            if marker := item.get_closest_marker("webui_only"):
-                item.add_marker(pytest.mark.skip(reason=marker.args[0]))
+    is_embedded = config.getoption("--host") == "embedded"
+    name = "embedded" if is_embedded or not (folder := webui_dir()) else kind_of(folder).name
+    for item in items:
+        if is_embedded and (marker := item.get_closest_marker("webui_only")):
+            item.add_marker(pytest.mark.skip(reason=marker.args[0]))
+        for marker in item.iter_markers("not_on"):
+            if name in marker.args[0]:
+                item.add_marker(pytest.mark.skip(reason=f"{name}: {marker.args[1]}"))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -22,6 +22,8 @@ class Upload(gr.File):
 
     is_template = True
     """Tells gradio to draw it as what it derives from."""
+    webui_do_not_create_gradio_pyi_thank_you = True
+    """Tells Forge to keep Gradio 4 from writing a stub beside this file."""
 
     def preprocess(self, x: Any) -> Any:
         """Checks what the page sends, before gradio copies it."""
@@ -35,6 +37,8 @@ class Picture(gr.Image):
 
     is_template = True
     """Tells gradio to draw it as what it derives from."""
+    webui_do_not_create_gradio_pyi_thank_you = True
+    """Tells Forge to keep Gradio 4 from writing a stub beside this file."""
 
     def preprocess(self, x: Any) -> Any:
         """Checks the format of what the page sends, before gradio decodes it."""

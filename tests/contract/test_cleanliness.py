@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from support import checkpoint_pairs
 from support.animation import FRAMES, animate, frames_of, recording
 from support.pictures import decode, encode, gradient, mean_difference, pictures_of
 
@@ -84,11 +85,7 @@ class TestNothingIsLeft:
         assert host.txt2img(**animate("v1"), **request, **checkpoint).status_code == 500
 
 
-@pytest.mark.parametrize(
-    ("loaded", "asked"),
-    [("tiny-a.safetensors", "tiny-b.safetensors"), ("tiny-swap.safetensors", "tiny-swap.ckpt")],
-    ids=["another model object", "the same model object"],
-)
+@pytest.mark.parametrize(("loaded", "asked"), checkpoint_pairs.PAIRS)
 def test_an_overridden_checkpoint_is_loaded_completely(host, weights, loaded, asked):
     host.post("/sdapi/v1/options", {"sd_model_checkpoint": loaded})
     override = {"override_settings": {"sd_model_checkpoint": asked}, "override_settings_restore_afterwards": False}

@@ -36,9 +36,11 @@ SMALL_JOB = {
     "sampler_name": "Euler a",
     "cfg_scale": 7,
 }
+COMMON_SETTINGS = {"CLIP_stop_at_last_layers": 1}
+"""Neo has another default."""
 PR_SET_PDEATHSIG = 1
 """Of `linux/prctl.h`."""
-RUN_INSTALLERS = "from modules import launch_utils as u; u.run_extensions_installers(u.args.ui_settings_file)"
+RUN_INSTALLER = "import sys; from modules import launch_utils as u; u.run_extension_installer(sys.argv[-1])"
 
 
 class ServerError(RuntimeError):
@@ -75,6 +77,8 @@ class Server:
     ready_lines: tuple[str, ...]
     folder: Path
     """Where the process runs; it is only read."""
+    txt2img_fields: Mapping[str, Any] = {}
+    """Fields that this host needs in every request."""
 
     def __init__(
         self,
@@ -140,7 +144,7 @@ class Server:
 
     def txt2img(self, **overrides: Any) -> requests.Response:
         """A small picture from text; keywords replace or add fields of the request."""
-        return self.post("/sdapi/v1/txt2img", {**SMALL_JOB, **overrides})
+        return self.post("/sdapi/v1/txt2img", {**self.txt2img_fields, **SMALL_JOB, **overrides})
 
     def img2img(self, **overrides: Any) -> requests.Response:
         """A small picture from `init_images`; keywords replace or add fields of the request."""
@@ -236,25 +240,32 @@ class Server:
 class WebUI(Server):
     """The real one, on the CPU."""
 
-    ready_lines = ("Startup time:", "Model loaded in")
-
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         folder = webui_dir()
         if folder is None:
             raise ServerError("No WebUI found: set WEBUI_DIR to a folder that holds an installed one.")
-        self.folder = folder
+        self.folder, self.kind = folder, real_webui.kind_of(folder)
+        self.txt2img_fields = self.kind.request
+        self.ready_lines = ("Startup time:", "loaded in") if self.kind.loads_at_start else ("Startup time:",)
+        kwargs["options"] = {**self.kind.settings, **COMMON_SETTINGS, **(kwargs.get("options") or {})}
         super().__init__(*args, **kwargs)
+        if not self.kind.loads_at_start:
+            self.txt2img(steps=1).raise_for_status()
 
     def command(self) -> list[str]:
-        more = [*real_webui.ON_CPU, "--disable-console-progressbars", "--port", str(self.port)]
-        folders = self.data_dir, self.weights / "checkpoints"
-        return real_webui.command(self.folder, *folders, "--lora-dir", str(self.weights / "lora"), *more)
+        more = [*self.kind.on_cpu, "--disable-console-progressbars", "--port", str(self.port)]
+        folders = self.data_dir, self.weights / "checkpoints", self.weights / "lora"
+        return real_webui.command(self.folder, *folders, *more)
 
     def run_installers(self) -> None:
-        """Through the WebUI's own code for it: the flag that keeps it from checking its packages skips this too."""
+        """Through the WebUI's own code for it: the flag that keeps it from checking its packages skips this too.
+
+        Those of its built-in extensions are left out, because some of them move packages that the WebUI pins.
+        """
         python = str(real_webui.python_of(self.folder))
-        if self._run([python, "-c", RUN_INSTALLERS, "--data-dir", str(self.data_dir)]).wait():
-            raise ServerError(f"An extension's install.py failed.\n{self._log_tail()}")
+        for extension in sorted((self.data_dir / "extensions").iterdir()):
+            if self._run([python, "-c", RUN_INSTALLER, "--data-dir", str(self.data_dir), str(extension)]).wait():
+                raise ServerError(f"The install.py of {extension.name} failed.\n{self._log_tail()}")
 
 
 class EmbeddedHost(Server):

@@ -6,8 +6,9 @@ import copy
 from typing import Any
 
 import torch
-from modules import shared
 from torch import nn
+
+from webui_probe import webuis
 
 
 class Bypass:
@@ -34,14 +35,14 @@ class Bypass:
             return
         self._remaining -= 1
         if self._remaining == 0:
-            self._own = shared.sd_model.model.diffusion_model
-            shared.sd_model.model.diffusion_model = without_hooks(self._own)
+            self._own = webuis.unet()
+            webuis.holder().diffusion_model = without_hooks(self._own)
 
     def disarm(self) -> None:
         """Gives the model its own UNet back."""
         self._how = None
         if self._own is not None:
-            shared.sd_model.model.diffusion_model, self._own = self._own, None
+            webuis.holder().diffusion_model, self._own = self._own, None
 
 
 def without_hooks(unet: nn.Module) -> nn.Module:
@@ -78,10 +79,10 @@ class WrappedBlock:
         """None gives the UNet its own block back."""
         self.disarm()
         if how is not None:
-            blocks = shared.sd_model.model.diffusion_model.input_blocks
+            blocks = webuis.unet().input_blocks
             self._own = blocks[1]
             blocks[1] = Scaler(self._own if how == "around" else None)
 
     def disarm(self) -> None:
         if self._own is not None:
-            shared.sd_model.model.diffusion_model.input_blocks[1], self._own = self._own, None
+            webuis.unet().input_blocks[1], self._own = self._own, None

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import weakref
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
 import torch
-from k_diffusion import external
-from ldm.modules.attention import SpatialTransformer
-from ldm.modules.diffusionmodules import openaimodel
-from ldm.modules.diffusionmodules.util import GroupNorm32
 from modules import (
     paths,
     processing,
     script_callbacks,
     scripts,
-    sd_hijack_clip,
     sd_models,
     sd_samplers,
     sd_samplers_cfg_denoiser,
@@ -29,22 +23,7 @@ from modules import (
     shared,
 )
 
-
-def classes_of_sdxl() -> tuple[type, ...]:
-    """Returns the classes of SDXL's UNet, which only the WebUI has."""
-    if importlib.util.find_spec("sgm") is None:
-        return ()
-    from sgm.modules import attention
-    from sgm.modules.diffusionmodules import openaimodel, util
-
-    return (
-        openaimodel.UNetModel,
-        openaimodel.TimestepEmbedSequential,
-        openaimodel.ResBlock,
-        attention.SpatialTransformer,
-        util.GroupNorm32,
-    )
-
+from webui_probe import webuis
 
 WATCHED_MODULES: tuple[ModuleType, ...] = (sd_samplers, sd_models, processing)
 WATCHED_CLASSES: tuple[type, ...] = (
@@ -52,23 +31,17 @@ WATCHED_CLASSES: tuple[type, ...] = (
     processing.StableDiffusionProcessingTxt2Img,
     processing.StableDiffusionProcessingImg2Img,
     scripts.ScriptRunner,
-    sd_hijack_clip.FrozenCLIPEmbedderWithCustomWordsBase,
+    webuis.text_encoder()[0],
     sd_samplers_common.Sampler,
     sd_samplers_cfg_denoiser.CFGDenoiser,
     sd_samplers_kdiffusion.KDiffusionSampler,
     sd_samplers_kdiffusion.CFGDenoiserKDiffusion,
     sd_samplers_timesteps.CompVisSampler,
     sd_samplers_timesteps.CFGDenoiserTimesteps,
-    external.DiscreteEpsDDPMDenoiser,
-    external.CompVisDenoiser,
-    openaimodel.UNetModel,
-    openaimodel.TimestepEmbedSequential,
-    openaimodel.ResBlock,
-    SpatialTransformer,
-    GroupNorm32,
-    *classes_of_sdxl(),
+    *webuis.classes_of_samplers(),
+    *webuis.unet_classes(),
+    *webuis.classes_of_layers(),
 )
-SCHEDULES = ("alphas_cumprod", "alphas_cumprod_original")
 
 Table = dict[str, Any]
 
@@ -109,32 +82,32 @@ class Identity:
     def __init__(self) -> None:
         self._functions = function_table(WATCHED_MODULES)
         self._methods = function_table(WATCHED_CLASSES)
-        self._schedules: weakref.WeakKeyDictionary[torch.nn.Module, list[torch.Tensor]] = weakref.WeakKeyDictionary()
+        self._schedules: weakref.WeakKeyDictionary[Any, dict[str, torch.Tensor]] = weakref.WeakKeyDictionary()
 
-    def model_loaded(self, model: torch.nn.Module) -> None:
+    def model_loaded(self, model: Any) -> None:
         """Stores the schedule tensors themselves, so that no new object can get their identity."""
-        self._schedules[model] = [getattr(model, name) for name in SCHEDULES]
+        self._schedules[model] = webuis.schedules(model)
 
     def state(self) -> dict[str, Any]:
         """Returns the whole state."""
         return {
             "checkpoint": shared.sd_model.sd_checkpoint_info.name,
-            "unet": unet_facts(shared.sd_model.model.diffusion_model),
+            "unet": unet_facts(webuis.unet()),
             "schedule": self._schedule_facts(shared.sd_model),
             "patched_functions": changed_names(self._functions, function_table(WATCHED_MODULES)),
             "patched_methods": changed_names(self._methods, function_table(WATCHED_CLASSES)),
             "extension_functions": extension_functions(),
             "callbacks": callback_counts(),
-            "options": {name: getattr(shared.opts, name) for name in ("batch_cond_uncond", "pad_cond_uncond")},
+            "options": webuis.options_of_batching(),
         }
 
-    def _schedule_facts(self, model: torch.nn.Module) -> dict[str, Any]:
+    def _schedule_facts(self, model: Any) -> dict[str, Any]:
         if model not in self._schedules:
             self.model_loaded(model)
-        loaded = zip(SCHEDULES, self._schedules[model])
+        loaded = self._schedules[model]
         return {
-            name: {"sha256": digest(getattr(model, name)), "same_object": getattr(model, name) is tensor}
-            for name, tensor in loaded
+            name: {"sha256": digest(tensor), "same_object": tensor is loaded.get(name)}
+            for name, tensor in webuis.schedules(model).items()
         }
 
 

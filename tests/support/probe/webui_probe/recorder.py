@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from ldm.modules.diffusionmodules import model as ldm_autoencoder
-from ldm.modules.diffusionmodules import openaimodel as ldm_unet
-from modules import scripts, sd_hijack_clip, sd_samplers_cfg_denoiser, sd_samplers_common, shared
+from modules import scripts, sd_samplers_cfg_denoiser, sd_samplers_common, shared
 
+from webui_probe import webuis
 from webui_probe.patching import Patches
 
 
@@ -71,15 +69,6 @@ class Record:
     before_process_calls: int = 0
 
 
-def unet_classes() -> list[type]:
-    """Returns the UNet class of Stable Diffusion 1 and 2, and in the WebUI also that of SDXL."""
-    if importlib.util.find_spec("sgm") is None:
-        return [ldm_unet.UNetModel]
-    from sgm.modules.diffusionmodules import openaimodel as sgm_unet
-
-    return [ldm_unet.UNetModel, sgm_unet.UNetModel]
-
-
 def ends(table: torch.Tensor | None) -> tuple[float, float] | None:
     """Returns the first and the last value of a table."""
     return None if table is None else (float(table[0]), float(table[-1]))
@@ -87,7 +76,8 @@ def ends(table: torch.Tensor | None) -> tuple[float, float] | None:
 
 def new_run(sampler: Any, steps: int) -> SamplerRun:
     """Returns the record of a sampler run before its first step."""
-    alphas, sigmas = getattr(sampler.model_wrap_cfg, "alphas", None), getattr(sampler.model_wrap, "sigmas", None)
+    sigmas = getattr(sampler.model_wrap, "sigmas", None)
+    alphas = None if sigmas is not None else getattr(sampler.model_wrap_cfg, "alphas", webuis.alphas_cumprod())
     return SamplerRun(
         sampler=type(sampler).__name__,
         checkpoint=shared.sd_model.sd_checkpoint_info.name,
@@ -97,7 +87,7 @@ def new_run(sampler: Any, steps: int) -> SamplerRun:
         sigmas=ends(sigmas),
         alphas_cumprod=ends(alphas),
         noise_table=(alphas if sigmas is None else sigmas).tolist(),
-        model_alphas_cumprod=ends(shared.sd_model.alphas_cumprod),
+        model_alphas_cumprod=ends(webuis.alphas_cumprod()),
     )
 
 
@@ -118,12 +108,11 @@ class Recorder:
         self.armed = True
         self._patches.wrap(sd_samplers_common.Sampler, "launch_sampling", self._recording_runs)
         self._patches.wrap(sd_samplers_cfg_denoiser.CFGDenoiser, "forward", self._recording_denoiser_calls)
-        for unet in unet_classes():
+        for unet in webuis.unet_classes():
             self._patches.wrap(unet, "forward", self._recording_unet_calls)
-        text_encoder = sd_hijack_clip.FrozenCLIPEmbedderWithCustomWordsBase
-        self._patches.wrap(text_encoder, "forward", self._counting("text_encoder_forwards"))
+        self._patches.wrap(*webuis.text_encoder(), self._counting("text_encoder_forwards"))
         self._patches.wrap(scripts.ScriptRunner, "before_process", self._counting("before_process_calls"))
-        self._patches.wrap(ldm_autoencoder.Encoder, "forward", self._counting_rows)
+        self._patches.wrap(webuis.vae_encoder(), "forward", self._counting_rows)
 
     def disarm(self) -> None:
         """Stops recording. The record stays readable."""

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from modules import sd_models, shared
+from modules import shared
 from safetensors.torch import load_file, save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 from support import authors_unet as authors
 from support import published_layouts
+from webui_probe import webuis
 
 BETAS = {
     "straight": torch.linspace(0.00085, 0.012, 1000, dtype=torch.float64),
@@ -30,7 +31,7 @@ BETAS = {
 
 def network_of(module: str, loras: dict[str, float], mask: list[float] | None, **facts: Any) -> authors.AuthorsUNet:
     """Returns the authors' UNet with the weights of the loaded checkpoint. `facts`: keyword arguments of `AuthorsUNet`."""
-    unet = {key: value.float() for key, value in shared.sd_model.model.diffusion_model.state_dict().items()}
+    unet = {key: value.float() for key, value in webuis.unet().state_dict().items()}
     motion = published_layouts.with_tables({key: value.float() for key, value in load_file(module).items()})
     for file, strength in loras.items():
         for key, change in load_file(file).items():
@@ -75,7 +76,6 @@ class Reference:
         six numbers for SDXL's size conditioning, instead of the request's.
         """
         self.disarm()
-        model = shared.sd_model
         network = network_of(module, loras, mask, **facts)
 
         def forward(
@@ -91,14 +91,12 @@ class Reference:
             out = network(clips, float(timesteps[0]), context.unflatten(0, (-1, frames)), y)
             return out.transpose(1, 2).flatten(0, 1)
 
-        own = model.alphas_cumprod_original, model.alphas_cumprod
-        model.alphas_cumprod_original = torch.cumprod(1 - BETAS[betas], 0).float()
-        sd_models.apply_alpha_schedule_override(model)
-        model.model.diffusion_model.forward = forward
+        give_back, unet = webuis.lend_schedule(torch.cumprod(1 - BETAS[betas], 0).float()), webuis.unet()
+        unet.forward = forward
 
         def undo() -> None:
-            model.alphas_cumprod_original, model.alphas_cumprod = own
-            del model.model.diffusion_model.forward
+            give_back()
+            del unet.forward
 
         self._undo = undo
 
@@ -120,10 +118,10 @@ def differences(module: str, own_file: str, frames: int, **facts: Any) -> dict[s
     `own_file`: the module's file that the extension reads.
     """
     of = {name: sys.modules[f"motion_module.{name}"] for name in ("attach", "checkpoint", "row_layout", "motion_layers")}
-    unet, network = shared.sd_model.model.diffusion_model, network_of(module, {}, None, **facts)
+    unet, network = webuis.unet(), network_of(module, {}, None, **facts)
     description, layers = of["checkpoint"].load(Path(own_file))
     torch.manual_seed(0)
-    text_width = unet.input_blocks[4][1].transformer_blocks[0].attn2.to_k.in_features
+    text_width = webuis.text_width(unet)
     noise, text = torch.randn(3, frames, 4, 8, 8), torch.randn(3, frames, 7, text_width)
     vectors = torch.randn(3, frames, unet.label_emb[0][0].in_features)
     expected = network(noise.transpose(1, 2), 500, text, vectors).transpose(1, 2)
@@ -169,9 +167,9 @@ class EffectiveWeights:
         gc.collect()  # removes the modules of earlier requests
         (module,) = _modules_in_memory()
         tensors = {key: value.detach().clone() for key, value in module.state_dict().items()}
-        query = shared.sd_model.model.diffusion_model.input_blocks[1][1].transformer_blocks[0].attn1.to_q
+        query = webuis.unet().input_blocks[1][1].transformer_blocks[0].attn1.to_q
         with torch.no_grad():
-            tensors["attn1.to_q"] = query(torch.eye(query.in_features)).T.contiguous()
+            tensors["attn1.to_q"] = query(torch.eye(query.weight.shape[1])).T.contiguous()
         save_file(tensors, file)
 
 

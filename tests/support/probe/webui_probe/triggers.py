@@ -13,6 +13,8 @@ import torch
 from modules import processing, sd_unet, shared
 from PIL import Image
 
+from webui_probe import webuis
+
 FAKE_UNET = "probe: fake UNet"
 
 
@@ -40,7 +42,7 @@ class Fault:
                 self.disarm()
             raise RuntimeError("probe fault")
 
-        unet = shared.sd_model.model.diffusion_model
+        unet = webuis.unet()
         self._handle = unet.get_submodule(layer).register_forward_pre_hook(fail)
 
     def disarm(self) -> None:
