@@ -76,7 +76,8 @@ def command(webui: Path, data_dir: Path, ckpt_dir: Path, lora_dir: Path, *more: 
     """Returns the command that starts the WebUI; it must run in the folder `webui`."""
     kind = kind_of(webui)
     folders = ["--data-dir", str(data_dir), kind.checkpoints, str(ckpt_dir), kind.loras, str(lora_dir)]
-    return [str(python_of(webui)), "launch.py", *AS_INSTALLED, *kind.more, *folders, *more]
+    # with a data folder elsewhere, Gradio 4 would not let the page have the WebUI's own scripts
+    return [str(python_of(webui)), "launch.py", *AS_INSTALLED, *kind.more, *folders, "--gradio-allowed-path", str(webui), *more]
 
 
 def run_with_demo(webui: Path, checkpoint: Path, motion_module: Path, loras: Path) -> int:

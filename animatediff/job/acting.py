@@ -32,8 +32,10 @@ class Acting:
         self._missing: set[int] = set()
 
     def begin_run(self, sampler: Any) -> None:
+        """Begins a run. Forge announces a hires pass twice."""
         self._end_step()
-        self._runs.append(Run(sampler))
+        if not self._runs or self._runs[-1].sampler is not sampler or self._runs[-1].steps:
+            self._runs.append(Run(sampler))
 
     def begin_step(self) -> None:
         self._end_step()
