@@ -60,14 +60,14 @@ MUTATIONS = (
     ),
     Mutation(
         "what ended ControlNet's preparation is swallowed",
-        "animatediff/controlnet/frames.py",
-        "        if self._failure is not None:",
+        "animatediff/controlnet/frame_control.py",
+        "        if self._units.failure is not None:",
         "        if False:",
         "contract/test_controlnet.py",
     ),
     Mutation(
         "ControlNet stays in the UNet after an exception",
-        "animatediff/controlnet/frames.py",
+        "animatediff/controlnet/frame_control.py",
         "if self._script is not None and not completed and",
         "if False and self._script is not None and not completed and",
         "contract/test_controlnet.py",
@@ -75,8 +75,8 @@ MUTATIONS = (
     Mutation(
         "detected maps are among the frames",
         "animatediff/controlnet/frames.py",
-        "                return controls, hires_controls, []\n            self._require_fit",
-        "                return controls, hires_controls, maps\n            self._require_fit",
+        "                return controls, hires_controls, []\n            require_fit",
+        "                return controls, hires_controls, maps\n            require_fit",
         "contract/test_controlnet.py",
     ),
     Mutation(

@@ -34,7 +34,7 @@ from motion_module.weight_patches import (
 )
 from motion_module.windowed_unet import WindowedUNet
 
-from ..controlnet.frames import FrameControl
+from ..controlnet.frame_control import FrameControl
 from ..errors import AnimateDiffError
 from ..interrupt import stop_if_interrupted
 from ..request import module_files

@@ -20,7 +20,7 @@ from motion_module.row_layout import RowLayoutError
 
 from .. import settings
 from ..controlnet import script as controlnet_script
-from ..controlnet.frames import FrameControl
+from ..controlnet.frame_control import FrameControl
 from ..errors import AnimateDiffError, failure, reported_to_user
 from ..interrupt import is_interrupted
 from ..output.results import WARNINGS, Results, Video
