@@ -256,8 +256,8 @@ MUTATIONS = (
     ),
     Mutation(
         "all videos of one seed",
-        "animatediff/job/job.py",
-        "row = iteration * self.params.video_length",
+        "animatediff/job/finished_frames.py",
+        "row = iteration * self._params.video_length",
         "row = 0",
         "contract/test_generate.py",
     ),
