@@ -77,6 +77,23 @@ def controlnet(start_host, weights, folder, request):
     return start_host(extensions=[REPOSITORY, PROBE, controlnet_dir()], options=options)
 
 
+@pytest.fixture(scope="module")
+def large(start_host, weights, folder):
+    """A WebUI with ControlNet and the checkpoint sd15, which is slow: most of ControlNet's models have its widths only."""
+    if controlnet_dir() is None:
+        pytest.skip("there is no sd-webui-controlnet for the live tests: set CONTROLNET_DIR")
+    models = weights / "control"
+    control_models.make_all(models)
+    control_models.make_sparse(models)
+    options = {
+        "animatediff_source_folders": str(folder),
+        "control_net_models_path": str(models),
+        "control_net_model_cache_size": 1,
+        "sd_model_checkpoint": "sd15.safetensors",
+    }
+    return start_host(extensions=[REPOSITORY, PROBE, controlnet_dir()], options=options)
+
+
 def unit(**settings):
     """Returns an enabled unit as an API request has it."""
     return {"enabled": True, "module": "none", "weight": 1.0, **ADAPTER, **settings}
@@ -88,16 +105,16 @@ def with_units(request, *units):
 
 
 def clip(units, **args):
-    """Returns the part of a request that asks for a clip whose frames do not influence each other."""
-    return with_units(animate(**{"motion_effect": 0, "video_length": FRAMES, **args}), *units)
+    """Returns the part of a request that asks for a clip whose frames have the same noise, and do not influence each other."""
+    return with_units(animate(**{"motion_effect": 0, "noise_type": "constant", "video_length": FRAMES, **args}), *units)
 
 
-def stills(make, pictures, units, seed=5, **settings):
+def stills(make, pictures, units, seed=5, model="mm_tiny_v3.safetensors", **settings):
     """Returns the first frames as stills: clips of one frame, whose units have that frame's picture."""
     frames = []
-    for index, picture in enumerate(pictures[:FRAMES]):
-        request = clip([{**one, "image": encode(picture)} for one in units], video_length=1)
-        frames.append(frames_of(make(**{**request, "steps": 3, "seed": seed + index, **settings}))[0])
+    for picture in pictures[:FRAMES]:
+        request = clip([{**one, "image": encode(picture)} for one in units], video_length=1, model=model)
+        frames.append(frames_of(make(**{**request, "steps": 3, "seed": seed, **settings}))[0])
     return np.stack(frames)
 
 
@@ -106,9 +123,9 @@ def largest_difference(frames, others):
     return np.abs(frames.astype(int) - others.astype(int)).max(axis=(1, 2, 3))
 
 
-def require_own_hints(frames, alone):
-    """Each frame is its still, and none is that of another."""
-    assert largest_difference(frames[:FRAMES], alone).max() <= 1
+def require_own_hints(frames, alone, within=1):
+    """Each frame is its still, and none is that of another. `within`: levels of 255."""
+    assert largest_difference(frames[:FRAMES], alone).max() <= within
     assert largest_difference(frames[1:FRAMES], alone[:-1]).min() >= UNRELATED
 
 
@@ -137,6 +154,60 @@ def test_a_control_lllite_follows_frames(controlnet, folder, pictures, windows):
     request = clip([unit(**LLLITE)], video_path=str(folder / "all"), **windows)
     frames = frames_of(controlnet.txt2img(**request, steps=3, seed=5))
     require_own_hints(frames, stills(controlnet.txt2img, pictures, [unit(**LLLITE)]))
+
+
+@REAL
+@pytest.mark.parametrize("windows", [{}, {"batch_size": 2, "overlap": 1}], ids=["one window", "windows"])
+@pytest.mark.parametrize("module", ["recolor_luminance", "recolor_intensity"])
+def test_frames_keep_the_light_of_their_own_pictures(controlnet, folder, pictures, module, windows):
+    """ControlNet cuts to bytes, then converts colours: one level more or less becomes up to three."""
+    request = clip([unit(module=module)], video_path=str(folder / "all"), **windows)
+    frames = frames_of(controlnet.txt2img(**request, steps=3, seed=5))
+    require_own_hints(frames, stills(controlnet.txt2img, pictures, [unit(module=module)]), within=3)
+
+
+@pytest.fixture
+def same_noise(controlnet):
+    """ControlNet adds noise to the pictures of reference units, and draws it unseeded."""
+    controlnet.post("/probe/v1/same-noise", {"on": True}).raise_for_status()
+    yield
+    controlnet.post("/probe/v1/same-noise", {"on": False}).raise_for_status()
+
+
+@REAL
+@pytest.mark.parametrize(
+    ("module", "settings"),
+    [
+        ("reference_only", {}),
+        ("reference_only", {"batch_size": 2, "overlap": 1}),
+        ("reference_only", {"batch_size": 2, "overlap": 1, "context_mode": "motion attention"}),
+        ("reference_adain", {}),
+        ("reference_adain+attn", {}),
+    ],
+)
+@pytest.mark.usefixtures("same_noise")
+def test_each_frame_has_its_own_reference(controlnet, folder, pictures, module, settings):
+    """In img2img, where little noise hides the pictures of the units."""
+    one = unit(module=module, model="None")
+    start = {"init_images": [encode(pictures[20])], "denoising_strength": 0.4, "steps": 8, "seed": 5}
+    unchanged = {"image_mode": "strength ramp", "ramp_length": 0, "source_for_controlnet": True}
+    request = clip([one], video_path=str(folder / "all"), **unchanged, **settings)
+    require_own_hints(frames_of(controlnet.img2img(**request, **start)), stills(controlnet.img2img, pictures, [one], **start))
+
+
+@REAL
+@pytest.mark.parametrize(
+    "settings",
+    [{"model": "control_lora_sd15_random"}, {"model": "control_union_sd15_random", "union_control_type": "Depth"}],
+    ids=["Control-LoRA", "union"],
+)
+def test_kinds_of_controlnets_follow_frames(large, folder, pictures, settings):
+    module = {"model": "mm_sd15_v3.safetensors"}
+    plain = frames_of(large.txt2img(steps=1))
+    request = clip([unit(**settings)], video_path=str(folder / "all"), video_length=2, **module)
+    frames = frames_of(large.txt2img(**request, steps=2, seed=5))
+    require_own_hints(frames, stills(large.txt2img, pictures[:2], [unit(**settings)], **module, steps=2))
+    np.testing.assert_array_equal(frames_of(large.txt2img(steps=1)), plain)
 
 
 @pytest.mark.parametrize("mode", ["whole UNet", "motion attention"])
@@ -176,9 +247,8 @@ def test_img2img_drives_units_with_its_frames(controlnet, folder, pictures):
     settings = {"steps": 4, "seed": 5, "denoising_strength": 0.75}
     frames = frames_of(controlnet.img2img(**request, **settings, init_images=[]))
     alone = []
-    for index, picture in enumerate(pictures[:FRAMES]):
-        one = clip([unit()], video_length=1)
-        answer = controlnet.img2img(**{**one, **settings, "seed": 5 + index, "init_images": [encode(picture)]})
+    for picture in pictures[:FRAMES]:
+        answer = controlnet.img2img(**clip([unit()], video_length=1), **settings, init_images=[encode(picture)])
         alone.append(frames_of(answer)[0])
     require_own_hints(frames, np.stack(alone))
 
@@ -191,17 +261,8 @@ def test_in_img2img_the_source_can_drive_controlnet_alone(controlnet, folder, pi
 
 
 @pytest.mark.webui_only("the embedded host has no inpainting")
-def test_an_inpainting_unit_takes_the_mask_of_each_frame(start_host, weights, folder, pictures):
+def test_an_inpainting_unit_takes_the_mask_of_each_frame(large, folder, pictures):
     """With the large checkpoint, for which alone there are ControlNets that take a mask."""
-    if controlnet_dir() is None:
-        pytest.skip("there is no sd-webui-controlnet for the live tests: set CONTROLNET_DIR")
-    control_models.make_all(weights / "control")
-    options = {
-        "animatediff_source_folders": str(folder),
-        "control_net_models_path": str(weights / "control"),
-        "sd_model_checkpoint": "sd15.safetensors",
-    }
-    host = start_host(extensions=[REPOSITORY, PROBE, controlnet_dir()], options=options)
     units, module = [unit(module="inpaint", model="control_sd15_random")], "mm_sd15_v3.safetensors"
     masks = np.zeros((3, 64, 64), np.uint8)
     (folder / "masks").mkdir(exist_ok=True)
@@ -213,16 +274,15 @@ def test_an_inpainting_unit_takes_the_mask_of_each_frame(start_host, weights, fo
         given = [encode(picture) for picture in pictures[:images]]
         how = {"model": module, "image_mode": "strength ramp", "ramp_length": 0, "video_length": 3}
         request = clip(units, mask_path=str(folder / "masks"), **how)
-        frames = frames_of(host.img2img(**request, **settings, **area, seed=5, init_images=given))
+        frames = frames_of(large.img2img(**request, **settings, **area, seed=5, init_images=given))
         alone = []
         for index, mask in enumerate(masks):
             own = mask.copy()
             if area["inpaint_full_res"]:  # crops to what all masks cover; a level of one paints nothing
                 own[[0, 39], [8, 39]] = np.maximum(own[[0, 39], [8, 39]], 1)
-            still = {**clip(units, video_length=1, model=module), "seed": 5 + index, "mask": encode(own)}
-            alone.append(frames_of(host.img2img(**still, **settings, **area, init_images=[given[index % images]]))[0])
+            still = {**clip(units, video_length=1, model=module), "mask": encode(own), "init_images": [given[index % images]]}
+            alone.append(frames_of(large.img2img(**still, **settings, **area, seed=5))[0])
         require_own_hints(frames, np.stack(alone))
-    host.stop()
 
 
 # --- folders and keyframes ---
@@ -373,22 +433,6 @@ def test_the_batch_tab_drives_units_with_its_images(browser, controlnet, folder)
 # --- SparseCtrl ---
 
 
-@pytest.fixture(scope="module")
-def sparse(start_host, weights, folder):
-    """A WebUI with ControlNet, and SparseCtrl models, whose widths need the large checkpoint."""
-    if controlnet_dir() is None:
-        pytest.skip("there is no sd-webui-controlnet for the live tests: set CONTROLNET_DIR")
-    models = weights / "control"
-    control_models.make_sparse(models)
-    options = {
-        "animatediff_source_folders": str(folder),
-        "control_net_models_path": str(models),
-        "control_net_model_cache_size": 1,
-        "sd_model_checkpoint": "sd15.safetensors",
-    }
-    return start_host(extensions=[REPOSITORY, PROBE, controlnet_dir()], options=options)
-
-
 def sparse_unit(kind, **settings):
     return unit(model=f"sparsectrl_sd15_{kind}_random", **settings)
 
@@ -414,49 +458,49 @@ def keyframes(folder, pictures):
 
 @REAL
 @pytest.mark.parametrize("kind", ["rgb", "scribble"])
-def test_sparse_ctrl_carries_its_pictures_to_all_frames(sparse, pictures, kind):
+def test_sparse_ctrl_carries_its_pictures_to_all_frames(large, pictures, kind):
     """The motion module has no effect here, so it is the layers of SparseCtrl that carry them."""
-    plain = frames_of(sparse.txt2img(steps=1))
+    plain = frames_of(large.txt2img(steps=1))
     one, other = (
-        frames_of(sparse.txt2img(**sparse_clip([sparse_unit(kind, image=encode(pictures[index]))]), seed=5)) for index in (0, 1)
+        frames_of(large.txt2img(**sparse_clip([sparse_unit(kind, image=encode(pictures[index]))]), seed=5)) for index in (0, 1)
     )
     assert largest_difference(one, other).min() > 0
     assert largest_difference(one, other)[0] >= UNRELATED
-    np.testing.assert_array_equal(frames_of(sparse.txt2img(steps=1)), plain)
+    np.testing.assert_array_equal(frames_of(large.txt2img(steps=1)), plain)
 
 
 @REAL
-def test_sparse_ctrl_takes_a_picture_for_the_first_frame_or_for_keyframes(sparse, pictures, keyframes):
-    first = frames_of(sparse.txt2img(**sparse_clip([sparse_unit("rgb", image=encode(pictures[0]))]), seed=5))
+def test_sparse_ctrl_takes_a_picture_for_the_first_frame_or_for_keyframes(large, pictures, keyframes):
+    first = frames_of(large.txt2img(**sparse_clip([sparse_unit("rgb", image=encode(pictures[0]))]), seed=5))
     for at, is_first in (([0], True), ([2], False)):
         request = sparse_clip([sparse_unit("rgb", input_mode="batch", batch_images=keyframes([0], at))])
-        difference = largest_difference(frames_of(sparse.txt2img(**request, seed=5)), first)
+        difference = largest_difference(frames_of(large.txt2img(**request, seed=5)), first)
         assert (difference.max() <= 1) == is_first
         assert is_first or difference.min() > 0
 
 
 @REAL
-def test_with_animatediff_off_pictures_of_sparse_ctrl_are_apart(sparse, pictures):
+def test_with_animatediff_off_pictures_of_sparse_ctrl_are_apart(large, pictures):
     request = with_units({"alwayson_scripts": {}}, sparse_unit("rgb", image=encode(pictures[0])))
-    one, two, plain = (frames_of(sparse.txt2img(**asked, steps=1))[:1] for asked in (request, {**request, "batch_size": 2}, {}))
+    one, two, plain = (frames_of(large.txt2img(**asked, steps=1))[:1] for asked in (request, {**request, "batch_size": 2}, {}))
     assert largest_difference(one, two).max() <= 1
     assert largest_difference(one, plain).min() >= UNRELATED
 
 
 @REAL
-def test_more_frames_at_once_than_sparse_ctrl_has_positions_for_are_refused(sparse, pictures):
+def test_more_frames_at_once_than_sparse_ctrl_has_positions_for_are_refused(large, pictures):
     many = {"video_length": 33, "batch_size": 33, "positional_encoding": "extend"}
-    answer = sparse.txt2img(**sparse_clip([sparse_unit("rgb", image=encode(pictures[0]))], **many))
+    answer = large.txt2img(**sparse_clip([sparse_unit("rgb", image=encode(pictures[0]))], **many))
     assert answer.status_code == 422, answer.text
     assert "unit 0 is SparseCtrl, which takes 32 frames at once" in answer.json()["detail"]
 
 
 @REAL
-def test_conditions_apart_have_the_hints_and_the_frames_of_both_together(sparse, keyframes):
+def test_conditions_apart_have_the_hints_and_the_frames_of_both_together(large, keyframes):
     request = sparse_clip([sparse_unit("rgb", input_mode="batch", batch_images=keyframes([0, 1], [1, 2]))])
-    together = frames_of(sparse.txt2img(**request, seed=5))
-    with sparse.settings(batch_cond_uncond=False):
-        apart = frames_of(sparse.txt2img(**request, seed=5))
+    together = frames_of(large.txt2img(**request, seed=5))
+    with large.settings(batch_cond_uncond=False):
+        apart = frames_of(large.txt2img(**request, seed=5))
     assert largest_difference(together, apart).max() <= 1
 
 
@@ -469,17 +513,17 @@ def test_conditions_apart_have_the_hints_and_the_frames_of_both_together(sparse,
     ],
     ids=["one pass", "hires"],
 )
-def test_windows_of_a_clip_are_clips_of_their_own_for_sparse_ctrl(sparse, keyframes, kind, settings):
-    """Without overlap, each window is the clip that its own pictures and seeds make."""
+def test_windows_of_a_clip_are_clips_of_their_own_for_sparse_ctrl(large, keyframes, kind, settings):
+    """Without overlap, each window is the clip that its own pictures make."""
 
-    def frames(*numbers, seed):
+    def frames(*numbers):
         one = sparse_unit(kind, input_mode="batch", batch_images=keyframes(numbers))
         windows = {"batch_size": 2, "overlap": 0, "context_schedule": "static"}
         request = sparse_clip([one], video_length=len(numbers), **windows)
-        return frames_of(sparse.txt2img(**request, **settings, seed=seed))
+        return frames_of(large.txt2img(**request, **settings, seed=5))
 
-    whole = frames(0, 1, 2, 3, seed=5)
-    assert largest_difference(whole, np.concatenate([frames(0, 1, seed=5), frames(2, 3, seed=7)])).max() <= 1
+    whole = frames(0, 1, 2, 3)
+    assert largest_difference(whole, np.concatenate([frames(0, 1), frames(2, 3)])).max() <= 1
 
 
 # --- what cannot be done ---

@@ -19,7 +19,7 @@ from webui_probe.identity import Identity
 from webui_probe.recorder import Recorder
 from webui_probe.reference import EffectiveWeights, Reference, differences
 from webui_probe.sabotage import BrokenMethod, LateFault
-from webui_probe.triggers import AddedWords, Fault, Flags, Gallery, Interrupter, Nested
+from webui_probe.triggers import AddedWords, Fault, Flags, Gallery, Interrupter, Nested, SameNoise
 
 ROOT = "/probe/v1"
 
@@ -27,6 +27,7 @@ identity = Identity()
 recorder = Recorder()
 fault = Fault()
 interrupter = Interrupter()
+same_noise = SameNoise()
 nested = Nested()
 added_words = AddedWords()
 gallery = Gallery()
@@ -45,6 +46,10 @@ class RecordBody(BaseModel):
 
 class SeedBody(BaseModel):
     seed: int = 0
+
+
+class SameNoiseBody(BaseModel):
+    on: bool
 
 
 class FaultBody(BaseModel):
@@ -140,6 +145,12 @@ def post_record(body: RecordBody) -> dict[str, Any]:
 def post_seed(body: SeedBody) -> dict[str, Any]:
     """Seeds torch's global generator, from which the WebUI draws the VAE encoder's noise without ever seeding it."""
     torch.manual_seed(body.seed)
+    return {}
+
+
+def post_same_noise(body: SameNoiseBody) -> dict[str, Any]:
+    with call_queue.queue_lock:
+        same_noise.arm(body.on)
     return {}
 
 
@@ -264,6 +275,7 @@ def add_routes(_demo: Any, app: FastAPI) -> None:
     post_routes = {
         "record": post_record,
         "seed": post_seed,
+        "same-noise": post_same_noise,
         "fault": post_fault,
         "interrupt-at": post_interrupt,
         "late-fault": post_late_fault,

@@ -13,6 +13,8 @@ import torch
 from modules import processing, sd_unet, shared
 from PIL import Image
 
+from webui_probe.patching import Patches
+
 FAKE_UNET = "probe: fake UNet"
 
 
@@ -48,6 +50,26 @@ class Fault:
         if self._handle is not None:
             self._handle.remove()
             self._handle = None
+
+
+class SameNoise:
+    """While it is armed, `torch.randn_like` gives each row the same values in every call: those who use it draw unseeded."""
+
+    def __init__(self) -> None:
+        self._patches = Patches()
+
+    def arm(self, on: bool) -> None:
+        self._patches.undo()
+        if on:
+            self._patches.wrap(torch, "randn_like", _same_in_each_row)
+
+
+def _same_in_each_row(original: Any) -> Any:
+    def randn_like(x: torch.Tensor, **_: Any) -> torch.Tensor:
+        row = torch.randn(x.shape[1:], generator=torch.Generator().manual_seed(0))
+        return row.to(x).expand_as(x)
+
+    return randn_like
 
 
 class AddedWords:
