@@ -24,6 +24,7 @@ from support.server import PROBE, REPOSITORY
 
 STAND_IN = REPOSITORY / "tests" / "support" / "stand_in_controlnet"
 FRAMES = 4
+LONG_CLIP = 40
 LLLITE = {"model": "lllite_tiny_random", "weight": 2.0}
 IP_ADAPTER = {"module": "ip-adapter_clip_h", "model": "ip-adapter_tiny_random", "weight": 2.0}
 ADAPTER = {"model": "t2iadapter_tiny_random"}
@@ -43,7 +44,7 @@ def only_real(*values, id=None):
 def pictures():
     """One picture for each frame, of coloured squares that have nothing to do with each other."""
     random = np.random.default_rng(3)
-    squares = random.integers(0, 255, (24, 8, 8, 3), dtype=np.uint8)
+    squares = random.integers(0, 255, (LONG_CLIP, 8, 8, 3), dtype=np.uint8)
     return [np.asarray(Image.fromarray(square).resize((64, 64), Image.Resampling.NEAREST)) for square in squares]
 
 
@@ -109,13 +110,13 @@ def clip(units, **args):
     return with_units(animate(**{"motion_effect": 0, "noise_type": "constant", "video_length": FRAMES, **args}), *units)
 
 
-def stills(make, pictures, units, seed=5, model="mm_tiny_v3.safetensors", **settings):
+def stills(make, pictures, units, seed=5, model="mm_tiny_v3.safetensors", frames=FRAMES, **settings):
     """Returns the first frames as stills: clips of one frame, whose units have that frame's picture."""
-    frames = []
-    for picture in pictures[:FRAMES]:
+    made = []
+    for picture in pictures[:frames]:
         request = clip([{**one, "image": encode(picture)} for one in units], video_length=1, model=model)
-        frames.append(frames_of(make(**{**request, "steps": 3, "seed": seed, **settings}))[0])
-    return np.stack(frames)
+        made.append(frames_of(make(**{**request, "steps": 3, "seed": seed, **settings}))[0])
+    return np.stack(made)
 
 
 def largest_difference(frames, others):
@@ -125,8 +126,8 @@ def largest_difference(frames, others):
 
 def require_own_hints(frames, alone, within=1):
     """Each frame is its still, and none is that of another. `within`: levels of 255."""
-    assert largest_difference(frames[:FRAMES], alone).max() <= within
-    assert largest_difference(frames[1:FRAMES], alone[:-1]).min() >= UNRELATED
+    assert largest_difference(frames[: len(alone)], alone).max() <= within
+    assert largest_difference(frames[1 : len(alone)], alone[:-1]).min() >= UNRELATED
 
 
 # --- each frame has its own hint ---
@@ -218,6 +219,19 @@ def test_rows_of_windows_have_the_hints_of_their_frames(controlnet, folder, pict
     frames = frames_of(controlnet.txt2img(**request, steps=3, seed=5))
     assert len(frames) == 10
     require_own_hints(frames, stills(controlnet.txt2img, pictures, [unit()]))
+
+
+@pytest.fixture(scope="module")
+def long_alone(controlnet, pictures):
+    return stills(controlnet.txt2img, pictures, [unit()], frames=LONG_CLIP)
+
+
+@pytest.mark.parametrize("mode", ["whole UNet", "motion attention"])
+def test_every_frame_of_a_long_clip_has_its_own_hint(controlnet, folder, long_alone, mode):
+    request = clip([unit()], video_path=str(folder / "all"), video_length=LONG_CLIP, batch_size=16, context_mode=mode)
+    frames = frames_of(controlnet.txt2img(**request, steps=3, seed=5))
+    assert len(frames) == LONG_CLIP
+    require_own_hints(frames, long_alone)
 
 
 def test_two_units_and_two_videos(controlnet, folder, pictures):
