@@ -73,6 +73,13 @@ MUTATIONS = (
         "contract/test_controlnet.py",
     ),
     Mutation(
+        "control models stay on the device after an error",
+        "animatediff/controlnet/unet_calls.py",
+        '                param.control_model.to("cpu")',
+        "                pass",
+        "contract/test_controlnet.py",
+    ),
+    Mutation(
         "detected maps are among the frames",
         "animatediff/controlnet/frames.py",
         "                return controls, hires_controls, []\n            require_fit",

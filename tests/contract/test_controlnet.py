@@ -616,6 +616,22 @@ def test_after_an_exception_everything_is_as_before(controlnet, folder, pictures
     np.testing.assert_array_equal(frames_of(make(**request, steps=3)), before)
 
 
+@pytest.mark.parametrize("mode", ["whole UNet", "motion attention"])
+def test_after_an_exception_in_a_control_model_everything_is_as_before(controlnet, folder, mode):
+    """In the second context window, or in the second step where windows are in the motion attention."""
+    request = clip([unit()], video_path=str(folder / "all"), batch_size=2, overlap=0, context_mode=mode)
+    before = frames_of(controlnet.txt2img(**request, steps=2, seed=5))
+    plain, state = frames_of(controlnet.txt2img(steps=2)), controlnet.get("/probe/v1/state").json()
+    controlnet.post("/probe/v1/control-fault", {"call": 2 if mode == "whole UNet" else 1}).raise_for_status()
+    answer = controlnet.txt2img(**request, steps=2, seed=5)
+    seen = controlnet.post("/probe/v1/control-fault", {"call": 0}).json()
+    assert (answer.status_code, seen["fired"]) == (500, 1), answer.text
+    assert seen["moves"][-1] == "cpu"
+    np.testing.assert_array_equal(frames_of(controlnet.txt2img(steps=2)), plain)
+    assert controlnet.get("/probe/v1/state").json() == state
+    np.testing.assert_array_equal(frames_of(controlnet.txt2img(**request, steps=2, seed=5)), before)
+
+
 def test_another_checkpoint_between_two_clips_changes_neither(controlnet, folder):
     request = clip([unit()], video_path=str(folder / "all"))
     other = {"override_settings": {"sd_model_checkpoint": "tiny-b.safetensors"}}

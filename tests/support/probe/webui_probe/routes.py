@@ -19,7 +19,7 @@ from webui_probe.identity import Identity
 from webui_probe.recorder import Recorder
 from webui_probe.reference import EffectiveWeights, Reference, differences
 from webui_probe.sabotage import BrokenMethod, LateFault
-from webui_probe.triggers import AddedWords, Fault, Flags, Gallery, Interrupter, Nested, SameNoise
+from webui_probe.triggers import AddedWords, ControlFault, Fault, Flags, Gallery, Interrupter, Nested, SameNoise
 
 ROOT = "/probe/v1"
 
@@ -28,6 +28,7 @@ recorder = Recorder()
 fault = Fault()
 interrupter = Interrupter()
 same_noise = SameNoise()
+control_fault = ControlFault()
 nested = Nested()
 added_words = AddedWords()
 gallery = Gallery()
@@ -56,6 +57,10 @@ class FaultBody(BaseModel):
     step: int | None = None
     layer: str = "middle_block.1"
     times: int = 1
+
+
+class ControlFaultBody(BaseModel):
+    call: int
 
 
 class LateFaultBody(BaseModel):
@@ -164,6 +169,12 @@ def post_fault(body: FaultBody) -> dict[str, Any]:
 
 def get_fault() -> dict[str, Any]:
     return {"fired": fault.fired}
+
+
+def post_control_fault(body: ControlFaultBody) -> dict[str, Any]:
+    with call_queue.queue_lock:
+        control_fault.arm(body.call)
+        return {"fired": control_fault.fired, "moves": control_fault.moves}
 
 
 def post_late_fault(body: LateFaultBody) -> dict[str, Any]:
@@ -277,6 +288,7 @@ def add_routes(_demo: Any, app: FastAPI) -> None:
         "seed": post_seed,
         "same-noise": post_same_noise,
         "fault": post_fault,
+        "control-fault": post_control_fault,
         "interrupt-at": post_interrupt,
         "late-fault": post_late_fault,
         "bypass": post_bypass,

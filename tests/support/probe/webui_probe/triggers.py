@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from modules import processing, sd_unet, shared
+from modules import processing, scripts, sd_unet, shared
 from PIL import Image
 
 from webui_probe.patching import Patches
@@ -50,6 +50,43 @@ class Fault:
         if self._handle is not None:
             self._handle.remove()
             self._handle = None
+
+
+class ControlFault:
+    """Raises RuntimeError from the `forward` of a control model that ControlNet has loaded, and notes where the model moves."""
+
+    def __init__(self) -> None:
+        self._model: Any = None
+        self._handle: Any = None
+        self.fired = 0
+        self.moves: list[str] = []
+
+    def arm(self, call: int) -> None:
+        """Makes the `call`-th run of the model that was loaded last fail, counted from 1. 0 ends that and the notes."""
+        if self._handle is not None:
+            self._handle.remove()
+            del self._model.to
+            self._handle = None
+        if not call:
+            return
+        self.fired, self.moves, runs = 0, [], 0
+
+        def fail(*_: Any) -> None:
+            nonlocal runs
+            runs += 1
+            if runs == call:
+                self.fired += 1
+                raise RuntimeError("probe fault in a control model")
+
+        def to(device: Any, *others: Any) -> Any:
+            self.moves.append(str(device))
+            return type(self._model).to(self._model, device, *others)
+
+        runner = scripts.scripts_txt2img
+        controlnet = next(script for script in runner.alwayson_scripts if script.title() == "ControlNet")
+        self._model = list(controlnet.model_cache.values())[-1].model
+        self._model.to = to
+        self._handle = self._model.control_model.register_forward_pre_hook(fail)
 
 
 class SameNoise:
