@@ -19,7 +19,7 @@ from support import control_models
 from support.animation import LONG, animate, frames_of, info_of
 from support.browser import MINUTES, choose, choose_formats, file_of, generate, gif_in_gallery, open_panel, set_number
 from support.control_models import controlnet_dir
-from support.pictures import encode
+from support.pictures import decode, encode
 from support.server import PROBE, REPOSITORY
 
 STAND_IN = REPOSITORY / "tests" / "support" / "stand_in_controlnet"
@@ -333,6 +333,45 @@ def test_frames_between_keyframes_are_free(controlnet, folder, pictures):
     assert largest_difference(frames[::2], free[::2]).min() >= UNRELATED
 
 
+@pytest.fixture(scope="module")
+def masks(folder, pictures):
+    """A mask for each of four pictures, also as files."""
+    masks = [np.where(picture[..., 0] > 127, 255, 0).astype(np.uint8) for picture in pictures[FRAMES : 2 * FRAMES]]
+    for index, mask in enumerate(masks):
+        for name in ("masks of four", *(["one mask"] if index == 0 else ())):
+            (folder / name).mkdir(exist_ok=True)
+            Image.fromarray(mask).save(folder / name / f"{index}.png")
+    return masks
+
+
+def masked_stills(make, pictures, masks, motion="mm_tiny_v3.safetensors", steps=3, **settings):
+    made = []
+    for picture, mask in zip(pictures, masks):
+        request = clip([unit(image=encode(picture), mask=encode(mask), **settings)], video_length=1, model=motion)
+        made.append(frames_of(make(**request, steps=steps, seed=5))[0])
+    return np.stack(made)
+
+
+@REAL
+def test_a_unit_takes_the_mask_of_each_frame_or_one_for_all(controlnet, folder, pictures, masks):
+    """ControlNet takes a mask as a scribble, in place of the picture, unless the unit is for inpainting."""
+    alone = masked_stills(controlnet.txt2img, pictures, masks)
+    each, one = (in_folder(f"{folder / 'four'}\nmask:{folder / name}") for name in ("masks of four", "one mask"))
+    require_own_hints(frames_of(controlnet.txt2img(**clip([each]), steps=3, seed=5)), alone)
+    for given, source in ((one, {}), (unit(mask=encode(masks[0])), {"video_path": str(folder / "all")})):
+        frames = frames_of(controlnet.txt2img(**clip([given], **source), steps=3, seed=5))
+        assert largest_difference(frames, np.stack([alone[0]] * FRAMES)).max() <= 1
+
+
+@REAL
+def test_an_inpainting_unit_takes_the_masks_of_its_folder(large, folder, pictures, masks):
+    settings = {"model": "control_union_sd15_random", "module": "inpaint"}
+    one = in_folder(f"{folder / 'four'}\nmask:{folder / 'masks of four'}", **settings)
+    request = clip([one], video_length=2, model="mm_sd15_v3.safetensors")
+    alone = masked_stills(large.txt2img, pictures[:2], masks, "mm_sd15_v3.safetensors", 2, **settings)
+    require_own_hints(frames_of(large.txt2img(**request, steps=2, seed=5)), alone)
+
+
 # --- IP-Adapters ---
 
 
@@ -361,6 +400,24 @@ def test_embeddings_travel_between_keyframes(controlnet, folder, pictures):
     assert largest_difference(frames[::2], np.stack([first, last])).max() <= 1
     other = stills(controlnet.txt2img, [pictures[1]] * 3, [unit(**IP_ADAPTER)])[1]
     assert largest_difference(frames[1:2], middle[None]) > 1 and largest_difference(frames[1:2], other[None]) > 1
+
+
+# --- beside other scripts ---
+
+
+@REAL
+def test_each_cell_of_a_plot_over_a_units_weight_is_the_clip_alone(controlnet, folder):
+    info = controlnet.get("/sdapi/v1/script-info").json()
+    axes = next(one for one in info if one["name"] == "x/y/z plot" and not one["is_img2img"])["args"][0]["choices"]
+    axis = [axes.index("[ControlNet] Weight"), "0.2, 1", []]
+    options = [True, True, False, False, False, False, False, 0, False]
+    plot = {"script_name": "x/y/z plot", "script_args": [*axis, 0, "", [], 0, "", [], *options]}
+    source = {"video_path": str(folder / "all"), "format": ["GIF"]}
+    cells = [decode(text) for text in controlnet.txt2img(**clip([unit()], **source), **plot, steps=2).json()["images"][-2:]]
+    for weight, cell in zip((0.2, 1), cells):
+        alone = controlnet.txt2img(**clip([unit(weight=weight)], **source), steps=2).json()["images"][0]
+        np.testing.assert_array_equal(np.stack(cell), np.stack(decode(alone)))
+    assert largest_difference(*map(np.stack, cells)).min() >= UNRELATED
 
 
 # --- maps ---
@@ -549,6 +606,7 @@ def test_windows_of_a_clip_are_clips_of_their_own_for_sparse_ctrl(large, keyfram
         ([unit()], {}, ("unit 0 (none) has no picture", "source video")),
         ([unit(enabled=False), in_folder("")], {}, ("unit 1", "no picture")),
         ([in_folder("{four}\nkeyframe:0,9,10,11")], {}, ("unit 0", "frame 9", "Number of frames (video_length)")),
+        ([in_folder("{four}\nkeyframe:0,1,2," + "9" * 4000)], {}, ("unit 0", "frame 99999", "...99999", "video_length")),
         ([in_folder("{four}\nkeyframe:0,1")], {}, ("unit 0", "more than 2 pictures for 2 keyframes")),
         ([in_folder("{four}\nkeyframe:3,1")], {}, ("unit 0", "keyframes", "'3,1'")),
         ([in_folder("  ")], {}, ("unit 0", "no picture")),
@@ -578,6 +636,26 @@ def test_refusals_name_the_unit(controlnet, folder, units, args, parts):
     assert answer.status_code == 422, answer.text
     for part in parts:
         assert part in answer.json()["detail"]
+    assert len(answer.json()["detail"]) < 500
+
+
+@REAL
+def test_another_unit_for_each_image_is_refused(browser, controlnet, folder):
+    """ControlNet keeps the Batch Option of its page for requests by the API too."""
+    request = clip([unit()], video_path=str(folder / "all"))
+    page = browser.new_page()
+    page.goto(controlnet.url, wait_until="domcontentloaded", timeout=2 * MINUTES)
+    answers = []
+    for option in ("Each", "All"):
+        radio = page.locator("#txt2img_controlnet_controlnet_batch_option_radio label", has_text=option)
+        radio.locator("input").dispatch_event("click")  # it lies in a folded group
+        page.wait_for_timeout(2000)
+        answers.append(controlnet.txt2img(**request, steps=1))
+    page.close()
+    refused, made = answers
+    assert refused.status_code == 422, refused.text
+    assert "Batch Option" in refused.json()["detail"]
+    assert made.ok
 
 
 def test_interrupt_while_frames_are_prepared_leaves_nothing(controlnet, folder):
