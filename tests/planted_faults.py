@@ -80,6 +80,13 @@ MUTATIONS = (
         "contract/test_controlnet.py",
     ),
     Mutation(
+        "kept maps are those of another ControlNet",
+        "animatediff/controlnet/map_cache.py",
+        "[self._version, made.name]",
+        "[made.name]",
+        "host/test_map_cache.py",
+    ),
+    Mutation(
         "detected maps are among the frames",
         "animatediff/controlnet/frames.py",
         "                return controls, hires_controls, []\n            require_fit",

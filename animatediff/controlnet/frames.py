@@ -100,6 +100,7 @@ class UnitsByFrame:
     def _own_get_control(self) -> Iterator[None]:
         names = script.names_of(self._script)
         get_control, undo = names["get_control"], ExitStack()
+        version = script.version_of(self._script)
 
         def of_frames(p: Any, unit: Any, index: int, kind: Any, preprocessor: Any) -> Any:
             planned = self.planned[index] if index < len(self.planned) else None
@@ -115,7 +116,7 @@ class UnitsByFrame:
 
             def of_picture(position: int) -> Any:
                 with self._picture(unit, planned, position) as one:
-                    return get_control(p, one, index, kind, KeptMaps(preprocessor))
+                    return get_control(p, one, index, kind, KeptMaps(preprocessor, version))
 
             frames = planned.keyframes or tuple(range(self._frames))
             if kind.name == SPARSE_CTRL:
