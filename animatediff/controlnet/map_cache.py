@@ -24,10 +24,14 @@ def folder() -> Path:
 
 
 class KeptMaps:
-    """One of ControlNet's preprocessors that looks up its map on disk before it makes one."""
+    """One of ControlNet's preprocessors that looks up its map on disk before it makes one.
 
-    def __init__(self, preprocessor: Any) -> None:
+    `version`: ControlNet's. Another one may make other maps of the same pictures.
+    """
+
+    def __init__(self, preprocessor: Any, version: str) -> None:
         self._preprocessor = preprocessor
+        self._version = version
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._preprocessor, name)
@@ -37,7 +41,7 @@ class KeptMaps:
         made = self._preprocessor
         if made.name == "none" or made.name in UNREPEATABLE or not made.returns_image or _bound() == 0:
             return made.cached_call(image, **settings)
-        file = folder() / f"{_digest(image, made.name, settings)}.png"
+        file = folder() / f"{_digest(image, [self._version, made.name], settings)}.png"
         if (kept := _read(file)) is not None:
             return made.Result(value=kept, display_images=[kept])
         result = made.cached_call(image, **settings)
@@ -50,8 +54,8 @@ def _bound() -> int:
     return max(0, int(shared.opts.data.get("animatediff_map_cache_mb", DEFAULT_MEGABYTES) or 0)) * MEGABYTE
 
 
-def _digest(image: Any, name: str, settings: dict[str, Any]) -> str:
-    facts = [name, image.shape, image.dtype.str, *sorted((key, str(value)) for key, value in settings.items())]
+def _digest(image: Any, preprocessor: list[str], settings: dict[str, Any]) -> str:
+    facts = [*preprocessor, image.shape, image.dtype.str, *sorted((key, str(value)) for key, value in settings.items())]
     return hashlib.sha256(repr(facts).encode() + np.ascontiguousarray(image).tobytes()).hexdigest()
 
 

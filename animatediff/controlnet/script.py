@@ -44,6 +44,11 @@ def names_of(script: Any) -> dict[str, Any]:
     return names
 
 
+def version_of(script: Any) -> str:
+    """Returns ControlNet's version, as its own module states it; empty where it does not."""
+    return str(getattr(names_of(script).get("controlnet_version"), "version_flag", ""))
+
+
 def enabled_units(p: Any) -> list[tuple[int, Any]]:
     """Returns ControlNet's units that are switched on, each with its number, which counts all units from 0.
 

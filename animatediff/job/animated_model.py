@@ -35,7 +35,7 @@ from motion_module.weight_patches import (
 from motion_module.windowed_unet import WindowedUNet
 
 from .. import host
-from ..controlnet.frames import FrameControl
+from ..controlnet.frame_control import FrameControl
 from ..errors import AnimateDiffError
 from ..interrupt import stop_if_interrupted
 from ..request import module_files

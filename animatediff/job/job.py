@@ -7,23 +7,19 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from typing import Any, cast
 
-import numpy as np
 from modules import sd_models, shared
-from PIL import Image
 
 from motion_module.errors import UserError
-from motion_module.evaluation import changes_of
 from motion_module.initial_noise import NoiseType, seeds_of
 from motion_module.patching import patched, patched_items
 from motion_module.prompt_travel import Interpolation
 from motion_module.row_layout import RowLayoutError
 
-from .. import host, settings
+from .. import host
 from ..controlnet import script as controlnet_script
-from ..controlnet.frames import FrameControl
+from ..controlnet.frame_control import FrameControl
 from ..errors import AnimateDiffError, failure, reported_to_user
 from ..interrupt import is_interrupted
-from ..output.results import WARNINGS, Results, Video
 from ..request import infotext, module_files
 from ..request.choices import MIX
 from ..request.inputs import find_inputs
@@ -43,6 +39,7 @@ from . import (
     without_effect,
 )
 from .animated_model import ON_MODEL, AnimatedModel, prompt_parts
+from .finished_frames import FinishedFrames, writes_frames
 from .frame_masks import MADE_OF_MASKS, FrameMasks
 from .free_init import Rounds
 from .init_frames import InitFrames
@@ -170,7 +167,7 @@ class Job:
         self._init_frames: InitFrames | None = None
         self._sampled: set[int] = set()
         """The iterations that have passed `during_sample`."""
-        self._finished: dict[int, list[Any]] = {}
+        self._finished = FinishedFrames(p, plan, self.control)
         restored = (*RESTORED_ON_P, *MADE_OF_MASKS) if plan.masks else RESTORED_ON_P
         self._before = {name: getattr(p, name) for name in restored if hasattr(p, name)}
         self._during_pass = ExitStack()
@@ -196,7 +193,7 @@ class Job:
     @contextmanager
     def during_init(self) -> Iterator[None]:
         p = self.p
-        if self._writes_frames() or "PNG" not in self.params.format:
+        if writes_frames() or "PNG" not in self.params.format:
             p.do_not_save_samples = True  # decided here, where the request's own settings hold
         with (
             self._finished_on_error("preparing the video"),
@@ -309,29 +306,23 @@ class Job:
 
     def add_frame(self, finished: Any) -> None:
         """`postprocess_image_after_composite`: collects what holds the image, since scripts after ours may still replace it."""
-        self._finished.setdefault(self.p.iteration, []).append(finished)
+        self._finished.add(finished)
 
     def use_mask(self, overlaid: Any) -> None:
         """`postprocess_maskoverlay`: gives a frame its own mask, where the WebUI has that of the last one."""
         overlaid.mask_for_overlay = self._masks.for_overlay(overlaid.index) or overlaid.mask_for_overlay
 
     def complete(self, processed: Any) -> None:
-        """`postprocess`: writes files and the answer. If a video cannot be made, its frames are shown."""
+        """`postprocess`: writes files and the answer."""
         self.finish(completed=True)
         self.warnings += self.resuming.report(processed)
-        results = self._results()
-        try:
-            videos = self._videos(processed)
-            results.deliver(processed, videos, self._other_images(processed), self._maps(videos))
-        except Exception as error:
-            self.warnings.append(failure(error, "AnimateDiff could not finish its video, so the frames are shown"))
-            processed.extra_generation_params = {**processed.extra_generation_params, WARNINGS: self.warnings}
+        player_files = self._finished.deliver(processed, self.warnings)
         if not self.resuming.was_resumed:
             self._stopwatch.record(self.p, self.plan)
         for warning in self.warnings:
             log.warning(warning)
             processed.comments += warning + "\n"
-        for file in results.player_files:
+        for file in player_files:
             processed.comments += f"AnimateDiff saved {file}\n"
         chosen_script.made(self.p, processed.images)
         self.resuming.finish()
@@ -436,54 +427,3 @@ class Job:
         """
         painted_over = getattr(self.p, "image_mask", None) is not None and self.p.inpainting_fill != ORIGINAL
         return self.params.image_mode != MIX and not painted_over
-
-    def _writes_frames(self) -> bool:
-        """Whether frames go into a folder of their own, rather than where the WebUI saves images."""
-        return shared.opts.data.get("animatediff_save_to_custom", True)
-
-    def _results(self) -> Results:
-        source = self.plan.inputs.source
-        return Results(
-            p=self.p,
-            params=self.params,
-            quality=settings.quality(),
-            outpath=self.p.outpath_samples if self.p.save_samples() else None,
-            writes_frames=self._writes_frames(),
-            is_api=self.p.is_api,
-            warnings=self.warnings,
-            sound=source.sound_for(self.params) if source else None,
-            rife=self.plan.inputs.rife,
-        )
-
-    def _videos(self, processed: Any) -> list[Video]:
-        """One video for each iteration; the WebUI's infotexts and seeds run through the frames of all."""
-        videos = []
-        infotexts = iter(processed.infotexts)
-        for iteration, finished in sorted(self._finished.items()):
-            frames = [holder.image for holder in finished]
-            row = iteration * self.params.video_length
-            video = Video(frames, [next(infotexts) for _ in frames], row, processed.all_seeds[row])
-            windows = self.plan.windows
-            video.seams = self._seams(frames) if windows.needed or windows.wraps else None
-            videos.append(video)
-        return videos
-
-    def _maps(self, videos: list[Video]) -> list[Video]:
-        """One video of detected maps for each ControlNet unit."""
-        if not videos:
-            return []
-        first = videos[0]
-        return [
-            Video(maps, first.infotexts[:1] * len(maps), first.first_row, first.seed, maps_of=f"controlnet{unit.number}")
-            for unit, maps in self.control.maps()
-        ]
-
-    def _seams(self, frames: list[Image.Image]) -> dict[str, Any]:
-        steps, closing = changes_of([np.asarray(frame.convert("RGB")) for frame in frames])
-        boundaries = self.plan.windows.boundaries()
-        return {"steps": [round(step, 2) for step in steps], "closing": round(closing, 2), "borders": boundaries}
-
-    def _other_images(self, processed: Any) -> list[Image.Image]:
-        """Images of the answer that are no frames, such as masks."""
-        frames = {id(holder.image) for finished in self._finished.values() for holder in finished}
-        return [image for image in processed.images if id(image) not in frames]

@@ -7,7 +7,7 @@ from typing import Any
 from modules import shared
 from PIL import ImageOps
 
-from ..errors import RequestError
+from ..errors import RequestError, shown
 from ..output import paths
 from ..request.masks import union
 from ..request.params import MOST_FRAMES, Params
@@ -195,7 +195,7 @@ def _require_keyframes_of_units(plan: Plan) -> None:
     for unit in plan.inputs.controls:
         if beyond := [frame for frame in unit.keyframes or () if frame >= plan.frames]:
             raise RequestError(
-                f"ControlNet unit {unit.number} has a picture for frame {beyond[0]}, but the {plan.frames} frames of "
+                f"ControlNet unit {unit.number} has a picture for frame {shown(beyond[0])}, but the {plan.frames} frames of "
                 "the video have the numbers from 0. Name an earlier frame, or set a larger Number of frames (video_length)."
             )
 

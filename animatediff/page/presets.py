@@ -59,6 +59,18 @@ def delete(name: str) -> None:
     json_store.update(FILE, lambda presets: {other: preset for other, preset in (presets or {}).items() if other != name})
 
 
+def _asks_for_a_source(name: str) -> bool:
+    """Whether the next thing to do is to upload a source video."""
+    return name not in _all() and "source_start" in OWN[name]
+
+
+def _group_of(control: Any) -> gr.Accordion:
+    """Returns the folded group that a control is in."""
+    while not isinstance(control, gr.Accordion):
+        control = control.parent
+    return control
+
+
 def _all() -> dict[str, dict[str, Any]]:
     try:
         return json_store.read(FILE) or {}
@@ -70,6 +82,7 @@ def _all() -> dict[str, dict[str, Any]]:
 def add_to_panel(controls: dict[str, Any], elem_id: ElemId) -> None:
     """Adds a folded group that saves, loads and deletes presets of these controls."""
     panel = [controls[field.name] for field in FIELDS]
+    source_group = _group_of(controls["video_source"])
     with gr.Accordion("Presets", open=False, elem_id=elem_id("presets")):
         with gr.Row(elem_classes="ad-row"):
             choice = gr.Dropdown(names(), label="Preset", elem_id=elem_id("preset"))
@@ -89,7 +102,7 @@ def add_to_panel(controls: dict[str, Any], elem_id: ElemId) -> None:
     def on_load(choice: str | None) -> list[Any]:
         if choice not in names():
             raise gr.Error("Choose a preset first.")
-        return load(choice)
+        return [*load(choice), gr.update(open=True) if _asks_for_a_source(choice) else gr.update()]
 
     def on_save(name: str, *values: Any) -> Any:
         if not (name := name.strip()):
@@ -113,6 +126,6 @@ def add_to_panel(controls: dict[str, Any], elem_id: ElemId) -> None:
 
     refresh_both_tabs = {"fn": None, **javascript("() => window.animateDiffPresets?.refresh()"), "show_progress": False}
     refresh_button.click(in_sentences(lambda: gr.update(choices=names())), [], [choice], show_progress=False, queue=False)
-    load_button.click(in_sentences(on_load), [choice], panel, show_progress=False)
+    load_button.click(in_sentences(on_load), [choice], [*panel, source_group], show_progress=False)
     delete_button.click(in_sentences(on_delete), [choice], [choice], show_progress=False).success(**refresh_both_tabs)
     save_button.click(in_sentences(on_save), [name, *panel], [choice], show_progress=False).success(**refresh_both_tabs)

@@ -154,7 +154,10 @@ def test_a_preset_for_a_second_pass_comes_with_the_extension(page, tab):
         set_number(page, f"{tab}-ad-{name}", value)
     page.locator(f"#{tab}-ad-presets .label-wrap").click()
     choose(page, f"{tab}-ad-preset", "Refine a finished video")
+    page.locator(f"#{tab}-ad-source-video .label-wrap").first.click()
+    expect(page.locator(f"#{tab}-ad-source-start").first).to_be_hidden()
     page.locator(f"#{tab}-ad-preset-load").click()
+    expect(page.locator(f"#{tab}-ad-source-start").first).to_be_visible(timeout=MINUTES)
     expect(page.locator(f"#{tab}-ad-source-strip").first).to_contain_text(
         f"Frames used: {FRAMES} · 0:00.00–0:02.90 · Frames of the source: {FRAMES}", timeout=MINUTES
     )

@@ -19,11 +19,12 @@ from support import control_models
 from support.animation import LONG, animate, frames_of, info_of
 from support.browser import MINUTES, choose, choose_formats, file_of, generate, gif_in_gallery, open_panel, set_number
 from support.control_models import controlnet_dir
-from support.pictures import encode
+from support.pictures import decode, encode
 from support.server import PROBE, REPOSITORY
 
 STAND_IN = REPOSITORY / "tests" / "support" / "stand_in_controlnet"
 FRAMES = 4
+LONG_CLIP = 40
 LLLITE = {"model": "lllite_tiny_random", "weight": 2.0}
 IP_ADAPTER = {"module": "ip-adapter_clip_h", "model": "ip-adapter_tiny_random", "weight": 2.0}
 ADAPTER = {"model": "t2iadapter_tiny_random"}
@@ -43,7 +44,7 @@ def only_real(*values, id=None):
 def pictures():
     """One picture for each frame, of coloured squares that have nothing to do with each other."""
     random = np.random.default_rng(3)
-    squares = random.integers(0, 255, (24, 8, 8, 3), dtype=np.uint8)
+    squares = random.integers(0, 255, (LONG_CLIP, 8, 8, 3), dtype=np.uint8)
     return [np.asarray(Image.fromarray(square).resize((64, 64), Image.Resampling.NEAREST)) for square in squares]
 
 
@@ -77,6 +78,23 @@ def controlnet(start_host, weights, folder, request):
     return start_host(extensions=[REPOSITORY, PROBE, controlnet_dir()], options=options)
 
 
+@pytest.fixture(scope="module")
+def large(start_host, weights, folder):
+    """A WebUI with ControlNet and the checkpoint sd15, which is slow: most of ControlNet's models have its widths only."""
+    if controlnet_dir() is None:
+        pytest.skip("there is no sd-webui-controlnet for the live tests: set CONTROLNET_DIR")
+    models = weights / "control"
+    control_models.make_all(models)
+    control_models.make_sparse(models)
+    options = {
+        "animatediff_source_folders": str(folder),
+        "control_net_models_path": str(models),
+        "control_net_model_cache_size": 1,
+        "sd_model_checkpoint": "sd15.safetensors",
+    }
+    return start_host(extensions=[REPOSITORY, PROBE, controlnet_dir()], options=options)
+
+
 def unit(**settings):
     """Returns an enabled unit as an API request has it."""
     return {"enabled": True, "module": "none", "weight": 1.0, **ADAPTER, **settings}
@@ -88,17 +106,17 @@ def with_units(request, *units):
 
 
 def clip(units, **args):
-    """Returns the part of a request that asks for a clip whose frames do not influence each other."""
-    return with_units(animate(**{"motion_effect": 0, "video_length": FRAMES, **args}), *units)
+    """Returns the part of a request that asks for a clip whose frames have the same noise, and do not influence each other."""
+    return with_units(animate(**{"motion_effect": 0, "noise_type": "constant", "video_length": FRAMES, **args}), *units)
 
 
-def stills(make, pictures, units, seed=5, **settings):
+def stills(make, pictures, units, seed=5, model="mm_tiny_v3.safetensors", frames=FRAMES, **settings):
     """Returns the first frames as stills: clips of one frame, whose units have that frame's picture."""
-    frames = []
-    for index, picture in enumerate(pictures[:FRAMES]):
-        request = clip([{**one, "image": encode(picture)} for one in units], video_length=1)
-        frames.append(frames_of(make(**{**request, "steps": 3, "seed": seed + index, **settings}))[0])
-    return np.stack(frames)
+    made = []
+    for picture in pictures[:frames]:
+        request = clip([{**one, "image": encode(picture)} for one in units], video_length=1, model=model)
+        made.append(frames_of(make(**{**request, "steps": 3, "seed": seed, **settings}))[0])
+    return np.stack(made)
 
 
 def largest_difference(frames, others):
@@ -106,10 +124,10 @@ def largest_difference(frames, others):
     return np.abs(frames.astype(int) - others.astype(int)).max(axis=(1, 2, 3))
 
 
-def require_own_hints(frames, alone):
-    """Each frame is its still, and none is that of another."""
-    assert largest_difference(frames[:FRAMES], alone).max() <= 1
-    assert largest_difference(frames[1:FRAMES], alone[:-1]).min() >= UNRELATED
+def require_own_hints(frames, alone, within=1):
+    """Each frame is its still, and none is that of another. `within`: levels of 255."""
+    assert largest_difference(frames[: len(alone)], alone).max() <= within
+    assert largest_difference(frames[1 : len(alone)], alone[:-1]).min() >= UNRELATED
 
 
 # --- each frame has its own hint ---
@@ -139,6 +157,60 @@ def test_a_control_lllite_follows_frames(controlnet, folder, pictures, windows):
     require_own_hints(frames, stills(controlnet.txt2img, pictures, [unit(**LLLITE)]))
 
 
+@REAL
+@pytest.mark.parametrize("windows", [{}, {"batch_size": 2, "overlap": 1}], ids=["one window", "windows"])
+@pytest.mark.parametrize("module", ["recolor_luminance", "recolor_intensity"])
+def test_frames_keep_the_light_of_their_own_pictures(controlnet, folder, pictures, module, windows):
+    """ControlNet cuts to bytes, then converts colours: one level more or less becomes up to three."""
+    request = clip([unit(module=module)], video_path=str(folder / "all"), **windows)
+    frames = frames_of(controlnet.txt2img(**request, steps=3, seed=5))
+    require_own_hints(frames, stills(controlnet.txt2img, pictures, [unit(module=module)]), within=3)
+
+
+@pytest.fixture
+def same_noise(controlnet):
+    """ControlNet adds noise to the pictures of reference units, and draws it unseeded."""
+    controlnet.post("/probe/v1/same-noise", {"on": True}).raise_for_status()
+    yield
+    controlnet.post("/probe/v1/same-noise", {"on": False}).raise_for_status()
+
+
+@REAL
+@pytest.mark.parametrize(
+    ("module", "settings"),
+    [
+        ("reference_only", {}),
+        ("reference_only", {"batch_size": 2, "overlap": 1}),
+        ("reference_only", {"batch_size": 2, "overlap": 1, "context_mode": "motion attention"}),
+        ("reference_adain", {}),
+        ("reference_adain+attn", {}),
+    ],
+)
+@pytest.mark.usefixtures("same_noise")
+def test_each_frame_has_its_own_reference(controlnet, folder, pictures, module, settings):
+    """In img2img, where little noise hides the pictures of the units."""
+    one = unit(module=module, model="None")
+    start = {"init_images": [encode(pictures[20])], "denoising_strength": 0.4, "steps": 8, "seed": 5}
+    unchanged = {"image_mode": "strength ramp", "ramp_length": 0, "source_for_controlnet": True}
+    request = clip([one], video_path=str(folder / "all"), **unchanged, **settings)
+    require_own_hints(frames_of(controlnet.img2img(**request, **start)), stills(controlnet.img2img, pictures, [one], **start))
+
+
+@REAL
+@pytest.mark.parametrize(
+    "settings",
+    [{"model": "control_lora_sd15_random"}, {"model": "control_union_sd15_random", "union_control_type": "Depth"}],
+    ids=["Control-LoRA", "union"],
+)
+def test_kinds_of_controlnets_follow_frames(large, folder, pictures, settings):
+    module = {"model": "mm_sd15_v3.safetensors"}
+    plain = frames_of(large.txt2img(steps=1))
+    request = clip([unit(**settings)], video_path=str(folder / "all"), video_length=2, **module)
+    frames = frames_of(large.txt2img(**request, steps=2, seed=5))
+    require_own_hints(frames, stills(large.txt2img, pictures[:2], [unit(**settings)], **module, steps=2))
+    np.testing.assert_array_equal(frames_of(large.txt2img(steps=1)), plain)
+
+
 @pytest.mark.parametrize("mode", ["whole UNet", "motion attention"])
 @pytest.mark.parametrize("loop", ["N", "A"])
 def test_rows_of_windows_have_the_hints_of_their_frames(controlnet, folder, pictures, mode, loop):
@@ -147,6 +219,19 @@ def test_rows_of_windows_have_the_hints_of_their_frames(controlnet, folder, pict
     frames = frames_of(controlnet.txt2img(**request, steps=3, seed=5))
     assert len(frames) == 10
     require_own_hints(frames, stills(controlnet.txt2img, pictures, [unit()]))
+
+
+@pytest.fixture(scope="module")
+def long_alone(controlnet, pictures):
+    return stills(controlnet.txt2img, pictures, [unit()], frames=LONG_CLIP)
+
+
+@pytest.mark.parametrize("mode", ["whole UNet", "motion attention"])
+def test_every_frame_of_a_long_clip_has_its_own_hint(controlnet, folder, long_alone, mode):
+    request = clip([unit()], video_path=str(folder / "all"), video_length=LONG_CLIP, batch_size=16, context_mode=mode)
+    frames = frames_of(controlnet.txt2img(**request, steps=3, seed=5))
+    assert len(frames) == LONG_CLIP
+    require_own_hints(frames, long_alone)
 
 
 def test_two_units_and_two_videos(controlnet, folder, pictures):
@@ -176,9 +261,8 @@ def test_img2img_drives_units_with_its_frames(controlnet, folder, pictures):
     settings = {"steps": 4, "seed": 5, "denoising_strength": 0.75}
     frames = frames_of(controlnet.img2img(**request, **settings, init_images=[]))
     alone = []
-    for index, picture in enumerate(pictures[:FRAMES]):
-        one = clip([unit()], video_length=1)
-        answer = controlnet.img2img(**{**one, **settings, "seed": 5 + index, "init_images": [encode(picture)]})
+    for picture in pictures[:FRAMES]:
+        answer = controlnet.img2img(**clip([unit()], video_length=1), **settings, init_images=[encode(picture)])
         alone.append(frames_of(answer)[0])
     require_own_hints(frames, np.stack(alone))
 
@@ -191,17 +275,8 @@ def test_in_img2img_the_source_can_drive_controlnet_alone(controlnet, folder, pi
 
 
 @pytest.mark.webui_only("the embedded host has no inpainting")
-def test_an_inpainting_unit_takes_the_mask_of_each_frame(start_host, weights, folder, pictures):
+def test_an_inpainting_unit_takes_the_mask_of_each_frame(large, folder, pictures):
     """With the large checkpoint, for which alone there are ControlNets that take a mask."""
-    if controlnet_dir() is None:
-        pytest.skip("there is no sd-webui-controlnet for the live tests: set CONTROLNET_DIR")
-    control_models.make_all(weights / "control")
-    options = {
-        "animatediff_source_folders": str(folder),
-        "control_net_models_path": str(weights / "control"),
-        "sd_model_checkpoint": "sd15.safetensors",
-    }
-    host = start_host(extensions=[REPOSITORY, PROBE, controlnet_dir()], options=options)
     units, module = [unit(module="inpaint", model="control_sd15_random")], "mm_sd15_v3.safetensors"
     masks = np.zeros((3, 64, 64), np.uint8)
     (folder / "masks").mkdir(exist_ok=True)
@@ -213,16 +288,15 @@ def test_an_inpainting_unit_takes_the_mask_of_each_frame(start_host, weights, fo
         given = [encode(picture) for picture in pictures[:images]]
         how = {"model": module, "image_mode": "strength ramp", "ramp_length": 0, "video_length": 3}
         request = clip(units, mask_path=str(folder / "masks"), **how)
-        frames = frames_of(host.img2img(**request, **settings, **area, seed=5, init_images=given))
+        frames = frames_of(large.img2img(**request, **settings, **area, seed=5, init_images=given))
         alone = []
         for index, mask in enumerate(masks):
             own = mask.copy()
             if area["inpaint_full_res"]:  # crops to what all masks cover; a level of one paints nothing
                 own[[0, 39], [8, 39]] = np.maximum(own[[0, 39], [8, 39]], 1)
-            still = {**clip(units, video_length=1, model=module), "seed": 5 + index, "mask": encode(own)}
-            alone.append(frames_of(host.img2img(**still, **settings, **area, init_images=[given[index % images]]))[0])
+            still = {**clip(units, video_length=1, model=module), "mask": encode(own), "init_images": [given[index % images]]}
+            alone.append(frames_of(large.img2img(**still, **settings, **area, seed=5))[0])
         require_own_hints(frames, np.stack(alone))
-    host.stop()
 
 
 # --- folders and keyframes ---
@@ -259,6 +333,45 @@ def test_frames_between_keyframes_are_free(controlnet, folder, pictures):
     assert largest_difference(frames[::2], free[::2]).min() >= UNRELATED
 
 
+@pytest.fixture(scope="module")
+def masks(folder, pictures):
+    """A mask for each of four pictures, also as files."""
+    masks = [np.where(picture[..., 0] > 127, 255, 0).astype(np.uint8) for picture in pictures[FRAMES : 2 * FRAMES]]
+    for index, mask in enumerate(masks):
+        for name in ("masks of four", *(["one mask"] if index == 0 else ())):
+            (folder / name).mkdir(exist_ok=True)
+            Image.fromarray(mask).save(folder / name / f"{index}.png")
+    return masks
+
+
+def masked_stills(make, pictures, masks, motion="mm_tiny_v3.safetensors", steps=3, **settings):
+    made = []
+    for picture, mask in zip(pictures, masks):
+        request = clip([unit(image=encode(picture), mask=encode(mask), **settings)], video_length=1, model=motion)
+        made.append(frames_of(make(**request, steps=steps, seed=5))[0])
+    return np.stack(made)
+
+
+@REAL
+def test_a_unit_takes_the_mask_of_each_frame_or_one_for_all(controlnet, folder, pictures, masks):
+    """ControlNet takes a mask as a scribble, in place of the picture, unless the unit is for inpainting."""
+    alone = masked_stills(controlnet.txt2img, pictures, masks)
+    each, one = (in_folder(f"{folder / 'four'}\nmask:{folder / name}") for name in ("masks of four", "one mask"))
+    require_own_hints(frames_of(controlnet.txt2img(**clip([each]), steps=3, seed=5)), alone)
+    for given, source in ((one, {}), (unit(mask=encode(masks[0])), {"video_path": str(folder / "all")})):
+        frames = frames_of(controlnet.txt2img(**clip([given], **source), steps=3, seed=5))
+        assert largest_difference(frames, np.stack([alone[0]] * FRAMES)).max() <= 1
+
+
+@REAL
+def test_an_inpainting_unit_takes_the_masks_of_its_folder(large, folder, pictures, masks):
+    settings = {"model": "control_union_sd15_random", "module": "inpaint"}
+    one = in_folder(f"{folder / 'four'}\nmask:{folder / 'masks of four'}", **settings)
+    request = clip([one], video_length=2, model="mm_sd15_v3.safetensors")
+    alone = masked_stills(large.txt2img, pictures[:2], masks, "mm_sd15_v3.safetensors", 2, **settings)
+    require_own_hints(frames_of(large.txt2img(**request, steps=2, seed=5)), alone)
+
+
 # --- IP-Adapters ---
 
 
@@ -287,6 +400,24 @@ def test_embeddings_travel_between_keyframes(controlnet, folder, pictures):
     assert largest_difference(frames[::2], np.stack([first, last])).max() <= 1
     other = stills(controlnet.txt2img, [pictures[1]] * 3, [unit(**IP_ADAPTER)])[1]
     assert largest_difference(frames[1:2], middle[None]) > 1 and largest_difference(frames[1:2], other[None]) > 1
+
+
+# --- beside other scripts ---
+
+
+@REAL
+def test_each_cell_of_a_plot_over_a_units_weight_is_the_clip_alone(controlnet, folder):
+    info = controlnet.get("/sdapi/v1/script-info").json()
+    axes = next(one for one in info if one["name"] == "x/y/z plot" and not one["is_img2img"])["args"][0]["choices"]
+    axis = [axes.index("[ControlNet] Weight"), "0.2, 1", []]
+    options = [True, True, False, False, False, False, False, 0, False]
+    plot = {"script_name": "x/y/z plot", "script_args": [*axis, 0, "", [], 0, "", [], *options]}
+    source = {"video_path": str(folder / "all"), "format": ["GIF"]}
+    cells = [decode(text) for text in controlnet.txt2img(**clip([unit()], **source), **plot, steps=2).json()["images"][-2:]]
+    for weight, cell in zip((0.2, 1), cells):
+        alone = controlnet.txt2img(**clip([unit(weight=weight)], **source), steps=2).json()["images"][0]
+        np.testing.assert_array_equal(np.stack(cell), np.stack(decode(alone)))
+    assert largest_difference(*map(np.stack, cells)).min() >= UNRELATED
 
 
 # --- maps ---
@@ -373,22 +504,6 @@ def test_the_batch_tab_drives_units_with_its_images(browser, controlnet, folder)
 # --- SparseCtrl ---
 
 
-@pytest.fixture(scope="module")
-def sparse(start_host, weights, folder):
-    """A WebUI with ControlNet, and SparseCtrl models, whose widths need the large checkpoint."""
-    if controlnet_dir() is None:
-        pytest.skip("there is no sd-webui-controlnet for the live tests: set CONTROLNET_DIR")
-    models = weights / "control"
-    control_models.make_sparse(models)
-    options = {
-        "animatediff_source_folders": str(folder),
-        "control_net_models_path": str(models),
-        "control_net_model_cache_size": 1,
-        "sd_model_checkpoint": "sd15.safetensors",
-    }
-    return start_host(extensions=[REPOSITORY, PROBE, controlnet_dir()], options=options)
-
-
 def sparse_unit(kind, **settings):
     return unit(model=f"sparsectrl_sd15_{kind}_random", **settings)
 
@@ -414,49 +529,49 @@ def keyframes(folder, pictures):
 
 @REAL
 @pytest.mark.parametrize("kind", ["rgb", "scribble"])
-def test_sparse_ctrl_carries_its_pictures_to_all_frames(sparse, pictures, kind):
+def test_sparse_ctrl_carries_its_pictures_to_all_frames(large, pictures, kind):
     """The motion module has no effect here, so it is the layers of SparseCtrl that carry them."""
-    plain = frames_of(sparse.txt2img(steps=1))
+    plain = frames_of(large.txt2img(steps=1))
     one, other = (
-        frames_of(sparse.txt2img(**sparse_clip([sparse_unit(kind, image=encode(pictures[index]))]), seed=5)) for index in (0, 1)
+        frames_of(large.txt2img(**sparse_clip([sparse_unit(kind, image=encode(pictures[index]))]), seed=5)) for index in (0, 1)
     )
     assert largest_difference(one, other).min() > 0
     assert largest_difference(one, other)[0] >= UNRELATED
-    np.testing.assert_array_equal(frames_of(sparse.txt2img(steps=1)), plain)
+    np.testing.assert_array_equal(frames_of(large.txt2img(steps=1)), plain)
 
 
 @REAL
-def test_sparse_ctrl_takes_a_picture_for_the_first_frame_or_for_keyframes(sparse, pictures, keyframes):
-    first = frames_of(sparse.txt2img(**sparse_clip([sparse_unit("rgb", image=encode(pictures[0]))]), seed=5))
+def test_sparse_ctrl_takes_a_picture_for_the_first_frame_or_for_keyframes(large, pictures, keyframes):
+    first = frames_of(large.txt2img(**sparse_clip([sparse_unit("rgb", image=encode(pictures[0]))]), seed=5))
     for at, is_first in (([0], True), ([2], False)):
         request = sparse_clip([sparse_unit("rgb", input_mode="batch", batch_images=keyframes([0], at))])
-        difference = largest_difference(frames_of(sparse.txt2img(**request, seed=5)), first)
+        difference = largest_difference(frames_of(large.txt2img(**request, seed=5)), first)
         assert (difference.max() <= 1) == is_first
         assert is_first or difference.min() > 0
 
 
 @REAL
-def test_with_animatediff_off_pictures_of_sparse_ctrl_are_apart(sparse, pictures):
+def test_with_animatediff_off_pictures_of_sparse_ctrl_are_apart(large, pictures):
     request = with_units({"alwayson_scripts": {}}, sparse_unit("rgb", image=encode(pictures[0])))
-    one, two, plain = (frames_of(sparse.txt2img(**asked, steps=1))[:1] for asked in (request, {**request, "batch_size": 2}, {}))
+    one, two, plain = (frames_of(large.txt2img(**asked, steps=1))[:1] for asked in (request, {**request, "batch_size": 2}, {}))
     assert largest_difference(one, two).max() <= 1
     assert largest_difference(one, plain).min() >= UNRELATED
 
 
 @REAL
-def test_more_frames_at_once_than_sparse_ctrl_has_positions_for_are_refused(sparse, pictures):
+def test_more_frames_at_once_than_sparse_ctrl_has_positions_for_are_refused(large, pictures):
     many = {"video_length": 33, "batch_size": 33, "positional_encoding": "extend"}
-    answer = sparse.txt2img(**sparse_clip([sparse_unit("rgb", image=encode(pictures[0]))], **many))
+    answer = large.txt2img(**sparse_clip([sparse_unit("rgb", image=encode(pictures[0]))], **many))
     assert answer.status_code == 422, answer.text
     assert "unit 0 is SparseCtrl, which takes 32 frames at once" in answer.json()["detail"]
 
 
 @REAL
-def test_conditions_apart_have_the_hints_and_the_frames_of_both_together(sparse, keyframes):
+def test_conditions_apart_have_the_hints_and_the_frames_of_both_together(large, keyframes):
     request = sparse_clip([sparse_unit("rgb", input_mode="batch", batch_images=keyframes([0, 1], [1, 2]))])
-    together = frames_of(sparse.txt2img(**request, seed=5))
-    with sparse.settings(batch_cond_uncond=False):
-        apart = frames_of(sparse.txt2img(**request, seed=5))
+    together = frames_of(large.txt2img(**request, seed=5))
+    with large.settings(batch_cond_uncond=False):
+        apart = frames_of(large.txt2img(**request, seed=5))
     assert largest_difference(together, apart).max() <= 1
 
 
@@ -469,17 +584,17 @@ def test_conditions_apart_have_the_hints_and_the_frames_of_both_together(sparse,
     ],
     ids=["one pass", "hires"],
 )
-def test_windows_of_a_clip_are_clips_of_their_own_for_sparse_ctrl(sparse, keyframes, kind, settings):
-    """Without overlap, each window is the clip that its own pictures and seeds make."""
+def test_windows_of_a_clip_are_clips_of_their_own_for_sparse_ctrl(large, keyframes, kind, settings):
+    """Without overlap, each window is the clip that its own pictures make."""
 
-    def frames(*numbers, seed):
+    def frames(*numbers):
         one = sparse_unit(kind, input_mode="batch", batch_images=keyframes(numbers))
         windows = {"batch_size": 2, "overlap": 0, "context_schedule": "static"}
         request = sparse_clip([one], video_length=len(numbers), **windows)
-        return frames_of(sparse.txt2img(**request, **settings, seed=seed))
+        return frames_of(large.txt2img(**request, **settings, seed=5))
 
-    whole = frames(0, 1, 2, 3, seed=5)
-    assert largest_difference(whole, np.concatenate([frames(0, 1, seed=5), frames(2, 3, seed=7)])).max() <= 1
+    whole = frames(0, 1, 2, 3)
+    assert largest_difference(whole, np.concatenate([frames(0, 1), frames(2, 3)])).max() <= 1
 
 
 # --- what cannot be done ---
@@ -491,6 +606,7 @@ def test_windows_of_a_clip_are_clips_of_their_own_for_sparse_ctrl(sparse, keyfra
         ([unit()], {}, ("unit 0 (none) has no picture", "source video")),
         ([unit(enabled=False), in_folder("")], {}, ("unit 1", "no picture")),
         ([in_folder("{four}\nkeyframe:0,9,10,11")], {}, ("unit 0", "frame 9", "Number of frames (video_length)")),
+        ([in_folder("{four}\nkeyframe:0,1,2," + "9" * 4000)], {}, ("unit 0", "frame 99999", "...99999", "video_length")),
         ([in_folder("{four}\nkeyframe:0,1")], {}, ("unit 0", "more than 2 pictures for 2 keyframes")),
         ([in_folder("{four}\nkeyframe:3,1")], {}, ("unit 0", "keyframes", "'3,1'")),
         ([in_folder("  ")], {}, ("unit 0", "no picture")),
@@ -520,6 +636,26 @@ def test_refusals_name_the_unit(controlnet, folder, units, args, parts):
     assert answer.status_code == 422, answer.text
     for part in parts:
         assert part in answer.json()["detail"]
+    assert len(answer.json()["detail"]) < 500
+
+
+@REAL
+def test_another_unit_for_each_image_is_refused(browser, controlnet, folder):
+    """ControlNet keeps the Batch Option of its page for requests by the API too."""
+    request = clip([unit()], video_path=str(folder / "all"))
+    page = browser.new_page()
+    page.goto(controlnet.url, wait_until="domcontentloaded", timeout=2 * MINUTES)
+    answers = []
+    for option in ("Each", "All"):
+        radio = page.locator("#txt2img_controlnet_controlnet_batch_option_radio label", has_text=option)
+        radio.locator("input").dispatch_event("click")  # it lies in a folded group
+        page.wait_for_timeout(2000)
+        answers.append(controlnet.txt2img(**request, steps=1))
+    page.close()
+    refused, made = answers
+    assert refused.status_code == 422, refused.text
+    assert "Batch Option" in refused.json()["detail"]
+    assert made.ok
 
 
 def test_interrupt_while_frames_are_prepared_leaves_nothing(controlnet, folder):
@@ -556,6 +692,22 @@ def test_after_an_exception_everything_is_as_before(controlnet, folder, pictures
     assert make(**request, steps=3).status_code == 500
     np.testing.assert_array_equal(frames_of(controlnet.txt2img(steps=2)), plain)
     np.testing.assert_array_equal(frames_of(make(**request, steps=3)), before)
+
+
+@pytest.mark.parametrize("mode", ["whole UNet", "motion attention"])
+def test_after_an_exception_in_a_control_model_everything_is_as_before(controlnet, folder, mode):
+    """In the second context window, or in the second step where windows are in the motion attention."""
+    request = clip([unit()], video_path=str(folder / "all"), batch_size=2, overlap=0, context_mode=mode)
+    before = frames_of(controlnet.txt2img(**request, steps=2, seed=5))
+    plain, state = frames_of(controlnet.txt2img(steps=2)), controlnet.get("/probe/v1/state").json()
+    controlnet.post("/probe/v1/control-fault", {"call": 2 if mode == "whole UNet" else 1}).raise_for_status()
+    answer = controlnet.txt2img(**request, steps=2, seed=5)
+    seen = controlnet.post("/probe/v1/control-fault", {"call": 0}).json()
+    assert (answer.status_code, seen["fired"]) == (500, 1), answer.text
+    assert seen["moves"][-1] == "cpu"
+    np.testing.assert_array_equal(frames_of(controlnet.txt2img(steps=2)), plain)
+    assert controlnet.get("/probe/v1/state").json() == state
+    np.testing.assert_array_equal(frames_of(controlnet.txt2img(**request, steps=2, seed=5)), before)
 
 
 def test_another_checkpoint_between_two_clips_changes_neither(controlnet, folder):

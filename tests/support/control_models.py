@@ -39,7 +39,8 @@ SECOND_ATTENTION = ("attention_blocks.1.", ".norms.1.")
 CLIP_WIDTH = 1024
 """The width of the image embeddings of ViT-H."""
 GAINS: Gains = ((r"zero_convs|middle_block_out", 0.3), (r"to_[kv]_ip", 3.0), (r"lllite.*up", 4.0))
-SPARSE_GAINS: Gains = ((r"input_hint_block", 2.0), *GAINS)
+STRONG_HINTS: Gains = ((r"input_hint_block", 2.0), *GAINS)
+"""For models whose hints are to change a picture by much."""
 
 
 def controlnet_dir() -> Path | None:
@@ -60,9 +61,11 @@ def make_all(folder: Path) -> None:
         "ip-adapter_tiny_random": ip_adapter_shapes(TINY),
         "lllite_tiny_random": lllite_shapes(TINY),
     }
-    for seed, (name, shapes) in enumerate(models.items()):
-        if not (file := folder / f"{name}.safetensors").exists():
-            save_file(draw_all(shapes, seed, GAINS), file)
+    strong = {"control_lora_sd15_random": control_lora_shapes(SD15), "control_union_sd15_random": union_shapes(SD15)}
+    for gains, some in ((GAINS, models), (STRONG_HINTS, strong)):
+        for seed, (name, shapes) in enumerate(some.items()):
+            if not (file := folder / f"{name}.safetensors").exists():
+                save_file(draw_all(shapes, seed, gains), file)
     clip = folder / "annotators" / "clip_vision" / "clip_h.pth"
     clip.parent.mkdir(parents=True, exist_ok=True)
     # ControlNet loads it loosely, and leaves the random values that its model begins with.
@@ -89,7 +92,7 @@ def sparse_ctrl(seed: int, *, takes_latents: bool) -> Tensors:
         for index, (before, after) in enumerate(pairwise(HINT_CHANNELS)):
             shapes |= _convolution(f"{hint}.blocks.{index}", before, after, 3)
         shapes |= _convolution(f"{hint}.conv_out", HINT_CHANNELS[-1], SD15.channels, 3)
-    return draw_all(shapes, seed, SPARSE_GAINS) | sparse_ctrl_motion(seed)
+    return draw_all(shapes, seed, STRONG_HINTS) | sparse_ctrl_motion(seed)
 
 
 def sparse_ctrl_motion(seed: int) -> Tensors:
@@ -119,6 +122,40 @@ def controlnet_shapes(size: Size) -> Shapes:
     return {
         f"control_model.{name}": shape for name, shape in (shapes | _convolution("middle_block_out.0", width, width, 1)).items()
     }
+
+
+def control_lora_shapes(size: Size, rank: int = 8) -> Shapes:
+    """A Control-LoRA: of what the UNet has too, each matrix is a change of low rank; the rest is as in a ControlNet."""
+    shapes: Shapes = {"lora_controlnet": (0,)}
+    for name, shape in controlnet_shapes(size).items():
+        name = name.removeprefix("control_model.")
+        if len(shape) == 1 or not name.startswith(("input_blocks", "middle_block.", "time_embed")):
+            shapes[name] = shape
+            continue
+        layer, (after, before, *kernel) = name.removesuffix(".weight"), shape
+        shapes |= {f"{layer}.up": (after, rank, *[1] * len(kernel)), f"{layer}.down": (rank, before, *kernel)}
+    return shapes
+
+
+def union_shapes(size: Size, types: int = 6) -> Shapes:
+    """A ControlNet union: a ControlNet that is told the type of its control image, in the layout of SD 1.5."""
+    width, time = size.channels, 4 * size.channels
+    shapes: Shapes = {"task_embedding": (types, width)}
+    layer = "transformer_layes.0"
+    shapes |= {f"{layer}.attn.in_proj_weight": (3 * width, width), f"{layer}.attn.in_proj_bias": (3 * width,)}
+    for norm in ("ln_1", "ln_2"):
+        shapes |= {f"{layer}.{norm}.weight": (width,), f"{layer}.{norm}.bias": (width,)}
+    linear = {
+        f"{layer}.attn.out_proj": (width, width),
+        f"{layer}.mlp.c_fc": (4 * width, width),
+        f"{layer}.mlp.c_proj": (width, 4 * width),
+        "spatial_ch_projs": (width, width),
+        "control_add_embedding.linear_1": (time, 256 * types),
+        "control_add_embedding.linear_2": (time, time),
+    }
+    for name, shape in linear.items():
+        shapes |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
+    return controlnet_shapes(size) | {f"control_model.{name}": shape for name, shape in shapes.items()}
 
 
 def adapter_shapes(size: Size) -> Shapes:

@@ -106,6 +106,7 @@ AREAS = {
         "animatediff/job/acting.py",
         "animatediff/job/chosen_script.py",
         "animatediff/job/job.py",
+        "animatediff/job/finished_frames.py",
         "scripts/animatediff.py",
         "motion_module/attach.py",
         "motion_module/row_layout.py",

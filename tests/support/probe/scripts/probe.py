@@ -45,6 +45,7 @@ def disarm_all() -> None:
     """Undoes whatever is armed; called when the WebUI reloads its scripts."""
     routes.recorder.disarm()
     routes.fault.disarm()
+    routes.same_noise.arm(False)
     routes.reference.disarm()
     routes.bypass.disarm()
     routes.wrapped_block.disarm()

@@ -19,7 +19,7 @@ from webui_probe.identity import Identity
 from webui_probe.recorder import Recorder
 from webui_probe.reference import EffectiveWeights, Reference, differences
 from webui_probe.sabotage import BrokenMethod, LateFault
-from webui_probe.triggers import AddedWords, Fault, Flags, Gallery, Interrupter, Nested
+from webui_probe.triggers import AddedWords, ControlFault, Fault, Flags, Gallery, Interrupter, Nested, SameNoise
 
 ROOT = "/probe/v1"
 
@@ -27,6 +27,8 @@ identity = Identity()
 recorder = Recorder()
 fault = Fault()
 interrupter = Interrupter()
+same_noise = SameNoise()
+control_fault = ControlFault()
 nested = Nested()
 added_words = AddedWords()
 gallery = Gallery()
@@ -47,10 +49,18 @@ class SeedBody(BaseModel):
     seed: int = 0
 
 
+class SameNoiseBody(BaseModel):
+    on: bool
+
+
 class FaultBody(BaseModel):
     step: int | None = None
     layer: str = "middle_block.1"
     times: int = 1
+
+
+class ControlFaultBody(BaseModel):
+    call: int
 
 
 class LateFaultBody(BaseModel):
@@ -143,6 +153,12 @@ def post_seed(body: SeedBody) -> dict[str, Any]:
     return {}
 
 
+def post_same_noise(body: SameNoiseBody) -> dict[str, Any]:
+    with call_queue.queue_lock:
+        same_noise.arm(body.on)
+    return {}
+
+
 def post_fault(body: FaultBody) -> dict[str, Any]:
     if body.step is None:
         fault.disarm()
@@ -153,6 +169,12 @@ def post_fault(body: FaultBody) -> dict[str, Any]:
 
 def get_fault() -> dict[str, Any]:
     return {"fired": fault.fired}
+
+
+def post_control_fault(body: ControlFaultBody) -> dict[str, Any]:
+    with call_queue.queue_lock:
+        control_fault.arm(body.call)
+        return {"fired": control_fault.fired, "moves": control_fault.moves}
 
 
 def post_late_fault(body: LateFaultBody) -> dict[str, Any]:
@@ -264,7 +286,9 @@ def add_routes(_demo: Any, app: FastAPI) -> None:
     post_routes = {
         "record": post_record,
         "seed": post_seed,
+        "same-noise": post_same_noise,
         "fault": post_fault,
+        "control-fault": post_control_fault,
         "interrupt-at": post_interrupt,
         "late-fault": post_late_fault,
         "bypass": post_bypass,

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from modules import processing, sd_unet, shared
+from modules import processing, scripts, sd_unet, shared
 from PIL import Image
 
 from webui_probe import webuis
+from webui_probe.patching import Patches
 
 FAKE_UNET = "probe: fake UNet"
 
@@ -50,6 +51,63 @@ class Fault:
         if self._handle is not None:
             self._handle.remove()
             self._handle = None
+
+
+class ControlFault:
+    """Raises RuntimeError from the `forward` of a control model that ControlNet has loaded, and notes where the model moves."""
+
+    def __init__(self) -> None:
+        self._model: Any = None
+        self._handle: Any = None
+        self.fired = 0
+        self.moves: list[str] = []
+
+    def arm(self, call: int) -> None:
+        """Makes the `call`-th run of the model that was loaded last fail, counted from 1. 0 ends that and the notes."""
+        if self._handle is not None:
+            self._handle.remove()
+            del self._model.to
+            self._handle = None
+        if not call:
+            return
+        self.fired, self.moves, runs = 0, [], 0
+
+        def fail(*_: Any) -> None:
+            nonlocal runs
+            runs += 1
+            if runs == call:
+                self.fired += 1
+                raise RuntimeError("probe fault in a control model")
+
+        def to(device: Any, *others: Any) -> Any:
+            self.moves.append(str(device))
+            return type(self._model).to(self._model, device, *others)
+
+        runner = scripts.scripts_txt2img
+        controlnet = next(script for script in runner.alwayson_scripts if script.title() == "ControlNet")
+        self._model = list(controlnet.model_cache.values())[-1].model
+        self._model.to = to
+        self._handle = self._model.control_model.register_forward_pre_hook(fail)
+
+
+class SameNoise:
+    """While it is armed, `torch.randn_like` gives each row the same values in every call: those who use it draw unseeded."""
+
+    def __init__(self) -> None:
+        self._patches = Patches()
+
+    def arm(self, on: bool) -> None:
+        self._patches.undo()
+        if on:
+            self._patches.wrap(torch, "randn_like", _same_in_each_row)
+
+
+def _same_in_each_row(original: Any) -> Any:
+    def randn_like(x: torch.Tensor, **_: Any) -> torch.Tensor:
+        row = torch.randn(x.shape[1:], generator=torch.Generator().manual_seed(0))
+        return row.to(x).expand_as(x)
+
+    return randn_like
 
 
 class AddedWords:

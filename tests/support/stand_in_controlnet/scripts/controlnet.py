@@ -8,7 +8,7 @@ import io
 import time
 from enum import Enum
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import gradio as gr
 import numpy as np
@@ -112,12 +112,23 @@ def get_control(p: Any, unit: Unit, index: int, kind: Kind, preprocessor: Prepro
     return (control,), (hires,), [(detected, unit.module)]
 
 
-class ControlModel:
+class Colours(torch.nn.Module):
     """Averages the control image over the pixels of each latent."""
 
-    def __call__(self, *, x: torch.Tensor, hint: torch.Tensor, **_: Any) -> list:
+    def forward(self, x: torch.Tensor, hint: torch.Tensor) -> list:
         colours = torch.nn.functional.interpolate(hint.to(x), x.shape[-2:], mode="area")
         return [torch.cat([colours, colours[:, :1]], dim=1) * STRENGTH]
+
+
+class ControlModel(torch.nn.Module):
+    """What ControlNet has around each control model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.control_model = Colours()
+
+    def forward(self, *, x: torch.Tensor, hint: torch.Tensor, **_: Any) -> list:
+        return self.control_model(x, hint)
 
 
 class Network:
@@ -143,6 +154,8 @@ class Network:
 
 
 class Script(scripts.Script):
+    model_cache: ClassVar[dict] = {"the only one": SimpleNamespace(model=ControlModel())}
+
     def __init__(self) -> None:
         self.latest_network = None
         self.detected = []
@@ -174,7 +187,7 @@ class Script(scripts.Script):
             self.detected += maps
             params.append(
                 SimpleNamespace(
-                    control_model=ControlModel(),
+                    control_model=self.model_cache["the only one"].model,
                     control_model_type=Kind.ControlNet,
                     preprocessor={"name": unit.module},
                     hint_cond=control,
