@@ -680,7 +680,7 @@ MUTATIONS = (
         "any picture is decoded",
         "animatediff/page/upload_controls.py",
         """            try:
-                decoded(self.label or "The picture", str(x))
+                decoded(self.label or "The picture", picture_in_base64(x))
             except RequestError as error:
                 raise gr.Error(str(error)) from error
 """,
