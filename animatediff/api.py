@@ -18,6 +18,7 @@ from . import __version__
 from .errors import reported_to_user
 from .job import resume_store
 from .output import signed_links
+from .page.gradio_versions import login_cookies
 from .request import module_files
 from .request.schema import schema
 
@@ -133,5 +134,4 @@ def _is_user_of_api(credentials: HTTPBasicCredentials) -> bool:
 
 def _is_logged_in(request: Request) -> bool:
     """Returns whether a request has the cookie that gradio gave when its user logged in to the page."""
-    token = request.cookies.get("access-token") or request.cookies.get("access-token-unsecure")
-    return token in request.app.tokens
+    return any(request.cookies.get(name) in request.app.tokens for name in login_cookies(request.app))

@@ -104,9 +104,10 @@ class AnimatedModel:
     def _schedule(self) -> Iterator[None]:
         """While open, samplers are built for the noise schedule and the timesteps of the motion module."""
         model = shared.sd_model
+        holder = host.of(model)
         with (
-            host.of(model).noise_schedule(model, self._family.schedule, self._p),
-            original_steps(self._family.original_steps),
+            holder.noise_schedule(model, self._family.schedule, self._p),
+            original_steps(self._family.original_steps, holder.alphas_cumprod),
         ):
             yield
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,25 +17,28 @@ TRAILING = "Trailing"
 
 
 @contextmanager
-def original_steps(steps: int) -> Iterator[None]:
+def original_steps(steps: int, alphas_of: Callable[[Any], Tensor]) -> Iterator[None]:
     """While open, the WebUI's LCM sampler is for a model that was distilled on `steps` timesteps instead of 50.
 
-    0 leaves the sampler as it is.
+    0 leaves the sampler as it is. `alphas_of`: from the loaded checkpoint to its noise schedule.
     """
     lcm = sys.modules.get("modules.sd_samplers_lcm")
     if lcm is None or not steps:
         yield
         return
-    with patched(lcm, "LCMCompVisDenoiser", _denoiser(lcm.LCMCompVisDenoiser, steps)):
+    with patched(lcm, "LCMCompVisDenoiser", _denoiser(lcm.LCMCompVisDenoiser, steps, alphas_of)):
         yield
 
 
-def _denoiser(webuis: Any, original: int) -> type:
+def _denoiser(webuis: Any, original: int, alphas_of: Callable[[Any], Tensor]) -> type:
     class Denoiser(webuis):  # type: ignore[misc]  # its base is known only at run time
         def __init__(self, model: Any) -> None:
-            self.skip_steps = len(model.alphas_cumprod) // original
-            distilled_on = model.alphas_cumprod[self.skip_steps - 1 :: self.skip_steps].float()
-            super(webuis, self).__init__(model, distilled_on, quantize=None)
+            super().__init__(model)
+            alphas = alphas_of(model)
+            self.skip_steps = len(alphas) // original
+            distilled_on = alphas[self.skip_steps - 1 :: self.skip_steps].float()
+            self.sigmas = ((1 - distilled_on) / distilled_on).sqrt()
+            self.log_sigmas = self.sigmas.log()
 
         def get_sigmas(self, n: int | None = None) -> Tensor:
             """Returns the sigmas of the authors' `n` timesteps: equal strides from the noisiest on, rounded down.

@@ -35,3 +35,9 @@ def picture_in_base64(sent: Any) -> str:
     if not hasattr(sent, "path"):
         return str(sent)
     return base64.b64encode(Path(sent.path).read_bytes()).decode()
+
+
+def login_cookies(app: Any) -> tuple[str, str]:
+    """Returns the names of the cookies that tell who has logged in to the page: over HTTPS and over HTTP."""
+    of_app = f"-{app.cookie_id}" if hasattr(app, "cookie_id") else ""  # Gradio 4 tells several WebUIs of a computer apart
+    return f"access-token{of_app}", f"access-token-unsecure{of_app}"

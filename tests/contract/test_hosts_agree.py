@@ -13,7 +13,7 @@ from support.server import PROBE, REPOSITORY, EmbeddedHost
 pytestmark = pytest.mark.webui_only("it compares the embedded host with the WebUI")
 
 HIRES = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "denoising_strength": 0.6}
-REFINER = {"refiner_checkpoint": "tiny-b.safetensors", "refiner_switch_at": 0.3}
+REFINER = {"refiner_checkpoint": "tiny-b.safetensors", "refiner_switch_at": 0.5}
 REQUESTS: dict[str, dict[str, Any]] = {
     "Euler a": {"sampler_name": "Euler a"},
     "DDIM": {"sampler_name": "DDIM"},

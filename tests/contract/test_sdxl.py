@@ -15,7 +15,10 @@ from support.animation import LONG, recording, unet_calls
 from support.pictures import mean_difference, pictures_of
 from support.server import PROBE, Server
 
-pytestmark = pytest.mark.webui_only("the embedded host has no SDXL")
+pytestmark = [
+    pytest.mark.webui_only("the embedded host has no SDXL"),
+    pytest.mark.not_on(("Forge", "Neo", "reForge"), "it takes no narrow SDXL checkpoint"),
+]
 
 HIRES = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "denoising_strength": 0.7}
 REFINER = {"refiner_checkpoint": "tiny-xl-refiner.safetensors", "refiner_switch_at": 0.2}

@@ -16,7 +16,10 @@ from support.published_layouts import XL_FAMILIES, in_hotshots_layout, module_we
 from support.sdxl_weights import HEAD_WIDTH
 from support.server import PROBE, REPOSITORY
 
-pytestmark = pytest.mark.webui_only("the embedded host has no SDXL")
+pytestmark = [
+    pytest.mark.webui_only("the embedded host has no SDXL"),
+    pytest.mark.not_on(("Forge", "Neo", "reForge"), "it takes no narrow SDXL checkpoint"),
+]
 
 FILES = {"xl-beta": "mm_sdxl_v10_beta.ckpt", "hotshot": "hsxl_temporal_layers.safetensors"}
 FRAMES = {"xl-beta": 16, "hotshot": 8}

@@ -109,6 +109,7 @@ class Server:
         self.log_file.write_text("")
         if run_installers:
             self.run_installers()
+        self.extra_args = extra_args
         self._process = self._run([*self.command(), *extra_args])
         try:
             self._wait_until_ready(time.monotonic() + start_timeout)
@@ -153,13 +154,13 @@ class Server:
     @contextmanager
     def settings(self, **changes: Any) -> Iterator[None]:
         """Changes settings of the host, and gives them back the values that they had. Needs the probe."""
-        before = self.get("/sdapi/v1/options").json()
-        set_all = lambda values: self.post("/probe/v1/settings", {"changes": values}).raise_for_status()  # noqa: E731
-        set_all(changes)
+        set_all = lambda values: self.post("/probe/v1/settings", {"changes": values})  # noqa: E731
+        before = set_all(changes)
+        before.raise_for_status()
         try:
             yield
         finally:
-            set_all({name: before[name] for name in changes if name in before})
+            set_all(before.json()).raise_for_status()
 
     # --- process ---
 
@@ -249,7 +250,7 @@ class WebUI(Server):
         self.ready_lines = ("Startup time:", "loaded in") if self.kind.loads_at_start else ("Startup time:",)
         kwargs["options"] = {**self.kind.settings, **COMMON_SETTINGS, **(kwargs.get("options") or {})}
         super().__init__(*args, **kwargs)
-        if not self.kind.loads_at_start:
+        if not self.kind.loads_at_start and "--api-auth" not in self.extra_args:
             self.txt2img(steps=1).raise_for_status()
 
     def command(self) -> list[str]:

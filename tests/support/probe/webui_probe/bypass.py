@@ -52,7 +52,9 @@ def without_hooks(unet: nn.Module) -> nn.Module:
     for module in hooks:
         module._forward_hooks.clear()
     try:
-        return copy.deepcopy(unet, memo)
+        copied = copy.deepcopy(unet, memo)
+        vars(copied).pop("forward", None)  # the extension's, in WebUIs that have nothing around the UNet
+        return copied
     finally:
         for module, own in hooks.items():
             module._forward_hooks.update(own)

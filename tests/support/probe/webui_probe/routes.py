@@ -254,11 +254,12 @@ def post_flags(body: FlagsBody) -> dict[str, Any]:
 
 
 def post_settings(body: SettingsBody) -> dict[str, Any]:
-    """Changes settings as the Settings page does, also those that the API cannot change."""
+    """Changes settings as the Settings page does, also those that the API cannot change. Returns their values before."""
     with call_queue.queue_lock:
+        before = {name: getattr(shared.opts, name) for name in body.changes if name in shared.opts.data_labels}
         for name, value in body.changes.items():
             shared.opts.set(name, value)
-    return {}
+    return before
 
 
 def get_unet_digest() -> dict[str, str]:
