@@ -24,7 +24,7 @@ def img2img(page):
     for name, value in {"steps": 4, "width": 64, "height": 64, "denoising_strength": 0.01}.items():
         set_number(page, f"{tab}_{name}", value)
     page.locator(f"#{tab}-ad-motion-module input").first.click()
-    page.locator("li[data-value='mm_tiny_v3.safetensors']").locator("visible=true").dispatch_event("mousedown")
+    page.locator("li[aria-label='mm_tiny_v3.safetensors']").locator("visible=true").dispatch_event("mousedown")
     return page
 
 

@@ -63,7 +63,7 @@ def fill(page, name, value):
 
 def choose(page, name, value):
     page.locator(f"#train-ad-{name} input").first.click()
-    page.locator(f"li[data-value='{value}']").first.dispatch_event("mousedown")
+    page.locator(f"li[aria-label='{value}']").first.dispatch_event("mousedown")
 
 
 def begin(page, name, clips, **numbers):
