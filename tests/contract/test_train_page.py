@@ -13,7 +13,10 @@ from playwright.sync_api import expect
 
 from support.browser import MINUTES
 
-pytestmark = pytest.mark.webui_only("the embedded host has no tab Train")
+pytestmark = [
+    pytest.mark.webui_only("the embedded host has no tab Train"),
+    pytest.mark.not_on(("Forge", "Neo"), "it has neither a tab Train nor LDM's classes, which a training needs"),
+]
 STEPS = 20
 
 
