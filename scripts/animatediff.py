@@ -72,6 +72,7 @@ else:
         png_info,
         resume_button,
         settings_section,
+        temporary_folder,
         timeline_page,
         train_page,
         xyz,
@@ -144,3 +145,4 @@ else:
     script_callbacks.on_before_ui(xyz.add_axes)
     script_callbacks.on_cfg_denoiser(job.on_step)
     script_callbacks.on_app_started(api.add_routes)
+    script_callbacks.on_app_started(temporary_folder.make)

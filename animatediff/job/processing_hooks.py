@@ -84,10 +84,10 @@ class _Hooked(_Processing):
         _role_of(self).before_hires()
         return super().sample_hr_pass(*args, **kwargs)
 
-    def save_samples(self) -> bool:
+    def save_samples(self, **of_neo: Any) -> bool:
         """The WebUI asks this once for each batch, after sampling and decoding, also where `sample` was replaced."""
         _role_of(self).before_pictures()
-        return super().save_samples()
+        return super().save_samples(**of_neo)
 
     def close(self) -> None:
         try:

@@ -115,10 +115,10 @@ def test_a_file_dropped_on_png_info_makes_the_same_frames_again(page, browser, h
 def test_a_plot_over_fps_and_frames(page):
     choose_formats(page, "GIF")
     page.locator("#script_list input").first.click()
-    page.locator("li[data-value='X/Y/Z plot']").dispatch_event("mousedown")
+    page.locator("li[aria-label='X/Y/Z plot']").dispatch_event("mousedown")
     for axis, (name, values) in {"x": ("FPS", "4, 10"), "y": ("Number of frames", "2, 5")}.items():
         page.locator(f"#script_txt2img_xyz_plot_{axis}_type input").first.click()
-        page.locator(f"li[data-value='[AnimateDiff] {name}']").dispatch_event("mousedown")
+        page.locator(f"li[aria-label='[AnimateDiff] {name}']").dispatch_event("mousedown")
         time.sleep(1)  # the choice clears the field for values
         page.locator(f"#script_txt2img_xyz_plot_{axis}_values textarea").fill(values)
     page.locator("#script_txt2img_xyz_plot_include_lone_images input").check()
@@ -147,7 +147,7 @@ def test_a_preset_outlives_the_page(page):
     page.locator("#txt2img-ad-presets .label-wrap").click()
     assert number(page, "txt2img-ad-fps") == "8"
     page.locator("#txt2img-ad-preset input").first.click()
-    page.locator("li[data-value='slow, “clouds”']").dispatch_event("mousedown")
+    page.locator("li[aria-label='slow, “clouds”']").dispatch_event("mousedown")
     page.locator("#txt2img-ad-preset-load").click()
     expect(page.locator("#txt2img-ad-fps input[type=number]").first).to_have_value("13")
     assert [number(page, f"txt2img-ad-{name}") for name in ("video-length", "loop-number")] == ["7", "4"]
@@ -156,7 +156,7 @@ def test_a_preset_outlives_the_page(page):
     page.locator("#txt2img-ad-preset-delete").click()
     expect(page.locator("#txt2img-ad-preset input").first).to_have_value("")
     page.locator("#txt2img-ad-preset input").first.click()
-    expect(page.locator("li[data-value='slow, “clouds”']")).to_have_count(0)
+    expect(page.locator("li[aria-label='slow, “clouds”']")).to_have_count(0)
 
 
 # --- recommended settings ---
@@ -182,7 +182,7 @@ def test_a_button_sets_the_recommended_settings(page):
     page.locator("#txt2img-ad-refresh").click()
     page.wait_for_timeout(1000)
     page.locator("#txt2img-ad-motion-module input").first.click()
-    page.locator("li[data-value='Lightning 4step.safetensors']").dispatch_event("mousedown")
+    page.locator("li[aria-label='Lightning 4step.safetensors']").dispatch_event("mousedown")
     expect(advice).to_contain_text("AnimateDiff-Lightning, 4 steps · a guess; if it is wrong")
     expect(advice).to_contain_text("recommended: Euler, Trailing, 4 steps, CFG 1")
     expect(advice).to_contain_text("Your settings differ:")

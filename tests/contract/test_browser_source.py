@@ -89,7 +89,7 @@ def switch(page, tab, unit, **controls):
             page.locator(f"#{name}_enable_checkbox input").set_checked(value)
         else:
             page.locator(f"#{name}_preprocessor_dropdown input").first.click()
-            page.locator(f"#{name}_preprocessor_dropdown li[data-value='{value}']").dispatch_event("mousedown")
+            page.locator(f"#{name}_preprocessor_dropdown li[aria-label='{value}']").dispatch_event("mousedown")
 
 
 def test_the_strip_follows_the_panel(page, tab):

@@ -3,14 +3,14 @@
 import pytest
 from playwright.sync_api import expect
 
-from support.browser import NO_PLAYER, choose, set_number
+from support.browser import MINUTES, NO_PLAYER, choose, set_number
 
 
 def start_typing(page, prompt, tab="txt2img", name="prompt"):
     """Types a prompt. Returns the timeline below it."""
     field = page.locator(f"#{tab}_{name} textarea").first
     field.fill("")
-    field.press_sequentially(prompt, delay=10)
+    field.press_sequentially(prompt, delay=10, timeout=2 * MINUTES)  # Gradio 4 draws the whole page for each key
     return page.locator(f"#{tab}_{name}-ad-timeline").first
 
 
@@ -77,8 +77,9 @@ def test_prompts_of_the_hires_pass_have_timelines_below_them(page):
     )
     page.locator("#txt2img_tools #paste").click()  # this shows these boxes, even if the settings hide them
     timeline, negative = (page.locator(f"#{name}-ad-timeline").first for name in ("hires_prompt", "hires_neg_prompt"))
-    expect(timeline.locator(".ad-timeline > span")).to_have_text(["0: asleep", "3: awake"])  # all boxes are filled by then
-    page.locator("#hires_neg_prompt textarea").first.press_sequentially("0: worse\n6: bad", delay=10)
+    segments = timeline.locator(".ad-timeline > span")
+    expect(segments).to_have_text(["0: asleep", "3: awake"], timeout=MINUTES)  # all boxes are filled by then
+    start_typing(page, "0: worse\n6: bad", "hires", "neg_prompt")
     expect(timeline.locator(".ad-timeline-shared")).to_have_text("In all frames: a cat …")
     expect(negative.locator("mark")).to_have_text("6: bad")
     for below, name in ((timeline, "hires_prompt"), (negative, "hires_neg_prompt")):

@@ -19,7 +19,7 @@ def ask_for_a_small_clip(page):
     for name, value in {"txt2img_steps": 3, "txt2img_width": 64, "txt2img_height": 64, "txt2img-ad-video-length": 6}.items():
         set_number(page, name, value)
     page.locator("#txt2img-ad-motion-module input").first.click()
-    page.locator("li[data-value='mm_tiny_v3.safetensors']").dispatch_event("mousedown")
+    page.locator("li[aria-label='mm_tiny_v3.safetensors']").dispatch_event("mousedown")
 
 
 def open_panel(page, tab="txt2img"):
@@ -55,7 +55,7 @@ def choose_formats(page, *names, tab="txt2img"):
 
 def choose(page, name, value):
     page.locator(f"#{name} input").first.click()
-    page.locator(f"li[data-value='{value}']").dispatch_event("mousedown")
+    page.locator(f"li[aria-label='{value}']").dispatch_event("mousedown")
 
 
 def generate(page, tab="txt2img"):
