@@ -24,7 +24,8 @@ pytestmark = [
 FRAMES = 4
 UNRELATED = 10
 """Levels of 255, of the largest difference between pictures: what another hint changes at least."""
-HIRES = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "denoising_strength": 0.7}
+CONTROLNET = {"model": "control_tiny_random"}
+HIRES = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Nearest", "denoising_strength": 0.7}
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,7 @@ def controlnet(start_host, weights, folder):
     """A WebUI with random control models, and the tiny checkpoint."""
     models = weights / "control"
     control_models.make_all(models)
+    control_models.make_narrow(models)
     options = {"animatediff_source_folders": str(folder), "control_net_models_path": str(models)}
     return start_host(extensions=[REPOSITORY, PROBE], options=options)
 
@@ -117,6 +119,16 @@ def test_rows_of_windows_have_the_hints_of_their_frames(controlnet, folder, pict
     frames = frames_of(controlnet.txt2img(**request, steps=3, seed=5))
     assert len(frames) == 10
     require_own_hints(frames, stills(controlnet.txt2img, pictures, [unit()], frames=10))
+
+
+@pytest.mark.parametrize(
+    "windows", [{}, {"batch_size": 2, "overlap": 1}, {"batch_size": 2, "context_mode": "motion attention"}]
+)
+def test_a_controlnet_follows_frames(controlnet, folder, pictures, windows):
+    """In windows over the whole UNet it runs over some rows at a time."""
+    request = clip([unit(**CONTROLNET)], video_path=str(folder / "all"), video_length=7, **windows)
+    frames = frames_of(controlnet.txt2img(**request, steps=3, seed=5))
+    require_own_hints(frames, stills(controlnet.txt2img, pictures, [unit(**CONTROLNET)], frames=7))
 
 
 def test_two_units_and_two_videos(controlnet, folder, pictures):
