@@ -60,8 +60,8 @@ MUTATIONS = (
     ),
     Mutation(
         "what ended ControlNet's preparation is swallowed",
-        "animatediff/controlnet/frame_control.py",
-        "        if self._units.failure is not None:",
+        "animatediff/controlnet/preparation.py",
+        "        if self.failure is not None:",
         "        if False:",
         "contract/test_controlnet.py",
     ),

@@ -62,8 +62,7 @@ class FrameControl:
 
     def require_prepared(self) -> None:
         """Raises what ended the preparation: the WebUI swallows what its hooks raise."""
-        if self._units.failure is not None:
-            raise self._units.failure
+        self._units.preparation.require_success()
 
     def facts(self) -> list[Any]:
         """Returns what decides how the units act: their settings, and digests of their hints."""

@@ -7,28 +7,25 @@ module. While the method runs for a job, the function is ours: it calls ControlN
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, cast
 
 import numpy as np
 import torch
-from modules import shared
 from PIL import Image
 from torch import Tensor
 
-from motion_module.errors import UserError
 from motion_module.patching import patched, patched_items
 from motion_module.prompt_travel import Interpolation
 
 from .. import host
-from ..errors import DETAILS, AnimateDiffError, RequestError
-from ..interrupt import is_stopping
 from ..request.plan import Plan
 from . import map_cache, script, sparse_ctrl
 from .embeddings import travelling
 from .hints import Hints
 from .map_cache import KeptMaps
 from .pictures import Unit
+from .preparation import OF_NO_UNIT, Preparation, with_mask
 from .refusals import require_all_units_for_all_rows, require_few_frames, require_fit, require_planned_units
 from .unet_calls import PIXELS, UnitHints
 
@@ -36,8 +33,6 @@ IP_ADAPTER = "IPAdapter"
 SPARSE_CTRL = "SparseCtrl"
 NEED_ALL_HINTS = ("inpaint_only", "recolor")
 """Parts of the names of preprocessors for which ControlNet itself needs all frames at once, for what it does after sampling."""
-PYTHONS_OWN = (LookupError, TypeError, AttributeError)
-"""Errors whose texts tell nothing to a user."""
 
 
 class UnitsByFrame:
@@ -52,8 +47,7 @@ class UnitsByFrame:
         """The hints of units that follow frames, by their place among the enabled ones."""
         self.maps: dict[int, list[Image.Image]] = {}
         """The detected maps of the others."""
-        self.failure: AnimateDiffError | None = None
-        """What ended the preparation."""
+        self.preparation = Preparation()
         self._p = p
         self._params = plan.params
         self._frames = plan.frames
@@ -64,38 +58,19 @@ class UnitsByFrame:
         self._script = control_script
         self._sparse: list[int] = []
         """The SparseCtrl units, by their place among the enabled ones."""
-        self._preparing = "its units"
 
     def prepare(self, prepare: Callable[[Any], None]) -> None:
         """Prepares all units. `prepare`: ControlNet's own method."""
-        with self._remembering_failure(), self._own_get_control():
+        self.preparation.begin()
+        self.hints.clear()
+        self._sparse.clear()
+        self.maps.clear()
+        with self.preparation.remembering_failure(), self._own_get_control(), _pruned_maps():
             require_all_units_for_all_rows(self._script)
             prepare(self._p)
             require_planned_units(self._script, self.planned)
             for index in self._sparse:
                 self._take_sparse_hints(index)
-
-    @contextmanager
-    def _remembering_failure(self) -> Iterator[None]:
-        self.failure = None
-        self._preparing = "its units"
-        self.hints.clear()
-        self._sparse.clear()
-        self.maps.clear()
-        try:
-            yield
-        except UserError as error:
-            self.failure = AnimateDiffError(str(error))
-            raise
-        except Exception as error:
-            told = DETAILS if isinstance(error, PYTHONS_OWN) else str(error).rstrip(".") or DETAILS
-            self.failure = AnimateDiffError(
-                f"ControlNet could not prepare {self._preparing}: {told}. Check pictures, preprocessors and models."
-            )
-            raise  # the WebUI logs it
-        finally:
-            map_cache.prune()
-            shared.state.textinfo = None
 
     @contextmanager
     def _own_get_control(self) -> Iterator[None]:
@@ -105,7 +80,7 @@ class UnitsByFrame:
 
         def of_frames(p: Any, unit: Any, index: int, kind: Any, preprocessor: Any) -> Any:
             planned = self.planned[index] if index < len(self.planned) else None
-            self._preparing = f"unit {planned.number}" if planned else "its units"
+            self.preparation.preparing = f"unit {planned.number}" if planned else OF_NO_UNIT
             if kind.name == SPARSE_CTRL:
                 require_few_frames(planned.number if planned else index, self._attended)
                 self._sparse.append(index)
@@ -155,7 +130,7 @@ class UnitsByFrame:
     ) -> Iterator[tuple[Tensor, Tensor | None, list[Any]]]:
         """Yields what ControlNet makes of each picture of a unit, for both passes, and its maps."""
         for position in range(count):
-            self._tell(planned, position, count)
+            self.preparation.tell(planned, position, count)
             (control,), (hires_control,), maps = of_picture(position)
             yield control, hires_control, maps
 
@@ -185,15 +160,6 @@ class UnitsByFrame:
         adapter.image_proj_model.to(torch.float32)
         return adapter
 
-    def _tell(self, planned: Unit, position: int, count: int) -> None:
-        self._preparing = f"unit {planned.number}, frame {position + 1}"
-        shared.state.textinfo = f"ControlNet: frame {position + 1} of {count}"
-        if is_stopping():
-            raise RequestError(
-                f"ControlNet unit {planned.number} was interrupted at frame {position + 1} of {count}, so there is no video. "
-                "Generate again."
-            )
-
     @contextmanager
     def _picture(self, unit: Any, planned: Unit, position: int) -> Iterator[Any]:
         """Yields a copy of a unit with one picture. Those of img2img stay there, for the WebUI's own way of resizing them."""
@@ -215,27 +181,26 @@ class UnitsByFrame:
             one.image = {"image": np.asarray(self._source.frames[position].convert("RGB")), "mask": unit.mask}
         yield one
 
-    @contextmanager
-    def _mask(self, unit: Any, position: int) -> Iterator[None]:
-        """While open, an inpainting unit takes a frame's own mask of img2img, and is cropped to what all masks cover."""
+    def _mask(self, unit: Any, position: int) -> AbstractContextManager[None]:
+        """While open, an inpainting unit takes a frame's own mask of img2img."""
         if not unit.is_inpaint or len(self._masks) < 2:
-            yield
-            return
-        from modules import masking  # here, since the stand-in WebUI has none
-
-        find = masking.get_crop_region
-        covered = np.asarray(script.names_of(self._script)["prepare_mask"](self._p.image_mask, self._p))
-        with (
-            patched(masking, "get_crop_region", lambda _, *padding: find(covered, *padding)),
-            patched(self._p, "image_mask", self._masks[position]),
-        ):
-            yield
+            return nullcontext()
+        return with_mask(self._p, self._masks[position], script.names_of(self._script)["prepare_mask"])
 
     def _keep_maps(self, index: int, maps: list[Any]) -> None:
         """Keeps the map of one picture. With hires fix there is one for each pass, the larger one first."""
-        self.maps.setdefault(index, []).extend(_as_picture(detected) for detected, _ in maps[:1] if detected is not None)
+        self.maps.setdefault(index, []).extend(as_picture(detected) for detected, _ in maps[:1] if detected is not None)
 
 
-def _as_picture(detected: Any) -> Image.Image:
+@contextmanager
+def _pruned_maps() -> Iterator[None]:
+    """Afterwards, the maps that were used longest ago are deleted."""
+    try:
+        yield
+    finally:
+        map_cache.prune()
+
+
+def as_picture(detected: Any) -> Image.Image:
     """Returns a detected map, `(height, width, 3 or 4)`, as a picture without its mask, the fourth channel."""
     return Image.fromarray(np.ascontiguousarray(detected[:, :, :3].clip(0, 255).astype(np.uint8)))

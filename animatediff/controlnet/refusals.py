@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import Tensor
+
 from ..errors import RequestError
 from . import sparse_ctrl
 from .pictures import Unit
@@ -19,6 +21,10 @@ NOT_AT_KEYFRAMES = ("AttentionInjection", "Controlllite")
 """Kinds of control that act on every row of a UNet call, so that no frame can be left free."""
 ALWAYS_ACTING = ("inpaint", "recolor", "colorfix")
 """Parts of the names of preprocessors of which the same is true."""
+OF_FIRST_PICTURE = ("inpaint_only", "recolor")
+"""Parts of the names of preprocessors for which the built-in ControlNet goes by the first picture when frames are finished."""
+NOT_IN_BATCHES = ("tile_colorfix",)
+"""Parts of the names of preprocessors with which the built-in ControlNet fails for a batch of several images."""
 
 
 def require_all_units_for_all_rows(script: Any) -> None:
@@ -32,10 +38,15 @@ def require_all_units_for_all_rows(script: Any) -> None:
 
 def require_planned_units(script: Any, planned: list[Unit]) -> None:
     """Raises RequestError where ControlNet took other units than those that were planned for."""
-    if len(script.enabled_units) != len(planned):
+    require_number_of_units(len(script.enabled_units), len(planned))
+
+
+def require_number_of_units(enabled: int, planned: int) -> None:
+    """Raises RequestError where ControlNet has another number of units than was planned for."""
+    if enabled != planned:
         raise RequestError(
-            f"Another script has changed ControlNet's units: {len(planned)} were enabled when the video was planned, "
-            f"{len(script.enabled_units)} are now. Switch that script off."
+            f"Another script has changed ControlNet's units: {planned} were enabled when the video was planned, "
+            f"{enabled} are now. Switch that script off."
         )
 
 
@@ -50,6 +61,35 @@ def require_fit(planned: Unit, kind: Any) -> None:
         raise RequestError(
             f"ControlNet unit {planned.number} ({planned.module}) cannot act on some frames only. Remove the line "
             "keyframe: and give it a picture for each frame."
+        )
+
+
+def require_fit_of_built_in(planned: Unit, params: Any, *, splits_calls: bool) -> None:
+    """Raises RequestError for what the built-in ControlNet of Forge and its relatives cannot do in a clip.
+
+    `params`: what it has made of the unit. `splits_calls`: whether context windows split the calls of the UNet.
+    """
+    name = f"ControlNet unit {planned.number} ({planned.module})"
+    made_of_rows = isinstance(params.control_cond, Tensor)
+    if planned.follows_frames and (not made_of_rows or any(part in planned.module for part in OF_FIRST_PICTURE)):
+        raise RequestError(
+            f"{name} takes one picture for all frames in this WebUI's own ControlNet. Give it a picture of its own, or "
+            "disable it."
+        )
+    is_network = getattr(params.model, "model_patcher", None) is not None
+    if planned.keyframes and (not is_network or any(part in planned.module for part in ALWAYS_ACTING)):
+        raise RequestError(
+            f"{name} cannot act on some frames only. Remove the line keyframe: and give it a picture for each frame."
+        )
+    if any(part in planned.module for part in NOT_IN_BATCHES):
+        raise RequestError(
+            f"{name} takes one image at a time in this WebUI's own ControlNet, and not the frames of a video. Choose another "
+            "preprocessor, or disable the unit."
+        )
+    if splits_calls and made_of_rows and not is_network:
+        raise RequestError(
+            f"{name} does not work in context windows over the whole UNet. Set Windows apply to (context_mode) to “motion "
+            "attention”, or disable the unit."
         )
 
 

@@ -1,4 +1,4 @@
-"""ControlNet's script in the WebUI, and the units of a request.
+"""The script of sd-webui-controlnet in the WebUI, and the units of a request.
 
 Everything here that belongs to ControlNet is looked up when it is used, since ControlNet may be absent, or come later.
 """
@@ -14,26 +14,34 @@ from ..errors import RequestError, shown
 TITLE = "controlnet"
 MAIN = "controlnet_main_entry"
 """The method of sd-webui-controlnet's script that prepares all units of a generation."""
+BUILT_IN = "process_unit_after_click_generate"
+"""The method of the script built into Forge and its relatives that prepares one unit."""
 
 
 def is_installed() -> bool:
-    """Returns whether the WebUI has loaded ControlNet's script."""
-    return on_page(is_img2img=False) is not None
+    """Returns whether the WebUI has loaded the script of a ControlNet."""
+    return any(among(of_page(is_img2img=False), main) for main in (MAIN, BUILT_IN))
 
 
 def on_page(*, is_img2img: bool) -> Any:
     """Returns the script of a tab of the page; None where there is none."""
-    return _among(getattr(scripts, "scripts_img2img" if is_img2img else "scripts_txt2img", None))
+    return among(of_page(is_img2img=is_img2img), MAIN)
+
+
+def of_page(*, is_img2img: bool) -> Any:
+    """Returns the WebUI's runner of the scripts of a tab; None before there is a page."""
+    return getattr(scripts, "scripts_img2img" if is_img2img else "scripts_txt2img", None)
 
 
 def find(p: Any) -> Any:
     """Returns the script of sd-webui-controlnet; None where there is none, or another ControlNet, such as Forge's own."""
-    return _among(p.scripts)
+    return among(p.scripts, MAIN)
 
 
-def _among(runner: Any) -> Any:
+def among(runner: Any, main: str) -> Any:
+    """Returns the script of a ControlNet with the method `main`, by which one ControlNet is told from another."""
     for script in runner.alwayson_scripts if runner else ():
-        if script.title().lower() == TITLE and hasattr(script, MAIN):
+        if script.title().lower() == TITLE and hasattr(script, main):
             return script
     return None
 
@@ -77,10 +85,15 @@ def _require_model(script: Any, number: int, unit: Any) -> None:
     if unit.model in (None, "None"):
         raise RequestError(f"ControlNet unit {number} has no model. Choose one, or disable the unit.")
     if names["find_closest_lora_model_name"](unit.model) is None:
-        raise RequestError(
-            f"ControlNet unit {number} asks for the model {shown(unit.model)}, which ControlNet does not have. Choose one "
-            "of its list, or copy the file to its folder of models and refresh the list."
-        )
+        raise unknown_model(number, unit.model)
+
+
+def unknown_model(number: int, model: str) -> RequestError:
+    """Returns the error for a model that ControlNet does not have."""
+    return RequestError(
+        f"ControlNet unit {number} asks for the model {shown(model)}, which ControlNet does not have. Choose one of its list, "
+        "or copy the file to its folder of models and refresh the list."
+    )
 
 
 def _faults(error: Exception) -> str:

@@ -35,7 +35,7 @@ from motion_module.weight_patches import (
 from motion_module.windowed_unet import WindowedUNet
 
 from .. import host
-from ..controlnet.frame_control import FrameControl
+from ..controlnet.control import Control
 from ..errors import AnimateDiffError
 from ..interrupt import stop_if_interrupted
 from ..request import module_files
@@ -60,7 +60,7 @@ def custom_unet_is_chosen() -> bool:
 class AnimatedModel:
     """What one job changes in the checkpoint, for as long as it samples."""
 
-    def __init__(self, p: Any, plan: Plan, control: FrameControl) -> None:
+    def __init__(self, p: Any, plan: Plan, control: Control) -> None:
         self._p = p
         self._plan = plan
         self._control = control

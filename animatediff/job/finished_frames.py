@@ -11,7 +11,7 @@ from PIL import Image
 from motion_module.evaluation import changes_of
 
 from .. import settings
-from ..controlnet.frame_control import FrameControl
+from ..controlnet.control import Control
 from ..errors import failure
 from ..output.results import WARNINGS, Results, Video
 from ..request.plan import Plan
@@ -25,7 +25,7 @@ def writes_frames() -> bool:
 class FinishedFrames:
     """The frames of all videos of a job, by their iteration. `control`: knows the detected maps."""
 
-    def __init__(self, p: Any, plan: Plan, control: FrameControl) -> None:
+    def __init__(self, p: Any, plan: Plan, control: Control) -> None:
         self._p = p
         self._plan = plan
         self._params = plan.params

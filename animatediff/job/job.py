@@ -16,8 +16,7 @@ from motion_module.prompt_travel import Interpolation
 from motion_module.row_layout import RowLayoutError
 
 from .. import host
-from ..controlnet import script as controlnet_script
-from ..controlnet.frame_control import FrameControl
+from ..controlnet import control as controlnet
 from ..errors import AnimateDiffError, failure, reported_to_user
 from ..interrupt import is_interrupted
 from ..request import infotext, module_files
@@ -83,7 +82,7 @@ def _start_job(p: Any, arguments: tuple[Any, ...]) -> None:
     chosen_script.begun(p)
     if _leaves_to_webui(p):
         return
-    units = controlnet_script.enabled_units(p)
+    units = controlnet.enabled_units(p)
     plan = make_plan(params, find_inputs(params, _init_images(p), units))
     warnings += validate(p, plan)
     warnings += without_effect.warnings(plan, params, is_panel=is_of_panel(arguments))
@@ -153,7 +152,7 @@ class Job:
         self.plan = plan
         self.params = plan.params
         self.warnings = warnings
-        self.control = FrameControl(p, plan)
+        self.control = controlnet.of_job(p, plan)
         self._masks = FrameMasks(p, plan.masks)
         self.animated = AnimatedModel(p, plan, self.control)
         self.resuming = Resuming(

@@ -3,7 +3,7 @@
 What they do to a picture is noise.
 
 ControlNet's widths are fixed by that extension, so it goes with the checkpoint sd15; T2I-adapters and IP-Adapters also go with
-tiny ones.
+tiny ones. The ControlNet built into Forge takes any widths.
 """
 
 from __future__ import annotations
@@ -78,6 +78,13 @@ def make_sparse(folder: Path) -> None:
     for seed, kind in enumerate(("rgb", "scribble"), 10):
         if not (file := folder / f"sparsectrl_sd15_{kind}_random.safetensors").exists():
             save_file(sparse_ctrl(seed, takes_latents=kind == "rgb"), file)
+
+
+def make_narrow(folder: Path) -> None:
+    """Writes a ControlNet of the tiny checkpoint's widths, for ControlNets that go by the file, if it is not there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (file := folder / "control_tiny_random.safetensors").exists():
+        save_file(draw_all(controlnet_shapes(TINY), 20, STRONG_HINTS), file)
 
 
 def sparse_ctrl(seed: int, *, takes_latents: bool) -> Tensors:
