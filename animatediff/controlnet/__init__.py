@@ -1,1 +1,1 @@
-"""sd-webui-controlnet beside AnimateDiff: which pictures each unit takes, and its hints for each frame of a UNet call."""
+"""ControlNet beside AnimateDiff: which pictures each unit takes, and its hints for each frame of a UNet call."""

@@ -25,7 +25,8 @@ FRAMES = 4
 UNRELATED = 10
 """Levels of 255, of the largest difference between pictures: what another hint changes at least."""
 CONTROLNET = {"model": "control_tiny_random"}
-HIRES = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Nearest", "denoising_strength": 0.7}
+LLLITE = {"model": "lllite_tiny_random", "weight": 2.0}
+HIRES = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "None", "denoising_strength": 0.7}
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +130,30 @@ def test_a_controlnet_follows_frames(controlnet, folder, pictures, windows):
     request = clip([unit(**CONTROLNET)], video_path=str(folder / "all"), video_length=7, **windows)
     frames = frames_of(controlnet.txt2img(**request, steps=3, seed=5))
     require_own_hints(frames, stills(controlnet.txt2img, pictures, [unit(**CONTROLNET)], frames=7))
+
+
+@pytest.mark.parametrize("windows", [{}, {"batch_size": 2, "context_mode": "motion attention"}])
+def test_a_control_lllite_follows_frames(controlnet, folder, pictures, windows):
+    request = clip([unit(**LLLITE)], video_path=str(folder / "all"), **windows)
+    frames = frames_of(controlnet.txt2img(**request, steps=3, seed=5))
+    require_own_hints(frames, stills(controlnet.txt2img, pictures, [unit(**LLLITE)]))
+
+
+@pytest.mark.parametrize("windows", [{}, {"batch_size": 2, "context_mode": "motion attention"}])
+def test_each_frame_has_its_own_reference(controlnet, folder, pictures, windows):
+    """ControlNet adds other noise to each, so it is not that of the still: another picture of one frame changes that frame.
+
+    Its weight says how many channels layers have at least in which it acts.
+    """
+    (folder / "third").mkdir(exist_ok=True)
+    made = []
+    for third in (2, 9):
+        for index in range(FRAMES):
+            Image.fromarray(pictures[third if index == 2 else index]).save(folder / "third" / f"{index}.png")
+        request = clip([in_folder(str(folder / "third"), module="reference_only", model="None", weight=1.2)], **windows)
+        made.append(frames_of(controlnet.txt2img(**request, steps=3, seed=5)))
+    difference = largest_difference(*made)
+    assert difference[2] >= 3 * max(1, *difference[[0, 1, 3]])
 
 
 def test_two_units_and_two_videos(controlnet, folder, pictures):
@@ -264,6 +289,7 @@ def test_maps_are_left_out_where_controlnets_setting_says_so(controlnet, folder)
         ([unit(module="nothing")], {"video_path": "{all}"}, ("unit 0", "preprocessor 'nothing'")),
         ([unit(module="tile_colorfix")], {"video_path": "{all}"}, ("unit 0 (tile_colorfix)", "one image at a time")),
         ([unit(module="inpaint_only")], {"video_path": "{all}"}, ("unit 0 (inpaint_only)", "one picture for all frames")),
+        ([unit(**LLLITE)], {"video_path": "{all}", "batch_size": 2}, ("unit 0", "context windows", "motion attention")),
         (
             [unit(module="reference_only", model="None")],
             {"video_path": "{all}", "batch_size": 2},
