@@ -35,6 +35,8 @@ class Kind:
     """Whether it loads its checkpoint before the first request."""
     request: Mapping[str, Any] = field(default_factory=dict)
     """Fields without which its API fails in txt2img with hires fix."""
+    upscalers: Mapping[str, str] = field(default_factory=dict)
+    """Upscalers in the place of those that it lacks."""
 
 
 _EXACT, _NO_DOWNLOADS = ("--no-half", "--precision", "full"), ("--do-not-download-clip", "--no-download-sd-model")
@@ -44,7 +46,17 @@ REFORGE = Kind("reForge", _NO_DOWNLOADS, ("--always-cpu", *_EXACT), settings=_CH
 _HIRES = {"hr_additional_modules": ["Use same choices"]}
 FORGE = Kind("Forge", _NO_DOWNLOADS[1:], ("--always-cpu",), settings=_CHEAP_PREVIEWS, loads_at_start=False, request=_HIRES)
 _AS_STARTED_BEFORE = {"VERSION_UID": "PY313", **_CHEAP_PREVIEWS}
-NEO = Kind("Neo", (), ("--cpu",), "--ckpt-dirs", "--lora-dirs", _AS_STARTED_BEFORE, loads_at_start=False, request=_HIRES)
+NEO = Kind(
+    "Neo",
+    (),
+    ("--cpu",),
+    "--ckpt-dirs",
+    "--lora-dirs",
+    _AS_STARTED_BEFORE,
+    loads_at_start=False,
+    request=_HIRES,
+    upscalers={"Latent": "Lanczos"},
+)
 
 
 def kind_of(webui: Path) -> Kind:

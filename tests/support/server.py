@@ -79,6 +79,8 @@ class Server:
     """Where the process runs; it is only read."""
     txt2img_fields: Mapping[str, Any] = {}
     """Fields that this host needs in every request."""
+    upscalers: Mapping[str, str] = {}
+    """Upscalers of this host in the place of those that it lacks."""
 
     def __init__(
         self,
@@ -145,6 +147,8 @@ class Server:
 
     def txt2img(self, **overrides: Any) -> requests.Response:
         """A small picture from text; keywords replace or add fields of the request."""
+        if (upscaler := overrides.get("hr_upscaler")) in self.upscalers:
+            overrides["hr_upscaler"] = self.upscalers[upscaler]
         return self.post("/sdapi/v1/txt2img", {**self.txt2img_fields, **SMALL_JOB, **overrides})
 
     def img2img(self, **overrides: Any) -> requests.Response:
@@ -246,7 +250,7 @@ class WebUI(Server):
         if folder is None:
             raise ServerError("No WebUI found: set WEBUI_DIR to a folder that holds an installed one.")
         self.folder, self.kind = folder, real_webui.kind_of(folder)
-        self.txt2img_fields = self.kind.request
+        self.txt2img_fields, self.upscalers = self.kind.request, self.kind.upscalers
         self.ready_lines = ("Startup time:", "loaded in") if self.kind.loads_at_start else ("Startup time:",)
         kwargs["options"] = {**self.kind.settings, **COMMON_SETTINGS, **(kwargs.get("options") or {})}
         super().__init__(*args, **kwargs)

@@ -243,7 +243,7 @@ class Nested:
         return processed.images
 
 
-class FakeUNet(sd_unet.SdUnet):
+class FakeUNet(getattr(sd_unet, "SdUnet", torch.nn.Module)):  # type: ignore[misc]  # Neo has none
     """Replaces the UNet, as TensorRT engines do, and predicts no noise."""
 
     calls = 0
@@ -256,7 +256,7 @@ class FakeUNet(sd_unet.SdUnet):
         return torch.zeros_like(x)
 
 
-class FakeUNetOption(sd_unet.SdUnetOption):
+class FakeUNetOption(getattr(sd_unet, "SdUnetOption", object)):  # type: ignore[misc]
     """Offers the fake UNet in the WebUI's list."""
 
     label = FAKE_UNET
