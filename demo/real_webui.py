@@ -55,7 +55,7 @@ NEO = Kind(
     _AS_STARTED_BEFORE,
     loads_at_start=False,
     request=_HIRES,
-    upscalers={"Latent": "Lanczos"},
+    upscalers={"Latent": "None", "Lanczos": "None"},
 )
 
 
