@@ -76,6 +76,10 @@ class Ldm:
         with patched(model.model, "forward", forward):
             yield
 
+    def size_width(self, model: Any) -> int:
+        width: int = model.conditioner.embedders[-1].outdim
+        return width
+
     def memory(self, model: Any, rows: int, extra: int) -> AbstractContextManager[None]:
         return nullcontext()
 

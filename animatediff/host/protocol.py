@@ -67,6 +67,10 @@ class Host(Protocol):
         """While open, the UNet of an SDXL checkpoint gets `replaced(vector)`, `(rows, width)`: pooled text, then sizes."""
         ...
 
+    def size_width(self, model: Any) -> int:
+        """Returns how many numbers of that vector each of the six sizes is embedded in."""
+        ...
+
     def memory(self, model: Any, rows: int, extra: int) -> AbstractContextManager[None]:
         """While open, the WebUI reserves memory for `rows` rows at most and for `extra` bytes, where it reserves any."""
         ...

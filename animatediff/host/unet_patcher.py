@@ -15,6 +15,8 @@ from motion_module.patching import patched
 from motion_module.row_layout import RowLayout
 from motion_module.windowed_unet import ArgumentsOfRows, arguments_of_rows
 
+SIZE_WIDTH = 256
+"""What SDXL was published with; both WebUIs have it as a constant."""
 PROMPT = 0
 """The mark of a prompt in `cond_or_uncond`; that of a negative prompt is 1."""
 
@@ -75,6 +77,9 @@ class UNetPatcherHost:
 
         with patched(unet, "forward", forward):
             yield
+
+    def size_width(self, model: Any) -> int:
+        return SIZE_WIDTH
 
     @contextmanager
     def memory(self, model: Any, rows: int, extra: int) -> Iterator[None]:

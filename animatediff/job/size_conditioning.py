@@ -14,8 +14,6 @@ from torch import Tensor
 from .. import host
 
 Size = tuple[int, int]
-WIDTH = 256
-"""How many numbers each of the six sizes is embedded in."""
 
 
 def fixed_sizes(model: Any, original: Size, target: Size, active: Callable[[], bool]) -> AbstractContextManager[None]:
@@ -29,14 +27,16 @@ def fixed_sizes(model: Any, original: Size, target: Size, active: Callable[[], b
         if not active():
             return vector
         crop = (shared.opts.data.get("sdxl_crop_top", 0), shared.opts.data.get("sdxl_crop_left", 0))
-        new = embedded((*original, *crop, *target)).flatten().to(vector).expand(len(vector), -1)
+        new = (
+            embedded((*original, *crop, *target), host.of(model).size_width(model)).flatten().to(vector).expand(len(vector), -1)
+        )
         return torch.cat([vector[:, : -new.shape[1]], new], dim=1)
 
     return host.of(model).vector_replaced(model, with_sizes)
 
 
-def embedded(values: tuple[int, ...]) -> Tensor:
-    """Returns the sinusoidal embedding `(values, WIDTH)` of numbers, as for timesteps: cosines first (arXiv 2006.11239)."""
-    frequencies = torch.exp(-math.log(10_000) * torch.arange(WIDTH // 2, dtype=torch.float32) / (WIDTH // 2))
+def embedded(values: tuple[int, ...], width: int) -> Tensor:
+    """Returns the sinusoidal embedding `(values, width)` of numbers, as for timesteps: cosines first (arXiv 2006.11239)."""
+    frequencies = torch.exp(-math.log(10_000) * torch.arange(width // 2, dtype=torch.float32) / (width // 2))
     angles = torch.tensor(values, dtype=torch.float32)[:, None] * frequencies
     return torch.cat([angles.cos(), angles.sin()], dim=1)
