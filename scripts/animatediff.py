@@ -1,5 +1,6 @@
 """The script that the WebUI loads. It only connects the WebUI's hooks with the package `animatediff`."""
 
+import html
 import sys
 from pathlib import Path
 
@@ -56,7 +57,7 @@ if hindrance := _hindrance():
             import gradio as gr
 
             with gr.Accordion(self.title(), open=True):
-                gr.HTML(f"<p>{hindrance}</p>", elem_id=self.elem_id("hindrance"))
+                gr.HTML(f"<p>{html.escape(hindrance)}</p>", elem_id=self.elem_id("hindrance"))
             return []
 
     print(f"AnimateDiff is off: {hindrance}")

@@ -107,7 +107,7 @@ def _arguments_of_rows(arguments: Any, chosen: Tensor, rows: int, frames: int) -
         "cond_or_uncond": of_rows[::frames].tolist(),
         "cond_indices": (of_rows == PROMPT).nonzero().flatten().tolist(),
         "uncond_indices": (of_rows != PROMPT).nonzero().flatten().tolist(),
-        "cond_mark": of_rows.float(),
+        "cond_mark": of_rows.to(options["sigmas"]),  # on the device of the call
         "sigmas": options["sigmas"][:frames],
     }
     return found

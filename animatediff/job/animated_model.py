@@ -162,9 +162,8 @@ class AnimatedModel:
         frames = self._windows.attended_frames
         with ExitStack() as stack:
             for module, (_, family) in zip(motion.modules, self._plan.module_files):
-                module.to(
-                    dtype=host.of(model).dtype(model)
-                )  # before a LoRA is merged, so that rounding does not depend on earlier jobs
+                # Before a LoRA is merged, so that rounding does not depend on earlier jobs.
+                module.to(dtype=host.of(model).dtype(model))
                 if not shared.opts.data.get("animatediff_keep_on_gpu", False):
                     stack.callback(module.to, "cpu")  # layers move to the checkpoint's device when they are used
                 stack.enter_context(merged(module, self._loras))
