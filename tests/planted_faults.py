@@ -31,6 +31,34 @@ class Mutation:
 
 MUTATIONS = (
     Mutation(
+        "a window of a Forge call has the marks of the first clip",
+        "animatediff/host/unet_patcher.py",
+        "[options[name][clip] for clip in clips[::frames]]",
+        "[options[name][0] for clip in clips[::frames]]",
+        "host/test_rows_of_a_forge_call.py",
+    ),
+    Mutation(
+        "a window of a Forge call does not know which of its rows are of prompts",
+        "animatediff/host/unet_patcher.py",
+        '        "cond_indices": (of_rows == PROMPT).nonzero().flatten().tolist(),\n',
+        "",
+        "host/test_rows_of_a_forge_call.py",
+    ),
+    Mutation(
+        "in a WebUI that lacks something, the script fails",
+        "scripts/animatediff.py",
+        "    except (ImportError, AttributeError) as error:",
+        "    except ZeroDivisionError as error:",
+        "contract/test_where_it_cannot_run.py",
+    ),
+    Mutation(
+        "a panel that cannot be built fails the page",
+        "scripts/animatediff.py",
+        "            except Exception as error:  # a WebUI",
+        "            except ZeroDivisionError as error:  # a WebUI",
+        "contract/test_where_it_cannot_run.py",
+    ),
+    Mutation(
         "the strip of a source video marks frames that are not used",
         "animatediff/page/source_strip.py",
         "    is_used = frame in used.frames",

@@ -19,6 +19,8 @@ SIZE_WIDTH = 256
 """What SDXL was published with; both WebUIs have it as a constant."""
 PROMPT = 0
 """The mark of a prompt in `cond_or_uncond`; that of a negative prompt is 1."""
+ONE_FOR_EACH_CLIP = {"cond_or_uncond", "uuids"}
+"""Those of the `transformer_options` that have one entry for each clip of a call."""
 
 
 class UNetPatcherHost:
@@ -101,10 +103,12 @@ def _arguments_of_rows(arguments: Any, chosen: Tensor, rows: int, frames: int) -
     if not (isinstance(found, dict) and "cond_or_uncond" in (options := found.get("transformer_options") or {})):
         return found
     of_clips = options["cond_or_uncond"]
-    of_rows = torch.tensor(of_clips).repeat_interleave(rows // len(of_clips))[chosen]
+    clips = torch.arange(len(of_clips)).repeat_interleave(rows // len(of_clips))[chosen]
+    of_rows = torch.tensor(of_clips)[clips]
+    for name in ONE_FOR_EACH_CLIP & options.keys():
+        options = {**options, name: [options[name][clip] for clip in clips[::frames]]}
     found["transformer_options"] = {
         **options,
-        "cond_or_uncond": of_rows[::frames].tolist(),
         "cond_indices": (of_rows == PROMPT).nonzero().flatten().tolist(),
         "uncond_indices": (of_rows != PROMPT).nonzero().flatten().tolist(),
         "cond_mark": of_rows.to(options["sigmas"]),  # on the device of the call

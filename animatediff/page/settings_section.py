@@ -11,6 +11,7 @@ from ..controlnet.map_cache import DEFAULT_MEGABYTES
 from ..request.choices import FORMATS
 from ..request.params import Params
 from ..video.clip import DITHERINGS, Quality
+from . import training_processes
 
 SECTION = ("animatediff", "AnimateDiff")
 MP4_PRESETS = ("veryslow", "slower", "slow", "medium", "fast", "faster", "veryfast", "superfast", "ultrafast")
@@ -45,10 +46,11 @@ def add_settings() -> None:
             {"precision": 0},
             section=SECTION,
         ).info("the next clip of the same source video need not make them again; 0 keeps none"),
-        "animatediff_training_folders": _path_option(
-            "Folders from which trainings may read videos, one per line", lines=3
-        ).info("for a WebUI that others can reach: with --listen, --share or a login; the API cannot change this setting"),
     }
+    if training_processes.can_run():
+        defaults["animatediff_training_folders"] = _path_option(
+            "Folders from which trainings may read videos, one per line", lines=3
+        ).info("for a WebUI that others can reach: with --listen, --share or a login; the API cannot change this setting")
     defaults |= {f"animatediff_{name}": info for name, info in _quality_options().items()}
     for key, info in defaults.items():
         shared.opts.add_option(key, info)

@@ -37,6 +37,8 @@ REFUSED: dict[Path, str] = {}
 SECONDS_TO_END = 60
 MOST_LOSSES = 4_000
 """The most losses that are read: the plot is redrawn every two seconds and cannot show more."""
+LDM = "Stable Diffusion"
+"""What the WebUI calls the folder of the package `ldm`, whose image model a training uses. Forge has none, and no tab Train."""
 STARTING = threading.Lock()
 """Two clicks run in two threads, but must start only one training."""
 DETACHED: dict[str, Any]
@@ -157,7 +159,7 @@ class Training:
         REFUSED.pop(self.folder, None)
         for file in (STOP, STATUS):
             (self.folder / file).unlink(missing_ok=True)
-        ldm = Path(paths.paths["Stable Diffusion"])
+        ldm = Path(paths.paths[LDM])
         search = os.pathsep.join([str(module_files.ROOT), str(ldm), os.environ.get("PYTHONPATH", "")])
         command = [sys.executable, "-m", "motion_module", "train", str(self.folder / CONFIG)]
         with (self.folder / OUTPUT).open("w", encoding="utf-8") as output:
@@ -190,6 +192,11 @@ class Training:
         except OSError:
             return ""
         return next((line for line in reversed(lines) if line.strip()), "")
+
+
+def can_run() -> bool:
+    """Whether this WebUI has what a training needs."""
+    return LDM in paths.paths
 
 
 def folder() -> Path:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import base64
 import io
 import json
-import threading
-import time
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from support import control_models
-from support.animation import animate, frames_of, info_of
+from support.animation import animate, frames_of, info_of, stopped_while
 from support.pictures import encode
 from support.server import PROBE, REPOSITORY
 
@@ -313,21 +311,10 @@ def test_what_cannot_be_done_is_said(controlnet, folder, units, args, parts):
 def test_interrupt_while_frames_are_prepared_leaves_nothing(controlnet, folder):
     plain = frames_of(controlnet.txt2img(steps=2))
     request = clip([unit(module="canny", processor_res=2048)], video_path=str(folder / "all"), video_length=24)
-    answers = []
-    thread = threading.Thread(target=lambda: answers.append(controlnet.txt2img(**request, steps=20)))
-    thread.start()
-    deadline = time.monotonic() + 120
-    while "ControlNet: frame" not in (_progress(controlnet)["textinfo"] or "") and time.monotonic() < deadline:
-        time.sleep(0.01)
-    controlnet.post("/sdapi/v1/interrupt").raise_for_status()
-    thread.join()
-    assert answers[0].status_code == 422, answers[0].text[:300]
-    assert "interrupted at frame" in answers[0].json()["detail"]
+    answer = stopped_while(controlnet, "ControlNet: frame", lambda: controlnet.txt2img(**request, steps=20))
+    assert answer.status_code == 422, answer.text[:300]
+    assert "interrupted at frame" in answer.json()["detail"]
     np.testing.assert_array_equal(frames_of(controlnet.txt2img(steps=2)), plain)
-
-
-def _progress(host):
-    return json.loads(host.get("/sdapi/v1/progress?skip_current_image=true").text)
 
 
 # --- afterwards ---

@@ -32,19 +32,6 @@ def neighbour(tmp_path):
     return folder
 
 
-def test_another_animatediff_is_noticed_before_anything_is_imported(start_host, neighbour):
-    (neighbour / "motion_module.py").write_text("raise RuntimeError('ours was imported in its place')\n")
-    (neighbour / "scripts").mkdir()
-    (neighbour / "scripts" / "animatediff.py").write_text("")
-    server = start_host(extensions=[neighbour, REPOSITORY])
-    assert "Another AnimateDiff extension is enabled: sd-webui-animatediff" in page_of(server)
-    assert "animatediff" not in server.get("/sdapi/v1/scripts").json()["txt2img"]
-    assert server.txt2img(steps=1).ok
-    said_of_scripts_that_fail = "Error loading script", "could not be loaded"  # by the WebUI, and by the embedded host
-    assert not any(words in server.log_text() for words in said_of_scripts_that_fail)
-    server.stop()
-
-
 def test_an_empty_folder_gets_a_notice_and_offers_the_folder_of_sd_webui_animatediff(start_host, browser, neighbour, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()

@@ -6,7 +6,6 @@ import base64
 import io
 import shutil
 import subprocess
-import threading
 
 import av
 import numpy as np
@@ -14,7 +13,7 @@ import pytest
 from imageio_ffmpeg import get_ffmpeg_exe
 from PIL import Image
 
-from support.animation import animate, files_of, frames_of, info_of, recording
+from support.animation import animate, files_of, frames_of, info_of, recording, stopped_while
 from support.pictures import encode, gradient, mean_difference
 
 FAINT = {"denoising_strength": 0.01, "init_images": []}
@@ -183,16 +182,9 @@ def test_reading_a_source_can_be_interrupted(host, videos, how):
     Image.new("RGB", (4096, 4096)).save(folder / "0.png")
     for index in range(1, 100):  # reading all of them would take much longer than this test
         (folder / f"{index}.png").hardlink_to(folder / "0.png")
-    answers = []
     request = animate(video_path=str(folder), source_start=99, video_length=1)
     with recording(host) as record:
-        job = threading.Thread(target=lambda: answers.append(host.img2img(**request, **FAINT)))
-        job.start()
-        while "reading" not in (host.get("/sdapi/v1/progress?skip_current_image=true").json()["textinfo"] or ""):
-            assert job.is_alive()
-        host.post(f"/sdapi/v1/{how}")
-        job.join()
-    (answer,) = answers
+        answer = stopped_while(host, "reading", lambda: host.img2img(**request, **FAINT), how)
     assert answer.status_code == 422 and "was interrupted at frame" in answer.json()["detail"]
     assert record["sampler_runs"] == []
     request = animate(video_path=str(videos / "frames"), video_length=2)

@@ -206,15 +206,26 @@ def test_every_upload_of_the_panel_is_checked(parts, uploads):
     assert kinds == {parts.controls.Upload, parts.controls.Picture}
 
 
-def test_every_setting_that_is_a_path_is_closed_to_the_api_and_to_hidden_settings(parts, monkeypatch):
-    options = {}
-    section = parts.settings_section
-    monkeypatch.setattr(section.shared, "hide_dirs", {"visible": False})
-    monkeypatch.setattr(type(section.shared.opts), "add_option", lambda _, key, option: options.update({key: option}))
-    section.add_settings()
+@pytest.fixture
+def options(parts, monkeypatch):
+    """The settings that `add_settings` adds, by name."""
+    added = {}
+    monkeypatch.setattr(type(parts.settings_section.shared.opts), "add_option", lambda _, key, info: added.update({key: info}))
+    return added
+
+
+def test_every_setting_that_is_a_path_is_closed_to_the_api_and_to_hidden_settings(parts, options, monkeypatch):
+    monkeypatch.setattr(parts.settings_section.shared, "hide_dirs", {"visible": False})
+    parts.settings_section.add_settings()
     paths = {key for key, option in options.items() if option.component is gr.Textbox}
     assert paths == {f"animatediff_{name}" for name in ("model_path", "source_folders", "training_folders")}
     assert all(options[key].restrict_api and options[key].component_args["visible"] is False for key in paths)
+
+
+def test_a_webui_that_cannot_train_has_no_setting_for_trainings(parts, options, monkeypatch):
+    monkeypatch.setattr(parts.settings_section.training_processes.paths, "paths", {})
+    parts.settings_section.add_settings()
+    assert options and "animatediff_training_folders" not in options
 
 
 # --- trainings ---

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import json
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -73,6 +75,21 @@ def recording(server: Server) -> Iterator[dict[str, Any]]:
     finally:
         server.post("/probe/v1/record", {"on": False})
         record.update(server.get("/probe/v1/record").json())
+
+
+def stopped_while(
+    server: Server, words: str, ask: Callable[[], requests.Response], how: str = "interrupt"
+) -> requests.Response:
+    """Presses Interrupt or Skip as soon as the progress text has these words. Returns the answer to what was asked."""
+    answers: list[requests.Response] = []
+    job = threading.Thread(target=lambda: answers.append(ask()))
+    job.start()
+    while words not in (server.get("/sdapi/v1/progress?skip_current_image=true").json()["textinfo"] or ""):
+        assert job.is_alive(), f"the job ended before its progress text had {words!r}"
+        time.sleep(0.01)
+    server.post(f"/sdapi/v1/{how}").raise_for_status()
+    job.join()
+    return answers[0]
 
 
 def unet_calls(run: dict[str, Any]) -> list[dict[str, Any]]:
