@@ -15,7 +15,7 @@ from .row_layout import RowLayout
 from .vram import WindowBudget
 
 ArgumentsOfRows = Callable[[Any, Tensor, int, int], Any]
-"""Selects rows from the arguments of a UNet call: the arguments, the chosen rows, all rows, the frames of each chosen clip."""
+"""Selects rows from the arguments of a UNet call: the arguments, the chosen rows, all rows, the chosen rows of each clip."""
 
 
 class WindowedUNet:
@@ -73,16 +73,17 @@ class WindowedUNet:
         while first < len(windows.frames):
             self._before_call()
             frames = windows.frames[first : first + self._budget.windows(size)]
-            chosen = rows[:, frames].transpose(0, 1).flatten()  # all clips of the first window, then those of the next
-            given, named = (self._arguments_of(given, chosen, len(x), length) for given in ((x, *args), kwargs))
+            chosen = rows[:, frames].flatten()  # all windows of the first clip, then those of the next, as in a plain batch
+            given, named = (self._arguments_of(given, chosen, len(x), frames.numel()) for given in ((x, *args), kwargs))
             with self._budget.measuring(size):
-                results.append(self._of_windows(frames, len(rows), forward, *given, **named))
+                noise = self._of_windows(frames, len(rows), forward, *given, **named)
+            results.append(noise.unflatten(0, (len(rows), *frames.shape)))
             first += len(frames)
-        noise = torch.cat(results).unflatten(0, (len(windows.frames), len(rows), -1)).transpose(0, 1)
+        noise = torch.cat(results, dim=1)
         return layout.to_rows(windows.blended(noise.float())).to(noise.dtype)
 
     def _of_windows(self, frames: Tensor, clips: int, forward: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        frame_numbers = frames.repeat_interleave(clips, dim=0)
+        frame_numbers = frames.repeat(clips, 1)
         self._layout_of_windows = RowLayout(frames.shape[1], frame_numbers.numel(), frame_numbers=frame_numbers)
         try:
             return forward(*args, **kwargs)
@@ -93,7 +94,8 @@ class WindowedUNet:
 def arguments_of_rows(arguments: Any, chosen: Tensor, rows: int, frames: int) -> Any:
     """Returns arguments with the chosen rows of every tensor that has `rows` of them, also in tuples, lists and dictionaries.
 
-    `chosen` has `frames` rows of each clip. Containers are new ones, since some UNets empty those that they are given.
+    `chosen` has `frames` rows of each clip, one clip after another. Containers are new ones, since some UNets empty those that
+    they are given.
     """
     if isinstance(arguments, dict):
         return {key: arguments_of_rows(item, chosen, rows, frames) for key, item in arguments.items()}

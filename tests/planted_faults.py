@@ -31,6 +31,20 @@ class Mutation:
 
 MUTATIONS = (
     Mutation(
+        "a sampler that another extension builds has the checkpoint's own schedule",
+        "animatediff/job/job.py",
+        "            self.animated.lend_schedule()",
+        "            pass",
+        "contract/test_samplers_of_others.py",
+    ),
+    Mutation(
+        "windows of a call attend to the first frame of another clip",
+        "motion_module/self_attention.py",
+        "first.repeat_interleave(len(clips) // len(first), dim=0)",
+        "first.repeat(len(clips) // len(first), 1, 1)",
+        "method/test_first_frame_attention.py",
+    ),
+    Mutation(
         "a window of a Forge call has the marks of the first clip",
         "animatediff/host/unet_patcher.py",
         "[options[name][clip] for clip in clips[::frames]]",

@@ -69,7 +69,9 @@ class AnimatedModel:
         self._cache: UNetCache | None = None
         self._loras: Loras = ()
         self._expected: list[Lora] = []
-        self._undo: ExitStack | None = None
+        self._open: Callable[[], AbstractContextManager[None]] | None = None
+        """What is open now: `_animating`, `_lent`, or nothing."""
+        self._undo = ExitStack()
         self.acting = Acting(plan.frames)
         self.failure: Exception | None = None
         """What a hook raised whose exceptions the WebUI swallows: it ends the job in its next UNet call."""
@@ -111,6 +113,25 @@ class AnimatedModel:
         ):
             yield
 
+    def lend_schedule(self) -> None:
+        """From the end of parsing until the prompts are encoded, for extensions that build a sampler of their own then."""
+        self._enter(self._lent)
+
+    def end_lending(self) -> None:
+        """Does nothing while the checkpoint animates: a refiner has prompts encoded in the middle of sampling."""
+        if self._open == self._lent:
+            self.take_back()
+
+    def take_back(self) -> None:
+        """Leaves the checkpoint as it is without AnimateDiff. Repeated calls do nothing."""
+        self._undo.close()
+        self._open = None
+
+    @contextmanager
+    def _lent(self) -> Iterator[None]:
+        with self._schedule(), patched(shared.sd_model, ON_MODEL, self):
+            yield
+
     @contextmanager
     def open(self, cache: UNetCache | None) -> Iterator[None]:
         """For `p.sample`: the checkpoint animates, except while another one is being loaded.
@@ -119,24 +140,29 @@ class AnimatedModel:
         """
         self._cache = cache
         with host.of(shared.sd_model).checkpoint_swaps(self.suspended):
-            self._enter()
+            self._enter(self._animating)
             try:
                 yield
             finally:
-                self._leave()
+                self.take_back()
 
     @contextmanager
     def suspended(self) -> Iterator[None]:
-        """While open, the checkpoint is as it is without AnimateDiff. Does nothing unless it animates now."""
-        was_open = self._undo is not None
-        self._leave()
+        """While open, the checkpoint is as it is without AnimateDiff. Does nothing unless the job has changed it."""
+        was_open = self._open
+        self.take_back()
         try:
             yield
         finally:  # also after an exception: the WebUI swallows those of generations that were started in a hook
-            if was_open:
-                self._enter()
+            if was_open is not None:
+                self._enter(was_open)
 
-    def _enter(self) -> None:
+    def _enter(self, change: Callable[[], AbstractContextManager[None]]) -> None:
+        self._undo.enter_context(change())
+        self._open = change
+
+    @contextmanager
+    def _animating(self) -> Iterator[None]:
         self._require_usable_model(sd_unet.current_unet is not None)
         shared.state.textinfo = "AnimateDiff: loading the motion module"
         model, motion = shared.sd_model, self._motion()
@@ -153,7 +179,7 @@ class AnimatedModel:
             stack.enter_context(self._attached(unet, motion, layout_of))
             stack.enter_context(self._reserved(model, motion))
             stack.enter_context(patched(model, ON_MODEL, self))
-            self._undo = stack.pop_all()
+            yield
 
     @contextmanager
     def _prepared(self, model: Any, motion: Motion) -> Iterator[None]:
@@ -298,11 +324,6 @@ class AnimatedModel:
             f"The {role} {title} is {found}, but the motion module {module} is made for {made_for}. "
             f"Choose an {made_for} checkpoint{'' if role == 'checkpoint' else ' for it, or none'}."
         )
-
-    def _leave(self) -> None:
-        if self._undo is not None:
-            self._undo.close()
-            self._undo = None
 
     def _layout_of(self, rows: int) -> RowLayout:
         if self.failure is not None:

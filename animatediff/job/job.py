@@ -231,6 +231,10 @@ class Job:
                 self._hires_loras, self._lora_hashes = tuple(hires.loras), first.hashes | hires.hashes
                 self.animated.expect_loras(tuple(first.loras), self._hires_loras)
                 self._warn_once(first.warnings + hires.warnings)
+            self.animated.lend_schedule()
+
+    def before_conditions(self) -> None:
+        self.animated.end_lending()
 
     def loras_activated(self) -> None:
         """`after_extra_networks_activate`: the WebUI has written the hashes of its own LoRAs into the infotext."""
@@ -333,6 +337,7 @@ class Job:
         `completed`: whether the generation reached its last hook. Repeated calls do nothing.
         """
         self._during_pass.close()
+        self.animated.take_back()
         shared.state.textinfo = None
         if job_of(self.p) is not self:
             return
