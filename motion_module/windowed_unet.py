@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,12 +19,34 @@ ArgumentsOfRows = Callable[[Any, Tensor, int, int], Any]
 """Selects rows from the arguments of a UNet call: the arguments, the chosen rows, all rows, the chosen rows of each clip."""
 
 
+@dataclass(frozen=True)
+class Part:
+    """The rows of a whole call that go into the call of some windows.
+
+    `rows`: how many the whole call has. `chosen`: the numbers of those in this part, one clip after another. `frames`: the
+    frame of each chosen row of a clip.
+    """
+
+    rows: int
+    chosen: Tensor
+    frames: Tensor
+
+
+Around = Callable[[Part], AbstractContextManager[None]]
+"""Returns what goes around the call of a part."""
+
+
+def nothing_around() -> Around:
+    return lambda _part: nullcontext()
+
+
 class WindowedUNet:
     """Splits each call of a UNet into calls for its context windows.
 
     `step`: returns the number of the running sampling step. `layout_of`: returns the layout of a whole call from its number of
     rows. `budget`: how many windows one call may have; without it, one. `before_call`: called before each call; it may raise
     to end the sampling, such as when the user interrupts. `arguments_of`: selects rows from the arguments of a call.
+    `begin_call`: called at the start of each whole call; it returns what goes around the calls of its parts.
     """
 
     def __init__(
@@ -35,6 +58,7 @@ class WindowedUNet:
         *,
         before_call: Callable[[], None] = lambda: None,
         arguments_of: ArgumentsOfRows | None = None,
+        begin_call: Callable[[], Around] = nothing_around,
     ) -> None:
         self._windows = windows
         self._step = step
@@ -42,6 +66,7 @@ class WindowedUNet:
         self._budget = budget or WindowBudget(torch.device("cpu"))
         self._before_call = before_call
         self._arguments_of = arguments_of or arguments_of_rows
+        self._begin_call = begin_call
         self._layout_of_windows: RowLayout | None = None
 
     def layout_of(self, rows: int) -> RowLayout:
@@ -70,12 +95,13 @@ class WindowedUNet:
         length = windows.frames.shape[1]
         size, first = (len(rows) * length, *x.shape[1:]), 0
         results: list[Tensor] = []
+        around = self._begin_call()
         while first < len(windows.frames):
             self._before_call()
             frames = windows.frames[first : first + self._budget.windows(size)]
             chosen = rows[:, frames].flatten()  # all windows of the first clip, then those of the next, as in a plain batch
             given, named = (self._arguments_of(given, chosen, len(x), frames.numel()) for given in ((x, *args), kwargs))
-            with self._budget.measuring(size):
+            with around(Part(len(x), chosen, frames.flatten())), self._budget.measuring(size):
                 noise = self._of_windows(frames, len(rows), forward, *given, **named)
             results.append(noise.unflatten(0, (len(rows), *frames.shape)))
             first += len(frames)

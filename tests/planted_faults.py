@@ -31,6 +31,27 @@ class Mutation:
 
 MUTATIONS = (
     Mutation(
+        "an extension that counts rows has all frames in a window",
+        "animatediff/job/extension_rows.py",
+        "type(members.get(name)) is int and members[name] == rows",
+        "False",
+        "contract/test_extension_rows.py",
+    ),
+    Mutation(
+        "an extension that keeps something for each frame has all of it in a window",
+        "animatediff/job/extension_rows.py",
+        "    return value[frames.to(value.device)] if _have_rows([value], rows) else value",
+        "    return value",
+        "contract/test_extension_rows.py",
+    ),
+    Mutation(
+        "an extension that counts calls counts each window",
+        "animatediff/job/extension_rows.py",
+        "            counter.restore()",
+        "            pass",
+        "contract/test_extension_rows.py",
+    ),
+    Mutation(
         "a sampler that another extension builds has the checkpoint's own schedule",
         "animatediff/job/job.py",
         "            self.animated.lend_schedule()",
@@ -45,10 +66,10 @@ MUTATIONS = (
         "method/test_first_frame_attention.py",
     ),
     Mutation(
-        "a window of a Forge call has the marks of the first clip",
+        "a window of a Forge call takes tiles of the picture for conditions",
         "animatediff/host/unet_patcher.py",
-        "[options[name][clip] for clip in clips[::frames]]",
-        "[options[name][0] for clip in clips[::frames]]",
+        "// of_condition % len(marks)]",
+        "// (rows // len(marks))]",
         "host/test_rows_of_a_forge_call.py",
     ),
     Mutation(

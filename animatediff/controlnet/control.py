@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from PIL import Image
 
 from motion_module.context_windows import StepWindows
+from motion_module.windowed_unet import Around
 
 from ..request.plan import Plan
 from . import forge_units, script
@@ -35,6 +36,10 @@ class Control(Protocol):
         self, unet: Any, layout_of: LayoutOf, step_windows: Callable[[], StepWindows] | None = None
     ) -> AbstractContextManager[None]:
         """While open, each call of the UNet has the hints of its rows. The arguments are those of `UNetCalls`."""
+        ...
+
+    def begin_call(self) -> Around:
+        """Begins a UNet call whose windows go through the UNet one after another. Returns what goes around each."""
         ...
 
     def end(self, *, completed: bool) -> None:

@@ -32,7 +32,7 @@ from motion_module.weight_patches import (
     require_motion_fit,
     resized_positional_encoding,
 )
-from motion_module.windowed_unet import WindowedUNet
+from motion_module.windowed_unet import Around, Part, WindowedUNet
 
 from .. import host
 from ..controlnet.control import Control
@@ -40,6 +40,7 @@ from ..errors import AnimateDiffError
 from ..interrupt import stop_if_interrupted
 from ..request import module_files
 from ..request.plan import Plan
+from . import extension_rows
 from .acting import Acting, steps_of
 from .checkpoints import kind_of_file
 from .loras import Loras, facts_of
@@ -222,6 +223,7 @@ class AnimatedModel:
                     WindowBudget(devices.device),
                     before_call=stop_if_interrupted,
                     arguments_of=holder.arguments_of_rows(),
+                    begin_call=self._begin_call,
                 )
                 stack.enter_context(windowed.applied_to(calls))
                 layout_of = windowed.layout_of
@@ -231,6 +233,17 @@ class AnimatedModel:
             if self._cache is not None:
                 stack.enter_context(self._cache.applied_to(calls, self.acting.acted_before))  # around all windows of a call
             yield layout_of
+
+    def _begin_call(self) -> Around:
+        """Begins a UNet call whose windows go through the UNet one after another. Returns what goes around each."""
+        of_extensions, of_control = extension_rows.begin_call(self._p), self._control.begin_call()
+
+        @contextmanager
+        def around(part: Part) -> Iterator[None]:
+            with of_extensions(part), of_control(part):
+                yield
+
+        return around
 
     @property
     def _rows_at_once(self) -> int:
@@ -334,7 +347,7 @@ class AnimatedModel:
             raise RowLayoutError(
                 f"The number of prompts is {len(conditions.batch)}, that of frames {frames}. Give one prompt for each frame."
             )
-        return host.of(shared.sd_model).layout_of_call(rows, frames, prompt_parts(conditions))
+        return host.of(shared.sd_model).layout_of_call(rows, frames, parts_in_calls(self._p, conditions))
 
 
 def prompt_parts(conditions: Any) -> int:
@@ -345,6 +358,15 @@ def prompt_parts(conditions: Any) -> int:
             "The prompts of the frames have different numbers of parts joined by AND. Give every frame the same number."
         )
     return counts.pop()
+
+
+def parts_in_calls(p: Any, conditions: Any) -> int:
+    """How many parts of a frame's prompt are together in a UNet call of A1111; 1 where all frames of each part are.
+
+    Raises RowLayoutError.
+    """
+    parts = prompt_parts(conditions)
+    return 1 if extension_rows.are_whole_clips(p) else parts
 
 
 @contextmanager

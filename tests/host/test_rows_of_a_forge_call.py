@@ -60,5 +60,18 @@ def test_the_call_itself_is_left_as_it_was(rows_of, arguments):
     assert arguments["transformer_options"] == before
 
 
+def test_a_call_of_several_tiles_of_the_picture(rows_of, arguments):
+    """MultiDiffusion calls the UNet with all conditions of a tile, then with those of the next, under the marks of one tile."""
+    rows = torch.arange(6 * FRAMES).view(6, FRAMES)
+    options = rows_of(arguments, rows[:, :2].flatten(), 6 * FRAMES, 2)["transformer_options"]
+    assert options["uncond_indices"] == [0, 1, 6, 7] and options["cond_indices"] == [2, 3, 4, 5, 8, 9, 10, 11]
+
+
+def test_a_call_of_one_of_the_conditions(rows_of, arguments):
+    """Regional Prompter calls the UNet with one condition at a time, under the marks of all."""
+    found = rows_of({**arguments, "x": torch.arange(FRAMES)}, torch.tensor([4, 5]), FRAMES, 2)
+    assert found["x"].tolist() == [4, 5] and found["transformer_options"]["cond_or_uncond"] == [NEGATIVE, PROMPT, PROMPT]
+
+
 def test_a_call_without_options(rows_of):
     assert rows_of({"y": torch.arange(4)}, torch.tensor([1, 3]), 4, 2)["y"].tolist() == [1, 3]
