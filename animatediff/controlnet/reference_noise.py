@@ -33,7 +33,7 @@ def begin_call(network: Any) -> Around:
 
         def add_noise_of_part(model: Any, latents: Tensor, timesteps: Tensor, noise: Tensor | None = None) -> Tensor:
             if (number := next(numbers)) == len(drawn):
-                drawn.append(torch.randn((part.rows, *latents.shape[1:]), dtype=latents.dtype, device=latents.device))
+                drawn.append(torch.randn_like(latents.new_empty(part.rows, *latents.shape[1:])))
             noisy: Tensor = add_noise(model, latents, timesteps, drawn[number][part.chosen.to(latents.device)])
             return noisy
 
