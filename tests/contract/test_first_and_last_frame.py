@@ -15,7 +15,7 @@ STRENGTHS = {"image_mode": "strength ramp"}
 STILL = {"motion_effect": 0.0}
 SMALL = encode(np.ascontiguousarray(OTHER[::2, ::2]))
 NO_PICTURES = (
-    base64.b64decode(encode(PICTURE))[:300],
+    base64.b64decode(encode(PICTURE))[:150],
     b"DDS \x7c\0\0\0" + bytes(120),
     b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n",
     b"II*\0" + bytes(40),
