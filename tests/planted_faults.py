@@ -31,6 +31,13 @@ class Mutation:
 
 MUTATIONS = (
     Mutation(
+        "an upload is an open file, which no queue can keep",
+        "animatediff/page/upload_controls.py",
+        '        return getattr(file, "name", file)\n',
+        "        return file\n",
+        "host/test_what_a_page_may_reach.py",
+    ),
+    Mutation(
         "a window of a Forge call has the marks of the first clip",
         "animatediff/host/unet_patcher.py",
         "[options[name][clip] for clip in clips[::frames]]",
