@@ -11,7 +11,7 @@ from motion_module.motion_strength import MotionStrengthError, parse_rules
 from ..errors import RequestError, shown
 from .parameter_aliases import renamed
 from .params import FIELDS, LEAST_FPS, MOST_FPS, MOST_GIF_FPS, OWN_FPS, PANEL_FIELDS, Params
-from .values import read_value, require_within_bounds
+from .values import encoded, read_value, require_within_bounds
 
 KNOWN = {field.name: field for field in FIELDS}
 MOST_NAMED = 8
@@ -51,6 +51,7 @@ def read_mapping(given: Mapping[str, Any]) -> tuple[Params, list[str]]:
     warnings = _unknown([key for key in given if key not in KNOWN and key not in IGNORED_KEYS])
     if given.get("enable") is None or not read_value(KNOWN["enable"], given["enable"])[0]:
         return Params(), warnings
+    _require_whole_characters({key: value for key, value in given.items() if key not in KNOWN})
     values: dict[str, Any] = {}
     faults: list[str] = []
     for name, value in given.items():
@@ -85,6 +86,19 @@ def _unknown(keys: list[str]) -> list[str]:
     if len(keys) == 1:
         return [f"AnimateDiff does not know the parameter {named}; it was ignored. Correct its name, or leave it out."]
     return [f"AnimateDiff does not know the parameters {named}; they were ignored. Correct their names, or leave them out."]
+
+
+def _require_whole_characters(ignored: Mapping[str, Any]) -> None:
+    """Raises RequestError for half a character also in what is ignored: the WebUI's answer repeats it, and would fail."""
+    waiting: list[tuple[str, Any]] = [part for key, value in ignored.items() for part in (("A key", key), (shown(key), value))]
+    while waiting:
+        name, value = waiting.pop()
+        if isinstance(value, str):
+            encoded(name, value)
+        elif isinstance(value, Mapping):
+            waiting += [(name, part) for part in (*value, *value.values())]
+        elif isinstance(value, (list, tuple)):
+            waiting += [(name, part) for part in value]
 
 
 def _require_possible_rules(params: Params) -> None:
