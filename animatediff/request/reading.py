@@ -6,12 +6,14 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import orjson
+
 from motion_module.motion_strength import MotionStrengthError, parse_rules
 
 from ..errors import RequestError, shown
 from .parameter_aliases import renamed
 from .params import FIELDS, LEAST_FPS, MOST_FPS, MOST_GIF_FPS, OWN_FPS, PANEL_FIELDS, Params
-from .values import encoded, read_value, require_within_bounds
+from .values import read_value, require_within_bounds
 
 KNOWN = {field.name: field for field in FIELDS}
 MOST_NAMED = 8
@@ -51,7 +53,7 @@ def read_mapping(given: Mapping[str, Any]) -> tuple[Params, list[str]]:
     warnings = _unknown([key for key in given if key not in KNOWN and key not in IGNORED_KEYS])
     if given.get("enable") is None or not read_value(KNOWN["enable"], given["enable"])[0]:
         return Params(), warnings
-    _require_whole_characters({key: value for key, value in given.items() if key not in KNOWN})
+    _require_repeatable({key: value for key, value in given.items() if key not in KNOWN})
     values: dict[str, Any] = {}
     faults: list[str] = []
     for name, value in given.items():
@@ -88,17 +90,16 @@ def _unknown(keys: list[str]) -> list[str]:
     return [f"AnimateDiff does not know the parameters {named}; they were ignored. Correct their names, or leave them out."]
 
 
-def _require_whole_characters(ignored: Mapping[str, Any]) -> None:
-    """Raises RequestError for half a character also in what is ignored: the WebUI's answer repeats it, and would fail."""
-    waiting: list[tuple[str, Any]] = [part for key, value in ignored.items() for part in (("A key", key), (shown(key), value))]
-    while waiting:
-        name, value = waiting.pop()
-        if isinstance(value, str):
-            encoded(name, value)
-        elif isinstance(value, Mapping):
-            waiting += [(name, part) for part in (*value, *value.values())]
-        elif isinstance(value, (list, tuple)):
-            waiting += [(name, part) for part in value]
+def _require_repeatable(ignored: Mapping[str, Any]) -> None:
+    """Raises RequestError for what the WebUI's answer, which repeats the request, cannot have in it: it would be an error."""
+    for key, value in ignored.items():
+        try:
+            orjson.dumps({key: value}, default=str)
+        except TypeError:
+            raise RequestError(
+                f"{shown(key)} is {shown(value)}, which the WebUI cannot repeat in its answer: text must be UTF-8, whole "
+                "numbers have 64 bits, and lists end after 250 levels. Leave it out; AnimateDiff does not know it."
+            ) from None
 
 
 def _require_possible_rules(params: Params) -> None:

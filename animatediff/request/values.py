@@ -66,16 +66,6 @@ def require_within_bounds(field: dataclasses.Field[Any], name: str, number: floa
         raise RequestError(f"{name} is {_plain(number)}, but must be at most {_plain(option.maximum)}.")
 
 
-def encoded(name: str, text: str) -> bytes:
-    """Returns a text in UTF-8. Raises RequestError for half a character. `name`: as the error calls the text."""
-    try:
-        return text.encode()
-    except UnicodeEncodeError:
-        raise RequestError(
-            f"{name} is {shown(text)}, which has half a character in it (a lone surrogate). Send whole characters, as UTF-8."
-        ) from None
-
-
 def _plain(number: float) -> str:
     """Returns a number without the exponent that `:g` gives to millions, unless it has more digits than anyone reads."""
     return str(int(number)) if abs(number) < 1e15 and number == int(number) else f"{number:g}"
@@ -114,7 +104,12 @@ def _read_text(name: str, value: Any, longest: int) -> str:
     value = getattr(value, "name", value)
     if not isinstance(value, str):
         raise RequestError(f"{name} is {shown(value)}, but must be text.")
-    length = len(encoded(name, value))
+    try:
+        length = len(value.encode())
+    except UnicodeEncodeError:
+        raise RequestError(
+            f"{name} is {shown(value)}, which has half a character in it (a lone surrogate). Send whole characters, as UTF-8."
+        ) from None
     if length > longest:
         raise RequestError(f"{name} is {shown(value)}, which has {length} bytes, but must have at most {longest}. Shorten it.")
     return value

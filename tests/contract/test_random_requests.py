@@ -57,8 +57,8 @@ def _outcome(host: Server, request: RandomRequest) -> str:
         return "refused"
     if not request.is_sure("enable") and len(request.body.get("init_images", [""])) != 1:
         return "other"  # without AnimateDiff, the host itself makes one picture from one
-    if not request.is_sure("enable") and "surrogates not allowed" in answer.text:
-        return "other"  # nor does its answer, which repeats the request
+    if answer.status_code == 500 and not request.is_sure("enable") and len(request.mistyped) > 1:
+        return "other"  # nor can its answer repeat every value
     assert answer.status_code == 200, f"{request}: HTTP {answer.status_code}: {answer.text[:1000]}"
     if not request.is_sure("enable"):
         return "other"
