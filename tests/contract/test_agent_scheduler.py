@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from imageio_ffmpeg import get_ffmpeg_exe
 from PIL import Image
+from playwright.sync_api import expect
 
-from support.browser import frames_of_file
-from support.gradio_page import GradioPage
+from support.browser import MINUTES, choose, choose_formats, frames_of_file, open_panel, set_number
 from support.pictures import encode, gradient, mean_difference, pictures_of
 from support.server import PROBE, REPOSITORY
 
 SCHEDULER = os.environ.get("AGENT_SCHEDULER_DIR", "")
+PENDING = "async () => (await (await fetch('/agent-scheduler/v1/queue')).json()).total_pending_tasks == 1"
 SHIFTS = (0, 10, 20, 30)
 pytestmark = [
     pytest.mark.webui_only("its Enqueue button is on the WebUI's page"),
@@ -30,6 +31,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def uploads(tmp_path_factory):
+    """Gradio's folder of uploads."""
     with pytest.MonkeyPatch.context() as change:
         folder = tmp_path_factory.mktemp("gradio")
         change.setenv("GRADIO_TEMP_DIR", str(folder))
@@ -50,24 +52,25 @@ def video(tmp_path_factory):
         Image.fromarray(gradient(shift=shift)).save(folder / f"{index}.png")
     command = [get_ffmpeg_exe(), "-loglevel", "error", "-i", folder / "%d.png", "-c:v", "libx264rgb", "-crf", "0"]
     subprocess.run([*command, folder / "film.mp4"], check=True)
-    return (folder / "film.mp4").read_bytes()
+    return folder / "film.mp4"
 
 
 @pytest.fixture
-def enqueue(host, video):
-    """Uploads the video, and clicks on Enqueue."""
-
-    def click():
-        page = GradioPage(host)
-        (path,) = host.post("/upload", files={"files": ("film.mp4", video)}).json()
-        changes = {"enable": True, "model": "mm_tiny_v3.safetensors", "save-format": ["GIF"], "video-length": 0}
-        panel = {**changes, "video-source": page.file(path)}
-        fields = {"width": 64, "height": 64, "steps": 4, "denoising_strength": 0.01, "sampling": "Euler a"}
-        values = {f"img2img-ad-{name}": value for name, value in panel.items()}
-        values |= {f"img2img_{name}": value for name, value in fields.items()}
-        page.send(page.event("img2img_enqueue"), values).raise_for_status()
-
-    return click
+def page(browser, host, video):
+    """The tab img2img, with AnimateDiff on and the video uploaded."""
+    page = browser.new_page(viewport={"width": 1400, "height": 1800})
+    page.goto(host.url, wait_until="domcontentloaded", timeout=2 * MINUTES)
+    page.locator("#tabs > .tab-nav button", has_text="img2img").click()
+    open_panel(page, "img2img")
+    for name, value in {"steps": 4, "width": 64, "height": 64, "denoising_strength": 0.01}.items():
+        set_number(page, f"img2img_{name}", value)
+    choose(page, "img2img-ad-motion-module", "mm_tiny_v3.safetensors")
+    choose_formats(page, "GIF", tab="img2img")
+    page.locator("#img2img-ad-source-video .label-wrap").click()
+    page.locator("#img2img-ad-video-source input[type=file]").set_input_files(video)
+    expect(page.locator("#img2img-ad-fps input[type=number]").first).to_have_value("0")
+    yield page
+    page.close()
 
 
 def finished(host, count):
@@ -79,8 +82,8 @@ def finished(host, count):
     return sorted(tasks, key=lambda task: -task["created_at"])
 
 
-def test_an_uploaded_video_is_used_later_or_refused(host, enqueue, uploads):
-    enqueue()
+def test_an_uploaded_video_is_used_later_or_refused(host, page, uploads):
+    page.locator("#img2img_enqueue").click()
     (task,) = finished(host, 1)
     assert task["status"] == "done"
     (gif,) = json.loads(task["result"])["images"]
@@ -90,7 +93,8 @@ def test_an_uploaded_video_is_used_later_or_refused(host, enqueue, uploads):
     made = [int(np.argmin([mean_difference(frame, still) for still in stills])) for frame in frames_of_file(Path(gif))]
     assert made == list(range(len(SHIFTS)))
     host.post("/agent-scheduler/v1/queue/pause").raise_for_status()
-    enqueue()
+    page.locator("#img2img_enqueue").click()
+    page.wait_for_function(PENDING, timeout=MINUTES)
     shutil.rmtree(uploads)
     uploads.mkdir()
     host.post("/agent-scheduler/v1/queue/resume").raise_for_status()
