@@ -67,6 +67,14 @@ MUTATIONS = (
     ),
     Mutation(
         "a window of a Forge call takes tiles of the picture for conditions",
+        "an upload is an open file, which no queue can keep",
+        "animatediff/page/upload_controls.py",
+        '        return getattr(file, "name", file)\n',
+        "        return file\n",
+        "host/test_what_a_page_may_reach.py",
+    ),
+    Mutation(
+        "a window of a Forge call has the marks of the first clip",
         "animatediff/host/unet_patcher.py",
         "// of_condition % len(marks)]",
         "// (rows // len(marks))]",

@@ -1,5 +1,6 @@
 """The table of parameters, reading requests against it, and infotexts."""
 
+import functools
 import importlib
 import os
 import subprocess
@@ -115,6 +116,12 @@ def test_unknown_keys_are_warned_about():
         ({"fps": "9" * 5000}, ("fps", "finite")),
         ({"fps": 1e-300}, ("fps", "1e-300", "at least 0.02, or 0")),
         ({"model": "\ud800.ckpt"}, ("model", r"\ud800.ckpt", "half a character")),
+        ({"unknown": "\ud800"}, ("'unknown' is", r"\ud800", "cannot repeat")),
+        ({"unknown": {"a": [1, ["\ud800"]]}}, ("'unknown' is", r"\ud800", "cannot repeat")),
+        ({"unknown": [{"\ud800": 1}]}, ("'unknown' is", r"\ud800", "cannot repeat")),
+        ({"\ud800": 1}, (r"\ud800' is 1", "cannot repeat")),
+        ({"unknown": 10**400}, ("'unknown' is", "cannot repeat")),
+        ({"unknown": functools.reduce(lambda inner, _: [inner], range(300))}, ("'unknown' is", "cannot repeat")),
         ({"request_id": "猫" * 67}, ("request_id", "201 bytes", "at most 200")),
         ({"motion_rules": "up: effect 11"}, ("The effect in the motion rule for up is 11", "at most 10")),
         ({"motion_rules": "mid: scale -1"}, ("The scale in the motion rule for mid is -1", "at least 0")),
