@@ -57,6 +57,7 @@ def server(start_host, xl_weights, folder, tmp_path_factory):
         "animatediff_model_path": str(motion),
         "animatediff_source_folders": str(folder),
         "control_net_models_path": str(xl_weights / "control"),
+        "show_progress_type": "Approx cheap",  # for another method, the WebUI would download a network
     }
     server = start_host(extensions=[REPOSITORY, PROBE, controlnet_dir()], options=options)
     yield server
