@@ -116,6 +116,13 @@ MUTATIONS = (
         "method/test_video_files.py",
     ),
     Mutation(
+        "a model for another kind of checkpoint is not refused by its unit",
+        "animatediff/controlnet/frames.py",
+        "            self._require_models_by_name()\n",
+        "",
+        "contract/test_controlnet.py",
+    ),
+    Mutation(
         "each row has the hint of the next frame",
         "animatediff/controlnet/unet_calls.py",
         "    return layout.to_rows(numbers).tolist()",
