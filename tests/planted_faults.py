@@ -66,7 +66,6 @@ MUTATIONS = (
         "method/test_first_frame_attention.py",
     ),
     Mutation(
-        "a window of a Forge call takes tiles of the picture for conditions",
         "an upload is an open file, which no queue can keep",
         "animatediff/page/upload_controls.py",
         '        return getattr(file, "name", file)\n',
@@ -74,7 +73,7 @@ MUTATIONS = (
         "host/test_what_a_page_may_reach.py",
     ),
     Mutation(
-        "a window of a Forge call has the marks of the first clip",
+        "a window of a Forge call takes tiles of the picture for conditions",
         "animatediff/host/unet_patcher.py",
         "// of_condition % len(marks)]",
         "// (rows // len(marks))]",
