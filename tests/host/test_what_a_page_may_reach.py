@@ -229,7 +229,7 @@ def test_every_setting_that_is_a_path_is_closed_to_the_api_and_to_hidden_setting
 
 
 def test_a_webui_that_cannot_train_has_no_setting_for_trainings(parts, options, monkeypatch):
-    monkeypatch.setattr(parts.settings_section.training_processes.paths, "paths", {})
+    monkeypatch.delattr(parts.settings_section.training_processes.paths, "paths")
     parts.settings_section.add_settings()
     assert options and "animatediff_training_folders" not in options
 
