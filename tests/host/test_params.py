@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import find, given, settings
@@ -262,12 +261,6 @@ def test_frame_interpolation_works_with_the_first_values_of_the_panel():
     shown = {field.name: first_value(field) for field in PANEL_FIELDS}
     params, _ = read_mapping({**shown, "enable": True, "interp": "optical flow"})
     assert "GIF" in params.format and params.shown_fps == 24
-
-
-def test_an_upload_of_the_page_is_read_as_its_path():
-    position = [field.name for field in PANEL_FIELDS].index("video_source")
-    values = [True, *[None] * (position - 1), SimpleNamespace(name="/tmp/gradio/1/clip.mp4", orig_name="clip.mp4")]
-    assert read_arguments(values, {})[0].video_source == "/tmp/gradio/1/clip.mp4"
 
 
 def test_pasting_puts_back_what_the_infotext_leaves_out():
