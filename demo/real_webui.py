@@ -34,7 +34,7 @@ class Kind:
     loads_at_start: bool = True
     """Whether it loads its checkpoint before the first request."""
     request: Mapping[str, Any] = field(default_factory=dict)
-    """Fields without which its API fails in txt2img with hires fix."""
+    """Fields without which its API fails in txt2img with hires fix, or has no negative prompt there."""
     upscalers: Mapping[str, str] = field(default_factory=dict)
     """Upscalers in the place of those that it lacks."""
 
@@ -43,7 +43,7 @@ _EXACT, _NO_DOWNLOADS = ("--no-half", "--precision", "full"), ("--do-not-downloa
 A1111 = Kind("AUTOMATIC1111", _NO_DOWNLOADS, ("--use-cpu", "all", *_EXACT))
 _CHEAP_PREVIEWS = {"show_progress_type": "Approx cheap"}
 REFORGE = Kind("reForge", _NO_DOWNLOADS, ("--always-cpu", *_EXACT), settings=_CHEAP_PREVIEWS)
-_HIRES = {"hr_additional_modules": ["Use same choices"]}
+_HIRES = {"hr_additional_modules": ["Use same choices"], "hr_cfg": 7}  # else the second pass has a CFG scale of 1
 FORGE = Kind("Forge", _NO_DOWNLOADS[1:], ("--always-cpu",), settings=_CHEAP_PREVIEWS, loads_at_start=False, request=_HIRES)
 _AS_STARTED_BEFORE = {"VERSION_UID": "PY313", "res_step": 8, **_CHEAP_PREVIEWS}  # else a second pass has multiples of 64 px
 NEO = Kind(

@@ -87,7 +87,7 @@ class TestScripts:
     def test_prompts_from_a_textbox_make_one_video_each(self, host):
         script = {"script_name": "prompts from file or textbox", "script_args": [False, False, "start", "a dog\na bird"]}
         answer = host.txt2img(**animate(format=["GIF"]), **script, override_settings={"return_grid": False})
-        assert [file.n_frames for file in files_of(answer)] == [FRAMES, FRAMES]
+        assert [file.n_frames for file in files_of(answer)][-2:] == [FRAMES, FRAMES]  # after a grid, in Forge
 
 
 class TestSampling:

@@ -164,6 +164,7 @@ def test_an_unusable_source_is_refused_with_a_message(host, videos, values, word
     assert record["sampler_runs"] == [] and record["text_encoder_forwards"] == 0
 
 
+@pytest.mark.not_on(("Forge", "Neo", "reForge"), "it has a ControlNet of its own, which takes the source")
 def test_txt2img_refuses_a_source(host, videos):
     answer = host.txt2img(**animate(video_path=str(videos / "frames")))
     assert (
@@ -177,9 +178,10 @@ def test_pictures_of_different_sizes_are_refused(host):
     assert answer.status_code == 422 and "picture 2 is 32×48, the first is 64×64" in answer.json()["detail"]
 
 
+@pytest.mark.not_on(("Forge", "Neo"), "its API changes every setting, also those that are closed to it")
 def test_the_api_cannot_change_settings_that_are_paths(host, videos):
-    keys = [f"animatediff_{name}" for name in ("model_path", "source_folders", "training_folders")]
     before, models = host.get("/sdapi/v1/options").json(), host.get("/animatediff/v1/models").json()
+    keys = [f"animatediff_{name}" for name in ("model_path", "source_folders", "training_folders")]
     change = dict.fromkeys(keys, "/")
     host.post("/sdapi/v1/options", change).raise_for_status()
     after = host.get("/sdapi/v1/options").json()

@@ -10,6 +10,7 @@ from demo.world.render import TRAVEL
 from support.animation import animate, frames_of, info_of
 from support.server import HOSTS, REPOSITORY
 
+pytestmark = pytest.mark.not_on(("Forge", "Neo"), "it takes no checkpoint with a narrow VAE")
 LEFT, RIGHT = (f"a red circle moving {side} on a blue background" for side in ("left", "right"))
 WAYS = ["whole UNet", "motion attention"]
 

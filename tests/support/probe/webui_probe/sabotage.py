@@ -32,7 +32,7 @@ class LateFault:
             "init": (job.Job, "_choose_noise", 1),
             "parse": (job.prompt_travel, "follow", 1),
             "enter": (ours("animatediff.job.animated_model"), "attached", 1),
-            "pass": (host_kind(), "options_for_parts", 1),
+            "pass": (owner_of("options_for_parts"), "options_for_parts", 1),
             "step": (job.prompt_travel, "mix", 1),
             "layer": (ours("motion_module.network").TemporalTransformer, "residual", 1),
             "deliver": (ours("animatediff.output.results").Results, "_pictures", 1),
@@ -76,14 +76,15 @@ def ways_to_break() -> dict[str, tuple[Any, str, Callable[[Any], Any]]]:
     return {
         "no positions": (network.TemporalAttention, "forward", without_positions),
         "frames permuted": (frames.RowLayout, "to_clips", in_another_order),
-        "schedule of the checkpoint": (host_kind(), "noise_schedule", lambda _: no_change),
+        "schedule of the checkpoint": (owner_of("noise_schedule"), "noise_schedule", lambda _: no_change),
         "norms per frame": (sys.modules["motion_module.attach"], "_norm_over_frames", lambda _: no_change),
     }
 
 
-def host_kind() -> Any:
-    """Returns the class that knows how this WebUI holds its checkpoint."""
-    return type(sys.modules["animatediff.host"].of(shared.sd_model))
+def owner_of(method: str) -> Any:
+    """Returns the class that has a method of what knows how this WebUI holds its checkpoint."""
+    kinds = type(sys.modules["animatediff.host"].of(shared.sd_model)).mro()
+    return next(kind for kind in kinds if method in vars(kind))
 
 
 def without_positions(forward: Any) -> Any:
