@@ -37,6 +37,9 @@ class Control(Protocol):
         """While open, each call of the UNet has the hints of its rows. The arguments are those of `UNetCalls`."""
         ...
 
+    def let_go(self) -> None:
+        """Takes ControlNet off the UNet before its own last hook, which may come after ours, for another generation."""
+
     def end(self, *, completed: bool) -> None:
         """Undoes what the job did to ControlNet. `completed`: whether the generation has reached ControlNet's last hook."""
 

@@ -211,6 +211,9 @@ class ForgeControl:
         with patched(unet, "forward", forward_prepared):
             yield
 
+    def let_go(self) -> None:
+        """Nothing: it is in the UNet only while the sampler runs."""
+
     def end(self, *, completed: bool) -> None:
         """Undoes what the job did to ControlNet. A generation that failed has not reached the hook in which ControlNet ends."""
         self._undo.close()

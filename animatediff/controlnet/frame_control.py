@@ -101,6 +101,11 @@ class FrameControl:
         with UNetCalls(self._p, network, self._units.hints, layout_of, step_windows).applied_to(unet):
             yield
 
+    def let_go(self) -> None:
+        """Takes ControlNet off the UNet before its own last hook, which may come after ours, for another generation."""
+        if self._script is not None and self._script.latest_network is not None:
+            self._script.latest_network.restore()
+
     def end(self, *, completed: bool) -> None:
         """Undoes what the job did to ControlNet. A generation that failed has not reached the hook in which ControlNet ends."""
         self._undo.close()

@@ -19,7 +19,7 @@ from webui_probe.identity import Identity
 from webui_probe.recorder import Recorder
 from webui_probe.reference import EffectiveWeights, Reference, differences
 from webui_probe.sabotage import BrokenMethod, LateFault
-from webui_probe.triggers import AddedWords, ControlFault, Fault, Flags, Gallery, Interrupter, Nested, SameNoise
+from webui_probe.triggers import AddedWords, ControlFault, Fault, Flags, Gallery, Interrupter, Nested, OtherFrames, SameNoise
 
 ROOT = "/probe/v1"
 
@@ -31,6 +31,7 @@ same_noise = SameNoise()
 control_fault = ControlFault()
 nested = Nested()
 added_words = AddedWords()
+other_frames = OtherFrames()
 gallery = Gallery()
 flags = Flags()
 late_fault = LateFault()
@@ -122,6 +123,10 @@ class AddedWordsBody(BaseModel):
     at: Literal["process", "before_process_batch"] | None = None
     before: str = ""
     after: str = ""
+
+
+class OtherFramesBody(BaseModel):
+    pictures: list[str] = []
 
 
 class SettingsBody(BaseModel):
@@ -238,6 +243,11 @@ def post_added_words(body: AddedWordsBody) -> dict[str, Any]:
     return {}
 
 
+def post_other_frames(body: OtherFramesBody) -> dict[str, Any]:
+    other_frames.arm(body.pictures)
+    return {}
+
+
 def post_gallery(body: GalleryBody) -> dict[str, Any]:
     gallery.arm(body.on, body.stamps)
     return {}
@@ -301,6 +311,7 @@ def add_routes(_demo: Any, app: FastAPI) -> None:
         "nested": post_nested,
         "added-words": post_added_words,
         "gallery": post_gallery,
+        "other-frames": post_other_frames,
         "flags": post_flags,
         "settings": post_settings,
     }
