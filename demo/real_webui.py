@@ -45,7 +45,7 @@ _CHEAP_PREVIEWS = {"show_progress_type": "Approx cheap"}
 REFORGE = Kind("reForge", _NO_DOWNLOADS, ("--always-cpu", *_EXACT), settings=_CHEAP_PREVIEWS)
 _HIRES = {"hr_additional_modules": ["Use same choices"]}
 FORGE = Kind("Forge", _NO_DOWNLOADS[1:], ("--always-cpu",), settings=_CHEAP_PREVIEWS, loads_at_start=False, request=_HIRES)
-_AS_STARTED_BEFORE = {"VERSION_UID": "PY313", **_CHEAP_PREVIEWS}
+_AS_STARTED_BEFORE = {"VERSION_UID": "PY313", "res_step": 8, **_CHEAP_PREVIEWS}  # else a second pass has multiples of 64 px
 NEO = Kind(
     "Neo",
     (),

@@ -38,5 +38,20 @@ class NoiseSchedule:
         return ((1 - alphas) / alphas) ** 0.5
 
 
+FAINTEST = 4.8973451890853435e-08
+"""The signal that the WebUIs leave at the last timestep of zero terminal SNR, so that its noise level is finite."""
+
+
+def to_zero_terminal_snr(alphas_cumprod: Tensor) -> Tensor:
+    """Returns a schedule `(steps,)` whose last timestep is noise alone: its square root, shifted to end at 0 and scaled to
+    begin as before (arXiv 2305.08891, algorithm 1).
+    """
+    signal = alphas_cumprod.sqrt()
+    first, last = signal[0].clone(), signal[-1].clone()
+    rescaled = ((signal - last) * (first / (first - last))) ** 2
+    rescaled[-1] = FAINTEST
+    return rescaled
+
+
 STABLE_DIFFUSION = NoiseSchedule("sqrt_betas")
 ANIMATEDIFF = NoiseSchedule("betas")

@@ -67,4 +67,4 @@ class FirstFrameAttention:
             same_window = (frame_numbers == frame_numbers[clip]).all(dim=1).to(clips.device)
             self._first[attention] = clips[same_window, index]
         first = self._first[attention]
-        return first.repeat(len(clips) // len(first), 1, 1)
+        return first.repeat_interleave(len(clips) // len(first), dim=0)  # the windows of a clip are together

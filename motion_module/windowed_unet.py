@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,7 +16,28 @@ from .row_layout import RowLayout
 from .vram import WindowBudget
 
 ArgumentsOfRows = Callable[[Any, Tensor, int, int], Any]
-"""Selects rows from the arguments of a UNet call: the arguments, the chosen rows, all rows, the frames of each chosen clip."""
+"""Selects rows from the arguments of a UNet call: the arguments, the chosen rows, all rows, the chosen rows of each clip."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """The rows of a whole call that go into the call of some windows.
+
+    `rows`: how many the whole call has. `chosen`: the numbers of those in this part, one clip after another. `frames`: the
+    frame of each chosen row of a clip.
+    """
+
+    rows: int
+    chosen: Tensor
+    frames: Tensor
+
+
+Around = Callable[[Part], AbstractContextManager[None]]
+"""Returns what goes around the call of a part."""
+
+
+def nothing_around() -> Around:
+    return lambda _part: nullcontext()
 
 
 class WindowedUNet:
@@ -24,6 +46,7 @@ class WindowedUNet:
     `step`: returns the number of the running sampling step. `layout_of`: returns the layout of a whole call from its number of
     rows. `budget`: how many windows one call may have; without it, one. `before_call`: called before each call; it may raise
     to end the sampling, such as when the user interrupts. `arguments_of`: selects rows from the arguments of a call.
+    `begin_call`: called at the start of each whole call; it returns what goes around the calls of its parts.
     """
 
     def __init__(
@@ -35,6 +58,7 @@ class WindowedUNet:
         *,
         before_call: Callable[[], None] = lambda: None,
         arguments_of: ArgumentsOfRows | None = None,
+        begin_call: Callable[[], Around] = nothing_around,
     ) -> None:
         self._windows = windows
         self._step = step
@@ -42,6 +66,7 @@ class WindowedUNet:
         self._budget = budget or WindowBudget(torch.device("cpu"))
         self._before_call = before_call
         self._arguments_of = arguments_of or arguments_of_rows
+        self._begin_call = begin_call
         self._layout_of_windows: RowLayout | None = None
 
     def layout_of(self, rows: int) -> RowLayout:
@@ -70,19 +95,21 @@ class WindowedUNet:
         length = windows.frames.shape[1]
         size, first = (len(rows) * length, *x.shape[1:]), 0
         results: list[Tensor] = []
+        around = self._begin_call()
         while first < len(windows.frames):
             self._before_call()
             frames = windows.frames[first : first + self._budget.windows(size)]
-            chosen = rows[:, frames].transpose(0, 1).flatten()  # all clips of the first window, then those of the next
-            given, named = (self._arguments_of(given, chosen, len(x), length) for given in ((x, *args), kwargs))
-            with self._budget.measuring(size):
-                results.append(self._of_windows(frames, len(rows), forward, *given, **named))
+            chosen = rows[:, frames].flatten()  # all windows of the first clip, then those of the next, as in a plain batch
+            given, named = (self._arguments_of(given, chosen, len(x), frames.numel()) for given in ((x, *args), kwargs))
+            with around(Part(len(x), chosen, frames.flatten())), self._budget.measuring(size):
+                noise = self._of_windows(frames, len(rows), forward, *given, **named)
+            results.append(noise.unflatten(0, (len(rows), *frames.shape)))
             first += len(frames)
-        noise = torch.cat(results).unflatten(0, (len(windows.frames), len(rows), -1)).transpose(0, 1)
+        noise = torch.cat(results, dim=1)
         return layout.to_rows(windows.blended(noise.float())).to(noise.dtype)
 
     def _of_windows(self, frames: Tensor, clips: int, forward: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        frame_numbers = frames.repeat_interleave(clips, dim=0)
+        frame_numbers = frames.repeat(clips, 1)
         self._layout_of_windows = RowLayout(frames.shape[1], frame_numbers.numel(), frame_numbers=frame_numbers)
         try:
             return forward(*args, **kwargs)
@@ -93,7 +120,8 @@ class WindowedUNet:
 def arguments_of_rows(arguments: Any, chosen: Tensor, rows: int, frames: int) -> Any:
     """Returns arguments with the chosen rows of every tensor that has `rows` of them, also in tuples, lists and dictionaries.
 
-    `chosen` has `frames` rows of each clip. Containers are new ones, since some UNets empty those that they are given.
+    `chosen` has `frames` rows of each clip, one clip after another. Containers are new ones, since some UNets empty those that
+    they are given.
     """
     if isinstance(arguments, dict):
         return {key: arguments_of_rows(item, chosen, rows, frames) for key, item in arguments.items()}

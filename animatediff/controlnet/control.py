@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from PIL import Image
 
 from motion_module.context_windows import StepWindows
+from motion_module.windowed_unet import Around
 
 from ..request.plan import Plan
 from . import forge_units, script
@@ -39,6 +40,10 @@ class Control(Protocol):
 
     def let_go(self) -> None:
         """Takes ControlNet off the UNet before its own last hook, which may come after ours, for another generation."""
+
+    def begin_call(self) -> Around:
+        """Begins a UNet call whose windows go through the UNet one after another. Returns what goes around each."""
+        ...
 
     def end(self, *, completed: bool) -> None:
         """Undoes what the job did to ControlNet. `completed`: whether the generation has reached ControlNet's last hook."""

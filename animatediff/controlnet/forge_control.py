@@ -21,6 +21,7 @@ from torch import Tensor
 
 from motion_module.context_windows import StepWindows
 from motion_module.patching import patched
+from motion_module.windowed_unet import Around, nothing_around
 
 from ..request.plan import Plan
 from . import forge_units
@@ -213,6 +214,9 @@ class ForgeControl:
 
     def let_go(self) -> None:
         """Nothing: it is in the UNet only while the sampler runs."""
+
+    def begin_call(self) -> Around:
+        return nothing_around()
 
     def end(self, *, completed: bool) -> None:
         """Undoes what the job did to ControlNet. A generation that failed has not reached the hook in which ControlNet ends."""

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from motion_module.context_windows import StepWindows
 from motion_module.patching import patched
+from motion_module.windowed_unet import Around, nothing_around
 
 from ..errors import AnimateDiffError
 from ..request.plan import Plan
-from . import script
+from . import reference_noise, script
 from .frames import UnitsByFrame
 from .hints import digest_of
 from .pictures import Unit
@@ -105,6 +106,10 @@ class FrameControl:
         """Takes ControlNet off the UNet before its own last hook, which may come after ours, for another generation."""
         if self._script is not None and self._script.latest_network is not None:
             self._script.latest_network.restore()
+
+    def begin_call(self) -> Around:
+        network = self._script and self._script.latest_network
+        return reference_noise.begin_call(network) if network else nothing_around()
 
     def end(self, *, completed: bool) -> None:
         """Undoes what the job did to ControlNet. A generation that failed has not reached the hook in which ControlNet ends."""

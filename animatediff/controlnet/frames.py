@@ -26,7 +26,7 @@ from .hints import Hints
 from .map_cache import KeptMaps
 from .pictures import Unit
 from .preparation import OF_NO_UNIT, Preparation, with_mask
-from .refusals import require_all_units_for_all_rows, require_few_frames, require_fit, require_planned_units
+from .refusals import require_all_units_for_all_rows, require_few_frames, require_fit, require_planned_units, require_same_kind
 from .unet_calls import PIXELS, UnitHints
 
 IP_ADAPTER = "IPAdapter"
@@ -67,10 +67,26 @@ class UnitsByFrame:
         self.maps.clear()
         with self.preparation.remembering_failure(), self._own_get_control(), _pruned_maps():
             require_all_units_for_all_rows(self._script)
+            self._require_models_by_name()
             prepare(self._p)
             require_planned_units(self._script, self.planned)
+            self._require_models_of_same_kind()
             for index in self._sparse:
                 self._take_sparse_hints(index)
+
+    def _require_models_by_name(self) -> None:
+        """Has ControlNet check by its name what kind of checkpoint each model is for, before it prepares the first unit."""
+        check = script.names_of(self._script)["Script"].check_sd_version_compatible
+        for number, unit in script.enabled_units(self._p):
+            self.preparation.preparing = f"unit {number}"
+            check(unit)
+        self.preparation.preparing = OF_NO_UNIT
+
+    def _require_models_of_same_kind(self) -> None:
+        """Raises RequestError for a model whose name has not told that it is for another kind of checkpoint."""
+        is_sdxl = bool(getattr(self._p.sd_model, "is_sdxl", False))
+        for planned, param in zip(self.planned, self._script.latest_network.control_params):
+            require_same_kind(planned, param.control_model, is_sdxl=is_sdxl)
 
     @contextmanager
     def _own_get_control(self) -> Iterator[None]:

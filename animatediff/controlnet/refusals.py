@@ -26,6 +26,9 @@ OF_FIRST_PICTURE = ("inpaint_only", "recolor")
 NOT_IN_BATCHES = ("tile_colorfix",)
 """Parts of the names of preprocessors with which the built-in ControlNet fails for a batch of several images."""
 
+XL_ADAPTER_PIXELS = 16
+"""The pixels, along each side, that a T2I-adapter for SDXL takes together; others take 8."""
+
 
 def require_all_units_for_all_rows(script: Any) -> None:
     """Raises RequestError where each row of a UNet call would have another unit: in each window, frames change rows."""
@@ -62,6 +65,29 @@ def require_fit(planned: Unit, kind: Any) -> None:
             f"ControlNet unit {planned.number} ({planned.module}) cannot act on some frames only. Remove the line "
             "keyframe: and give it a picture for each frame."
         )
+
+
+def require_same_kind(planned: Unit, model: Any, *, is_sdxl: bool) -> None:
+    """Raises RequestError where a control model of sd-webui-controlnet is for SDXL and the checkpoint is not, or vice versa."""
+    of_sdxl = _is_for_sdxl(model)
+    if of_sdxl is not None and of_sdxl != is_sdxl:
+        kinds = ("Stable Diffusion 1 or 2", "SDXL")
+        raise RequestError(
+            f"ControlNet unit {planned.number} has a model for {kinds[of_sdxl]}, but the checkpoint is {kinds[is_sdxl]}. "
+            "Choose another model or another checkpoint."
+        )
+
+
+def _is_for_sdxl(model: Any) -> bool | None:
+    """Returns whether a control model is for SDXL; None where that cannot be told."""
+    if (adapter := getattr(model, "ipadapter", None)) is not None:
+        return bool(adapter.is_sdxl)
+    network = getattr(model, "control_model", None)
+    if (pixels := getattr(network, "pixel_shuffle", None)) is not None:
+        return bool(pixels == XL_ADAPTER_PIXELS)
+    if network is None or not hasattr(network, "num_classes"):
+        return None
+    return network.num_classes is not None
 
 
 def require_fit_of_built_in(planned: Unit, params: Any, *, splits_calls: bool) -> None:

@@ -247,13 +247,18 @@ class _Adapter(_Controlled):
 
     def _made(self, **named: Any) -> list[Tensor]:
         if self._kept_frames != self._frames:
-            hint = named["hint"]
+            hint = self._hints.rows(self._frames, named["hint"].device)
             self._model.reset()
-            self._kept = self._model(**{**named, "hint": self._hints.rows(self._frames, hint.device)})
+            self._kept = self._model(**{**named, "hint": _with_mask_drawn_in(hint)})
             self._kept_frames = self._frames
         if self._of_prompts is None:
             return self._kept
         return [features * self._of_prompts.cond_mark for features in self._kept]
+
+
+def _with_mask_drawn_in(hint: Tensor) -> Tensor:
+    """Returns hints of three channels, as ControlNet gives them to its models: what a mask in a fourth one covers is -1."""
+    return torch.where(hint[:, 3:] > 0.5, -1.0, hint[:, :3]) if hint.shape[1] > 3 else hint
 
 
 def _frames_of(layout: RowLayout) -> list[int]:

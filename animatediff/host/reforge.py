@@ -38,7 +38,8 @@ class ReForge(UNetPatcherHost):
     @contextmanager
     def noise_schedule(self, model: Any, schedule: NoiseSchedule, p: Any) -> Iterator[None]:
         with super().noise_schedule(model, schedule, p):
-            alphas = self.alphas_cumprod(model).to(model.alphas_cumprod)
+            # not made from sigmas: the first steps would lose the last digits of a number near 1
+            alphas = self._alphas_for(model, schedule).to(model.alphas_cumprod)
             with patched(model, "alphas_cumprod", alphas):
                 yield
 

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from modules import sd_models, shared
+from modules import shared
 from torch import Tensor, nn
 
-from motion_module.noise_schedule import NoiseSchedule
+from motion_module.noise_schedule import NoiseSchedule, to_zero_terminal_snr
 from motion_module.patching import patched
 from motion_module.row_layout import RowLayout
 from motion_module.windowed_unet import ArgumentsOfRows, arguments_of_rows
@@ -19,8 +19,6 @@ SIZE_WIDTH = 256
 """What SDXL was published with; both WebUIs have it as a constant."""
 PROMPT = 0
 """The mark of a prompt in `cond_or_uncond`; that of a negative prompt is 1."""
-ONE_FOR_EACH_CLIP = {"cond_or_uncond", "uuids"}
-"""Those of the `transformer_options` that have one entry for each clip of a call."""
 
 
 class UNetPatcherHost:
@@ -54,13 +52,15 @@ class UNetPatcherHost:
 
     @contextmanager
     def noise_schedule(self, model: Any, schedule: NoiseSchedule, p: Any) -> Iterator[None]:
-        holder = self.sigmas_of(model)
-        alphas = schedule.alphas_cumprod()
-        if self._to_zero(model):
-            alphas = sd_models.rescale_zero_terminal_snr_abar(alphas)
+        holder, alphas = self.sigmas_of(model), self._alphas_for(model, schedule)
         sigmas = ((1 - alphas) / alphas).sqrt().to(holder.sigmas)  # type: ignore[arg-type]
         with patched(holder, "sigmas", sigmas), patched(holder, "log_sigmas", sigmas.log()):
             yield
+
+    def _alphas_for(self, model: Any, schedule: NoiseSchedule) -> Tensor:
+        """Returns the schedule as the WebUI's settings change it."""
+        alphas = schedule.alphas_cumprod()
+        return to_zero_terminal_snr(alphas) if self._to_zero(model) else alphas
 
     @staticmethod
     def _to_zero(model: Any) -> bool:
@@ -98,15 +98,19 @@ class UNetPatcherHost:
 
 
 def _arguments_of_rows(arguments: Any, chosen: Tensor, rows: int, frames: int) -> Any:
-    """Selects rows also from what `transformer_options` says about them: which are of prompts, and which of negative ones."""
+    """Selects rows also from what `transformer_options` says about them: which are of prompts, and which of negative ones.
+
+    `cond_or_uncond` has a mark for each condition, which the call has once, or once for each tile of the picture. Where another
+    extension calls the UNet with one of the conditions, it says nothing about the rows.
+    """
     found = arguments_of_rows(arguments, chosen, rows, frames)
-    if not (isinstance(found, dict) and "cond_or_uncond" in (options := found.get("transformer_options") or {})):
+    options = isinstance(found, dict) and found.get("transformer_options")
+    if not options or "cond_or_uncond" not in options:
         return found
-    of_clips = options["cond_or_uncond"]
-    clips = torch.arange(len(of_clips)).repeat_interleave(rows // len(of_clips))[chosen]
-    of_rows = torch.tensor(of_clips)[clips]
-    for name in ONE_FOR_EACH_CLIP & options.keys():
-        options = {**options, name: [options[name][clip] for clip in clips[::frames]]}
+    marks, of_condition = torch.tensor(options["cond_or_uncond"]), len(options["sigmas"])
+    if rows % (len(marks) * of_condition):
+        return found
+    of_rows = marks[torch.arange(rows) // of_condition % len(marks)][chosen]
     found["transformer_options"] = {
         **options,
         "cond_indices": (of_rows == PROMPT).nonzero().flatten().tolist(),

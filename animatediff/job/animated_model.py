@@ -32,7 +32,7 @@ from motion_module.weight_patches import (
     require_motion_fit,
     resized_positional_encoding,
 )
-from motion_module.windowed_unet import WindowedUNet
+from motion_module.windowed_unet import Around, Part, WindowedUNet
 
 from .. import host
 from ..controlnet.control import Control
@@ -40,6 +40,7 @@ from ..errors import AnimateDiffError
 from ..interrupt import stop_if_interrupted
 from ..request import module_files
 from ..request.plan import Plan
+from . import extension_rows
 from .acting import Acting, steps_of
 from .checkpoints import kind_of_file
 from .loras import Loras, facts_of
@@ -69,7 +70,9 @@ class AnimatedModel:
         self._cache: UNetCache | None = None
         self._loras: Loras = ()
         self._expected: list[Lora] = []
-        self._undo: ExitStack | None = None
+        self._open: Callable[[], AbstractContextManager[None]] | None = None
+        """What is open now: `_animating`, `_lent`, or nothing."""
+        self._undo = ExitStack()
         self.acting = Acting(plan.frames)
         self.failure: Exception | None = None
         """What a hook raised whose exceptions the WebUI swallows: it ends the job in its next UNet call."""
@@ -111,6 +114,25 @@ class AnimatedModel:
         ):
             yield
 
+    def lend_schedule(self) -> None:
+        """From the end of parsing until the prompts are encoded, for extensions that build a sampler of their own then."""
+        self._enter(self._lent)
+
+    def end_lending(self) -> None:
+        """Does nothing while the checkpoint animates: a refiner has prompts encoded in the middle of sampling."""
+        if self._open == self._lent:
+            self.take_back()
+
+    def take_back(self) -> None:
+        """Leaves the checkpoint as it is without AnimateDiff. Repeated calls do nothing."""
+        self._undo.close()
+        self._open = None
+
+    @contextmanager
+    def _lent(self) -> Iterator[None]:
+        with self._schedule(), patched(shared.sd_model, ON_MODEL, self):
+            yield
+
     @contextmanager
     def open(self, cache: UNetCache | None) -> Iterator[None]:
         """For `p.sample`: the checkpoint animates, except while another one is being loaded.
@@ -119,24 +141,29 @@ class AnimatedModel:
         """
         self._cache = cache
         with host.of(shared.sd_model).checkpoint_swaps(self.suspended):
-            self._enter()
+            self._enter(self._animating)
             try:
                 yield
             finally:
-                self._leave()
+                self.take_back()
 
     @contextmanager
     def suspended(self) -> Iterator[None]:
-        """While open, the checkpoint is as it is without AnimateDiff. Does nothing unless it animates now."""
-        was_open = self._undo is not None
-        self._leave()
+        """While open, the checkpoint is as it is without AnimateDiff. Does nothing unless the job has changed it."""
+        was_open = self._open
+        self.take_back()
         try:
             yield
         finally:  # also after an exception: the WebUI swallows those of generations that were started in a hook
-            if was_open:
-                self._enter()
+            if was_open is not None:
+                self._enter(was_open)
 
-    def _enter(self) -> None:
+    def _enter(self, change: Callable[[], AbstractContextManager[None]]) -> None:
+        self._undo.enter_context(change())
+        self._open = change
+
+    @contextmanager
+    def _animating(self) -> Iterator[None]:
         self._require_usable_model(sd_unet.current_unet is not None)
         shared.state.textinfo = "AnimateDiff: loading the motion module"
         model, motion = shared.sd_model, self._motion()
@@ -153,7 +180,7 @@ class AnimatedModel:
             stack.enter_context(self._attached(unet, motion, layout_of))
             stack.enter_context(self._reserved(model, motion))
             stack.enter_context(patched(model, ON_MODEL, self))
-            self._undo = stack.pop_all()
+            yield
 
     @contextmanager
     def _prepared(self, model: Any, motion: Motion) -> Iterator[None]:
@@ -196,6 +223,7 @@ class AnimatedModel:
                     WindowBudget(devices.device),
                     before_call=stop_if_interrupted,
                     arguments_of=holder.arguments_of_rows(),
+                    begin_call=self._begin_call,
                 )
                 stack.enter_context(windowed.applied_to(calls))
                 layout_of = windowed.layout_of
@@ -205,6 +233,17 @@ class AnimatedModel:
             if self._cache is not None:
                 stack.enter_context(self._cache.applied_to(calls, self.acting.acted_before))  # around all windows of a call
             yield layout_of
+
+    def _begin_call(self) -> Around:
+        """Begins a UNet call whose windows go through the UNet one after another. Returns what goes around each."""
+        of_extensions, of_control = extension_rows.begin_call(self._p), self._control.begin_call()
+
+        @contextmanager
+        def around(part: Part) -> Iterator[None]:
+            with of_extensions(part), of_control(part):
+                yield
+
+        return around
 
     @property
     def _rows_at_once(self) -> int:
@@ -299,11 +338,6 @@ class AnimatedModel:
             f"Choose an {made_for} checkpoint{'' if role == 'checkpoint' else ' for it, or none'}."
         )
 
-    def _leave(self) -> None:
-        if self._undo is not None:
-            self._undo.close()
-            self._undo = None
-
     def _layout_of(self, rows: int) -> RowLayout:
         if self.failure is not None:
             raise self.failure
@@ -313,7 +347,7 @@ class AnimatedModel:
             raise RowLayoutError(
                 f"The number of prompts is {len(conditions.batch)}, that of frames {frames}. Give one prompt for each frame."
             )
-        return host.of(shared.sd_model).layout_of_call(rows, frames, prompt_parts(conditions))
+        return host.of(shared.sd_model).layout_of_call(rows, frames, parts_in_calls(self._p, conditions))
 
 
 def prompt_parts(conditions: Any) -> int:
@@ -324,6 +358,15 @@ def prompt_parts(conditions: Any) -> int:
             "The prompts of the frames have different numbers of parts joined by AND. Give every frame the same number."
         )
     return counts.pop()
+
+
+def parts_in_calls(p: Any, conditions: Any) -> int:
+    """How many parts of a frame's prompt are together in a UNet call of A1111; 1 where all frames of each part are.
+
+    Raises RowLayoutError.
+    """
+    parts = prompt_parts(conditions)
+    return 1 if extension_rows.are_whole_clips(p) else parts
 
 
 @contextmanager

@@ -35,11 +35,11 @@ from . import (
     live_preview,
     loras,
     prompt_travel,
-    regional_prompter,
     run_history,
+    unsuitable_extensions,
     without_effect,
 )
-from .animated_model import ON_MODEL, AnimatedModel, prompt_parts
+from .animated_model import ON_MODEL, AnimatedModel, parts_in_calls, prompt_parts
 from .finished_frames import FinishedFrames, writes_frames
 from .frame_masks import MADE_OF_MASKS, FrameMasks
 from .free_init import Rounds
@@ -203,7 +203,7 @@ class Job:
             self.animated.during_init(),
         ):
             self.control.require_prepared()
-            regional_prompter.require_suitable(p, self.plan)
+            unsuitable_extensions.require_suitable(p, self.plan)
             prompt_travel.one_prompt_for_each_video(p, self.params.video_length)
             added_words.set_apart(p, self._written, getattr(shared, "prompt_styles", None))
             self._require_prompts()
@@ -226,6 +226,8 @@ class Job:
         with self._finished_on_error("reading the prompts"):
             frames, loops = self.params.video_length, self.params.prompts_loop
             self._travels, warnings = prompt_travel.follow(p, frames, closed=loops)
+            if self._travels:
+                unsuitable_extensions.require_no_keyframes(p, self.plan)
             self._warn_once([*warnings, *without_effect.on_keyframes(self.params, self._travels)])
             if not p.disable_extra_networks:
                 self._warn_once(advice.missing_lora(self.plan.family, loras.names_in(p.extra_network_data)))
@@ -234,6 +236,10 @@ class Job:
                 self._hires_loras, self._lora_hashes = tuple(hires.loras), first.hashes | hires.hashes
                 self.animated.expect_loras(tuple(first.loras), self._hires_loras)
                 self._warn_once(first.warnings + hires.warnings)
+            self.animated.lend_schedule()
+
+    def before_conditions(self) -> None:
+        self.animated.end_lending()
 
     def loras_activated(self) -> None:
         """`after_extra_networks_activate`: the WebUI has written the hashes of its own LoRAs into the infotext."""
@@ -270,7 +276,7 @@ class Job:
     def _begin_pass(self, conditions: Any) -> None:
         self._during_pass.close()
         with suppress(RowLayoutError):  # the model's hooks will raise it, where it can end the job
-            wanted = host.of(shared.sd_model).options_for_parts(prompt_parts(conditions))
+            wanted = host.of(shared.sd_model).options_for_parts(parts_in_calls(self.p, conditions))
             self._during_pass.enter_context(patched_items(shared.opts.data, wanted))
         if self._init_frames is not None and self._holds_frames_back():
             held = self._init_frames.holding(self.p.sampler, self.p.init_latent, self.animated.progress)
@@ -339,6 +345,7 @@ class Job:
         `completed`: whether the generation reached its last hook. Repeated calls do nothing.
         """
         self._during_pass.close()
+        self.animated.take_back()
         shared.state.textinfo = None
         if job_of(self.p) is not self:
             return

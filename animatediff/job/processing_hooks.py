@@ -40,6 +40,9 @@ class Role(Protocol):
         """Around `p.sample`, with all of its passes."""
         ...
 
+    def before_conditions(self) -> None:
+        """Before prompts are encoded, after the WebUI's and other extensions' preparations of a batch."""
+
     def after_conditions(self) -> None:
         """After prompts have been encoded."""
 
@@ -69,6 +72,7 @@ class _Hooked(_Processing):
             return super().parse_extra_network_prompts()
 
     def setup_conds(self) -> Any:
+        _role_of(self).before_conditions()
         super().setup_conds()
         _role_of(self).after_conditions()
 
@@ -152,7 +156,7 @@ class Refusal:
     def after_conditions(self) -> None:
         """Nothing: `init` has ended the generation."""
 
-    before_hires = before_pictures = closed = after_conditions
+    before_conditions = before_hires = before_pictures = closed = after_conditions
 
     def for_copies(self) -> Role:
         return Bystander(self.p, None)
@@ -183,7 +187,7 @@ class Bystander:
     def after_conditions(self) -> None:
         """Nothing: only the model is shared with the job."""
 
-    before_hires = before_pictures = closed = after_conditions
+    before_conditions = before_hires = before_pictures = closed = after_conditions
 
     def for_copies(self) -> Role:
         return self

@@ -44,7 +44,7 @@ def add_to_panel(controls: Controls, elem_id: ElemId, is_img2img: bool) -> None:
 def completed(values: dict[str, Any], is_img2img: bool) -> Params:
     """Returns the panel's values with the context length, number of frames and family that the motion module gives.
 
-    A number of frames that only the images of img2img can tell counts as large.
+    A number of frames that only a source video or the images of img2img can tell counts as large.
     """
     params = Params(**values)
     try:
@@ -53,7 +53,7 @@ def completed(values: dict[str, Any], is_img2img: bool) -> Params:
     except (RequestError, CheckpointError):
         trained, key = 0, params.family
     context = params.batch_size or trained
-    frames = params.video_length or (MOST_FRAMES if is_img2img else context)
+    frames = params.video_length or (MOST_FRAMES if is_img2img or params.source else context)
     return dataclasses.replace(params, batch_size=context, video_length=frames, family=key, last_frame=ANY_PICTURE)
 
 

@@ -27,8 +27,8 @@ def add_to_page(component: Any, **facts: Any) -> None:
         video.upload(in_sentences(_as_picture), [video], [component], show_progress=False)
 
 
-def _as_picture(upload: Any) -> Image.Image:
-    path = Path(upload.name)
+def _as_picture(upload: str) -> Image.Image:
+    path = Path(upload)
     try:
         picture, infotext = ffmpeg.read_frame(path, 0), ffmpeg.read_infotext(path)
     except OSError as error:

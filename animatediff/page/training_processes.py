@@ -196,7 +196,7 @@ class Training:
 
 def can_run() -> bool:
     """Whether this WebUI has what a training needs."""
-    return LDM in paths.paths
+    return LDM in getattr(paths, "paths", {})  # Forge Neo has no such table
 
 
 def folder() -> Path:

@@ -26,10 +26,14 @@ class Upload(gr.File):
     """Tells Forge to keep Gradio 4 from writing a stub beside this file."""
 
     def preprocess(self, x: Any) -> Any:
-        """Checks what the page sends, before gradio copies it."""
+        """Checks what the page sends, before gradio copies it. Returns the path of the file.
+
+        Extensions that put requests into a queue pickle them, which Gradio 3's open file does not allow.
+        """
         for file in named_files(x):
             _require_upload(file)
-        return super().preprocess(x)
+        file = super().preprocess(x)
+        return getattr(file, "name", file)
 
 
 class Picture(gr.Image):

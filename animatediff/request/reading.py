@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import orjson
+
 from motion_module.motion_strength import MotionStrengthError, parse_rules
 
 from ..errors import RequestError, shown
@@ -51,6 +53,7 @@ def read_mapping(given: Mapping[str, Any]) -> tuple[Params, list[str]]:
     warnings = _unknown([key for key in given if key not in KNOWN and key not in IGNORED_KEYS])
     if given.get("enable") is None or not read_value(KNOWN["enable"], given["enable"])[0]:
         return Params(), warnings
+    _require_repeatable({key: value for key, value in given.items() if key not in KNOWN})
     values: dict[str, Any] = {}
     faults: list[str] = []
     for name, value in given.items():
@@ -85,6 +88,18 @@ def _unknown(keys: list[str]) -> list[str]:
     if len(keys) == 1:
         return [f"AnimateDiff does not know the parameter {named}; it was ignored. Correct its name, or leave it out."]
     return [f"AnimateDiff does not know the parameters {named}; they were ignored. Correct their names, or leave them out."]
+
+
+def _require_repeatable(ignored: Mapping[str, Any]) -> None:
+    """Raises RequestError for what the WebUI's answer, which repeats the request, cannot have in it: it would be an error."""
+    for key, value in ignored.items():
+        try:
+            orjson.dumps({key: value}, default=str)
+        except TypeError:
+            raise RequestError(
+                f"{shown(key)} is {shown(value)}, which the WebUI cannot repeat in its answer: text must be UTF-8, whole "
+                "numbers have 64 bits, and lists end after 250 levels. Leave it out; AnimateDiff does not know it."
+            ) from None
 
 
 def _require_possible_rules(params: Params) -> None:

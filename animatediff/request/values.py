@@ -100,8 +100,6 @@ def _read_whole_number(name: str, value: Any) -> int:
 
 
 def _read_text(name: str, value: Any, longest: int) -> str:
-    """Accepts a file uploaded on the page too: an object whose `name` is the path of its file."""
-    value = getattr(value, "name", value)
     if not isinstance(value, str):
         raise RequestError(f"{name} is {shown(value)}, but must be text.")
     try:

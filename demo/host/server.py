@@ -196,7 +196,8 @@ def _generate(request: dict[str, Any], kind: Any, tab: str) -> dict[str, Any]:
         choose_script(tab, name, request.get("script_args") or [], arguments)
     processed = generate(kind(**values), tab, arguments, is_api=True)
     pictures = processed.images if request.get("send_images", True) else []
-    return {"images": [encode_picture(picture) for picture in pictures], "parameters": {}, "info": processed.js()}
+    repeated = {**request, "init_images": None}
+    return {"images": [encode_picture(picture) for picture in pictures], "parameters": repeated, "info": processed.js()}
 
 
 def generate(p: Any, tab: str, arguments: list[Any], is_api: bool = False) -> Any:

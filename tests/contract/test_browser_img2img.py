@@ -9,7 +9,18 @@ from imageio_ffmpeg import get_ffmpeg_exe
 from PIL import Image
 from playwright.sync_api import expect
 
-from support.browser import MINUTES, choose_formats, file_of, frames_of_file, generate, gif_in_gallery, open_panel, set_number
+from support.animation import animate, difference
+from support.browser import (
+    MINUTES,
+    choose,
+    choose_formats,
+    file_of,
+    frames_of_file,
+    generate,
+    gif_in_gallery,
+    open_panel,
+    set_number,
+)
 from support.pictures import encode, gradient, mean_difference, pictures_of
 
 NO_IMG2IMG = "the embedded host's page has no img2img tab"
@@ -74,6 +85,31 @@ def test_files_in_the_batch_tab_become_one_clip_of_the_chosen_number_of_frames(i
     generate(img2img, "img2img")
     frames = frames_of_file(file_of(gif_in_gallery(img2img, "img2img")))
     assert which(frames, pictures, host) == list(range(5))
+
+
+@pytest.mark.webui_only(NO_IMG2IMG)
+def test_a_batch_travels_between_keyframes_of_other_tools_and_words_of_others_are_for_all_frames(
+    img2img, host, pictures, tmp_path
+):
+    request = {"prompt": "oil, \n0: a red ball\n11: a blue cube\n, sharp", "seed": 7, "denoising_strength": 0.9}
+    images = [encode(np.asarray(Image.open(file))) for file in pictures]
+    expected = pictures_of(host.img2img(**animate(video_length=0, closed_loop="N"), init_images=images, **request))
+    img2img.locator("#img2img_prompt textarea").fill('"0": "a red ball",\n"11": "a blue cube",')
+    for name in ("seed", "denoising_strength"):
+        set_number(img2img, f"img2img_{name}", request[name])
+    choose(img2img, "img2img_sampling", "Euler a")
+    open_batch(img2img, "From directory")
+    img2img.locator("#img2img_batch_input_dir textarea").fill(str(tmp_path))
+    img2img.locator("#img2img_batch_output_dir textarea").fill(str(tmp_path / "out"))
+    choose_formats(img2img, "GIF", "PNG", tab="img2img")
+    host.post("/probe/v1/added-words", {"at": "process", "before": "oil, ", "after": ", sharp"})
+    try:
+        generate(img2img, "img2img")
+        gif_in_gallery(img2img, "img2img")
+    finally:
+        host.post("/probe/v1/added-words", {})
+    frames = [np.asarray(Image.open(file)) for file in sorted((tmp_path / "out").rglob("*.png"))]
+    assert difference(np.stack(frames), np.stack(expected)) <= 2, "the VAE's own noise is drawn anew"
 
 
 @pytest.mark.webui_only(NO_IMG2IMG)

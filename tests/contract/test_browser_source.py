@@ -96,6 +96,7 @@ def test_the_strip_follows_the_panel(page, tab):
     shown = page.locator(f"#{tab}-ad-source-strip").first
     expect(shown).to_contain_text(f"Frames used: {FRAMES} · 0:00.00–0:02.90 · Frames of the source: {FRAMES}", timeout=MINUTES)
     assert len(frames_used(page, tab)) == 10
+    expect(page.locator(f"#{tab}-ad-overlap").first).to_have_css("opacity", "1")
     for name, value in {"source-start": 4, "source-stride": 3, "video-length": 5}.items():
         set_number(page, f"{tab}-ad-{name}", value)
     expect(shown).to_contain_text(f"Frames used: 5 · 0:00.40–0:01.60 · Frames of the source: {FRAMES}", timeout=MINUTES)
@@ -104,6 +105,8 @@ def test_the_strip_follows_the_panel(page, tab):
     expect(shown.locator("figure", has_text="last")).to_contain_text("16 0:01.60", timeout=MINUTES)
     page.locator(f"#{tab}-ad-video-source [aria-label=Clear]").first.click()
     expect(shown).to_have_text("", timeout=MINUTES)
+    set_number(page, f"{tab}-ad-video-length", 0)
+    expect(page.locator(f"#{tab}-ad-overlap").first).to_have_css("opacity", "0.4" if tab == "txt2img" else "1")
     page.locator(f"#{tab}-ad-video-path textarea, #{tab}-ad-video-path input").first.fill("/etc/passwd")
     expect(shown).to_contain_text("lies outside the folders that may be read", timeout=MINUTES)
 

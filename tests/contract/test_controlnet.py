@@ -369,6 +369,18 @@ def test_an_inpainting_unit_takes_the_masks_of_its_folder(large, folder, picture
     require_own_hints(frames_of(large.txt2img(**request, steps=2, seed=5)), alone)
 
 
+@REAL
+@pytest.mark.parametrize("windows", [{}, {"batch_size": 2, "overlap": 1}], ids=["one window", "windows"])
+@pytest.mark.parametrize("module", ["inpaint", "inpaint_only"])
+def test_an_adapter_takes_the_masks_of_its_folder(controlnet, folder, pictures, masks, module, windows):
+    """ControlNet draws the masks into the pictures."""
+    one = in_folder(f"{folder / 'four'}\nmask:{folder / 'masks of four'}", module=module)
+    alone = masked_stills(controlnet.txt2img, pictures, masks, module=module)
+    require_own_hints(frames_of(controlnet.txt2img(**clip([one], **windows), steps=3, seed=5)), alone)
+    unmasked = stills(controlnet.txt2img, pictures, [unit(module=module)])
+    assert largest_difference(alone, unmasked).min() >= UNRELATED
+
+
 # --- IP-Adapters ---
 
 
@@ -615,7 +627,12 @@ def test_windows_of_a_clip_are_clips_of_their_own_for_sparse_ctrl(large, keyfram
             [in_folder("{four}\nkeyframe:0,1,2,3", module="reference_only", model="None")], {}, ("unit 0", "some frames")
         ),
         ([unit(model="nothing")], {"video_path": "{all}"}, ("unit 0", "'nothing'", "list")),
-        only_real([unit(model="t2iadapter_xl_random")], {"video_path": "{all}"}, ("could not prepare", "not compatible")),
+        (
+            [unit(), unit(model="t2iadapter_sdxl_random")],
+            {"video_path": "{all}"},
+            ("could not prepare unit 1", "not compatible"),
+        ),
+        only_real([unit(), unit(model="t2iadapter_large_random")], {"video_path": "{all}"}, ("unit 1 has a model for SDXL",)),
         ([unit(model="None")], {"video_path": "{all}"}, ("unit 0 has no model",)),
         ([unit(module="nonsense")], {}, ("ControlNet cannot read its units", "nonsense")),
         (

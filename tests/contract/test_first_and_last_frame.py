@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,13 @@ PICTURE, OTHER = gradient(), 255 - gradient()
 STRENGTHS = {"image_mode": "strength ramp"}
 STILL = {"motion_effect": 0.0}
 SMALL = encode(np.ascontiguousarray(OTHER[::2, ::2]))
+NO_PICTURES = (
+    base64.b64decode(encode(PICTURE))[:150],
+    b"DDS \x7c\0\0\0" + bytes(120),
+    b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n",
+    b"II*\0" + bytes(40),
+)
+"""A PNG that is cut off, and pictures of other formats: DDS, EPS, TIFF."""
 EIGHT = [encode(gradient(shift=shift)) for shift in range(8)]
 
 
@@ -124,6 +133,15 @@ def test_the_area_outside_a_mask_is_not_affected(host, mode):
     [
         ("txt2img", {"last_frame": encode(OTHER)}, {}, ["last_frame", "img2img"]),
         ("img2img", {"last_frame": "no picture"}, {"init_images": [encode(PICTURE)]}, ["last_frame", "base64"]),
+        *(
+            (
+                "img2img",
+                {"last_frame": base64.b64encode(content).decode()},
+                {"init_images": [encode(PICTURE)]},
+                ["last_frame", "PNG, JPEG, WEBP, GIF, BMP"],
+            )
+            for content in NO_PICTURES
+        ),
         (
             "img2img",
             {"last_frame": encode(OTHER)},

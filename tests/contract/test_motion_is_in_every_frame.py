@@ -138,8 +138,11 @@ class TestSampling:
         assert len(frames) == FRAMES and difference(frames, frames_of(host.txt2img(**animate()))) > 3
 
     def test_a_sampler_that_takes_no_step_has_nothing_to_move(self, host):
-        """DDIM announces one step more than it takes."""
+        """DDIM announces one step more than it takes, in img2img two."""
         assert len(frames_of(host.txt2img(**animate(), sampler_name="DDIM", steps=1))) == FRAMES
+        from_picture = {**IMG2IMG, "denoising_strength": 0.5, "sampler_name": "DDIM"}
+        for steps in (2, 3):
+            assert len(frames_of(host.img2img(**animate(), **from_picture, steps=steps))) == FRAMES
 
     @pytest.mark.parametrize("how", ["interrupt", "skip"])
     def test_an_interrupt_at_the_first_step_is_no_hindrance(self, host, how):

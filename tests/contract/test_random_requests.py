@@ -55,8 +55,10 @@ def _outcome(host: Server, request: RandomRequest) -> str:
         text = answer.json()["detail"]
         assert isinstance(text, str) and len(text) > 20 and not EXCEPTION.search(text), text
         return "refused"
-    if not request.is_sure("enable") and request.body.get("init_images") == []:
-        return "other"  # without AnimateDiff, the host itself has nothing to start from
+    if not request.is_sure("enable") and len(request.body.get("init_images", [""])) != 1:
+        return "other"  # without AnimateDiff, the host itself makes one picture from one
+    if answer.status_code == 500 and not request.is_sure("enable") and len(request.mistyped) > 1:
+        return "other"  # nor can its answer repeat every value
     assert answer.status_code == 200, f"{request}: HTTP {answer.status_code}: {answer.text[:1000]}"
     if not request.is_sure("enable"):
         return "other"

@@ -13,7 +13,7 @@ import pytest
 from imageio_ffmpeg import get_ffmpeg_exe
 from PIL import Image
 
-from support.animation import animate, files_of, frames_of, info_of, recording, stopped_while
+from support.animation import animate, difference, files_of, frames_of, info_of, recording, stopped_while
 from support.pictures import encode, gradient, mean_difference
 
 FAINT = {"denoising_strength": 0.01, "init_images": []}
@@ -99,6 +99,27 @@ def test_without_a_number_all_init_images_are_frames(host, alone):
     pictures = [encode(picture_of(index)) for index in (4, 2, 7)]
     answer = host.img2img(**animate(video_length=0), **{**FAINT, "init_images": pictures})
     assert which(frames_of(answer), alone) == [4, 2, 7]
+
+
+def test_transparent_pixels_show_the_background_in_every_way(host, videos):
+    picture = Image.fromarray(gradient()).convert("RGBA")
+    picture.paste((0, 255, 0, 0), (0, 0, 32, 64))
+    (videos / "transparent").mkdir()
+    for index in range(2):
+        picture.save(videos / "transparent" / f"{index}.png")
+    run_ffmpeg("-i", str(videos / "transparent" / "%d.png"), "-c:v", "png", str(videos / "transparent.mov"))
+    below = Image.new("RGBA", picture.size, "#204060")
+    below.alpha_composite(picture)
+    opaque = encode(np.asarray(below.convert("RGB")))
+    with host.settings(img2img_background_color="#204060"):
+        expected = frames_of(host.img2img(**animate(video_length=2), **{**FAINT, "init_images": [opaque] * 2}))
+        for values, images in (
+            ({"video_path": str(videos / "transparent")}, []),
+            ({"video_path": str(videos / "transparent.mov")}, []),
+            ({}, [base64.b64encode((videos / "transparent" / "0.png").read_bytes()).decode()] * 2),
+        ):
+            frames = frames_of(host.img2img(**animate(**values, video_length=2), **{**FAINT, "init_images": images}))
+            assert difference(frames, expected) <= 1, "the VAE's own noise is drawn anew"
 
 
 def test_the_infotext_has_the_file_name_without_its_folder(host, videos):

@@ -1,11 +1,11 @@
 """The table of parameters, reading requests against it, and infotexts."""
 
+import functools
 import importlib
 import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import find, given, settings
@@ -115,6 +115,12 @@ def test_unknown_keys_are_warned_about():
         ({"fps": "9" * 5000}, ("fps", "finite")),
         ({"fps": 1e-300}, ("fps", "1e-300", "at least 0.02, or 0")),
         ({"model": "\ud800.ckpt"}, ("model", r"\ud800.ckpt", "half a character")),
+        ({"unknown": "\ud800"}, ("'unknown' is", r"\ud800", "cannot repeat")),
+        ({"unknown": {"a": [1, ["\ud800"]]}}, ("'unknown' is", r"\ud800", "cannot repeat")),
+        ({"unknown": [{"\ud800": 1}]}, ("'unknown' is", r"\ud800", "cannot repeat")),
+        ({"\ud800": 1}, (r"\ud800' is 1", "cannot repeat")),
+        ({"unknown": 10**400}, ("'unknown' is", "cannot repeat")),
+        ({"unknown": functools.reduce(lambda inner, _: [inner], range(300))}, ("'unknown' is", "cannot repeat")),
         ({"request_id": "猫" * 67}, ("request_id", "201 bytes", "at most 200")),
         ({"motion_rules": "up: effect 11"}, ("The effect in the motion rule for up is 11", "at most 10")),
         ({"motion_rules": "mid: scale -1"}, ("The scale in the motion rule for mid is -1", "at least 0")),
@@ -267,12 +273,6 @@ def test_frame_interpolation_works_with_the_first_values_of_the_panel():
     shown = {field.name: first_value(field) for field in PANEL_FIELDS}
     params, _ = read_mapping({**shown, "enable": True, "interp": "optical flow"})
     assert "GIF" in params.format and params.shown_fps == 24
-
-
-def test_an_upload_of_the_page_is_read_as_its_path():
-    position = [field.name for field in PANEL_FIELDS].index("video_source")
-    values = [True, *[None] * (position - 1), SimpleNamespace(name="/tmp/gradio/1/clip.mp4", orig_name="clip.mp4")]
-    assert read_arguments(values, {})[0].video_source == "/tmp/gradio/1/clip.mp4"
 
 
 def test_pasting_puts_back_what_the_infotext_leaves_out():

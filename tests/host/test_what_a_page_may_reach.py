@@ -8,6 +8,7 @@ import hashlib
 import importlib
 import io
 import json
+import pickle
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -67,7 +68,7 @@ class Page:
             shown, said = gr.Image(type="pil"), gr.Textbox()
             parts.png_info.add_to_page(shown, elem_id="pnginfo_image")
             parts.player._build("txt2img")
-            for name, told in (("video_source", lambda file: file.name), ("last_frame", lambda picture: f"{picture.size}")):
+            for name, told in (("video_source", pickled), ("last_frame", lambda picture: f"{picture.size}")):
                 field = next(field for field in FIELDS if field.name == name)
                 parts.controls.control(field, str).change(told, [field_control(self.blocks, field)], [said])
         self.blocks.show_error = False  # as the WebUI starts it
@@ -86,6 +87,11 @@ class Page:
         """Uploads a file. Returns what the page then sends for it."""
         (path,) = self.client.post("/upload", files={"files": (name, content)}).json()
         return named(path)
+
+
+def pickled(file):
+    """Returns what a queue of requests has of an upload later."""
+    return pickle.loads(pickle.dumps(file))
 
 
 def field_control(blocks, field):
@@ -223,7 +229,7 @@ def test_every_setting_that_is_a_path_is_closed_to_the_api_and_to_hidden_setting
 
 
 def test_a_webui_that_cannot_train_has_no_setting_for_trainings(parts, options, monkeypatch):
-    monkeypatch.setattr(parts.settings_section.training_processes.paths, "paths", {})
+    monkeypatch.delattr(parts.settings_section.training_processes.paths, "paths")
     parts.settings_section.add_settings()
     assert options and "animatediff_training_folders" not in options
 

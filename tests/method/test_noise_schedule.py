@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from diffusers.schedulers.scheduling_ddim import rescale_zero_terminal_snr
 
 from motion_module.families import FAMILIES
-from motion_module.noise_schedule import ANIMATEDIFF, STABLE_DIFFUSION
+from motion_module.noise_schedule import ANIMATEDIFF, STABLE_DIFFUSION, to_zero_terminal_snr
 
 
 def test_animatediffs_schedule_is_linear_in_beta():
@@ -32,6 +33,16 @@ def test_both_families_for_sdxl_are_linear_in_the_root_of_beta(key, last):
     found = FAMILIES[key].schedule.alphas_cumprod().double()
     betas = (0.00085**0.5 + (last**0.5 - 0.00085**0.5) * torch.arange(1000, dtype=torch.float64) / 999) ** 2
     torch.testing.assert_close(found, (1 - betas).cumprod(0), rtol=2e-5, atol=0)
+
+
+@pytest.mark.parametrize("schedule", [ANIMATEDIFF, STABLE_DIFFUSION])
+def test_zero_terminal_snr_is_that_of_diffusers(schedule):
+    alphas = schedule.alphas_cumprod()
+    previous = torch.cat([torch.ones(1, dtype=torch.float64), alphas[:-1].double()])
+    theirs = (1 - rescale_zero_terminal_snr(1 - alphas.double() / previous)).cumprod(0)
+    ours = to_zero_terminal_snr(alphas)
+    assert theirs[-1] == 0 < ours[-1] < 1e-7
+    torch.testing.assert_close(ours[:-1].double(), theirs[:-1], rtol=1e-4, atol=1e-7)
 
 
 def test_each_table_is_a_new_tensor():

@@ -2,13 +2,14 @@
 
 What they do to a picture is noise.
 
-ControlNet's widths are fixed by that extension, so it goes with the checkpoint sd15; T2I-adapters and IP-Adapters also go with
-tiny ones. The ControlNet built into Forge takes any widths.
+ControlNet's widths are fixed by that extension, so it goes with the checkpoint sd15; T2I-adapters, ControlLLLites and
+IP-Adapters also go with tiny ones. The ControlNet built into Forge takes any widths.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 
@@ -57,9 +58,11 @@ def make_all(folder: Path) -> None:
         "control_sd15_random": controlnet_shapes(SD15),
         "t2iadapter_sd15_random": adapter_shapes(SD15),
         "t2iadapter_tiny_random": adapter_shapes(TINY),
-        "t2iadapter_xl_random": adapter_shapes(TINY),  # ControlNet goes by the name
+        "t2iadapter_sdxl_random": adapter_shapes(TINY, patch=16),
+        "t2iadapter_large_random": adapter_shapes(TINY, patch=16),  # without a name that tells what it is for
         "ip-adapter_tiny_random": ip_adapter_shapes(TINY),
-        "lllite_tiny_random": lllite_shapes(TINY),
+        "lllite_tiny_random": lllite_shapes(TINY.channels, ("input_blocks_1_1", "output_blocks_11_1")),
+        "lllite_sdxl_random": lllite_shapes(2 * TINY.channels, ("input_blocks_4_1", "output_blocks_5_1")),
     }
     strong = {"control_lora_sd15_random": control_lora_shapes(SD15), "control_union_sd15_random": union_shapes(SD15)}
     for gains, some in ((GAINS, models), (STRONG_HINTS, strong)):
@@ -165,9 +168,9 @@ def union_shapes(size: Size, types: int = 6) -> Shapes:
     return controlnet_shapes(size) | {f"control_model.{name}": shape for name, shape in shapes.items()}
 
 
-def adapter_shapes(size: Size) -> Shapes:
-    """A T2I-adapter: four levels of two blocks."""
-    shapes = _convolution("conv_in", 3 * 64, size.channels, 3)
+def adapter_shapes(size: Size, patch: int = 8) -> Shapes:
+    """A T2I-adapter: four levels of two blocks. `patch`: the pixels, along each side, that it takes together; 16 for SDXL."""
+    shapes = _convolution("conv_in", 3 * patch**2, size.channels, 3)
     before = size.channels
     for level, width in enumerate(size.widths):
         for block in range(2):
@@ -195,14 +198,14 @@ def ip_adapter_shapes(size: Size, tokens: int = 4) -> Shapes:
     return shapes
 
 
-def lllite_shapes(size: Size, embedding: int = 32, hidden: int = 16) -> Shapes:
-    """A ControlLLLite: at two projections of the UNet, convolutions of the control image and a small network."""
+def lllite_shapes(width: int, places: Iterable[str], embedding: int = 32, hidden: int = 16) -> Shapes:
+    """A ControlLLLite: at some projections of the UNet, of one width, convolutions of the control image and a small network."""
     shapes: Shapes = {}
-    for place in ("input_blocks_1_1", "output_blocks_11_1"):
+    for place in places:
         name = f"lllite_unet_{place}_transformer_blocks_0_attn1_to_q"
         shapes |= _convolution(f"{name}.conditioning1.0", 3, embedding // 2, 4)
         shapes |= _convolution(f"{name}.conditioning1.2", embedding // 2, embedding, 2)
-        layers = (("down", size.channels, hidden), ("mid", hidden + embedding, hidden), ("up", hidden, size.channels))
+        layers = (("down", width, hidden), ("mid", hidden + embedding, hidden), ("up", hidden, width))
         for layer, before, after in layers:
             shapes |= {f"{name}.{layer}.0.weight": (after, before), f"{name}.{layer}.0.bias": (after,)}
     return shapes

@@ -1,18 +1,24 @@
 """How videos are read before a training starts."""
 
 import csv
+import subprocess
 
 import numpy as np
 import pytest
+import torch
+from imageio_ffmpeg import get_ffmpeg_exe
+from PIL import Image
 
 from motion_module.errors import UnreadableVideo
 from motion_module.training import latent_cache
 from motion_module.training.batch_order import Order
 from motion_module.training.config import ConfigError, read_config
 from motion_module.training.data import Clip, DataError, clips_of, find_videos, mirrored_caption, shape_for
+from motion_module.training.image_model import load_image_model
 from motion_module.training.latent_cache import Example
 from motion_module.video_reader import Video
-from support.small_training import FRAMES, small, stripes, write_frames, write_video
+from support.pictures import gradient
+from support.small_training import FRAMES, small, stripes, write_base, write_frames, write_video
 
 
 def clips(video, config):
@@ -194,6 +200,35 @@ def test_latents_are_computed_anew_where_videos_are_read_by_other_rules(tmp_path
     assert key == latent_cache._key_of(video, config, "an autoencoder")
     monkeypatch.setattr(latent_cache, "RULES", latent_cache.RULES + 1)
     assert key != latent_cache._key_of(video, config, "an autoencoder")
+
+
+def test_turned_pictures_and_videos_are_upright_in_the_latents(tmp_path):
+    """A phone that is held upright stores pictures on their side, with a note of it."""
+    upright = [gradient(64, 96, shift=20 * index) for index in range(FRAMES)]
+    lying = [Image.fromarray(np.ascontiguousarray(np.rot90(picture))) for picture in upright]
+    folder, turned = tmp_path / "clips", Image.Exif()
+    turned[0x0112] = 6
+    for name in ("upright", "pictures"):
+        (folder / name).mkdir(parents=True)
+        (folder / f"{name}.txt").write_text(name)
+    for index, (picture, on_its_side) in enumerate(zip(upright, lying)):
+        Image.fromarray(picture).save(folder / "upright" / f"{index}.png")
+        on_its_side.save(folder / "pictures" / f"{index}.jpg", exif=turned, quality=100, subsampling=0)
+    raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", "96x64", "-i", "-", "-c:v", "libx264rgb", "-crf", "0"]
+    run_ffmpeg(*raw, tmp_path / "lying.mp4", stdin=b"".join(picture.tobytes() for picture in lying))
+    run_ffmpeg("-display_rotation", "-90", "-i", tmp_path / "lying.mp4", "-c", "copy", folder / "video.mp4")
+    (folder / "video.txt").write_text("video")
+    model = load_image_model(write_base(tmp_path / "base.safetensors"))
+    examples, report = latent_cache.cached_examples(small(tmp_path), model, lambda videos: videos)
+    latents = {example.caption: example.moments() for example in examples}
+    assert report.left_out == []
+    assert torch.equal(latents["video"], latents["upright"])
+    assert (latents["pictures"] - latents["upright"]).abs().mean() < 0.01 * latents["upright"].std()
+
+
+def run_ffmpeg(*arguments, stdin=None):
+    command = [get_ffmpeg_exe(), "-loglevel", "error", *map(str, arguments)]
+    subprocess.run(command, input=stdin, check=True)
 
 
 # --- videos that cannot be used ---

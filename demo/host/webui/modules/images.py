@@ -54,6 +54,15 @@ def save_image(image: Image.Image, path: str, seed: int, infotext: str, p: Any) 
     return name
 
 
+def flatten(image: Image.Image, colour: str) -> Image.Image:
+    """Returns a picture without transparency, on this colour."""
+    if image.mode != "RGBA":
+        return image.convert("RGB")
+    below = Image.new("RGBA", image.size, colour)
+    below.paste(image, mask=image)
+    return below.convert("RGB")
+
+
 def image_grid(pictures: list[Image.Image], _batch_size: int) -> Image.Image:
     columns = math.ceil(math.sqrt(len(pictures)))
     width, height = pictures[0].size

@@ -181,7 +181,8 @@ class StableDiffusionProcessingImg2Img(StableDiffusionProcessing):
         self.sampler = sd_samplers.create_sampler(self.sampler_name, shared.sd_model)
         self.extra_generation_params["Denoising strength"] = self.denoising_strength
         size = self.width, self.height
-        pictures = [picture.convert("RGB").resize(size, Image.Resampling.LANCZOS) for picture in self.init_images or []]
+        opaque = [images.flatten(picture, opts.img2img_background_color) for picture in self.init_images or []]
+        pictures = [picture.resize(size, Image.Resampling.LANCZOS) for picture in opaque]
         if len(pictures) > self.batch_size:
             raise ValueError(f"img2img was given {len(pictures)} pictures for {self.batch_size} rows.")
         if len(pictures) == 1:

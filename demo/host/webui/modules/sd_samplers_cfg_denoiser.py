@@ -19,6 +19,8 @@ class CFGDenoiser(nn.Module):
         self.sampler = sampler
         self.p: Any = None
         self.model_wrap: Any = None
+        self.init_latent: torch.Tensor | None = None
+        """What img2img starts from."""
         self.step = 0
         self.total_steps = 0
 

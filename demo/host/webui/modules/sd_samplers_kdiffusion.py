@@ -51,4 +51,5 @@ class KDiffusionSampler(sd_samplers_common.Sampler):
         """Samples from latents `x`, after adding `noise` according to `p.denoising_strength`."""
         steps, taken = sd_samplers_common.img2img_steps(p, steps)
         sigmas = self.get_sigmas(p, steps)[steps - taken - 1 :].to(x.device)
+        self.model_wrap_cfg.init_latent = x
         return self.run(p, x + noise * sigmas[0], cond, uncond, taken + 1, sigmas=sigmas)

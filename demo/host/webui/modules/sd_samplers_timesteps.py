@@ -70,6 +70,7 @@ class CompVisSampler(sd_samplers_common.Sampler):
         timesteps = self.get_timesteps(steps).to(x.device)
         signal = shared.sd_model.alphas_cumprod[timesteps[taken]]  # one step noisier than the first step of the run
         noised = x * signal.sqrt() + noise * (1 - signal).sqrt()
+        self.model_wrap_cfg.init_latent = x
         return self.run(p, noised, cond, uncond, taken + 1, timesteps=timesteps[:taken])
 
 

@@ -41,6 +41,7 @@ opts = Options(
         "return_grid": True,
         "outdir_txt2img_samples": "outputs/txt2img-images",
         "outdir_img2img_samples": "outputs/img2img-images",
+        "img2img_background_color": "#ffffff",
     }
 )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import math
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,17 @@ class Reference:
         """Remembers the latents of the picture that img2img started from most recently."""
         if (latents := getattr(p, "init_latent", None)) is not None:
             self._latents = latents
+
+
+class LentSchedule:
+    """While it is armed, plain pictures are sampled with the noise schedule of most motion modules."""
+
+    def __init__(self) -> None:
+        self._undo: Callable[[], None] = lambda: None
+
+    def arm(self, on: bool) -> None:
+        self._undo()
+        self._undo = webuis.lend_schedule(torch.cumprod(1 - BETAS["straight"], 0).float()) if on else lambda: None
 
 
 @torch.no_grad()

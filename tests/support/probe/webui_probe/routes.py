@@ -17,7 +17,7 @@ from webui_probe.bypass import Bypass, WrappedBlock
 from webui_probe.digests import checkpoint_digests, unet_digests
 from webui_probe.identity import Identity
 from webui_probe.recorder import Recorder
-from webui_probe.reference import EffectiveWeights, Reference, differences
+from webui_probe.reference import EffectiveWeights, LentSchedule, Reference, differences
 from webui_probe.sabotage import BrokenMethod, LateFault
 from webui_probe.triggers import AddedWords, ControlFault, Fault, Flags, Gallery, Interrupter, Nested, OtherFrames, SameNoise
 
@@ -28,6 +28,7 @@ recorder = Recorder()
 fault = Fault()
 interrupter = Interrupter()
 same_noise = SameNoise()
+lent_schedule = LentSchedule()
 control_fault = ControlFault()
 nested = Nested()
 added_words = AddedWords()
@@ -50,7 +51,7 @@ class SeedBody(BaseModel):
     seed: int = 0
 
 
-class SameNoiseBody(BaseModel):
+class SwitchBody(BaseModel):
     on: bool
 
 
@@ -158,7 +159,7 @@ def post_seed(body: SeedBody) -> dict[str, Any]:
     return {}
 
 
-def post_same_noise(body: SameNoiseBody) -> dict[str, Any]:
+def post_same_noise(body: SwitchBody) -> dict[str, Any]:
     with call_queue.queue_lock:
         same_noise.arm(body.on)
     return {}
@@ -201,6 +202,12 @@ def post_wrap_block(body: WrapBody) -> dict[str, Any]:
 
 def post_break_method(body: BreakBody) -> dict[str, Any]:
     broken_method.set(body.how)
+    return {}
+
+
+def post_schedule(body: SwitchBody) -> dict[str, Any]:
+    with call_queue.queue_lock:
+        lent_schedule.arm(body.on)
     return {}
 
 
@@ -298,6 +305,7 @@ def add_routes(_demo: Any, app: FastAPI) -> None:
         "record": post_record,
         "seed": post_seed,
         "same-noise": post_same_noise,
+        "schedule": post_schedule,
         "fault": post_fault,
         "control-fault": post_control_fault,
         "interrupt-at": post_interrupt,

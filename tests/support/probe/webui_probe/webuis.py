@@ -107,7 +107,7 @@ def schedules(model: Any) -> dict[str, Tensor]:
 
 def alphas_cumprod() -> Tensor:
     """Returns the noise schedule in use."""
-    return 1 / (_sigmas().sigmas ** 2 + 1) if FORGE or REFORGE else shared.sd_model.alphas_cumprod
+    return 1 / (_sigmas().sigmas ** 2 + 1) if FORGE else shared.sd_model.alphas_cumprod
 
 
 def lend_schedule(alphas: Tensor) -> Callable[[], None]:

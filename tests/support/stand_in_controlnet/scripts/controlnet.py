@@ -166,6 +166,11 @@ class Script(scripts.Script):
     def parse_remote_call(p: Any, unit: Unit, number: int) -> Unit:
         return unit
 
+    @staticmethod
+    def check_sd_version_compatible(unit: Unit) -> None:
+        if "xl" in unit.model:
+            raise ValueError(f"{unit.model} is not compatible with the checkpoint")
+
     def title(self) -> str:
         return "ControlNet"
 
