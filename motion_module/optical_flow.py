@@ -19,7 +19,7 @@ def flow_between(one: Frame, other: Frame) -> Flow:
 
     Raises MissingDependency.
     """
-    cv2 = _opencv()
+    cv2 = opencv()
     grey = [cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY) for frame in (one, other)]
     flow: Flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(*grey, None)
     return flow
@@ -30,7 +30,7 @@ def warped(frame: NDArray[Any], flow: Flow) -> NDArray[np.float32]:
 
     Raises MissingDependency.
     """
-    cv2 = _opencv()
+    cv2 = opencv()
     rows, columns = np.mgrid[: frame.shape[0], : frame.shape[1]].astype(np.float32)
     points = columns + flow[..., 0].astype(np.float32), rows + flow[..., 1].astype(np.float32)
     colours: NDArray[np.float32] = cv2.remap(
@@ -39,7 +39,7 @@ def warped(frame: NDArray[Any], flow: Flow) -> NDArray[np.float32]:
     return colours
 
 
-def _opencv() -> Any:
+def opencv() -> Any:
     """Returns the package cv2. Raises MissingDependency."""
     try:
         import cv2

@@ -38,6 +38,9 @@ class Control(Protocol):
         """While open, each call of the UNet has the hints of its rows. The arguments are those of `UNetCalls`."""
         ...
 
+    def let_go(self) -> None:
+        """Takes ControlNet off the UNet before its own last hook, which may come after ours, for another generation."""
+
     def begin_call(self) -> Around:
         """Begins a UNet call whose windows go through the UNet one after another. Returns what goes around each."""
         ...

@@ -212,6 +212,9 @@ class ForgeControl:
         with patched(unet, "forward", forward_prepared):
             yield
 
+    def let_go(self) -> None:
+        """Nothing: it is in the UNet only while the sampler runs."""
+
     def begin_call(self) -> Around:
         return nothing_around()
 

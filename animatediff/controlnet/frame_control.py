@@ -102,6 +102,11 @@ class FrameControl:
         with UNetCalls(self._p, network, self._units.hints, layout_of, step_windows).applied_to(unet):
             yield
 
+    def let_go(self) -> None:
+        """Takes ControlNet off the UNet before its own last hook, which may come after ours, for another generation."""
+        if self._script is not None and self._script.latest_network is not None:
+            self._script.latest_network.restore()
+
     def begin_call(self) -> Around:
         network = self._script and self._script.latest_network
         return reference_noise.begin_call(network) if network else nothing_around()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,13 @@ from .. import settings
 from ..controlnet.control import Control
 from ..errors import failure
 from ..output.results import WARNINGS, Results, Video
+from ..request.params import Params
 from ..request.plan import Plan
 
 
-def writes_frames() -> bool:
-    """Whether frames go into a folder of their own, rather than where the WebUI saves images."""
-    return shared.opts.data.get("animatediff_save_to_custom", True)
+def writes_frames(params: Params) -> bool:
+    """Whether frames go into a folder of their own, rather than where the WebUI saves images, before they are detailed."""
+    return params.details or shared.opts.data.get("animatediff_save_to_custom", True)
 
 
 class FinishedFrames:
@@ -31,10 +33,19 @@ class FinishedFrames:
         self._params = plan.params
         self._control = control
         self._holders: dict[int, list[Any]] = {}
+        self._replaced: list[Image.Image] = []
 
     def add(self, holder: Any) -> None:
         """Adds the next frame of the running iteration. `holder`: its attribute `image` is the frame, once all is over."""
         self._holders.setdefault(self._p.iteration, []).append(holder)
+
+    def replace(self, change: Callable[[list[Image.Image], int], list[Image.Image]]) -> None:
+        """Replaces the frames of each video by what `change` returns for them. It also gets the row of the first one."""
+        for iteration, finished in sorted(self._holders.items()):
+            frames = [holder.image for holder in finished]
+            for holder, changed in zip(finished, change(frames, iteration * self._params.video_length)):
+                holder.image = changed
+            self._replaced += frames
 
     def deliver(self, processed: Any, warnings: list[str]) -> list[str]:
         """Writes files and the answer. If a video cannot be made, its frames are shown.
@@ -57,7 +68,7 @@ class FinishedFrames:
             params=self._params,
             quality=settings.quality(),
             outpath=self._p.outpath_samples if self._p.save_samples() else None,
-            writes_frames=writes_frames(),
+            writes_frames=writes_frames(self._params),
             is_api=self._p.is_api,
             warnings=warnings,
             sound=source.sound_for(self._params) if source else None,
@@ -94,5 +105,6 @@ class FinishedFrames:
 
     def _other_images(self, processed: Any) -> list[Image.Image]:
         """Images of the answer that are no frames, such as masks."""
-        frames = {id(holder.image) for finished in self._holders.values() for holder in finished}
+        shown = [holder.image for finished in self._holders.values() for holder in finished]
+        frames = {id(image) for image in (*shown, *self._replaced)}
         return [image for image in processed.images if id(image) not in frames]

@@ -17,6 +17,7 @@ from motion_module.row_layout import RowLayoutError
 
 from .. import host
 from ..controlnet import control as controlnet
+from ..detailer.part import part_of
 from ..errors import AnimateDiffError, failure, reported_to_user
 from ..interrupt import is_interrupted
 from ..request import infotext, module_files
@@ -29,6 +30,7 @@ from . import (
     added_words,
     advice,
     chosen_script,
+    detailing,
     init_frames,
     live_preview,
     loras,
@@ -104,7 +106,8 @@ def on_step(params: Any) -> None:
     """`on_cfg_denoiser`: while a clip is sampled, shows the step, and moves its prompts on."""
     job = job_of(params.denoiser.p)
     if getattr(shared.sd_model, ON_MODEL, None) is not None:
-        live_preview.tell_step(params.denoiser, *job.rounds() if job else ())
+        number, rounds = job.rounds() if job else (0, 1)
+        live_preview.tell_step(params.denoiser, number, rounds, part_of(params.denoiser.p))
     if job is not None:
         job.begin_step(params)
 
@@ -192,7 +195,7 @@ class Job:
     @contextmanager
     def during_init(self) -> Iterator[None]:
         p = self.p
-        if writes_frames() or "PNG" not in self.params.format:
+        if writes_frames(self.params) or "PNG" not in self.params.format:
             p.do_not_save_samples = True  # decided here, where the request's own settings hold
         with (
             self._finished_on_error("preparing the video"),
@@ -321,8 +324,11 @@ class Job:
         """`postprocess`: writes files and the answer."""
         self.finish(completed=True)
         self.warnings += self.resuming.report(processed)
+        if self.params.details:
+            self.control.let_go()
+            self.warnings += detailing.detail(p=self.p, plan=self.plan, processed=processed, finished=self._finished)
         player_files = self._finished.deliver(processed, self.warnings)
-        if not self.resuming.was_resumed:
+        if not (self.resuming.was_resumed or self.params.details or part_of(self.p)):
             self._stopwatch.record(self.p, self.plan)
         for warning in self.warnings:
             log.warning(warning)

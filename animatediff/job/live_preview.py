@@ -39,9 +39,10 @@ def moving_preview(fps: float) -> Iterator[None]:
             shared.state.current_latent = None  # a later preview would decode the whole clip
 
 
-def tell_step(guidance: Any, number: int = 0, rounds: int = 1) -> None:
-    """Shows the step beside the progress bar."""
-    shared.state.textinfo = f"AnimateDiff: {step(guidance, number, rounds)}"
+def tell_step(guidance: Any, number: int = 0, rounds: int = 1, part: str = "") -> None:
+    """Shows the step beside the progress bar. `part`: which part of a clip is detailed."""
+    doing = f"detailing {part}, " if part else ""
+    shared.state.textinfo = f"AnimateDiff: {doing}{step(guidance, number, rounds)}"
 
 
 def step(guidance: Any, number: int = 0, rounds: int = 1) -> str:

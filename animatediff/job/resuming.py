@@ -14,6 +14,7 @@ from motion_module.patching import patched_items
 from motion_module.unet_cache import UNetCache
 
 from .. import settings
+from ..detailer.part import part_of
 from ..errors import reason
 from ..request import infotext
 from ..request.plan import Plan
@@ -31,7 +32,8 @@ WITHOUT_EFFECT_ON_FRAMES: dict[str, Any] = {
 
 
 class Resuming:
-    """The cache of one job. It does nothing for clips of one window without FreeInit, or where a setting switches it off.
+    """The cache of one job. It does nothing for clips of one window without FreeInit, for parts of a clip that are detailed,
+    or where a setting switches it off.
 
     `rounds`: FreeInit's current round and their number. `loras_in_use`: our LoRAs, by file, rank and strength.
     `controls`: ControlNet's units.
@@ -57,7 +59,7 @@ class Resuming:
 
     @property
     def _takes_long(self) -> bool:
-        return self._plan.windows.needed or self._plan.params.freeinit_enable
+        return (self._plan.windows.needed or self._plan.params.freeinit_enable) and not part_of(self._p)
 
     def start(self) -> list[str]:
         """Opens the cache before the first clip is sampled: by then all is known that decides its frames. Returns warnings."""
@@ -72,8 +74,10 @@ class Resuming:
         return []
 
     def reproducible_noise(self, seed: int) -> AbstractContextManager[None]:
-        """While open, the VAE's noise comes from `seed`: otherwise a resumed clip would not find its own results again."""
-        return resume_store.seeded(seed) if self._takes_long else nullcontext()
+        """While open, the VAE's noise comes from `seed`: otherwise a resumed clip would not find its own results again, and the
+        same request would not detail a clip in the same way.
+        """
+        return resume_store.seeded(seed) if self._takes_long or part_of(self._p) else nullcontext()
 
     def report(self, processed: Any) -> list[str]:
         """Writes into the answer where the clip went on, if it was resumed. Returns warnings."""

@@ -7,8 +7,13 @@ from typing import Any
 from modules import shared
 from PIL import ImageOps
 
+from motion_module.errors import MissingDependency
+from motion_module.optical_flow import opencv
+
+from ..detailer.boxes import read_box
 from ..errors import RequestError, shown
 from ..output import paths
+from ..request.choices import DRAWN_BOX
 from ..request.masks import union
 from ..request.params import MOST_FRAMES, Params
 from ..request.plan import Plan
@@ -33,6 +38,7 @@ def validate(p: Any, plan: Plan) -> list[str]:
     _require_keyframes_of_units(plan)
     _require_possible_offload(p, plan)
     _require_no_hypertile(plan)
+    _require_possible_detail(plan)
     if plan.params.freeinit_enable and plan.images is not None:
         raise RequestError(
             "Enable FreeInit (freeinit_enable) is on, but FreeInit starts from noise alone, so it works only in txt2img. "
@@ -236,6 +242,22 @@ def _require_no_hypertile(plan: Plan) -> None:
             "Attend to the first frame (first_frame_attention) does not work with Hypertile, which cuts images into tiles. Set "
             "it to 0, or switch off “Enable Hypertile U-Net” in the settings."
         )
+
+
+def _require_possible_detail(plan: Plan) -> None:
+    if not plan.params.details:
+        return
+    if plan.family.takes_image:
+        raise RequestError(
+            f"Detail (detail) does not work with {plan.family.title}, which animates one picture and would lose the motion of "
+            "the clip. Use another motion module, or set it to “Off”."
+        )
+    try:
+        opencv()
+    except MissingDependency as error:
+        raise RequestError(f"Detail (detail) follows subjects by OpenCV. {error} Or set it to “Off”.") from error
+    if plan.params.detail == DRAWN_BOX:
+        read_box(plan.params.detail_box)
 
 
 def _saves(p: Any) -> bool:

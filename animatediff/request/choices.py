@@ -13,3 +13,6 @@ AS_FOUND = "auto"
 MIX, RAMP = "blend with noise", "strength ramp"
 WHOLE, IN_ATTENTION = "whole UNet", "motion attention"
 RIFE = "RIFE"
+NO_DETAIL, FACES, DRAWN_BOX = "Off", "faces", "box"
+DETECTED = (FACES, "upper bodies", "eyes")
+"""What OpenCV's cascades find."""

@@ -24,7 +24,7 @@ VALUES: dict[str, dict[str, str]] = {
     "family": {"as found": "auto"},
 }
 
-OFF = {"interp": "Off", "closed_loop": "N"}
+OFF = {"interp": "Off", "closed_loop": "N", "detail": "Off"}
 """The choice that switches a feature off, where a parameter has one."""
 OFF_WORDS = ("", "no", "n", "off", "none", "false", "0")
 """What programs send for it, in any case. In JSON it may be `false` or 0 as well."""

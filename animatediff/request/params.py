@@ -17,7 +17,19 @@ from motion_module.pia import CURVES
 
 from ..video.formats import VIDEO_FORMATS
 from . import needs
-from .choices import API_FORMATS, AS_FOUND, DEFAULT_MODULE, IN_ATTENTION, MIX, RAMP, RIFE, WHOLE
+from .choices import (
+    API_FORMATS,
+    AS_FOUND,
+    DEFAULT_MODULE,
+    DETECTED,
+    DRAWN_BOX,
+    IN_ATTENTION,
+    MIX,
+    NO_DETAIL,
+    RAMP,
+    RIFE,
+    WHOLE,
+)
 from .needs import Needs
 
 MOST_FRAMES = 10_000
@@ -29,6 +41,7 @@ LEAST_FPS, MOST_FPS = 0.02, 1000.0
 MOST_GIF_FPS = 50
 """Browsers treat a delay of less than two hundredths of a second as an error, and play the GIF slowly."""
 DEFAULT_INTERP_X, MOST_INTERP_X = 10, 30
+MOST_SUBJECTS = 16
 
 
 class Group(NamedTuple):
@@ -46,6 +59,7 @@ IMAGE = Group("Image to video", "first-and-last-frame", img2img_only=True)
 VIDEO = Group("Video to video", "source-video")
 MOTION = Group("Motion", "motion")
 TRAVEL = Group("Prompt travel", "prompt-travel")
+DETAIL = Group("Detail faces and hands", "detail")
 OUTPUT = Group("Output", "playback")
 ADVANCED = Group("Advanced", "advanced")
 
@@ -431,6 +445,135 @@ class Params:
         help="How prompts are interpolated between keyframes. slerp: spherical. lerp: linear. Keyframes are lines such as "
         "“8: smiling” in the prompt or the negative prompt.",
     )
+    detail: str = _option(
+        NO_DETAIL,
+        label="Detail",
+        group=DETAIL,
+        elem_id="detail-what",
+        choices=(NO_DETAIL, *DETECTED, DRAWN_BOX),
+        help="What is made again at a larger size in the finished clip: each subject becomes a clip of its own, through the "
+        "same motion module. Off: nothing. faces, upper bodies, eyes: what OpenCV finds. box: what is in a box on the first "
+        "frame.",
+    )
+    detail_box: str = _option(
+        "",
+        label="Box on the first frame",
+        group=DETAIL,
+        elem_id="detail-box",
+        longest=100,
+        placeholder="x, y, width, height",
+        needs=needs.IN_DRAWN_BOX,
+        help="The subject on the first frame: x and y of the upper left corner, width and height, in pixels of the finished "
+        "video, such as 120, 80, 96, 128. It is followed through the clip.",
+    )
+    detail_most: int = _option(
+        2,
+        label="Most subjects",
+        group=DETAIL,
+        elem_id="detail-most",
+        minimum=1,
+        maximum=MOST_SUBJECTS,
+        slider=Slider(1, 8, 1),
+        needs=needs.BY_DETECTOR,
+        help="How many subjects are detailed, the largest first. Each takes about as long as a clip of its size.",
+    )
+    detail_confidence: float = _option(
+        0.3,
+        label="Confidence",
+        group=DETAIL,
+        elem_id="detail-confidence",
+        **FRACTION,
+        needs=needs.BY_DETECTOR,
+        help="How sure the detector must be. Raise it if something else is detailed, lower it if a subject is missed.",
+    )
+    detail_prompt: str = _option(
+        "",
+        label="Detail prompt",
+        group=DETAIL,
+        elem_id="detail-prompt",
+        lines=2,
+        longest=10_000,
+        placeholder="empty: the prompt of the clip",
+        needs=needs.WITH_DETAIL,
+        help="The prompt of the subjects, also with LoRAs and keyframes. Empty: the prompt of the clip.",
+    )
+    detail_negative_prompt: str = _option(
+        "",
+        label="Detail negative prompt",
+        group=DETAIL,
+        elem_id="detail-negative-prompt",
+        lines=2,
+        longest=10_000,
+        placeholder="empty: the negative prompt of the clip",
+        needs=needs.WITH_DETAIL,
+        help="The negative prompt of the subjects. Empty: the negative prompt of the clip.",
+    )
+    detail_strength: float = _option(
+        0.4,
+        label="Detail strength",
+        group=DETAIL,
+        elem_id="detail-strength",
+        minimum=0.01,
+        maximum=1,
+        slider=Slider(0.05, 1, 0.05),
+        needs=needs.WITH_DETAIL,
+        help="The denoising strength: how far a subject may change.",
+    )
+    detail_padding: float = _option(
+        0.25,
+        label="Padding",
+        group=DETAIL,
+        elem_id="detail-padding",
+        minimum=0,
+        maximum=2,
+        slider=Slider(0, 1, 0.05),
+        needs=needs.WITH_DETAIL,
+        help="How much of its surroundings is made with a subject, as a fraction of its size. The detail fades out there.",
+    )
+    detail_steps: int = _option(
+        0,
+        label="Detail steps",
+        group=DETAIL,
+        elem_id="detail-steps",
+        minimum=0,
+        maximum=150,
+        slider=Slider(0, 50, 1),
+        needs=needs.WITH_DETAIL,
+        help="The number of sampling steps for a subject. 0: that of the clip.",
+    )
+    detail_cfg: float = _option(
+        0.0,
+        label="Detail CFG scale",
+        group=DETAIL,
+        elem_id="detail-cfg",
+        minimum=0,
+        maximum=100,
+        slider=Slider(0, 30, 0.5),
+        needs=needs.WITH_DETAIL,
+        help="How strictly a subject follows its prompt. 0: the CFG scale of the clip.",
+    )
+    detail_size: int = _option(
+        0,
+        label="Detail size",
+        group=DETAIL,
+        elem_id="detail-size",
+        minimum=64,
+        maximum=2_048,
+        zero_is_auto=True,
+        slider=Slider(0, 1_024, 64),
+        needs=needs.WITH_DETAIL,
+        help="The size at which a subject is made, as the side of a square in pixels. 0: the size that the motion module was "
+        "trained at.",
+    )
+    detail_controlnet: bool = _option(
+        False,
+        label="With ControlNet",
+        group=DETAIL,
+        elem_id="detail-controlnet",
+        needs=needs.WITH_DETAIL,
+        help="The ControlNet units without a picture of their own also control the subjects, by what is seen in the finished "
+        "clip.",
+    )
     interp: str = _option(
         "Off",
         label="Frame interpolation",
@@ -602,6 +745,11 @@ class Params:
         help="How the API returns MP4 and WebM. data: in images, as base64. url: as links in info, for programs that open "
         "everything in images as a picture.",
     )
+
+    @property
+    def details(self) -> bool:
+        """Whether subjects of the finished clip are made again."""
+        return self.detail != NO_DETAIL
 
     @property
     def has_windows(self) -> bool:

@@ -110,7 +110,8 @@ def get_progress(skip_current_image: bool = False) -> dict[str, Any]:
     from modules.shared import state
 
     latents = None if skip_current_image or not state.job else state.current_latent
-    picture = None if latents is None else encode_picture(sd_samplers.samples_to_image_grid(latents))
+    image = state.current_image if latents is None else sd_samplers.samples_to_image_grid(latents)
+    picture = None if image is None or skip_current_image else encode_picture(image)
     return {"progress": state.progress(), "textinfo": state.textinfo, "current_image": picture}
 
 

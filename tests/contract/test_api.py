@@ -175,7 +175,10 @@ def test_the_api_lists_the_controls(host):
         "Masks",
         "Motion scale", "Motion effect", "Motion start", "Motion end", "Motion rules", "Attend to the first frame",
         "Positional encoding", "Second motion module", "Combination", "Weight of the second module",
-        "Prompt interpolation", "Frame interpolation", "Interpolation factor", "Times to play",
+        "Prompt interpolation",
+        "Detail", "Box on the first frame", "Most subjects", "Confidence", "Detail prompt", "Detail negative prompt",
+        "Detail strength", "Padding", "Detail steps", "Detail CFG scale", "Detail size", "With ControlNet",
+        "Frame interpolation", "Interpolation factor", "Times to play",
         "Family", "Windows apply to", "Offload frames to RAM", "Context schedule", "Fuse method", "Noise type", "Shared noise",
         "Enable FreeInit", "Fast sampling", "FreeInit iterations", "FreeInit filter", "Spatial cutoff", "Temporal cutoff",
     ]  # fmt: skip

@@ -23,6 +23,8 @@ FACTS = (
     "Last frame (last_frame) ‹sizes›",
     "are not applied",
     "was begun anew",
+    "was followed through",
+    "were found in ‹count›, ‹number of tracks›",
     "is assumed",
     "previous file is kept",
     "motion module did not act",

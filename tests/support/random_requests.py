@@ -52,6 +52,11 @@ SMALL: dict[str, st.SearchStrategy[Any]] = {
     "video_source": st.just(""),
     "video_path": st.sampled_from(("", "", "", "/nowhere")),
     "mask_path": st.sampled_from(("", "", "", "/nowhere")),
+    "detail_box": st.sampled_from(("", "8, 8, 40, 40", "-9 0 900 900", "x")),
+    "detail_prompt": st.sampled_from(("", "a face", "0: a\n2: b")),
+    "detail_steps": st.integers(0, 3),
+    "detail_most": st.integers(1, 2),
+    "detail_size": st.just(64),
     "request_id": st.sampled_from(("", "42", "a/b", "x" * 100)),
 }
 """Values of the parameters whose range of the table would take too long, or hardly ever be right."""

@@ -18,7 +18,7 @@ FEWEST_WORDS = 6
 """Texts of fewer words count only where SAYING says them. Elsewhere they are names and labels."""
 SAYING = ("failure", "reported_to_user", "_finished_on_error", "_require_motion", "_warn", "_damaged", "Contents")
 """Functions whose texts are always messages or parts of one. What is raised always is, too."""
-LABELS = ("help", "info", "label", "description", "title", "tooltip", "value", "bar_format")
+LABELS = ("help", "info", "placeholder", "label", "description", "title", "tooltip", "value", "bar_format")
 """Arguments that are no messages."""
 NO_MESSAGES = (
     "animatediff/page/settings_section.py",
@@ -76,6 +76,7 @@ AREAS = {
         "motion_module/keyframe_lines.py",
     ),
     "ControlNet": ("animatediff/controlnet",),
+    "Detail": ("animatediff/detailer", "animatediff/job/detailing.py"),
     "Source videos, masks, and everything else that is read as a video": (
         "animatediff/request/inputs.py",
         "animatediff/request/source_video.py",

@@ -19,6 +19,11 @@ class State:
         self.job_no, self.job_count = 0, -1
         self.sampling_step = self.sampling_steps = 0
         self.current_latent: Any = None
+        self.current_image: Any = None
+
+    def assign_current_image(self, image: Any) -> None:
+        """Shows a picture as the live preview, while no latents are sampled."""
+        self.current_image = image
 
     def end(self) -> None:
         """Ends the job. The rest stays until the next one begins, `textinfo` too."""

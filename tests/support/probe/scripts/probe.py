@@ -36,6 +36,7 @@ class ProbeScript(scripts.Script):
 
     def postprocess_image(self, p: Any, pp: Any, *args: Any) -> None:
         routes.nested.hook_called("postprocess_image", p)
+        routes.other_frames.hook_called(p, pp)
 
     def postprocess_batch(self, p: Any, *args: Any, **kwargs: Any) -> None:
         routes.nested.hook_called("postprocess_batch", p)
@@ -46,6 +47,7 @@ def disarm_all() -> None:
     routes.recorder.disarm()
     routes.fault.disarm()
     routes.same_noise.arm(False)
+    routes.other_frames.arm([])
     routes.reference.disarm()
     routes.bypass.disarm()
     routes.wrapped_block.disarm()

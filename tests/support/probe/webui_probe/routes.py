@@ -19,7 +19,7 @@ from webui_probe.identity import Identity
 from webui_probe.recorder import Recorder
 from webui_probe.reference import EffectiveWeights, LentSchedule, Reference, differences
 from webui_probe.sabotage import BrokenMethod, LateFault
-from webui_probe.triggers import AddedWords, ControlFault, Fault, Flags, Gallery, Interrupter, Nested, SameNoise
+from webui_probe.triggers import AddedWords, ControlFault, Fault, Flags, Gallery, Interrupter, Nested, OtherFrames, SameNoise
 
 ROOT = "/probe/v1"
 
@@ -32,6 +32,7 @@ lent_schedule = LentSchedule()
 control_fault = ControlFault()
 nested = Nested()
 added_words = AddedWords()
+other_frames = OtherFrames()
 gallery = Gallery()
 flags = Flags()
 late_fault = LateFault()
@@ -123,6 +124,10 @@ class AddedWordsBody(BaseModel):
     at: Literal["process", "before_process_batch"] | None = None
     before: str = ""
     after: str = ""
+
+
+class OtherFramesBody(BaseModel):
+    pictures: list[str] = []
 
 
 class SettingsBody(BaseModel):
@@ -245,6 +250,11 @@ def post_added_words(body: AddedWordsBody) -> dict[str, Any]:
     return {}
 
 
+def post_other_frames(body: OtherFramesBody) -> dict[str, Any]:
+    other_frames.arm(body.pictures)
+    return {}
+
+
 def post_gallery(body: GalleryBody) -> dict[str, Any]:
     gallery.arm(body.on, body.stamps)
     return {}
@@ -309,6 +319,7 @@ def add_routes(_demo: Any, app: FastAPI) -> None:
         "nested": post_nested,
         "added-words": post_added_words,
         "gallery": post_gallery,
+        "other-frames": post_other_frames,
         "flags": post_flags,
         "settings": post_settings,
     }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import hashlib
+import io
 import traceback
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -202,6 +204,22 @@ def small_copy(p: Any) -> Any:
     fresh |= {"prompt": "nested", "negative_prompt": "", "override_settings": {}, "extra_generation_params": {}}
     vars(inner).update(fresh)
     return inner
+
+
+class OtherFrames:
+    """Puts given pictures into the place of the frames of every clip, as an extension that retouches frames may."""
+
+    def __init__(self) -> None:
+        self._pictures: list[str] = []
+
+    def arm(self, pictures: list[str]) -> None:
+        """`pictures`: one for each frame, in base64; none to leave frames alone."""
+        self._pictures = pictures
+
+    def hook_called(self, p: Any, holder: Any) -> None:
+        """Must be called for each picture. `holder`: its attribute `image` is the picture."""
+        if self._pictures:
+            holder.image = Image.open(io.BytesIO(base64.b64decode(self._pictures[p.batch_index]))).convert("RGB")
 
 
 class Nested:

@@ -150,7 +150,7 @@ class Network:
         unet.forward = forward
 
     def restore(self) -> None:
-        del self._unet.forward
+        vars(self._unet).pop("forward", None)
 
 
 class Script(scripts.Script):
