@@ -42,8 +42,9 @@ class Kind:
 _EXACT, _NO_DOWNLOADS = ("--no-half", "--precision", "full"), ("--do-not-download-clip", "--no-download-sd-model")
 A1111 = Kind("AUTOMATIC1111", _NO_DOWNLOADS, ("--use-cpu", "all", *_EXACT))
 _CHEAP_PREVIEWS = {"show_progress_type": "Approx cheap"}
-REFORGE = Kind("reForge", _NO_DOWNLOADS, ("--always-cpu", *_EXACT), settings=_CHEAP_PREVIEWS)
-_HIRES = {"hr_additional_modules": ["Use same choices"], "hr_cfg": 7}  # else the second pass has a CFG scale of 1
+_HIRES_CFG = {"hr_cfg": 7}  # else the second pass has a CFG scale of 1, so no negative prompt
+REFORGE = Kind("reForge", _NO_DOWNLOADS, ("--always-cpu", *_EXACT), settings=_CHEAP_PREVIEWS, request=_HIRES_CFG)
+_HIRES = {"hr_additional_modules": ["Use same choices"], **_HIRES_CFG}
 FORGE = Kind("Forge", _NO_DOWNLOADS[1:], ("--always-cpu",), settings=_CHEAP_PREVIEWS, loads_at_start=False, request=_HIRES)
 _AS_STARTED_BEFORE = {"VERSION_UID": "PY313", "res_step": 8, **_CHEAP_PREVIEWS}  # else a second pass has multiples of 64 px
 NEO = Kind(
