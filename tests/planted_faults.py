@@ -31,6 +31,13 @@ class Mutation:
 
 MUTATIONS = (
     Mutation(
+        "a reference unit draws other noise in each window",
+        "animatediff/controlnet/reference_noise.py",
+        "if (number := next(numbers)) == len(drawn):",
+        "if (number := len(drawn)) == len(drawn):",
+        "host/test_reference_noise.py",
+    ),
+    Mutation(
         "a track shakes with the flow",
         "animatediff/detailer/tracks.py",
         "zip(*map(eased, (x, y, width, height)))",

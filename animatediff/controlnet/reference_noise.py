@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -22,7 +23,8 @@ def begin_call(network: Any) -> Around:
 
     The draw is that of a plain batch: as many rows, from the same generator.
     """
-    names = type(network).hook.__globals__
+    hook = getattr(type(network), "hook", None)
+    names = hook.__globals__ if isinstance(hook, FunctionType) else {}
     if ADD_NOISE not in names:
         return nothing_around()
     add_noise, drawn = names[ADD_NOISE], list[Tensor]()
