@@ -133,14 +133,14 @@ MUTATIONS = (
         "animatediff/detailer/detail.py",
         "track.throughout(len(frames)) if whole else track",
         "track",
-        "host/test_detailer.py",
+        "host/test_detailed_subjects.py",
     ),
     Mutation(
         "an interrupt while subjects are looked for is not seen",
         "animatediff/detailer/detail.py",
         "        if around.is_interrupted():\n            raise Interrupted\n",
         "",
-        "host/test_detailer.py",
+        "host/test_detailed_subjects.py",
     ),
     Mutation(
         "an interrupted subject stays half made",

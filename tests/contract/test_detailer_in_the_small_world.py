@@ -15,6 +15,7 @@ from support.animation import animate, frames_of
 from support.pictures import encode, pictures_of
 from support.server import HOSTS, REPOSITORY
 
+pytestmark = pytest.mark.not_on(("Forge", "Neo"), "it takes no checkpoint with a narrow VAE")
 FRAMES, SIDE = 16, 128
 SCENES = [
     ("red circle", "moving left on a blue background"),
@@ -23,8 +24,8 @@ SCENES = [
 ]
 SMALL = {"width": SIDE, "height": SIDE, "cfg_scale": CFG_SCALE, "sampler_name": "DDIM", "seed": 1}
 STEPS = 12
-MADE_ANEW, AS_SHOWN = 0.75, Params().detail_strength
-"""The detail strength at which most of a subject is made anew, and the one that the panel shows first."""
+MADE_ANEW = 0.75
+"""The detail strength at which most of a subject is made anew. At less, the wobble of the clip itself stays."""
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +54,13 @@ def crops_along(frames, box):
     return crops_of(track, (SIDE, SIDE), Params().detail_padding, SIDE)
 
 
-def frame_by_frame(host, crops, frames, prompt, strength):
+def frame_by_frame(host, crops, frames, prompt):
     """Returns the frames with their crops made again as ADetailer makes them: each by itself, with the seed of its frame."""
     pictures, details = [Image.fromarray(frame) for frame in frames], []
     for number, picture in enumerate(pictures):
         size = {"width": crops.made[0], "height": crops.made[1], "seed": SMALL["seed"] + number, "steps": STEPS}
         cut = encode(np.asarray(crops.cut(picture, number)))
-        request = {**SMALL, **size, "prompt": prompt, "denoising_strength": strength, "init_images": [cut]}
+        request = {**SMALL, **size, "prompt": prompt, "denoising_strength": MADE_ANEW, "init_images": [cut]}
         details += [Image.fromarray(detail) for detail in pictures_of(host.img2img(**request))]
     return np.stack([np.asarray(frame) for frame in crops.pasted(pictures, details)])
 
@@ -69,9 +70,7 @@ def flicker_within(crops, frames):
     return measures_of([np.asarray(crops.cut(Image.fromarray(f), n)) for n, f in enumerate(frames)]).flicker.mean()
 
 
-@pytest.mark.parametrize(("strength", "most"), [(MADE_ANEW, 0.5), (AS_SHOWN, 0.7)])
-def test_subjects_flicker_at_most_half_as_much_as_frame_by_frame(world, strength, most):
-    """Where most of them is made anew. At less strength the wobble of the clip itself stays in both."""
+def test_subjects_flicker_at_most_half_as_much_as_frame_by_frame(world):
     host, module = world
     flicker = []
     for shape, motion in SCENES:
@@ -82,10 +81,10 @@ def test_subjects_flicker_at_most_half_as_much_as_frame_by_frame(world, strength
         box = box_of(plain[0])
         crops = crops_along(plain, box)
         args |= {"detail": "box", "detail_box": ", ".join(f"{side:g}" for side in box), "detail_prompt": subject}
-        args |= {"detail_size": SIDE, "detail_steps": STEPS, "detail_strength": strength}
+        args |= {"detail_size": SIDE, "detail_steps": STEPS, "detail_strength": MADE_ANEW}
         ours = frames_of(host.txt2img(**request, **animate(**args)))
-        theirs = frame_by_frame(host, crops, plain, subject, strength)
+        theirs = frame_by_frame(host, crops, plain, subject)
         assert np.abs(ours.astype(int) - plain).mean() > 0.2
         flicker.append((flicker_within(crops, ours), flicker_within(crops, theirs)))
     ours, theirs = np.mean(flicker, axis=0)
-    assert ours <= most * theirs
+    assert ours <= theirs / 2
