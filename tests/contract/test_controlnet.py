@@ -194,6 +194,19 @@ def test_each_frame_has_its_own_reference(controlnet, folder, pictures, module, 
 
 
 @REAL
+def test_reference_units_draw_the_same_noise_for_a_frame_in_every_window(controlnet, folder):
+    """Their noise hides the picture where there is much of it: what they add differs with the noise alone."""
+    request = clip([unit(module="reference_only", model="None")], video_path=str(folder / "all"), video_length=10)
+    made = {}
+    for mode in ("whole UNet", "motion attention"):
+        request["alwayson_scripts"]["AnimateDiff"]["args"][0] |= {"batch_size": 4, "overlap": 1, "context_mode": mode}
+        made[mode] = frames_of(controlnet.txt2img(**request, steps=3, seed=5))
+    assert largest_difference(*made.values()).max() <= 1
+    without = frames_of(controlnet.txt2img(**with_units(request), steps=3, seed=5))
+    assert largest_difference(made["whole UNet"], without).min() >= UNRELATED
+
+
+@REAL
 @pytest.mark.parametrize(
     "settings",
     [{"model": "control_lora_sd15_random"}, {"model": "control_union_sd15_random", "union_control_type": "Depth"}],

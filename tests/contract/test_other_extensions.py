@@ -59,8 +59,9 @@ NEIGHBOURS = {
         {"cfg_scale": 15},
     ),
     "Detail Daemon": Neighbour(
-        "sd-webui-detail-daemon", "Detail Daemon", [True, True, False, "both", 0.2, 0.8, 0.5, 0.5, 1, 0, 0, 0, True]
+        "sd-webui-detail-daemon", "Detail Daemon", [True, True, False, "both", 0.2, 0.8, 0.5, 1, 1, 0, 0, 0, True]
     ),
+    "CD Tuner": Neighbour("sd-webui-cd-tuner", "CD(Color/Detail) Tuner", [True, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
     "Kohya hires fix": Neighbour(
         "sd-webui-kohya-hiresfix", "Kohya Hires.fix", [True, True, 3, 4, 0.5, 0.6, "bicubic", 0.5, 2, True, False]
     ),
@@ -72,6 +73,8 @@ WINDOWS: dict[str, dict[str, Any]] = {
     "windows in the motion attention": {"batch_size": 16, "context_mode": "motion attention"},
 }
 START = {"init_images": [encode(gradient())], "denoising_strength": 0.6}
+EVEN = {"image_mode": "strength ramp", "ramp_length": 0}
+"""Every frame starts from the picture, as in a batch."""
 
 
 def extensions() -> list[Path]:
@@ -82,11 +85,13 @@ def extensions() -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def crowd(start_host):
+def crowd(start_host, tmp_path_factory):
     """A host with all of them."""
     if not extensions():
         pytest.skip("there are no other extensions for the live tests: set EXTENSIONS_DIR")
-    return start_host(extensions=[REPOSITORY, PROBE, *extensions()])
+    folder = tmp_path_factory.mktemp("crowd")
+    (folder / "ui-config.json").write_text("{}")  # NegPiP reads it when it is loaded; a WebUI that has run before has it
+    return start_host(data_dir=folder, extensions=[REPOSITORY, PROBE, *extensions()])
 
 
 def asked(neighbour: Neighbour, tab: str) -> dict[str, Any]:
@@ -115,7 +120,7 @@ def test_a_clip_without_motion_is_what_it_makes_of_a_plain_batch(crowd, name, wi
     if neighbour.folder not in {folder.name for folder in extensions()}:
         pytest.skip(f"{neighbour.folder} is not there")
     before = frames_of(crowd.txt2img())
-    clip = animate("v3", motion_effect=0, video_length=frames, **WINDOWS[windows])
+    clip = animate("v3", motion_effect=0, video_length=frames, **WINDOWS[windows], **(EVEN if tab == "img2img" else {}))
     clip["alwayson_scripts"] |= on(neighbour)
     made = frames_of(getattr(crowd, tab)(**clip, **asked(neighbour, tab)))
     batch = plain_batch(crowd, neighbour, tab, frames, **on(neighbour))
