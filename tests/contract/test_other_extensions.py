@@ -61,7 +61,6 @@ NEIGHBOURS = {
     "Detail Daemon": Neighbour(
         "sd-webui-detail-daemon", "Detail Daemon", [True, True, False, "both", 0.2, 0.8, 0.5, 1, 1, 0, 0, 0, True]
     ),
-    "CD Tuner": Neighbour("sd-webui-cd-tuner", "CD(Color/Detail) Tuner", [True, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
     "Kohya hires fix": Neighbour(
         "sd-webui-kohya-hiresfix", "Kohya Hires.fix", [True, True, 3, 4, 0.5, 0.6, "bicubic", 0.5, 2, True, False]
     ),
