@@ -37,6 +37,7 @@ Around = Callable[[Part], AbstractContextManager[None]]
 
 
 def nothing_around() -> Around:
+    """Begins a call around whose parts nothing is to be done."""
     return lambda _part: nullcontext()
 
 
