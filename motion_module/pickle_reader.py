@@ -8,7 +8,7 @@ the pickle, and both are bounded. The opcodes are those of protocols 2 to 5 (Pyt
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from functools import partial
 from operator import methodcaller
@@ -40,12 +40,13 @@ class Name:
         return f"{self.module}.{self.name}"
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(eq=False, repr=False)
 class Call:
-    """What a pickle would call, and with what."""
+    """What a pickle would call, and with what. `state`: what it would then give to the object that the call returns."""
 
     target: Any
     arguments: Any
+    state: Any = None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -64,7 +65,7 @@ class Pickle:
     end: int
 
 
-def read_pickle(data: bytes, allowed: Collection[Name], start: int = 0) -> Pickle:
+def read_pickle(data: bytes, allowed: Container[Name], start: int = 0) -> Pickle:
     """Reads a pickle. Of dictionaries, only entries with texts as keys are kept; sets become lists.
 
     Raises UnreadablePickle, or ForbiddenName if it has a name that is not allowed.
@@ -108,7 +109,7 @@ _STOP = ord(".")
 
 
 class _Reader:
-    def __init__(self, data: bytes, allowed: Collection[Name], position: int) -> None:
+    def __init__(self, data: bytes, allowed: Container[Name], position: int) -> None:
         self._data = data
         self._allowed = allowed
         self.position = position
@@ -205,7 +206,9 @@ class _Reader:
         self._call()
 
     def _build(self) -> None:
-        self._stack.pop()  # the attributes of an object that is not built
+        state = self._stack.pop()
+        if isinstance(self._stack[-1], Call):
+            self._stack[-1].state = state
 
     def _refer(self) -> None:
         self.references.append(self._stack.pop())

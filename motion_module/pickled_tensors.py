@@ -93,11 +93,11 @@ def tensors_in(content: Any) -> dict[str, StoredTensor]:
         content = content["state_dict"]
     if not isinstance(content, dict):
         return {}
-    tensors = {key: _tensor(value) for key, value in content.items() if isinstance(key, str)}
+    tensors = {key: stored_tensor(value) for key, value in content.items() if isinstance(key, str)}
     return {key: tensor for key, tensor in tensors.items() if tensor}
 
 
-def _tensor(value: Any) -> StoredTensor | None:
+def stored_tensor(value: Any) -> StoredTensor | None:
     """Returns the tensor that a call describes; None if it describes something else. Raises UnreadablePickle."""
     if isinstance(value, Call) and _is(value, _PARAMETER):
         value = next(iter(_arguments(value)), None)

@@ -17,7 +17,7 @@ import struct
 import sys
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,8 +29,8 @@ from torch import Tensor
 
 from .errors import UserError
 from .file_signatures import OLD_PYTORCH, SAFETENSORS, ZIP, contents_of
-from .pickle_reader import MOST_BYTES, ForbiddenName, UnreadablePickle, read_pickle
-from .pickled_tensors import NAMES, STORAGES, are_sizes, storage_of, tensors_in
+from .pickle_reader import MOST_BYTES, ForbiddenName, Name, UnreadablePickle, read_pickle
+from .pickled_tensors import NAMES, STORAGES, StoredTensor, are_sizes, storage_of, tensors_in
 
 DIFFUSERS_WEIGHTS = "diffusion_pytorch_model"
 SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
@@ -208,13 +208,15 @@ class SafetensorsFile(WeightFile):
 
 
 class _PickledFile(WeightFile):
-    """A file whose tensors are described by a pickle."""
+    """A file whose tensors are described by a pickle. `allowed`: the names that this may have."""
+
+    allowed: Container[Name] = NAMES
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         try:
             content, sizes = self._open()
-            tensors = tensors_in(content)
+            tensors = self._tensors_in(content)
         except ForbiddenName as error:
             raise CheckpointError(
                 f"{path.name} was not loaded, because opening it would run {error}. Weight files must not contain programs. "
@@ -236,6 +238,10 @@ class _PickledFile(WeightFile):
     def _require_little_endian(self, right: bool) -> None:
         if not right:
             raise CheckpointError(f"{self.path.name} was written on a big-endian machine. Get it as .safetensors.")
+
+    def _tensors_in(self, content: Any) -> dict[str, StoredTensor]:
+        """Returns the tensors in what the pickle describes. Raises UnreadablePickle, or CheckpointError."""
+        return tensors_in(content)
 
     @abstractmethod
     def _open(self) -> tuple[Any, dict[str, int]]:
@@ -286,7 +292,7 @@ class TorchFile(_PickledFile):
         self._require_little_endian(f"{self._folder}byteorder" not in files or self._read("byteorder") == b"little")
         start = f"{self._folder}data/"
         with self._archive.open(pickles[0]) as member:  # not the whole of it, as its size is not known to be true
-            content = read_pickle(member.read(MOST_BYTES), NAMES).content
+            content = read_pickle(member.read(MOST_BYTES), self.allowed).content
         self._checked: set[str] = set()
         return content, {name[len(start) :]: size for name, size in files.items() if name.startswith(start)}
 
@@ -341,7 +347,7 @@ class OldTorchFile(_PickledFile):
         with self.path.open("rb") as stream:
             head = stream.read(MOST_BYTES)
             for _ in range(5):  # a mark, the version, facts about the machine, the tensors, the order of the storages
-                parts.append(read_pickle(head, NAMES, end))
+                parts.append(read_pickle(head, self.allowed, end))
                 end = parts[-1].end
             _, _, machine, tensors, order = parts
             facts = machine.content if isinstance(machine.content, dict) else {}

@@ -15,14 +15,12 @@ from ..request.choices import DETECTED, DRAWN_BOX
 from ..request.params import Params
 from .boxes import Box, read_box
 from .crops import Crops, crops_of
-from .detectors import Detector, detector
+from .detectors import Detector
 from .tracks import Track, Tracker
 
 Make = Callable[[Crops, list[Image.Image], str], "list[Image.Image] | None"]
 """Makes the pictures of a subject again, as one clip. Returns None if interrupted. The text says which subject it is."""
-ONE_OF = dict(zip(DETECTED, ("face", "upper body", "eye"))) | {DRAWN_BOX: "subject"}
-
-
+ONE_OF = dict(zip(DETECTED, ("face", "upper body", "eye")))
 MOST_SHOWN = 8
 OUTLINE = (255, 210, 0)
 INTERRUPTED = "AnimateDiff: Detailing was interrupted, so the frames are as they were generated. Generate again to detail them."
@@ -45,9 +43,11 @@ class Detailed:
 class Around:
     """What happens outside: `tell` shows a text, `show` pictures of what was found, in their order.
 
-    `is_interrupted` says whether the user wants to end.
+    `detector` returns what finds subjects, where these are not in a drawn box. `is_interrupted` says whether the user wants to
+    end.
     """
 
+    detector: Callable[[], Detector]
     tell: Callable[[str], None]
     show: Callable[[list[Image.Image]], None]
     is_interrupted: Callable[[], bool]
@@ -68,7 +68,8 @@ def detailed(frames: list[Image.Image], params: Params, side: int, make: Make, a
         for number, track in enumerate(tracks, start=1):
             of = track.throughout(len(frames)) if whole else track
             crops = crops_of(of, frames[0].size, params.detail_padding, side)
-            text = f"{ONE_OF[params.detail]} {number} of {len(tracks)}"
+            one = ONE_OF.get(params.detail, "subject")
+            text = f"{one} {number} of {len(tracks)}"
             around.tell(f"AnimateDiff: detailing {text}")
             result.frames = _with_detail(result.frames, crops, make, text)
     except Interrupted:
@@ -103,23 +104,22 @@ def _found(frames: list[Image.Image], params: Params, around: Around, result: De
     """Returns the tracks of the subjects that are detailed, and writes into the result what was found."""
     if params.detail == DRAWN_BOX:
         return _in_box(frames, read_box(params.detail_box).within(*frames[0].size), around, result)
-    find = detector(params.detail, params.detail_confidence)
+    find = around.detector()
     tracks, seen = _followed(frames, lambda _: find, around, follows=False)
     kept = tracks[: params.detail_most]
-    what, count = params.detail, f"{seen} of {len(frames)} frames"
+    what = f"Subjects ({params.detector_file})" if params.detector_file else params.detail.capitalize()
+    count = f"{seen} of {len(frames)} frames"
     if not kept:
         how_rarely = (
             f"were found in {count} only, which may be an error" if seen else f"were found in none of {len(frames)} frames"
         )
         result.warnings.append(
-            f"AnimateDiff: {what.capitalize()} {how_rarely}, so the video is as it was generated. Lower Confidence "
+            f"AnimateDiff: {what} {how_rarely}, so the video is as it was generated. Lower Confidence "
             f"(detail_confidence), or set Detail (detail) to “{DRAWN_BOX}” and give a box."
         )
         return []
     most = f", of which the largest {len(kept)} were detailed" if len(tracks) > len(kept) else ""
-    result.notes.append(
-        f"AnimateDiff: {what.capitalize()} were found in {count}, {len(tracks)} track{'s' * (len(tracks) > 1)}{most}."
-    )
+    result.notes.append(f"AnimateDiff: {what} were found in {count}, {len(tracks)} track{'s' * (len(tracks) > 1)}{most}.")
     return kept
 
 

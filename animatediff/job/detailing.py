@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from modules import shared
+from modules import devices, shared
 from PIL import Image
 
+from ..detailer import detector_files
 from ..detailer.detail import Around, Detailed, detailed
+from ..detailer.detectors import Detector, detector
 from ..detailer.nested import Nested
+from ..detailer.yolo import yolo_detector
 from ..errors import AnimateDiffError, failure
 from ..interrupt import is_interrupted
 from ..output.animated_image import Preview
+from ..request.params import Params
 from ..request.plan import Plan
 from .finished_frames import FinishedFrames
 
@@ -39,7 +43,9 @@ def detail(*, p: Any, plan: Plan, processed: Any, finished: FinishedFrames) -> l
 def _of_video(p: Any, plan: Plan, processed: Any, frames: list[Image.Image], row: int) -> Detailed:
     nested = Nested(p, plan, processed, row)
     side = plan.params.detail_size or plan.family.advice.side or SIDES[plan.family.base]
-    around = Around(tell=_tell, show=lambda pictures: _show(pictures, plan), is_interrupted=is_interrupted)
+    around = Around(
+        lambda: _detector(plan.params), tell=_tell, show=lambda pictures: _show(pictures, plan), is_interrupted=is_interrupted
+    )
     try:
         return detailed(frames, plan.params, side, nested.make, around, whole=nested.travels)
     except AnimateDiffError as error:
@@ -47,6 +53,13 @@ def _of_video(p: Any, plan: Plan, processed: Any, frames: list[Image.Image], row
     except Exception as error:
         text = failure(error, "AnimateDiff could not detail the subjects, so the frames are as they were generated")
     return Detailed(frames, warnings=[text])
+
+
+def _detector(params: Params) -> Detector:
+    """Returns what finds subjects."""
+    if not params.detector_file:
+        return detector(params.detail, params.detail_confidence)
+    return yolo_detector(detector_files.find(params.detector_file), params.detail_confidence, devices.device)
 
 
 def _show(pictures: list[Image.Image], plan: Plan) -> None:

@@ -9,8 +9,11 @@ from PIL import ImageOps
 
 from motion_module.errors import MissingDependency
 from motion_module.optical_flow import opencv
+from motion_module.weight_files import CheckpointError
 
+from ..detailer import detector_files
 from ..detailer.boxes import read_box
+from ..detailer.yolo_file import yolo_model
 from ..errors import RequestError, shown
 from ..output import paths
 from ..request.choices import DRAWN_BOX
@@ -254,8 +257,12 @@ def _require_possible_detail(plan: Plan) -> None:
         )
     try:
         opencv()
+        if plan.params.detector_file:
+            yolo_model(detector_files.find(plan.params.detector_file))
     except MissingDependency as error:
-        raise RequestError(f"Detail (detail) follows subjects by OpenCV. {error} Or set it to “Off”.") from error
+        raise RequestError(f"Detail (detail) cannot follow subjects. {error} Or set it to “Off”.") from error
+    except CheckpointError as error:
+        raise RequestError(f"Detail (detail): {error}") from error
     if plan.params.detail == DRAWN_BOX:
         read_box(plan.params.detail_box)
 

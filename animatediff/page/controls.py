@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterable
+from operator import itemgetter
 from typing import Any
 
 import gradio as gr
@@ -13,6 +14,7 @@ from modules.ui_common import create_refresh_button
 
 from motion_module.video_reader import VIDEO_SUFFIXES
 
+from ..detailer import detector_files
 from ..request import module_files
 from ..request.choices import DEFAULT_MODULE, FORMATS
 from ..request.params import Option, default_of, first_value, option_of
@@ -70,10 +72,9 @@ def _is_large(field: Field) -> bool:
 
 def _control(field: Field, option: Option, facts: dict[str, Any], elem_id: ElemId) -> gr.components.Component:
     kind = str(field.type)
-    if field.name == "model":
-        return _modules(facts, module_files.names, first_choice(module_files.names()), elem_id("refresh"))
-    if field.name == "model_2":
-        return _modules(facts, lambda: ["", *module_files.names()], "", elem_id("refresh-2"))
+    if field.name in _FILES:
+        names, first, refresh = _FILES[field.name]
+        return _with_refresh(facts, names, first(names()), elem_id(refresh))
     if field.name == "format":
         return _formats(field, facts)
     if field.name == "video_source":
@@ -93,8 +94,8 @@ def _control(field: Field, option: Option, facts: dict[str, Any], elem_id: ElemI
     return gr.Number(precision=0 if kind == "int" else None, **facts)  # without limits: Generate reports what is out of range
 
 
-def _modules(facts: dict[str, Any], names: Callable[[], list[str]], value: str, refresh: str) -> gr.Dropdown:
-    """Returns a choice of motion modules, and puts a button beside it that looks for new ones."""
+def _with_refresh(facts: dict[str, Any], names: Callable[[], list[str]], value: str, refresh: str) -> gr.Dropdown:
+    """Returns a choice of files, and puts a button beside it that looks for new ones."""
     dropdown = gr.Dropdown(names(), value=value, **facts)
     create_refresh_button(dropdown, lambda: None, lambda: {"choices": names()}, refresh)
     return dropdown
@@ -106,6 +107,14 @@ def first_choice(names: list[str]) -> str:
     It is text in any case: the WebUI converts what is pasted into a control to the type of the control's first value.
     """
     return DEFAULT_MODULE if DEFAULT_MODULE in names else next(iter(names), "")
+
+
+_FILES: dict[str, tuple[Callable[[], list[str]], Callable[[list[str]], str], str]] = {
+    "model": (module_files.names, first_choice, "refresh"),
+    "model_2": (lambda: ["", *module_files.names()], itemgetter(0), "refresh-2"),
+    "detail": (detector_files.choices, itemgetter(0), "refresh-detectors"),
+}
+"""Parameters that are files: what there is to choose, which of it is chosen first, and the element id of the refresh button."""
 
 
 def _formats(field: Field, facts: dict[str, Any]) -> gr.CheckboxGroup:

@@ -8,6 +8,7 @@ from typing import Any
 
 from modules import scripts
 
+from ..detailer import detector_files
 from ..request import module_files
 from ..request.params import SAVED_FIELDS, option_of
 from ..request.xyz_values import ON_P, xyz_values
@@ -48,5 +49,7 @@ def _choices(field: dataclasses.Field[Any]) -> Callable[[], list[str]] | None:
         return module_files.names
     if field.name == "enable":
         return lambda: ["True", "False"]
+    if field.name == "detail":
+        return detector_files.choices
     choices = option_of(field).choices
     return (lambda: list(choices)) if choices and field.name != "format" else None

@@ -16,3 +16,5 @@ RIFE = "RIFE"
 NO_DETAIL, FACES, DRAWN_BOX = "Off", "faces", "box"
 DETECTED = (FACES, "upper bodies", "eyes")
 """What OpenCV's cascades find."""
+DETECTOR_SUFFIX = ".pt"
+"""Of a detector in a file, which finds what it was trained for."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..video.formats import VIDEO_FORMATS, is_picture
-from .choices import DETECTED, DRAWN_BOX, IN_ATTENTION, MIX, NO_DETAIL, NO_MODULE, RAMP
+from .choices import DRAWN_BOX, IN_ATTENTION, MIX, NO_DETAIL, NO_MODULE, RAMP
 
 if TYPE_CHECKING:
     from .params import Params
@@ -69,5 +69,8 @@ REPEATABLE = Needs(
 SEVERAL_ITERATIONS = Needs("FreeInit iterations (freeinit_iters) is above 1", lambda params, _: params.freeinit_iters > 1)
 WITH_FREEINIT = Needs("Enable FreeInit (freeinit_enable) is on", lambda params, _: params.freeinit_enable)
 WITH_DETAIL = Needs(f"Detail (detail) is not “{NO_DETAIL}”", lambda params, _: params.details)
-BY_DETECTOR = Needs(f"Detail (detail) is one of {', '.join(DETECTED)}", lambda params, _: params.detail in DETECTED)
+BY_DETECTOR = Needs(
+    f"Detail (detail) is neither “{NO_DETAIL}” nor “{DRAWN_BOX}”",
+    lambda params, _: params.details and params.detail != DRAWN_BOX,
+)
 IN_DRAWN_BOX = Needs(f"Detail (detail) is “{DRAWN_BOX}”", lambda params, _: params.detail == DRAWN_BOX)

@@ -22,6 +22,7 @@ from .choices import (
     AS_FOUND,
     DEFAULT_MODULE,
     DETECTED,
+    DETECTOR_SUFFIX,
     DRAWN_BOX,
     IN_ATTENTION,
     MIX,
@@ -82,6 +83,7 @@ class Option:
     `lines`: the height of a text box. `slider`: the range of a slider; None for a number field. `shown_default`: the panel's
     first value, if it is not the API's default. `is_saved`: whether presets, infotexts and X/Y/Z plots include it; uploaded
     files are not included.
+    `more_choices`: the suffix of files whose names are choices too.
     `needs`: when it has an effect; None for always.
     """
 
@@ -101,6 +103,7 @@ class Option:
     shown_default: str | float | None = None
     is_saved: bool = True
     choices: tuple[str, ...] = ()
+    more_choices: str = ""
     needs: Needs | None = None
 
     @property
@@ -451,9 +454,10 @@ class Params:
         group=DETAIL,
         elem_id="detail-what",
         choices=(NO_DETAIL, *DETECTED, DRAWN_BOX),
+        more_choices=DETECTOR_SUFFIX,
         help="What is made again at a larger size in the finished clip: each subject becomes a clip of its own, through the "
         "same motion module. Off: nothing. faces, upper bodies, eyes: what OpenCV finds. box: what is in a box on the first "
-        "frame.",
+        "frame. A file such as face_yolov8n.pt: what this detector of ADetailer finds.",
     )
     detail_box: str = _option(
         "",
@@ -750,6 +754,11 @@ class Params:
     def details(self) -> bool:
         """Whether subjects of the finished clip are made again."""
         return self.detail != NO_DETAIL
+
+    @property
+    def detector_file(self) -> str:
+        """The file whose detector finds subjects; empty if something else does."""
+        return self.detail if self.detail.casefold().endswith(DETECTOR_SUFFIX) else ""
 
     @property
     def has_windows(self) -> bool:

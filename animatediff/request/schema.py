@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any
 
 from .params import FIELDS, default_of, first_value, option_of
@@ -33,7 +34,9 @@ def _schema_of(field: dataclasses.Field[Any]) -> dict[str, Any]:
         facts["minimum"] = 0 if option.zero_is_auto else option.minimum
     if option.maximum is not None:
         facts["maximum"] = option.maximum
-    if option.choices:
+    if option.more_choices:
+        facts["anyOf"] = [{"enum": list(option.choices)}, {"pattern": f"{re.escape(option.more_choices)}$"}]
+    elif option.choices:
         facts["enum"] = list(option.choices)
     elif field.type == "str":
         facts["maxLength"] = option.longest
@@ -49,7 +52,8 @@ def as_markdown() -> str:
         if in_panel_first != shown:
             shown += f"; in the panel {in_panel_first}"
         kind = "list" if field.name == "format" else facts["type"]
-        allowed = f" One of {', '.join(option.choices)}." if option.choices else ""
+        more = f", or the name of a {option.more_choices} file" if option.more_choices else ""
+        allowed = f" One of {', '.join(option.choices)}{more}." if option.choices else ""
         if option.minimum is not None and option.maximum is not None:
             allowed = f" {'0, or from' if option.zero_is_auto else 'From'} {option.minimum:,} to {option.maximum:,}."
         in_panel = " › ".join(filter(None, (option.group.title if option.group else "", option.label)))

@@ -116,8 +116,10 @@ def _read_text(name: str, value: Any, longest: int) -> str:
 def _read_choice(field: dataclasses.Field[Any], name: str, value: Any) -> tuple[str, str]:
     """Takes a choice in another case or between blanks, and the words that programs have for off."""
     choices = option_of(field).choices
-    if value in choices:
-        return value, ""
+    suffix = option_of(field).more_choices
+    is_file = bool(suffix) and isinstance(value, str) and value.casefold().endswith(suffix)
+    if is_file or value in choices:
+        return _read_text(name, value, option_of(field).longest), ""
     is_no = isinstance(value, (bool, int)) and not value
     word = value.strip().casefold() if isinstance(value, str) else "false" if is_no else None
     meant = next((choice for choice in choices if choice.casefold() == word), None)
@@ -125,7 +127,8 @@ def _read_choice(field: dataclasses.Field[Any], name: str, value: Any) -> tuple[
     if meant is None and field.name in OFF and (word in OFF_WORDS or is_unknown):
         meant = OFF[field.name]
     if meant is None:
-        raise RequestError(f"{name} is {shown(value)}, but must be one of {', '.join(choices)}.")
+        more = f", or the name of a {suffix} file" if suffix else ""
+        raise RequestError(f"{name} is {shown(value)}, but must be one of {', '.join(choices)}{more}.")
     others = ", ".join(choice for choice in choices if choice != meant)
     return meant, f"{name} is {shown(value)}, which was taken as {meant}. The other choices are {others}."
 

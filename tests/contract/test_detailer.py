@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -214,7 +215,7 @@ def test_a_face_on_one_frame_is_taken_for_an_error(host, drawn):
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        ({"detail": "hands"}, ("Detail (detail)", "hands", "faces, upper bodies, eyes, box")),
+        ({"detail": "hands"}, ("Detail (detail)", "hands", "faces, upper bodies, eyes, box, or the name of a .pt file")),
         ({"detail": "box"}, ("Box on the first frame (detail_box)", "x, y, width and height")),
         ({"detail": "box", "detail_box": "1, 2, 3"}, ("detail_box", "1, 2, 3")),
         ({"detail": "box", "detail_box": "1, 2, 0, 9"}, ("detail_box",)),
@@ -226,6 +227,25 @@ def test_what_cannot_be_is_refused_before_any_step(host, args, words):
         answer = host.txt2img(**animate(**args))
     assert answer.status_code == 422 and record["sampler_runs"] == []
     assert all(word in answer.json()["detail"] for word in words), answer.json()["detail"]
+
+
+@pytest.fixture
+def damaged_detectors(host):
+    folder = host.data_dir / "models" / "adetailer"
+    folder.mkdir(parents=True)
+    for name in ("face.pt", "hand.pt"):
+        (folder / name).write_text("<!DOCTYPE html><html>not found</html>")
+    yield
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("face.pt", "face.pt is a web page"), ("../face.pt", "those that are there: face.pt, hand.pt, faces,")]
+)
+@pytest.mark.usefixtures("damaged_detectors")
+def test_detectors_in_files_are_those_of_adetailer(host, name, words):
+    answer = host.txt2img(**animate(detail=name))
+    assert answer.status_code == 422 and words in answer.json()["detail"], answer.json()["detail"]
 
 
 def test_a_box_larger_than_the_frame_is_the_frame(ask, drawn):

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from animatediff.detailer import detail as module
 from animatediff.detailer.boxes import Box, read_box
 from animatediff.detailer.detail import Around, detailed
 from animatediff.errors import RequestError
@@ -16,6 +15,7 @@ from support.drawn_faces import across, clip, detections, on_an_arc, truth
 
 FRAMES = 24
 FOUND = Params(detail="faces", detail_padding=0.25)
+DETECTOR = {"find": lambda frame: []}
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def found(monkeypatch):
 
     def finds(boxes):
         remaining = iter(boxes)
-        monkeypatch.setattr(module, "detector", lambda kind, confidence: lambda frame: next(remaining))
+        monkeypatch.setitem(DETECTOR, "find", lambda frame: next(remaining))
 
     return finds
 
@@ -52,7 +52,7 @@ class Recorder:
 
 def run(frames, params=FOUND, make=inverted, *, whole=False, stop=lambda: False):
     told = []
-    result = detailed(frames, params, 256, make, Around(told.append, told.append, stop), whole=whole)
+    result = detailed(frames, params, 256, make, Around(lambda: DETECTOR["find"], told.append, told.append, stop), whole=whole)
     shown = next((entry for entry in told if isinstance(entry, list)), [])
     return result, [entry for entry in told if entry is not shown], shown
 
@@ -69,6 +69,13 @@ def test_each_subject_is_one_clip_of_one_size_the_largest_first(frames, found):
     assert told[0] == "AnimateDiff: looking for what to detail, frame 1 of 24"
     assert told[-1] == "AnimateDiff: detailing face 2 of 2"
     assert "2 tracks." in result.notes[0]
+
+
+def test_what_a_detector_in_a_file_finds_is_a_subject(frames, found):
+    found(detections([across], FRAMES, seed=2))
+    result, told, _ = run(frames, dataclasses.replace(FOUND, detail="hand.pt"))
+    assert told[-1] == "AnimateDiff: detailing subject 1 of 1"
+    assert result.notes[0].startswith("AnimateDiff: Subjects (hand.pt) were found in ")
 
 
 def test_a_subject_that_enters_is_made_for_its_own_frames_and_fades_in(frames, found):

@@ -1,0 +1,57 @@
+"""Finds subjects on single frames with a YOLO detector (imports nothing of the WebUI)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from motion_module.optical_flow import opencv
+from motion_module.pictures import Frame
+
+from .boxes import Box, each_once
+from .detectors import Detector
+from .yolo_file import yolo_model
+
+SIDE, MULTIPLE = 640, 32
+"""The longer side of the frame that detectors are trained at, and what both sides must be multiples of, in pixels."""
+GREY = 114
+"""What fills the frame up in training."""
+
+
+def yolo_detector(path: Path, confidence: float, device: torch.device) -> Detector:
+    """Returns what finds the subjects that a detector in a file knows. `confidence`: from 0 to 1.
+
+    Raises CheckpointError for the file, and MissingDependency without `ultralytics` or OpenCV.
+    """
+    model = yolo_model(path).to(device)
+    classes = model.model[-1].nc
+
+    def find(frame: Frame) -> list[Box]:
+        pixels, scale = _filled_up(frame)
+        rows = torch.from_numpy(pixels).to(device).permute(2, 0, 1)[None] / 255
+        with torch.no_grad():
+            found = model(rows)
+        while not isinstance(found, torch.Tensor):  # how much there is besides differs from version to version
+            found = found[0]
+        facts = found[0].float().cpu().numpy()  # (centre and size, classes, masks; places)
+        certainty = facts[4 : 4 + classes].max(axis=0)
+        boxes = [
+            (Box(x - width / 2, y - height / 2, width, height).scaled(1 / scale), float(sure))
+            for (x, y, width, height), sure in zip(facts[:4].T.tolist(), certainty)
+            if sure >= confidence
+        ]
+        return [box.within(frame.shape[1], frame.shape[0]) for box in each_once(boxes)]
+
+    return find
+
+
+def _filled_up(frame: Frame) -> tuple[Frame, float]:
+    """Returns a frame at the size for detectors, filled up at the right and below, and the factor of its size."""
+    scale = SIDE / max(frame.shape[:2])
+    small = opencv().resize(np.ascontiguousarray(frame), None, fx=scale, fy=scale)
+    height, width = (-(-side // MULTIPLE) * MULTIPLE for side in small.shape[:2])
+    filled = np.full((height, width, 3), GREY, np.uint8)
+    filled[: small.shape[0], : small.shape[1]] = small
+    return filled, scale
