@@ -38,10 +38,14 @@ test-webui: environment .venv/webui-packages
 	mv $@.part $@
 	touch $@
 
-# Random requests, exceptions, interrupts and skips, many more than `make test` tries: about 20 minutes on two cores.
+RANDOM_REQUESTS := tests/contract/test_random_requests.py::test_random_requests
+RANDOM_FAULTS := tests/contract/test_random_faults.py::test_random_faults
+
+# Random requests, exceptions, interrupts and skips, many more than `make test` tries. They are named one seed after the
+# other, because the first of two processes gets the first half of them.
 fuzz: environment
 	$(PYTHON) -m pytest -n 2 --dist load -rA --seeds 2 --random-requests 10000 --random-faults 1000 $(ARGS) \
-		tests/contract/test_random_requests.py tests/contract/test_random_faults.py
+		$(foreach seed,0 1,'$(RANDOM_REQUESTS)[seed$(seed)]' '$(RANDOM_FAULTS)[seed$(seed)]')
 
 # The paper's experiments, see docs/paper. From nothing they take hours; what is in demo/paper/verdicts is not judged again.
 paper: environment
