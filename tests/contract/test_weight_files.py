@@ -366,7 +366,10 @@ def test_strength_zero_equals_no_lora_to_the_bit(server, name):
     assert difference(ours(server, MODULE, **JOB, prompt=f"a cat <lora:{name}:0>"), ours(server, MODULE, **JOB)) == 0
 
 
-@pytest.mark.parametrize("name", ["peft", "adapter"])
+@pytest.mark.parametrize(
+    "name",
+    ["peft", pytest.param("adapter", marks=pytest.mark.not_on(("Forge",), "it applies adapters to single images itself"))],
+)
 def test_a_lora_that_was_first_used_without_animatediff_works(server, folder, expected, name):
     prompt = f"a cat <lora:{name}:0.8>"
     still = frames_of(server.txt2img(**JOB, prompt=prompt))
