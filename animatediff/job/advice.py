@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,24 @@ def missing_lora(family: Family, names: list[str]) -> list[str]:
     if not family.lora or any("lcm" in name.lower() for name in names):
         return []
     return [f"AnimateDiff: {family.title} needs its LoRA as well: write <lora:{family.lora}:0.8> in the prompt."]
+
+
+def other_detailer(p: Any) -> list[str]:
+    """Returns a warning if ADetailer is switched on: it makes every frame again as a still, without the motion module."""
+    for script in p.scripts.alwayson_scripts:
+        if script.title().lower() == "adetailer" and _is_on(p.script_args[script.args_from : script.args_to]):
+            text = (
+                "ADetailer retouches every frame as a still of its own, so what it retouches may flicker. Switch it off, and "
+                "set Detail (detail) to its detector."
+            )
+            return [f"AnimateDiff: {text}"]
+    return []
+
+
+def _is_on(values: Sequence[Any]) -> bool:
+    units = [value for value in values if isinstance(value, dict)]
+    used = (unit for unit in units if unit.get("ad_tab_enable", True) and unit.get("ad_model", "None") != "None")
+    return values[0] is not False and any(used) if values else False
 
 
 def spoken(advice: Advice) -> str:

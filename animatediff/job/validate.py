@@ -54,6 +54,7 @@ def validate(p: Any, plan: Plan) -> list[str]:
         *_images_left_over(plan),
         *_nothing_written(p, plan.params),
         *advice.warnings(p, plan),
+        *advice.other_detailer(p),
     ]
 
 

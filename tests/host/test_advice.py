@@ -48,3 +48,26 @@ def test_a_size_that_is_far_from_the_authors_contradicts(width, height, said):
     found = families.XL_BETA.advice.contradictions("Euler", "DDIM", 100, 8.5, width, height)
     assert [sentence.partition(",")[0] for sentence in found] == said
     assert families.V3.advice.contradictions("DDIM", "Automatic", 25, 7.5, width, height) == []
+
+
+FACE, NONE = {"ad_model": "face_yolov8n.pt"}, {"ad_model": "None"}
+
+
+@pytest.mark.parametrize(
+    ("values", "is_on"),
+    [
+        ([True, False, NONE, FACE], True),
+        ([FACE], True),
+        ([False, False, FACE], False),
+        ([True, False, NONE], False),
+        ([True, False, {**FACE, "ad_tab_enable": False}], False),
+        ([True, False, {}], False),
+        ([], False),
+    ],
+)
+def test_adetailer_is_warned_of_where_it_is_switched_on(advice, values, is_on):
+    script = SimpleNamespace(title=lambda: "ADetailer", args_from=1, args_to=1 + len(values))
+    p = SimpleNamespace(scripts=SimpleNamespace(alwayson_scripts=[script]), script_args=[0, *values])
+    assert [("ADetailer" in text and "may flicker" in text) for text in advice.other_detailer(p)] == [True] * is_on
+    script.title = lambda: "Another"
+    assert advice.other_detailer(p) == []
