@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from support.animation import FRAMES, animate, difference, files_of, frames_of, info_of
+from support.animation import FRAMES, animate, difference, files_of, frames_of, info_of, text_of_refusal
 from support.pictures import encode, gradient, pictures_of
 
 IMG2IMG = {"init_images": [encode(gradient())], "denoising_strength": 0.5}
@@ -21,11 +21,6 @@ def bypass(host):
     """Arms a way around the motion layers, and undoes it after the test."""
     yield lambda how, step=1: host.post("/probe/v1/bypass", {"how": how, "step": step}).raise_for_status()
     host.post("/probe/v1/bypass", {"how": None}).raise_for_status()
-
-
-def text_of_refusal(answer):
-    assert answer.status_code == 422, answer.text[:2000]
-    return answer.json()["detail"]
 
 
 class TestScripts:
