@@ -31,6 +31,7 @@ from . import (
     advice,
     chosen_script,
     detailing,
+    dynamic_prompts,
     init_frames,
     live_preview,
     loras,
@@ -204,6 +205,7 @@ class Job:
         ):
             self.control.require_prepared()
             unsuitable_extensions.require_suitable(p, self.plan)
+            dynamic_prompts.make_videos(p, self.params.video_length)
             prompt_travel.one_prompt_for_each_video(p, self.params.video_length)
             added_words.set_apart(p, self._written, getattr(shared, "prompt_styles", None))
             self._require_prompts()

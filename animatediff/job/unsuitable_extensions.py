@@ -54,17 +54,17 @@ def _regions_of_keyframes(script: Any, p: Any, plan: Plan) -> str:
 
 
 def _demofusion(script: Any, p: Any, plan: Plan) -> str:
-    if not _argument(script, p, 0):
+    if not argument(script, p, 0):
         return ""
     return "DemoFusion samples in a way of its own, without motion. Switch it off; hires fix makes larger videos."
 
 
 def _tiled_diffusion(script: Any, p: Any, plan: Plan) -> str:
-    if not _argument(script, p, 0):
+    if not argument(script, p, 0):
         return ""
-    if plan.images and _argument(script, p, 12):
+    if plan.images and argument(script, p, 12):
         return "Tiled Diffusion's noise inversion calls the UNet before the clip is sampled. Switch noise inversion off."
-    if len(plan.images or ()) > 1 and _argument(script, p, 10) not in (None, "None"):
+    if len(plan.images or ()) > 1 and argument(script, p, 10) not in (None, "None"):
         return (
             "Tiled Diffusion's upscaler would put the first frame in the place of all. Set its upscaler to None, and the size "
             "of the video to that which it shall have."
@@ -78,7 +78,7 @@ def _tiled_diffusion(script: Any, p: Any, plan: Plan) -> str:
 
 
 def _tiled_regions(script: Any, p: Any, plan: Plan) -> str:
-    if not (_argument(script, p, 0) and _argument(script, p, 18)):
+    if not (argument(script, p, 0) and argument(script, p, 18)):
         return ""
     return (
         "Tiled Diffusion reads the prompt with all keyframes as one text for its regions. Switch its region control off, or "
@@ -86,7 +86,7 @@ def _tiled_regions(script: Any, p: Any, plan: Plan) -> str:
     )
 
 
-def _argument(script: Any, p: Any, number: int) -> Any:
+def argument(script: Any, p: Any, number: int) -> Any:
     """Returns one of the values of a script in a request; None where it has not so many."""
     values = p.script_args[script.args_from : script.args_to]
     return values[number] if number < len(values) else None

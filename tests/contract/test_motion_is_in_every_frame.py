@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from support.animation import FRAMES, animate, difference, files_of, frames_of, info_of
+from support.animation import FRAMES, animate, difference, files_of, frames_of, info_of, text_of_refusal
 from support.pictures import encode, gradient, pictures_of
 
 IMG2IMG = {"init_images": [encode(gradient())], "denoising_strength": 0.5}
@@ -21,11 +21,6 @@ def bypass(host):
     """Arms a way around the motion layers, and undoes it after the test."""
     yield lambda how, step=1: host.post("/probe/v1/bypass", {"how": how, "step": step}).raise_for_status()
     host.post("/probe/v1/bypass", {"how": None}).raise_for_status()
-
-
-def text_of_refusal(answer):
-    assert answer.status_code == 422, answer.text[:2000]
-    return answer.json()["detail"]
 
 
 class TestScripts:
@@ -77,10 +72,14 @@ class TestScripts:
         ],
     )
     def test_those_of_the_webui_that_make_one_picture_are_refused(self, host, name, args):
-        text = text_of_refusal(host.img2img(**animate(), **IMG2IMG, script_name=name, script_args=args))
+        script = {"script_name": name, "script_args": args}
+        before = frames_of(host.img2img(**IMG2IMG))
+        text = text_of_refusal(host.img2img(**animate(), **IMG2IMG, **script))
         assert text.startswith(f"The script “{name}” ") and text.endswith(
             "Choose None under Script, or switch AnimateDiff off."
         )
+        np.testing.assert_array_equal(frames_of(host.img2img(**IMG2IMG)), before)
+        assert host.img2img(**IMG2IMG, **script).ok, "without AnimateDiff"
         assert len(frames_of(host.img2img(**animate(), **IMG2IMG))) == FRAMES
 
     @pytest.mark.webui_only("the embedded host has none of the WebUI's own scripts")

@@ -59,6 +59,12 @@ def info_of(answer: requests.Response) -> dict[str, Any]:
     return json.loads(answer.json()["info"])
 
 
+def text_of_refusal(answer: requests.Response) -> str:
+    """Returns what an answer says to the user. Fails if it is none of our refusals."""
+    assert answer.status_code == 422, answer.text[:2000]
+    return answer.json()["detail"]
+
+
 def difference(first: np.ndarray, second: np.ndarray) -> int:
     """Returns the largest difference of a level between two arrays of levels 0 to 255."""
     assert first.shape == second.shape

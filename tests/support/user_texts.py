@@ -65,6 +65,7 @@ AREAS = {
     "Settings that do not go together": (
         "animatediff/job/validate.py",
         "animatediff/job/unsuitable_extensions.py",
+        "animatediff/job/dynamic_prompts.py",
         "animatediff/job/init_frames.py",
         "animatediff/request/plan.py",
         "motion_module/motion_strength.py",
