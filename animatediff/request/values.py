@@ -115,11 +115,11 @@ def _read_text(name: str, value: Any, longest: int) -> str:
 
 def _read_choice(field: dataclasses.Field[Any], name: str, value: Any) -> tuple[str, str]:
     """Takes a choice in another case or between blanks, and the words that programs have for off."""
-    choices = option_of(field).choices
-    suffix = option_of(field).more_choices
-    is_file = bool(suffix) and isinstance(value, str) and value.casefold().endswith(suffix)
-    if is_file or value in choices:
-        return _read_text(name, value, option_of(field).longest), ""
+    choices, suffix = option_of(field).choices, option_of(field).more_choices
+    if isinstance(value, str):
+        _read_text(name, value, option_of(field).longest)  # the answer repeats it, also where it was taken as something else
+        if value in choices or (suffix and value.casefold().endswith(suffix)):
+            return value, ""
     is_no = isinstance(value, (bool, int)) and not value
     word = value.strip().casefold() if isinstance(value, str) else "false" if is_no else None
     meant = next((choice for choice in choices if choice.casefold() == word), None)

@@ -50,6 +50,12 @@ def test_every_text_has_a_length(field):
         assert field.name in text and len(text) < 400 and text.encode()
 
 
+@pytest.mark.parametrize("field", FIELDS, ids=lambda field: field.name)
+def test_half_a_character_is_refused_everywhere(field):
+    """The WebUI's answer repeats a request, also values that were taken as others, and cannot have half a character in it."""
+    assert field.name in refusal(**{field.name: "\ud800"})
+
+
 def test_an_error_is_short_and_can_be_sent_whatever_was_given():
     deep: list = []
     for _ in range(900):
