@@ -221,10 +221,10 @@ def script_of(neighbour: Neighbour) -> dict[str, Any]:
 def plain_batch(host, neighbour: Neighbour, tab: str, frames: int, *, on: bool) -> np.ndarray:
     """Returns a batch of pictures without AnimateDiff, but with the noise schedule of its motion module."""
     request = asked(neighbour, tab, on=on)
-    settings = {**request.pop("override_settings", {}), "return_grid": False}
+    overridden = {**request.pop("override_settings", {}), "return_grid": False}
     host.post("/probe/v1/schedule", {"on": True}).raise_for_status()
     try:
-        batch = {"batch_size": frames, "alwayson_scripts": script_of(neighbour) if on else {}, "override_settings": settings}
+        batch = {"batch_size": frames, "alwayson_scripts": script_of(neighbour) if on else {}, "override_settings": overridden}
         return frames_of(getattr(host, tab)(**request, **batch))
     finally:
         host.post("/probe/v1/schedule", {"on": False}).raise_for_status()
