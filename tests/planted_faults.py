@@ -206,6 +206,20 @@ MUTATIONS = (
         "contract/test_extension_rows.py",
     ),
     Mutation(
+        "all combinations of Dynamic Prompts are frames of one video",
+        "animatediff/job/dynamic_prompts.py",
+        "if (combinatorial or jinja) and not",
+        "if False and not",
+        "host/test_dynamic_prompts.py",
+    ),
+    Mutation(
+        "with the fixed seed of Dynamic Prompts all frames begin with the same noise",
+        "animatediff/job/dynamic_prompts.py",
+        "[first + frame * step for",
+        "[first for",
+        "host/test_dynamic_prompts.py",
+    ),
+    Mutation(
         "a sampler that another extension builds has the checkpoint's own schedule",
         "animatediff/job/job.py",
         "            self.animated.lend_schedule()",

@@ -18,9 +18,12 @@ PROMPTS = ("all_prompts", "all_negative_prompts", "all_hr_prompts", "all_hr_nega
 
 
 def make_videos(p: Any, frames: int) -> None:
-    """`init`: gives each prompt a video of its own where Dynamic Prompts is on, and each frame of a video a seed of its own."""
+    """`init`: gives each prompt a video of its own where Dynamic Prompts is on, and each frame of a video a seed of its own.
+
+    It reads no list of prompts, which a script gives for the frames.
+    """
     script = next((script for script in p.scripts.alwayson_scripts if script.title().lower().startswith(TITLE)), None)
-    if script is None or not argument(script, p, ENABLED):
+    if script is None or isinstance(p.prompt, list) or not argument(script, p, ENABLED):
         return
     if argument(script, p, NO_IMAGES):
         raise AnimateDiffError(

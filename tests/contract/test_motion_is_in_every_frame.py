@@ -73,12 +73,12 @@ class TestScripts:
     )
     def test_those_of_the_webui_that_make_one_picture_are_refused(self, host, name, args):
         script = {"script_name": name, "script_args": args}
-        before = frames_of(host.img2img(**IMG2IMG))
+        before = frames_of(host.txt2img())
         text = text_of_refusal(host.img2img(**animate(), **IMG2IMG, **script))
         assert text.startswith(f"The script “{name}” ") and text.endswith(
             "Choose None under Script, or switch AnimateDiff off."
         )
-        np.testing.assert_array_equal(frames_of(host.img2img(**IMG2IMG)), before)
+        np.testing.assert_array_equal(frames_of(host.txt2img()), before)
         assert host.img2img(**IMG2IMG, **script).ok, "without AnimateDiff"
         assert len(frames_of(host.img2img(**animate(), **IMG2IMG))) == FRAMES
 

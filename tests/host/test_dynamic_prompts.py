@@ -17,13 +17,25 @@ def dynamic_prompts(monkeypatch):
     return dynamic_prompts
 
 
-def given(prompts, seeds, *, enabled=True, combinatorial=False, jinja=False, no_images=False, subseed_strength=0, n_iter=1):
+def given(
+    prompts,
+    seeds,
+    *,
+    enabled=True,
+    prompt="{a|b|c}",
+    combinatorial=False,
+    jinja=False,
+    no_images=False,
+    subseed_strength=0,
+    n_iter=1,
+):
     """Returns a `p` whose rows Dynamic Prompts has filled. All negative prompts are the same."""
     values = [enabled, combinatorial, *[None] * 11, jinja, no_images]
     script = SimpleNamespace(title=lambda: "Dynamic Prompts v2.17.1", args_from=0, args_to=len(values))
     return SimpleNamespace(
         scripts=SimpleNamespace(alwayson_scripts=[script]),
         script_args=tuple(values),
+        prompt=prompt,
         all_prompts=list(prompts),
         all_negative_prompts=["low" for _ in prompts],
         all_seeds=list(seeds),
@@ -44,7 +56,8 @@ VIDEOS = {
     "random": (given("abcd", [1, 2, 3, 4], n_iter=2), "abcd", [1, 2, 3, 4]),
     "random with one seed": (given("aaaa", [1, 1, 1, 1], n_iter=2), "aaaa", [1, 2, 1, 2]),
     "random with variations": (given("aaaa", [1, 1, 1, 1], subseed_strength=0.5, n_iter=2), "aaaa", [1, 1, 1, 1]),
-    "switched off": (given("abc", [7, 7, 7], enabled=False, combinatorial=True), "abc", [7, 7, 7]),
+    "beside a list of prompts": (given("ab", [7, 7], prompt=["a", "b"]), "ab", [7, 7]),
+    "switched off": (given("ab", [7, 7], enabled=False, combinatorial=True), "ab", [7, 7]),
 }
 
 
@@ -55,8 +68,7 @@ def test_each_prompt_has_a_video_and_each_frame_a_seed(dynamic_prompts, name):
     assert "".join(p.all_prompts) == prompts
     assert p.all_seeds == seeds
     assert p.all_negative_prompts == ["low"] * len(prompts)
-    if "off" not in name:
-        assert len(p.all_prompts) == len(p.all_subseeds) == FRAMES * p.n_iter
+    assert len(p.all_prompts) == len(p.all_subseeds) == FRAMES * p.n_iter
 
 
 def test_variations_differ_by_their_own_seeds(dynamic_prompts):

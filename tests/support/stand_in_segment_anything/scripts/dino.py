@@ -1,0 +1,3 @@
+"""The other module of that stand-in."""
+
+dino_model_list = ["none"]
