@@ -69,16 +69,30 @@ def test_what_looks_like_a_keyframe_is_said_with_and_without_keyframes(page):
     expect(timeline.locator(".ad-timeline")).to_have_count(0)
 
 
+def paste(page, facts=""):
+    """Pastes an infotext with hires fix, which shows the prompts of the hires pass, even if the settings hide them."""
+    page.locator("#txt2img_prompt textarea").first.fill(
+        f'a cat\nSteps: 3, {facts}Hires upscale: 2, Denoising strength: 0.7, AnimateDiff: "enable: True, video_length: 6"'
+    )
+    page.locator("#txt2img_tools #paste").click()
+
+
+@pytest.mark.webui_only(NO_PLAYER)
+@pytest.mark.not_on(("Forge",), "it pastes no prompts of the hires pass")
+def test_a_pasted_prompt_of_the_hires_pass_has_a_timeline(page):
+    paste(page, 'Hires prompt: "a cat\\n0: asleep\\n3: awake", ')
+    segments = page.locator("#hires_prompt-ad-timeline").first.locator(".ad-timeline > span")
+    expect(segments).to_have_text(["0: asleep", "3: awake"], timeout=MINUTES)
+
+
 @pytest.mark.webui_only(NO_PLAYER)
 def test_prompts_of_the_hires_pass_have_timelines_below_them(page):
-    hires = 'Hires prompt: "a cat\\n0: asleep\\n3: awake", Hires upscale: 2, Denoising strength: 0.7'
-    page.locator("#txt2img_prompt textarea").first.fill(
-        f'a cat\nSteps: 3, {hires}, AnimateDiff: "enable: True, video_length: 6"'
-    )
-    page.locator("#txt2img_tools #paste").click()  # this shows these boxes, even if the settings hide them
+    paste(page, 'Hires prompt: "a dog", ')
+    expect(page.locator("#hires_prompt").first).to_be_visible(timeout=MINUTES)
+    expect(page.locator("#txt2img_prompt textarea").first).to_have_value("a cat")  # all boxes are filled by then
     timeline, negative = (page.locator(f"#{name}-ad-timeline").first for name in ("hires_prompt", "hires_neg_prompt"))
-    segments = timeline.locator(".ad-timeline > span")
-    expect(segments).to_have_text(["0: asleep", "3: awake"], timeout=MINUTES)  # all boxes are filled by then
+    start_typing(page, "a cat\n0: asleep\n3: awake", "hires", "prompt")
+    expect(timeline.locator(".ad-timeline > span")).to_have_text(["0: asleep", "3: awake"])
     start_typing(page, "0: worse\n6: bad", "hires", "neg_prompt")
     expect(timeline.locator(".ad-timeline-shared")).to_have_text("In all frames: a cat …")
     expect(negative.locator("mark")).to_have_text("6: bad")
