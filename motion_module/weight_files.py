@@ -17,7 +17,7 @@ import struct
 import sys
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from .errors import UserError
-from .file_signatures import OLD_PYTORCH, SAFETENSORS, ZIP, contents_of
+from .file_signatures import OLD_PYTORCH, SAFETENSORS, ZIP, Contents, contents_of
 from .pickle_reader import MOST_BYTES, ForbiddenName, Name, UnreadablePickle, read_pickle
 from .pickled_tensors import NAMES, STORAGES, StoredTensor, are_sizes, storage_of, tensors_in
 
@@ -106,18 +106,20 @@ class WeightFile(ABC):
             )
 
 
-def open_weights(path: Path) -> WeightFile:
+def open_weights(path: Path, classes: Mapping[Contents, type[WeightFile]] | None = None) -> WeightFile:
     """Opens a safetensors or PyTorch file, whatever its suffix.
 
-    Raises CheckpointError if it is missing, damaged or something else, or if it contains code.
+    `classes`: what opens files, by what they are; None for all that have weights. Raises CheckpointError if it is missing,
+    damaged or something else, or if it contains code.
     """
     try:
         if not path.is_file():
             raise CheckpointError(f"{path.name} does not exist in {path.parent}. Choose another file, or put it there.")
         contents = contents_of(path)
-        if contents not in _CLASSES:
+        classes = _CLASSES if classes is None else classes
+        if contents not in classes:
             raise CheckpointError(f"{path.name} is {contents.what}. {contents.advice}")
-        return _CLASSES[contents](path)
+        return classes[contents](path)
     except OSError as error:
         raise CheckpointError(f"{path.name} cannot be read: {error.strerror}. Check the file and its permissions.") from error
     except CheckpointError:

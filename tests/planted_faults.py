@@ -103,8 +103,8 @@ MUTATIONS = (
     Mutation(
         "ultralytics builds whatever a detector describes",
         "animatediff/detailer/yolo_file.py",
-        "if name not in LAYERS:",
-        "if not name:",
+        "if name not in LAYERS]",
+        "if not name]",
         "host/test_yolo_detectors.py",
     ),
     Mutation(

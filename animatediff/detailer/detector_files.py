@@ -39,8 +39,9 @@ def find(name: str) -> Path:
 def _files() -> dict[str, Path]:
     more = shared.opts.data.get("ad_extra_models_dir", "").split("|")  # ADetailer's setting
     folders = [Path(models_path) / "adetailer", *map(Path, filter(None, more))]
-    files = {file.name: file for folder in folders if folder.is_dir() for file in folder.rglob(f"*{DETECTOR_SUFFIX}")}
-    return {**_downloaded(), **files}
+    found = [file for folder in folders for file in sorted(folder.rglob(f"*{DETECTOR_SUFFIX}")) if file.is_file()]
+    named = [file for file in found if file.name == file.name.encode("utf-8", "replace").decode()]  # an answer can name them
+    return {**{file.name: file for file in reversed(named)}, **_downloaded()}  # of two, ADetailer uses the same one
 
 
 def _downloaded() -> dict[str, Path]:

@@ -14,10 +14,12 @@ from .boxes import Box, each_once
 from .detectors import Detector
 from .yolo_file import yolo_model
 
-SIDE, MULTIPLE = 640, 32
-"""The longer side of the frame that detectors are trained at, and what both sides must be multiples of, in pixels."""
+SIDE = 640
+"""The longer side of the frame that detectors are trained at, in pixels."""
 GREY = 114
 """What fills the frame up in training."""
+MOST_BOXES = 300
+"""How many of the boxes on a frame are compared with each other, the surest."""
 
 
 def yolo_detector(path: Path, confidence: float, device: torch.device) -> Detector:
@@ -26,10 +28,10 @@ def yolo_detector(path: Path, confidence: float, device: torch.device) -> Detect
     Raises CheckpointError for the file, and MissingDependency without `ultralytics` or OpenCV.
     """
     model = yolo_model(path).to(device)
-    classes = model.model[-1].nc
+    classes, multiple = model.model[-1].nc, int(model.stride.max())
 
     def find(frame: Frame) -> list[Box]:
-        pixels, scale = _filled_up(frame)
+        pixels, scale = _filled_up(frame, multiple)
         rows = torch.from_numpy(pixels).to(device).permute(2, 0, 1)[None] / 255
         with torch.no_grad():
             found = model(rows)
@@ -37,21 +39,25 @@ def yolo_detector(path: Path, confidence: float, device: torch.device) -> Detect
             found = found[0]
         facts = found[0].float().cpu().numpy()  # (centre and size, classes, masks; places)
         certainty = facts[4 : 4 + classes].max(axis=0)
-        boxes = [
-            (Box(x - width / 2, y - height / 2, width, height).scaled(1 / scale), float(sure))
-            for (x, y, width, height), sure in zip(facts[:4].T.tolist(), certainty)
-            if sure >= confidence
-        ]
-        return [box.within(frame.shape[1], frame.shape[0]) for box in each_once(boxes)]
+        surest = np.argsort(-certainty, kind="stable")[:MOST_BOXES]
+        boxes = []
+        for (x, y, width, height), sure in zip(facts[:4, surest].T.tolist(), certainty[surest]):
+            box = Box(x - width / 2, y - height / 2, width, height).scaled(1 / scale).within(frame.shape[1], frame.shape[0])
+            if sure >= confidence and box.width > 0 and box.height > 0:
+                boxes.append((box, float(sure)))
+        return each_once(boxes)
 
     return find
 
 
-def _filled_up(frame: Frame) -> tuple[Frame, float]:
-    """Returns a frame at the size for detectors, filled up at the right and below, and the factor of its size."""
+def _filled_up(frame: Frame, multiple: int) -> tuple[Frame, float]:
+    """Returns a frame at the size for detectors, and the factor of its size.
+
+    It is filled up at the right and below, so that its sides are multiples of so many pixels.
+    """
     scale = SIDE / max(frame.shape[:2])
     small = opencv().resize(np.ascontiguousarray(frame), None, fx=scale, fy=scale)
-    height, width = (-(-side // MULTIPLE) * MULTIPLE for side in small.shape[:2])
+    height, width = (-(-side // multiple) * multiple for side in small.shape[:2])
     filled = np.full((height, width, 3), GREY, np.uint8)
     filled[: small.shape[0], : small.shape[1]] = small
     return filled, scale

@@ -57,7 +57,7 @@ def other_detailer(p: Any) -> list[str]:
         if script.title().lower() == "adetailer" and _is_on(p.script_args[script.args_from : script.args_to]):
             text = (
                 "ADetailer retouches every frame as a still of its own, so what it retouches may flicker. Switch it off, and "
-                "set Detail (detail) to its detector."
+                "use Detail (detail) instead."
             )
             return [f"AnimateDiff: {text}"]
     return []

@@ -5,6 +5,7 @@ To it a frame is a picture. It gives each combination one row, whatever the numb
 
 from __future__ import annotations
 
+from itertools import cycle, islice
 from typing import Any
 
 from ..errors import AnimateDiffError
@@ -20,7 +21,7 @@ PROMPTS = ("all_prompts", "all_negative_prompts", "all_hr_prompts", "all_hr_nega
 def make_videos(p: Any, frames: int) -> None:
     """`init`: gives each prompt a video of its own where Dynamic Prompts is on, and each frame of a video a seed of its own.
 
-    It reads no list of prompts, which a script gives for the frames.
+    Where a script gives a list of prompts for the frames, its hook fails and leaves them.
     """
     script = next((script for script in p.scripts.alwayson_scripts if script.title().lower().startswith(TITLE)), None)
     if script is None or isinstance(p.prompt, list) or not argument(script, p, ENABLED):
@@ -31,7 +32,9 @@ def make_videos(p: Any, frames: int) -> None:
             "images”, or switch AnimateDiff off."
         )
     combinatorial, jinja = (bool(argument(script, p, number)) for number in (COMBINATORIAL, JINJA))
-    if len(p.all_prompts) < frames and not combinatorial:  # the message of its error stands in the place of all prompts
+    if len(p.all_prompts) < frames and (
+        jinja or not combinatorial
+    ):  # the message of its error stands in the place of all prompts
         why = p.all_prompts[0]
         raise AnimateDiffError(
             f"Dynamic Prompts cannot read the prompt: {why}. Correct its syntax, or switch Dynamic Prompts off."
@@ -43,7 +46,7 @@ def make_videos(p: Any, frames: int) -> None:
         p.n_iter = len(p.all_prompts) if combinatorial else len(p.all_prompts) // frames
         for name in PROMPTS:
             if texts := getattr(p, name, None):
-                setattr(p, name, [text for text in texts[: p.n_iter] for _ in range(frames)])
+                setattr(p, name, [text for text in islice(cycle(texts), p.n_iter) for _ in range(frames)])
     p.all_seeds = _of_frames(p.all_seeds, p.n_iter, rows, frames, step=0 if p.subseed_strength else 1)
     p.all_subseeds = _of_frames(p.all_subseeds, p.n_iter, rows, frames, step=1)
 

@@ -758,7 +758,7 @@ class Params:
     @property
     def detector_file(self) -> str:
         """The file whose detector finds subjects; empty if something else does."""
-        return self.detail if self.detail.casefold().endswith(DETECTOR_SUFFIX) else ""
+        return self.detail if self.detail.endswith(DETECTOR_SUFFIX) else ""
 
     @property
     def has_windows(self) -> bool:

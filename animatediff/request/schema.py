@@ -35,6 +35,7 @@ def _schema_of(field: dataclasses.Field[Any]) -> dict[str, Any]:
     if option.maximum is not None:
         facts["maximum"] = option.maximum
     if option.more_choices:
+        facts["maxLength"] = option.longest
         facts["anyOf"] = [{"enum": list(option.choices)}, {"pattern": f"{re.escape(option.more_choices)}$"}]
     elif option.choices:
         facts["enum"] = list(option.choices)

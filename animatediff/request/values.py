@@ -118,7 +118,7 @@ def _read_choice(field: dataclasses.Field[Any], name: str, value: Any) -> tuple[
     choices, suffix = option_of(field).choices, option_of(field).more_choices
     if isinstance(value, str):
         _read_text(name, value, option_of(field).longest)  # the answer repeats it, also where it was taken as something else
-        if value in choices or (suffix and value.casefold().endswith(suffix)):
+        if value in choices or (suffix and value.endswith(suffix)):
             return value, ""
     is_no = isinstance(value, (bool, int)) and not value
     word = value.strip().casefold() if isinstance(value, str) else "false" if is_no else None

@@ -89,3 +89,16 @@ REFUSED = {
 def test_what_is_no_video_is_refused(dynamic_prompts, said):
     with pytest.raises(dynamic_prompts.AnimateDiffError, match=said):
         dynamic_prompts.make_videos(REFUSED[said], FRAMES)
+
+
+def test_a_template_of_more_prompts_than_frames_has_a_negative_prompt_for_each(dynamic_prompts):
+    p = given("abcabc", [1, 2, 3, 4, 5, 6], jinja=True)
+    p.all_negative_prompts = ["low"] * FRAMES
+    dynamic_prompts.make_videos(p, FRAMES)
+    assert p.all_negative_prompts == ["low"] * 3 * FRAMES
+
+
+def test_an_error_in_a_template_is_none_of_its_combinations(dynamic_prompts):
+    p = given(["expected token"], [1], jinja=True, combinatorial=True)
+    with pytest.raises(dynamic_prompts.AnimateDiffError, match="cannot read the prompt: expected token"):
+        dynamic_prompts.make_videos(p, FRAMES)
