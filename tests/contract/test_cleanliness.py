@@ -9,6 +9,7 @@ from support import checkpoint_pairs
 from support.animation import FRAMES, animate, frames_of, recording
 from support.pictures import decode, encode, gradient, mean_difference, pictures_of
 
+NO_GRIDS = pytest.mark.not_on(("Neo",), "its API saves no grid: “Invalid quality setting”, also of plain pictures")
 LOOPBACK = {"script_name": "loopback", "script_args": [3, 0.5, "Linear", "None"]}
 SEEDS = {
     "script_name": "x/y/z plot",
@@ -77,6 +78,7 @@ class TestNothingIsLeft:
     def test_after_a_refusal(self, host):
         assert host.txt2img(**animate(fps=-1)).status_code == 422
 
+    @pytest.mark.not_on(("Neo", "reForge"), "the refiner is a model of its own, which the probe does not break")
     def test_after_an_exception_after_the_refiner_took_over(self, host):
         request = {"refiner_checkpoint": "tiny-swap.ckpt", "refiner_switch_at": 0.3}
         checkpoint = {"override_settings": {"sd_model_checkpoint": "tiny-swap.safetensors"}}
@@ -131,6 +133,7 @@ def test_postprocess_with_an_empty_result_loses_no_frames(host):
     assert host.get("/probe/v1/nested").json()["error"] is None
 
 
+@NO_GRIDS
 @pytest.mark.webui_only("the embedded host has none of the WebUI's own scripts")
 def test_loopback_makes_one_video_after_another(host):
     start = {"init_images": [encode(gradient())], "denoising_strength": 0.5}
@@ -144,6 +147,8 @@ def test_loopback_makes_one_video_after_another(host):
 
 
 @pytest.mark.webui_only("the embedded host has none of the WebUI's own scripts")
+@pytest.mark.not_on(("reForge",), "its X/Y/Z plot has other arguments")
+@NO_GRIDS
 def test_xyz_over_seeds_is_the_same_as_each_alone(host):
     answer = host.txt2img(**animate(), **SEEDS)
     cells = answer.json()["images"][-3:]
