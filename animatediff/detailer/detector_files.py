@@ -13,7 +13,6 @@ from ..request.choices import DETECTED, DETECTOR_SUFFIX, DRAWN_BOX, NO_DETAIL
 
 DOWNLOADED = ("face_yolov8n.pt", "face_yolov8s.pt", "hand_yolov8n.pt", "person_yolov8n-seg.pt", "person_yolov8s-seg.pt")
 """The files that ADetailer downloads into the cache of Hugging Face."""
-
 MOST_NAMED = 8
 """How many files an error names."""
 
@@ -37,7 +36,7 @@ def find(name: str) -> Path:
 
 
 def _files() -> dict[str, Path]:
-    more = shared.opts.data.get("ad_extra_models_dir", "").split("|")  # ADetailer's setting
+    more = (shared.opts.data.get("ad_extra_models_dir") or "").split("|")  # ADetailer's setting
     folders = [Path(models_path) / "adetailer", *map(Path, filter(None, more))]
     found = [file for folder in folders for file in sorted(folder.rglob(f"*{DETECTOR_SUFFIX}")) if file.is_file()]
     named = [file for file in found if file.name == file.name.encode("utf-8", "replace").decode()]  # an answer can name them

@@ -17,13 +17,13 @@ from .yolo_file import yolo_model
 SIDE = 640
 """The longer side of the frame that detectors are trained at, in pixels."""
 GREY = 114
-"""What fills the frame up in training."""
+"""The level of the padding in training."""
 MOST_BOXES = 300
 """How many of the boxes on a frame are compared with each other, the surest."""
 
 
 def yolo_detector(path: Path, confidence: float, device: torch.device) -> Detector:
-    """Returns what finds the subjects that a detector in a file knows. `confidence`: from 0 to 1.
+    """Returns what finds the subjects that a detector in a file knows. `confidence`: from 0 to 1; more finds fewer.
 
     Raises CheckpointError for the file, and MissingDependency without `ultralytics` or OpenCV.
     """
@@ -31,7 +31,7 @@ def yolo_detector(path: Path, confidence: float, device: torch.device) -> Detect
     classes, multiple = model.model[-1].nc, int(model.stride.max())
 
     def find(frame: Frame) -> list[Box]:
-        pixels, scale = _filled_up(frame, multiple)
+        pixels, scale = _padded(frame, multiple)
         rows = torch.from_numpy(pixels).to(device).permute(2, 0, 1)[None] / 255
         with torch.no_grad():
             found = model(rows)
@@ -50,14 +50,14 @@ def yolo_detector(path: Path, confidence: float, device: torch.device) -> Detect
     return find
 
 
-def _filled_up(frame: Frame, multiple: int) -> tuple[Frame, float]:
-    """Returns a frame at the size for detectors, and the factor of its size.
+def _padded(frame: Frame, multiple: int) -> tuple[Frame, float]:
+    """Returns a frame `(height, width, 3)` resized for detectors, and the factor by which it was resized.
 
-    It is filled up at the right and below, so that its sides are multiples of so many pixels.
+    It is padded at the right and below. `multiple`: of which both sides are then multiples, in pixels.
     """
     scale = SIDE / max(frame.shape[:2])
     small = opencv().resize(np.ascontiguousarray(frame), None, fx=scale, fy=scale)
     height, width = (-(-side // multiple) * multiple for side in small.shape[:2])
-    filled = np.full((height, width, 3), GREY, np.uint8)
-    filled[: small.shape[0], : small.shape[1]] = small
-    return filled, scale
+    padded = np.full((height, width, 3), GREY, np.uint8)
+    padded[: small.shape[0], : small.shape[1]] = small
+    return padded, scale

@@ -49,7 +49,10 @@ MOST_LAYERS = 5_000
 
 
 def yolo_model(path: Path) -> Any:
-    """Returns the detector in a file, ready to be used. Raises CheckpointError, or MissingDependency without `ultralytics`."""
+    """Returns the detector in a file, in evaluation mode. It takes pictures `(rows, 3, height, width)` from 0 to 1, in RGB.
+
+    Raises CheckpointError for the file, or MissingDependency without `ultralytics`.
+    """
     file = open_weights(path, {ZIP: _YoloFile})
     assert isinstance(file, _YoloFile)
     tasks = _ultralytics()

@@ -32,9 +32,8 @@ def make_videos(p: Any, frames: int) -> None:
             "images”, or switch AnimateDiff off."
         )
     combinatorial, jinja = (bool(argument(script, p, number)) for number in (COMBINATORIAL, JINJA))
-    if len(p.all_prompts) < frames and (
-        jinja or not combinatorial
-    ):  # the message of its error stands in the place of all prompts
+    if len(p.all_prompts) < frames and (jinja or not combinatorial):
+        # the message of its error stands in the place of all prompts
         why = p.all_prompts[0]
         raise AnimateDiffError(
             f"Dynamic Prompts cannot read the prompt: {why}. Correct its syntax, or switch Dynamic Prompts off."
