@@ -1,4 +1,4 @@
-"""Stands in for `modules.script_callbacks`: `on_…` adds a callback, and the host runs them with `call`.
+"""Stands in for `modules.script_callbacks`: `on_…` or `add_callback` adds a callback, and the host runs them with `call`.
 
 An exception in a callback is logged and does not end a generation.
 """
@@ -30,6 +30,7 @@ callback_map: dict[str, list[Listener]] = {
         "ui_train_tabs",
     )
 }
+"""This host's page has no Train tab and none of the components that extensions look for: it never calls those callbacks."""
 
 
 @dataclass
@@ -71,20 +72,19 @@ def image_saved_callback(params: ImageSaveParams) -> None:
     call("image_saved", params)
 
 
+def add_callback(callbacks: list[Listener], fun: Listener, *, category: str, filename: str) -> None:
+    """Adds a callback of a script whose file is known."""
+    callbacks.append(fun)
+
+
 def _adder(event: str) -> Callable[[Listener], None]:
     return lambda listener: callback_map[f"callbacks_{event}"].append(listener)
 
 
-on_after_component = _adder("after_component")
-"""Never called: this host's page has none of the components that extensions look for."""
-on_before_ui = _adder("before_ui")
 on_app_started = _adder("app_started")
 on_model_loaded = _adder("model_loaded")
 on_ui_settings = _adder("ui_settings")
 on_cfg_denoiser = _adder("cfg_denoiser")
 on_before_image_saved = _adder("before_image_saved")
 on_image_saved = _adder("image_saved")
-on_infotext_pasted = _adder("infotext_pasted")
 on_script_unloaded = _adder("script_unloaded")
-on_ui_train_tabs = _adder("ui_train_tabs")
-"""Never called: this host has no Train tab."""
