@@ -12,13 +12,15 @@ from dataclasses import dataclass
 _INVISIBLE = "\u200b\u2060\ufeff"
 """Characters without width, which copying from web pages leaves at the ends of lines."""
 _NO_TIME = r"(?!\d+(?!\w)|\s*\d{1,2}\s*(?:[ap]\.?m|h)\b|\s*\d{1,2}\s*(?:,|$))"
-_COLON = rf"(?:[:：]|=(?![=>])){_NO_TIME}"
+_ANY_COLON = r"(?:[:：]|=(?![=>]))"
+_COLON = rf"{_ANY_COLON}{_NO_TIME}"
 _POSITION = r"[-−]?\d+(?:(?:\.\d+)?\s*[%％])?"
-_KEYFRAME = re.compile(
+_FRAMES = (
     rf"(?:,\s*)?(?:{{\s*)?(?:[-*•]\s+)?(?P<quote>[\"'“”])?(?P<first>{_POSITION})\s*(?:[-–—]\s*(?P<last>{_POSITION})\s*)?"
-    rf"(?(quote)[\"'“”]\s*){_COLON}(?P<text>.*)",
-    re.IGNORECASE,
+    r"(?(quote)[\"'“”]\s*)"
 )
+_KEYFRAME = re.compile(rf"{_FRAMES}{_COLON}(?P<text>.*)", re.IGNORECASE)
+_KEYFRAME_OF_NUMBERS = re.compile(rf"{_FRAMES}{_ANY_COLON}(?P<text>.*)")
 _IN_QUOTES = re.compile(r"\s*(?:\"((?:[^\"\\]|\\.)*)\"|'((?:[^'\\]|\\.)*)'|“([^“”]*)”)\s*,?\s*\}?\s*,?")
 _BRACE = re.compile(r"[{}],?")
 _BEFORE_KEY_IN_QUOTES = re.compile(rf"(?<=[,{{])\s*(?=\"{_POSITION}\"\s*:)")
@@ -84,10 +86,10 @@ def split_lines(prompt: str) -> list[str]:
     return _BEFORE_KEY_IN_QUOTES.sub("\n", prompt).splitlines()
 
 
-def read_line(line: str) -> Line:
-    """Returns what one line is by itself."""
+def read_line(line: str, *, of_numbers: bool = False) -> Line:
+    """Returns what one line is by itself. `of_numbers`: whether keyframes have numbers, which are no times of day then."""
     written = line.strip().strip(_INVISIBLE).strip()
-    if not (match := _KEYFRAME.fullmatch(written)):
+    if not (match := (_KEYFRAME_OF_NUMBERS if of_numbers else _KEYFRAME).fullmatch(written)):
         return Line(written, written)
     text = match["text"].strip()
     if quoted := _IN_QUOTES.fullmatch(text):

@@ -13,6 +13,7 @@ additions: percentages, frames counted from the end, ranges, any order, and what
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor
 
 from .errors import UserError
-from .keyframe_lines import read_lines, shortened
+from .keyframe_lines import Line, read_lines, shortened
 
 Interpolation = Literal["slerp", "lerp"]
 NEARLY_ALIKE = 0.9995
@@ -31,7 +32,7 @@ _DIGITS = 9
 
 
 class TravelError(UserError):
-    """The keyframes of a prompt are wrong. The text is for the user. `lines`: the lines of the prompt that are wrong."""
+    """Keyframes are wrong. The text is for the user. `lines`: the lines that are wrong."""
 
     def __init__(self, text: str, *lines: str) -> None:
         super().__init__(text)
@@ -99,23 +100,34 @@ def read_travel(prompt: str, frames: int, *, closed: bool = False) -> Travel | N
     indices = [index for index, line in enumerate(lines) if line.positions]
     if not indices:
         return None
+    texts = (
+        _joined([line.text for line in lines[index:following]])
+        for index, following in zip(indices, [*indices[1:], indices[-1] + 1])
+    )
+    keyframes = in_order(zip((lines[index] for index in indices), texts), frames)
+    head, tail = (_joined([line.text for line in part]) for part in (lines[: indices[0]], lines[indices[-1] + 1 :]))
+    return Travel(keyframes, frames, closed, head, tail)
+
+
+def in_order(lines: Iterable[tuple[Line, str]], frames: int) -> tuple[Keyframe, ...]:
+    """Returns the keyframes that lines of positions and their texts are in a video of `frames` frames. Raises TravelError."""
     read = []
-    for index, following in zip(indices, [*indices[1:], indices[-1] + 1]):
-        positions, line = lines[index].positions, shortened(lines[index].written)
-        first, last = (_frame(position, frames, line) for position in (positions[0], positions[-1]))
+    for line, text in lines:
+        written = shortened(line.written)
+        first, last = (_frame(position, frames, written) for position in (line.positions[0], line.positions[-1]))
         if last < first:
             raise TravelError(
-                f"The keyframe “{line}” ends at frame {last}, before it starts at frame {first}. Swap the two numbers.", line
+                f"The keyframe “{written}” ends at frame {last}, before it starts at frame {first}. Swap the two numbers.",
+                written,
             )
-        read.append((Keyframe(first, last, _joined([line.text for line in lines[index:following]])), line))
+        read.append((Keyframe(first, last, text), written))
     read.sort(key=lambda entry: entry[0].first)
-    for (one, line), (other, next_line) in pairwise(read):
+    for (one, written), (other, next_written) in pairwise(read):
         if other.first <= one.last:
             raise TravelError(
-                f"Two keyframes of the prompt are at frame {other.first}. Remove or move one of them.", line, next_line
+                f"Two keyframes are at frame {other.first}. Remove or move one of them.", written, next_written
             )
-    head, tail = (_joined([line.text for line in part]) for part in (lines[: indices[0]], lines[indices[-1] + 1 :]))
-    return Travel(tuple(keyframe for keyframe, _ in read), frames, closed, head, tail)
+    return tuple(keyframe for keyframe, _ in read)
 
 
 def _joined(parts: list[str]) -> str:

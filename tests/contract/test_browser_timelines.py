@@ -56,7 +56,7 @@ def test_every_prompt_has_its_timeline(page):
     timeline = start_typing(page, "0: asleep\n0: awake", "img2img")
     page.locator("#img2img-ad-enable input[type=checkbox]").first.check()
     expect(timeline.locator("mark")).to_have_text(["0: asleep", "0: awake"])
-    expect(timeline).to_contain_text("Two keyframes of the prompt are at frame 0.")
+    expect(timeline).to_contain_text("Two keyframes are at frame 0.")
 
 
 @pytest.mark.webui_only(NO_PLAYER)

@@ -66,7 +66,7 @@ def test_a_fault_shows_its_lines_and_its_text():
         read_travel("0-4: a\n4: b\n6: c", 8)
     assert timeline.fault(error.value) == (
         "<div class='ad-timeline-fault'><mark>0-4: a</mark><mark>4: b</mark>"
-        "<p>Two keyframes of the prompt are at frame 4. Remove or move one of them.</p></div>"
+        "<p>Two keyframes are at frame 4. Remove or move one of them.</p></div>"
     )
 
 
