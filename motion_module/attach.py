@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from .errors import UserError
@@ -150,8 +149,7 @@ def _add_condition_image(unet: Any, image: ConditionImage, motion: Motion, layou
             return output
         layout = layout_of(output.shape[0])
         added = image.convolved(kernel.to(image.latents.device, output.dtype)).to(output.device)
-        all_frames = torch.arange(layout.frames).expand(layout.rows // layout.frames, -1)
-        return output + layout.to_rows(added[all_frames if layout.frame_numbers is None else layout.frame_numbers])
+        return output + layout.to_rows(layout.of_video(added))
 
     return inside(unet.input_blocks[0], nn.Conv2d).register_forward_hook(add).remove
 

@@ -4,8 +4,8 @@
     8-12: 0.4
     100%: 1
 
-A line is a keyframe of `prompt_travel` with a number in place of words, and may also end with a comma. Between keyframes, numbers
-are interpolated linearly. Before the first one and after the last one they are held, or joined in a closed loop.
+A line is a keyframe of `prompt_travel` with a number in place of words, and may also end with a comma. Between keyframes,
+numbers are interpolated linearly. Before the first one and after the last one they are held, or joined in a closed loop.
 """
 
 from __future__ import annotations

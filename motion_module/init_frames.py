@@ -7,8 +7,13 @@ as if it had entered the sampler there.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
+
+MOST_OF_STEPS = 0.999
+"""The WebUI's limit on a denoising strength, so that a sampler does not begin before its first step."""
 
 
 def faded(frames: int, power: float, scale: float) -> Tensor:
@@ -51,6 +56,15 @@ def shares(frames: int, reach: float, *, last: bool = False, closed: bool = Fals
     elif closed:
         distance = torch.minimum(distance, frames - distance)
     return (distance / max(reach * (frames - 1), 1)).clamp(max=1)
+
+
+def shares_of(strengths: Sequence[float], steps: int, more: int) -> Tensor:
+    """Returns which fraction of the sampler's steps each frame takes with a denoising strength of its own, `(frames,)`.
+
+    A sampler takes as many of `steps` as a strength says, rounded down, and `more`. Here it takes those of the largest one.
+    """
+    taken = [max(int(min(strength, MOST_OF_STEPS) * steps) + more, 0) if strength else 0 for strength in strengths]
+    return torch.tensor(taken) / max(*taken, 1)
 
 
 def free(shares: Tensor, progress: float) -> Tensor:

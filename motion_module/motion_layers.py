@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from .context_windows import StepWindows
-from .motion_strength import MotionStrength
-from .network import MotionModule, TemporalTransformer
+from .motion_strength import MotionStrength, PerFrame
+from .network import MotionModule, Scale, TemporalTransformer
 from .row_layout import RowLayout
 
 
@@ -77,17 +77,20 @@ class Motion:
         strength = self._strength.at(block, self._progress())
         if not self.active or strength.effect == 0:
             return x
-        first = self._residual(self.module, block, x, layout, strength.scale)
+        scale, effect = _of_clips(strength.scale, x, layout), _of_clips(strength.effect, x, layout)
+        if isinstance(effect, Tensor):
+            effect = layout.to_rows(effect).view(-1, 1, 1, 1)
+        first = self._residual(self.module, block, x, layout, scale)
         if self.second is None:
-            return x + _times(strength.effect, first)
+            return x + _times(effect, first)
         if self.second.how == "chain":
-            x = x + _times(strength.effect, first)
-            second = self._residual(self.second.module, block, x, layout, strength.scale)
-            return x + _times(strength.effect * self.second.weight, second)
-        second = self._residual(self.second.module, block, x, layout, strength.scale)
-        return x + strength.effect * ((1 - self.second.weight) * first + self.second.weight * second)
+            x = x + _times(effect, first)
+            second = self._residual(self.second.module, block, x, layout, scale)
+            return x + _times(effect * self.second.weight, second)
+        second = self._residual(self.second.module, block, x, layout, scale)
+        return x + _times(effect, (1 - self.second.weight) * first + self.second.weight * second)
 
-    def _residual(self, module: MotionModule, block: str, x: Tensor, layout: RowLayout, scale: float) -> Tensor:
+    def _residual(self, module: MotionModule, block: str, x: Tensor, layout: RowLayout, scale: Scale) -> Tensor:
         """Returns what the layer of one module adds; zeros if the module has no layer for the block."""
         if block not in module.layers:
             return torch.zeros_like(x)
@@ -111,5 +114,12 @@ def _index(device: torch.device) -> int:
     return device.index or 0
 
 
-def _times(factor: float, x: Tensor) -> Tensor:
+def _of_clips(number: PerFrame, x: Tensor, layout: RowLayout) -> float | Tensor:
+    """Returns the numbers of the frames of each clip, `(clips, frames)` in float32; one number for all stays as it is."""
+    return layout.of_video(torch.tensor(number, device=x.device)) if isinstance(number, tuple) else number
+
+
+def _times(factor: float | Tensor, x: Tensor) -> Tensor:
+    if isinstance(factor, Tensor):
+        return (factor * x).to(x.dtype)
     return x if factor == 1.0 else factor * x

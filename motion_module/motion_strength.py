@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from .errors import UserError
 
+PerFrame = float | tuple[float, ...]
+"""One number for all frames, or one for each frame of the video."""
+
 
 class MotionStrengthError(UserError):
     """Rules cannot be read. The text is for the user."""
@@ -16,12 +19,13 @@ class MotionStrengthError(UserError):
 class LayerStrength:
     """How strongly one motion layer acts.
 
-    `scale` multiplies the keys of the temporal attention: above 1, each frame attends to fewer frames more strongly; at 0, to
-    all alike. `effect` multiplies what the layer adds to its input: at 0 the layer is off, at 1 it acts as trained.
+    `scale` multiplies the queries of the temporal attention, which is the same as its keys: above 1, a frame attends to fewer
+    frames more strongly; at 0, to all alike. `effect` multiplies what the layer adds to its input: at 0 the layer is off, at 1
+    it acts as trained.
     """
 
-    scale: float = 1.0
-    effect: float = 1.0
+    scale: PerFrame = 1.0
+    effect: PerFrame = 1.0
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,8 @@ class Rule:
 class MotionStrength:
     """How strongly a motion module acts in each block at each step.
 
-    `overall` applies where no rule does; of several rules for a block, the last one applies. The module is on from `start` to
+    `overall` applies where no rule does, and only that can differ from frame to frame. Of several rules for a block, the last
+    one applies. The module is on from `start` to
     `end`, which are fractions of the steps.
     """
 

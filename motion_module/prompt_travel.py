@@ -124,9 +124,7 @@ def in_order(lines: Iterable[tuple[Line, str]], frames: int) -> tuple[Keyframe, 
     read.sort(key=lambda entry: entry[0].first)
     for (one, written), (other, next_written) in pairwise(read):
         if other.first <= one.last:
-            raise TravelError(
-                f"Two keyframes are at frame {other.first}. Remove or move one of them.", written, next_written
-            )
+            raise TravelError(f"Two keyframes are at frame {other.first}. Remove or move one of them.", written, next_written)
     return tuple(keyframe for keyframe, _ in read)
 
 

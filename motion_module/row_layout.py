@@ -53,6 +53,12 @@ class RowLayout:
             return x
         return x[torch.argsort(self.order).to(x.device)]
 
+    def of_video(self, values: Tensor) -> Tensor:
+        """Returns what the frames of the video have, `(frames of the video, …)`, for each clip's: `(clips, frames, …)`."""
+        if self.frame_numbers is None:
+            return values.expand(self.rows // self.frames, *values.shape)
+        return values[self.frame_numbers.to(values.device)]
+
     def _require_rows(self, x: Tensor) -> None:
         if x.shape[0] != self.rows:
             raise RowLayoutError(

@@ -30,6 +30,7 @@ COPIED = (
 """The attributes that a generation has from that of the clip, where the WebUI knows them."""
 MOTION_GROUPS = (MAIN, LENGTH, MOTION, TRAVEL)
 MOTION_SECTIONS = (WINDOWS, NOISE)
+MOTION_SCHEDULES = ("motion_scale_frames", "motion_effect_frames")
 
 
 class Nested:
@@ -48,7 +49,9 @@ class Nested:
 
     @property
     def travels(self) -> bool:
-        """Whether a prompt has keyframes, which count the frames of the whole video."""
+        """Whether a prompt or a schedule has keyframes, which count the frames of the whole video."""
+        if any(getattr(self._plan.params, name) for name in MOTION_SCHEDULES):
+            return True
         texts = {*self._prompts, *self._negatives}
         return any(line.positions for text in texts for line in read_lines(text, self._plan.frames))
 
@@ -133,7 +136,7 @@ def switched_off(unit: Any) -> Any:
 
 def _concerns_motion(field: dataclasses.Field[Any]) -> bool:
     option = option_of(field)
-    return option.group in MOTION_GROUPS or option.section in MOTION_SECTIONS
+    return option.group in MOTION_GROUPS or option.section in MOTION_SECTIONS or field.name in MOTION_SCHEDULES
 
 
 def _one_or_all(prompts: list[str]) -> Any:

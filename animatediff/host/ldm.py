@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -74,6 +74,27 @@ class Ldm:
             return found
 
         with patched(model.model, "forward", forward):
+            yield
+
+    @contextmanager
+    def guidance(self, model: Any, denoiser: Any, scales: tuple[float, ...]) -> Iterator[None]:
+        """A frame's scale is multiplied with the weights of its prompt's parts, as the WebUI does with one scale for all."""
+        combine, multiplier = denoiser.combine_denoised, getattr(denoiser, "cond_scale_miltiplier", 1.0)
+
+        def combined(x_out: Tensor, parts: Any, uncond: Any, cond_scale: float) -> Tensor:
+            if cond_scale != 1.0:
+                parts = [[(row, weight * scale) for row, weight in of] for of, scale in zip(parts, scales)]
+                cond_scale = multiplier
+            found: Tensor = combine(x_out, parts, uncond, cond_scale)
+            return found
+
+        with ExitStack() as stack:
+            stack.enter_context(patched(denoiser, "combine_denoised", combined))
+            if (edited := getattr(denoiser, "combine_denoised_for_edit_model", None)) is not None:  # InstructPix2Pix
+                of_frames = torch.tensor(scales).view(-1, 1, 1, 1) * multiplier
+                stack.enter_context(
+                    patched(denoiser, "combine_denoised_for_edit_model", lambda x_out, _: edited(x_out, of_frames.to(x_out)))
+                )
             yield
 
     def size_width(self, model: Any) -> int:

@@ -71,6 +71,13 @@ class Host(Protocol):
         """Returns how many numbers of that vector each of the six sizes is embedded in."""
         ...
 
+    def guidance(self, model: Any, denoiser: Any, scales: tuple[float, ...]) -> AbstractContextManager[None]:
+        """While open, each frame has its own CFG scale. `denoiser`: the sampler's, in one of its steps.
+
+        The WebUI's own scale must not be 1. It passes 1 where a step leaves out the negative prompt, which stays so.
+        """
+        ...
+
     def memory(self, model: Any, rows: int, extra: int) -> AbstractContextManager[None]:
         """While open, the WebUI reserves memory for `rows` rows at most and for `extra` bytes, where it reserves any."""
         ...

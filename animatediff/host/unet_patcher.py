@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,7 +12,7 @@ from modules import shared
 from torch import Tensor, nn
 
 from motion_module.noise_schedule import NoiseSchedule, to_zero_terminal_snr
-from motion_module.patching import patched
+from motion_module.patching import patched, patched_items
 from motion_module.row_layout import RowLayout
 from motion_module.windowed_unet import ArgumentsOfRows, arguments_of_rows
 
@@ -19,6 +20,23 @@ SIZE_WIDTH = 256
 """What SDXL was published with; both WebUIs have it as a constant."""
 PROMPT = 0
 """The mark of a prompt in `cond_or_uncond`; that of a negative prompt is 1."""
+
+
+class ScalesOfFrames(Tensor):
+    """A CFG scale for each frame, which the WebUI compares with 1 as if it were one number."""
+
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]  # results are plain tensors
+    as_number: float
+
+    @classmethod
+    def of(cls, scales: tuple[float, ...], x: Tensor, as_number: float) -> ScalesOfFrames:
+        """`x`: the frames, `(frames, …)`, each of which is multiplied with its scale. `as_number`: the WebUI's own scale."""
+        made = torch.tensor(scales, dtype=x.dtype, device=x.device).view(-1, *[1] * (x.ndim - 1)).as_subclass(cls)
+        made.as_number = as_number
+        return made
+
+    def __float__(self) -> float:
+        return self.as_number
 
 
 class UNetPatcherHost:
@@ -67,6 +85,21 @@ class UNetPatcherHost:
         """Whether the last timestep is to be noise alone (zero terminal SNR)."""
         of_checkpoint = getattr(model, "ztsnr", False) or getattr(getattr(model, "model_config", None), "ztsnr", False)
         return bool(of_checkpoint) or shared.opts.data.get("sd_noise_schedule") == "Zero Terminal SNR"
+
+    @contextmanager
+    def guidance(self, model: Any, denoiser: Any, scales: tuple[float, ...]) -> Iterator[None]:
+        """The WebUI multiplies with the scale that the last of these modifiers returns."""
+        options = model.forge_objects.unet.model_options
+
+        def of_frames(*arguments: Any) -> tuple[Any, ...]:
+            model, x, timestep, uncond, cond, cond_scale, others, seed = arguments
+            if not math.isclose(cond_scale, 1.0):
+                cond_scale = ScalesOfFrames.of(scales, x, cond_scale)
+            return model, x, timestep, uncond, cond, cond_scale, others, seed
+
+        modifiers = [*options.get("conditioning_modifiers", ()), of_frames]
+        with patched_items(options, {"conditioning_modifiers": modifiers}):
+            yield
 
     @contextmanager
     def vector_replaced(self, model: Any, replaced: Callable[[Tensor], Tensor]) -> Iterator[None]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from motion_module import init_frames
 from motion_module.initial_noise import noise_for_seeds
+from motion_module.motion_strength import PerFrame
 from motion_module.patching import patched
 
 from .. import host
@@ -59,14 +60,16 @@ def encoded_once(p: Any, params: Params) -> Iterator[None]:
 
 
 class InitFrames:
-    """What the frames of a clip start from: one or two encoded images, and how frames depart from them."""
+    """What the frames of a clip start from, such as one or two encoded images, and how frames depart from it."""
 
-    def __init__(self, params: Params, latents: Tensor) -> None:
+    def __init__(self, params: Params, latents: Tensor, strengths: tuple[float, ...] | None = None) -> None:
         """`latents`: `(frames, 4, height, width)`; the last row is that of the last image, if one is given.
 
-        Without one, the rows of the first image may differ in what a mask for each frame fills.
+        Without one, the rows of the first image may differ in what a mask for each frame fills. `strengths`: the denoising
+        strength of each frame, if the request says it; then rows may also be those of an image for each frame.
         """
         self._params = params
+        self._strengths = strengths
         self._encoded = latents
         self._first, self._last = (latents[:1], latents[-1:]) if params.last_frame else (latents, latents)
         self._frames = len(latents)
@@ -91,15 +94,23 @@ class InitFrames:
         noise = noise_for_seeds(self._first.expand(frames, -1, -1, -1), seeds)
         return init_frames.mixed(self._first, of_first, self._last, of_last, noise)
 
+    def _shares(self, sampler: Any, steps: int) -> Tensor:
+        """Returns which fraction of the sampler's steps each frame takes, `(frames,)`. `steps`: those that were asked for."""
+        params = self._params
+        if self._strengths is None:
+            ends = {"last": params.last_frame is not None, "closed": params.loops}
+            return init_frames.shares(self._frames, params.ramp_length, **ends)
+        if shared.opts.data.get("img2img_fix_steps"):  # these are the steps of the largest strength
+            steps = int(steps / min(max(self._strengths), init_frames.MOST_OF_STEPS))
+        return init_frames.shares_of(self._strengths, steps, more=-1 if hasattr(sampler, "get_timesteps") else 1)
+
     @contextmanager
-    def holding(self, sampler: Any, latents: Tensor, progress: Callable[[], float]) -> Iterator[None]:
+    def holding(self, sampler: Any, steps: int, latents: Tensor, progress: Callable[[], float]) -> Iterator[None]:
         """While open, a frame is held at what it starts from until its own denoising strength begins.
 
         A frame with a strength of 0 ends as the image itself: samplers by timesteps would leave a little noise in it.
         """
-        params = self._params
-        ends = {"last": params.last_frame is not None, "closed": params.loops}
-        shares = init_frames.shares(self._frames, params.ramp_length, **ends).to(latents.device)
+        shares = self._shares(sampler, steps).to(latents.device)
         is_picture = (shares == 0).view(-1, 1, 1, 1)
         denoiser, sample = sampler.model_wrap_cfg, sampler.sample_img2img
         denoise = denoiser.forward
@@ -119,6 +130,12 @@ class InitFrames:
 
         with patched(denoiser, "forward", forward), patched(sampler, "sample_img2img", sample_img2img):
             yield
+
+
+def give_strength(p: Any, strengths: PerFrame | None) -> None:
+    """Gives img2img the denoising strength of the frame with most."""
+    if strengths is not None:
+        p.denoising_strength = max(strengths) if isinstance(strengths, tuple) else strengths
 
 
 def noise_in(x: Tensor, latents: Tensor, timesteps: Tensor) -> Tensor:

@@ -32,6 +32,7 @@ from . import (
     chosen_script,
     detailing,
     dynamic_prompts,
+    frame_guidance,
     init_frames,
     live_preview,
     loras,
@@ -47,11 +48,9 @@ from .free_init import Rounds
 from .init_frames import InitFrames
 from .processing_hooks import Bystander, Refusal, Role, carried_role, init_of_webui, release, take
 from .resuming import Resuming
-from .validate import validate
+from .validate import ORIGINAL, validate
 
 log = logging.getLogger("AnimateDiff")
-ORIGINAL = 1
-"""The WebUI's number for “original” as masked content."""
 RESTORED_ON_P = ("batch_size", "do_not_save_samples", "do_not_save_grid", "init_images", "subseed_strength")
 """The attributes of `p` that a job changes and gives back. What `init` made of it stays, as after any generation."""
 
@@ -168,12 +167,15 @@ class Job:
         self._travels: prompt_travel.Travels = {}
         self._round = 0
         self._init_frames: InitFrames | None = None
+        self._guidance = frame_guidance.FrameGuidance(p, plan.cfg_scale)
         self._sampled: set[int] = set()
         """The iterations that have passed `during_sample`."""
         self._finished = FinishedFrames(p, plan, self.control)
-        restored = (*RESTORED_ON_P, *MADE_OF_MASKS) if plan.masks else RESTORED_ON_P
+        restored = [*RESTORED_ON_P, *(MADE_OF_MASKS if plan.masks else ())]
+        restored += [*(frame_guidance.SCALES if plan.cfg_scale is not None else ())]
+        restored += ["denoising_strength"] if plan.denoising_strength is not None else []
         self._before = {name: getattr(p, name) for name in restored if hasattr(p, name)}
-        self._during_pass = ExitStack()
+        self._during_pass, self._during_step = ExitStack(), ExitStack()
         self._stopwatch = run_history.Stopwatch()
 
     # --- what the WebUI's hooks call, in their order ---
@@ -189,6 +191,8 @@ class Job:
         elif self.plan.images:
             p.init_images = self.plan.images
         self._masks.give()
+        self._guidance.give()
+        init_frames.give_strength(p, self.plan.denoising_strength)
         module_hash = module_files.short_hash(self.plan.module.path)
         p.extra_generation_params[infotext.KEY] = infotext.write(self.params, module_hash)
         self.control.begin()
@@ -214,8 +218,9 @@ class Job:
             with self._prepared_images():
                 yield
             self._masks.require_used()
-            if self.plan.starts_from_image and not self.plan.family.takes_image:
-                self._init_frames = InitFrames(self.params, p.init_latent)
+            strengths = self.plan.denoising_strength if isinstance(self.plan.denoising_strength, tuple) else None
+            if strengths or (self.plan.starts_from_image and not self.plan.family.takes_image):
+                self._init_frames = InitFrames(self.params, p.init_latent, strengths)
 
     @contextmanager
     def during_parse(self) -> Iterator[None]:
@@ -277,11 +282,13 @@ class Job:
 
     def _begin_pass(self, conditions: Any) -> None:
         self._during_pass.close()
+        self._during_pass.callback(self._during_step.close)
         with suppress(RowLayoutError):  # the model's hooks will raise it, where it can end the job
             wanted = host.of(shared.sd_model).options_for_parts(parts_in_calls(self.p, conditions))
             self._during_pass.enter_context(patched_items(shared.opts.data, wanted))
         if self._init_frames is not None and self._holds_frames_back():
-            held = self._init_frames.holding(self.p.sampler, self.p.init_latent, self.animated.progress)
+            p = self.p
+            held = self._init_frames.holding(p.sampler, p.steps, p.init_latent, self.animated.progress)
             self._during_pass.enter_context(held)
         if self._in_rounds():
             model = shared.sd_model
@@ -293,10 +300,12 @@ class Job:
             self.animated.acting.begin_run(self.p.sampler)
 
     def begin_step(self, params: Any) -> None:
-        """`on_cfg_denoiser`: begins one step, and mixes the prompts of frames between keyframes for it."""
+        """`on_cfg_denoiser`: begins one step: guides each frame by its own scale, and mixes prompts between keyframes."""
         self.animated.acting.begin_step()
-        if self._travels:
-            with self._remembering_failure():
+        with self._remembering_failure():
+            self._during_step.close()
+            self._during_step.enter_context(self._guidance.in_step())
+            if self._travels:
                 parts = prompt_parts(self.p.sampler.sampler_extra_args["cond"])
                 how = cast(Interpolation, self.params.prompt_interpolation)
                 prompt_travel.mix(self._travels, params, parts, how, hires=getattr(self.p, "is_hr_pass", False))

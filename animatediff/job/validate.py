@@ -25,6 +25,8 @@ from . import advice, chosen_script
 
 SIDE_MULTIPLES = {"SD 1.5": 64, "SDXL": 32}
 """Pixels of one element at the UNet's lowest level. At multiples of these, no level is resized on its way up."""
+ORIGINAL = 1
+"""The WebUI's number for “original” as masked content."""
 LATENT_UPSCALE = 3
 """The WebUI's number for “Just resize (latent upscale)”."""
 
@@ -36,6 +38,7 @@ def validate(p: Any, plan: Plan) -> list[str]:
     _require_matching_masks(p, plan)
     _require_image_for_pia(plan)
     _require_usable_last_frame(p, plan)
+    _require_possible_strengths(p, plan)
     _require_possible_interpolation(plan)
     _require_all_frames_within_positions(plan)
     _require_keyframes_of_units(plan)
@@ -130,6 +133,26 @@ def _soft_inpainting_is_on(p: Any) -> bool:
 def _require_image_for_pia(plan: Plan) -> None:
     if plan.family.takes_image and plan.images is None:
         raise RequestError(f"{plan.family.title} animates a picture, and txt2img has none. Use it in img2img.")
+
+
+def _require_possible_strengths(p: Any, plan: Plan) -> None:
+    """Frames with a denoising strength of their own are held at their images until it begins."""
+    if plan.denoising_strength is None:
+        return
+    hindrance = ""
+    if plan.denoising_strength == 0:
+        hindrance = "is 0 in every frame, so that nothing would change. Raise it in some frames"
+    elif isinstance(plan.denoising_strength, tuple) and plan.family.takes_image:
+        hindrance = f"does not work with {plan.family.title}, whose frames all start from noise. Use PIA motion (pia_motion)"
+    elif isinstance(plan.denoising_strength, tuple) and _is_painted_over(p, plan):
+        hindrance = "needs “original” as Masked content (inpainting_fill), since other contents replace the images. Choose it"
+    if hindrance:
+        raise RequestError(f"Denoising strength per frame (denoising_strength_frames) {hindrance}, or remove the keyframes.")
+
+
+def _is_painted_over(p: Any, plan: Plan) -> bool:
+    """Whether inpainting fills what masks cover before it begins."""
+    return bool(plan.masks or getattr(p, "image_mask", None) is not None) and p.inpainting_fill != ORIGINAL
 
 
 def _require_possible_interpolation(plan: Plan) -> None:

@@ -53,8 +53,7 @@ def _is_chosen(field: Field, read: Params, is_panel: bool) -> bool:
 
 
 def _is_of_img2img(field: Field) -> bool:
-    group = option_of(field).group
-    return group is not None and group.img2img_only
+    return option_of(field).of_img2img
 
 
 def _has_effect(field: Field, plan: Plan) -> bool:

@@ -32,6 +32,7 @@ CLOSABLE = Needs(
     "the clip has more frames than the context length; R+P also on keyframes, A in any clip",
     lambda params, _: params.closed_loop != "R-P" or params.has_windows,
 )
+IN_IMG2IMG = Needs("the video starts from images (img2img)", lambda _, images: images > 0)
 WITH_PIA = Needs("the motion module is PIA", lambda params, _: params.family == "pia")
 FROM_IMAGE = Needs(
     "img2img starts from one image and the motion module is not PIA",

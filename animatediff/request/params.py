@@ -60,6 +60,7 @@ IMAGE = Group("Image to video", "first-and-last-frame", img2img_only=True)
 VIDEO = Group("Video to video", "source-video")
 MOTION = Group("Motion", "motion")
 TRAVEL = Group("Prompt travel", "prompt-travel")
+PER_FRAME = Group("Per frame", "per-frame")
 DETAIL = Group("Detail faces and hands", "detail")
 OUTPUT = Group("Output", "playback")
 ADVANCED = Group("Advanced", "advanced")
@@ -78,7 +79,8 @@ class Option:
     """What the table says about one parameter besides its name, type and default.
 
     `group`: where the panel shows it; None for the API alone. `section`: the heading that it has inside its group.
-    `info`: a short line that the panel shows below the label; `help` is shown as a tooltip. `minimum`, `maximum`: of a number;
+    `info`: a short line that the panel shows below the label; `help` is shown as a tooltip. `img2img_only`: whether the panel
+    of txt2img hides it. `minimum`, `maximum`: of a number, or of each number in a schedule per frame, which is text;
     `zero_is_auto`: whether 0 is accepted as well. `longest`: of a text, in bytes of UTF-8, which is what file systems limit.
     `lines`: the height of a text box. `slider`: the range of a slider; None for a number field. `shown_default`: the panel's
     first value, if it is not the API's default. `is_saved`: whether presets, infotexts and X/Y/Z plots include it; uploaded
@@ -93,6 +95,7 @@ class Option:
     section: str = ""
     elem_id: str = ""
     info: str = ""
+    img2img_only: bool = False
     minimum: float | None = None
     maximum: float | None = None
     zero_is_auto: bool = False
@@ -105,6 +108,16 @@ class Option:
     choices: tuple[str, ...] = ()
     more_choices: str = ""
     needs: Needs | None = None
+
+    @property
+    def is_schedule(self) -> bool:
+        """Whether it is a schedule per frame."""
+        return self.group is PER_FRAME
+
+    @property
+    def of_img2img(self) -> bool:
+        """Whether the panel of txt2img hides it."""
+        return self.img2img_only or (self.group is not None and self.group.img2img_only)
 
     @property
     def full_help(self) -> str:
@@ -121,6 +134,11 @@ def _option(default: Any, **facts: Any) -> Any:
 
 FRACTION = {"minimum": 0.0, "maximum": 1.0, "slider": Slider(0, 1, 0.01)}
 WINDOWS, NOISE, FREEINIT = "Context windows", "Noise", "FreeInit"
+
+
+def schedule(placeholder: str) -> dict[str, Any]:
+    """Returns what the table says about every schedule per frame."""
+    return {"group": PER_FRAME, "lines": 2, "longest": 10_000, "placeholder": placeholder}
 
 
 @dataclass(frozen=True)
@@ -447,6 +465,48 @@ class Params:
         info="Write keyframes in the prompt, one per line, for example “8: smiling”.",
         help="How prompts are interpolated between keyframes. slerp: spherical. lerp: linear. Keyframes are lines such as "
         "“8: smiling” in the prompt or the negative prompt.",
+    )
+    motion_scale_frames: str = _option(
+        "",
+        label="Motion scale per frame",
+        elem_id="motion-scale-frames",
+        minimum=0,
+        maximum=10,
+        **schedule("0: 1\n16: 0.4"),
+        help="Keyframes with the motion scale of single frames, such as “0: 1” and “16: 0.4” on two lines, in place of Motion "
+        "scale.",
+    )
+    motion_effect_frames: str = _option(
+        "",
+        label="Motion effect per frame",
+        elem_id="motion-effect-frames",
+        minimum=-10,
+        maximum=10,
+        **schedule("0: 0\n8-12: 1\n100%: 0"),
+        help="Keyframes with the motion effect of single frames, such as “0: 0” and “8-12: 1” on two lines, in place of Motion "
+        "effect. A frame at 0 gets nothing from the motion module.",
+    )
+    cfg_scale_frames: str = _option(
+        "",
+        label="CFG scale per frame",
+        elem_id="cfg-scale-frames",
+        minimum=0,
+        maximum=100,
+        **schedule("0: 7\n16: 4"),
+        help="Keyframes with the CFG scale of single frames, such as “0: 7” and “16: 4” on two lines, in place of the CFG "
+        "scale, also in the hires pass.",
+    )
+    denoising_strength_frames: str = _option(
+        "",
+        label="Denoising strength per frame",
+        elem_id="denoising-strength-frames",
+        minimum=0,
+        maximum=1,
+        img2img_only=True,
+        needs=needs.IN_IMG2IMG,
+        **schedule("0: 0.2\n100%: 0.7"),
+        help="Keyframes with the denoising strength of single frames, such as “0: 0” and “100%: 0.7” on two lines, in place of "
+        "the denoising strength, Image mode and Ramp length. A frame at 0 stays as it is.",
     )
     detail: str = _option(
         NO_DETAIL,
@@ -829,5 +889,5 @@ def first_value(field: dataclasses.Field[Any]) -> Any:
 
 def without_img2img(params: Params) -> Params:
     """Returns the request with defaults for all parameters that the panel of txt2img does not show."""
-    hidden = [field for field in SAVED_FIELDS if (group := option_of(field).group) and group.img2img_only]
+    hidden = [field for field in SAVED_FIELDS if option_of(field).of_img2img]
     return dataclasses.replace(params, **{field.name: default_of(field) for field in hidden})

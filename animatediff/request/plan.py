@@ -12,16 +12,18 @@ from PIL import Image
 from motion_module.checkpoint import Description
 from motion_module.context_windows import ClosedLoop, ContextWindows, FuseMethod
 from motion_module.families import FAMILIES, Family
-from motion_module.motion_strength import LayerStrength, MotionStrength, parse_rules
+from motion_module.motion_strength import LayerStrength, MotionStrength, PerFrame, parse_rules
 
 from ..errors import RequestError
 from . import module_files
-from .choices import AS_FOUND, IN_ATTENTION
+from .choices import AS_FOUND, IN_ATTENTION, RAMP
 from .inputs import Inputs
 from .params import MOST_FRAMES, Params, without_img2img
+from .schedules import numbers_of
 
 CLOSING: dict[str, ClosedLoop] = {"N": "none", "R-P": "few", "R+P": "few", "A": "many"}
 """How windows close the loop, by `closed_loop`."""
+PER_FRAME = ("motion_scale_frames", "motion_effect_frames", "cfg_scale_frames", "denoising_strength_frames")
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,10 @@ class SecondChoice:
 
 @dataclass(frozen=True)
 class Plan:
-    """A whole request. `params` has everything filled in that the request left open."""
+    """A whole request. `params` has everything filled in that the request left open.
+
+    `cfg_scale`, `denoising_strength`: those of the frames, where the request gives them instead of the WebUI.
+    """
 
     params: Params
     inputs: Inputs
@@ -43,6 +48,8 @@ class Plan:
     windows: ContextWindows
     strength: MotionStrength
     second: SecondChoice | None
+    cfg_scale: PerFrame | None = None
+    denoising_strength: PerFrame | None = None
 
     @property
     def module(self) -> Description:
@@ -99,10 +106,15 @@ def make_plan(params: Params, inputs: Inputs) -> Plan:
     family = chosen_family(params.family, inputs.module)
     params = _completed_from_images(params, inputs)
     windows = windows_for(params, module_files.trained_frames(inputs.module, family))
-    of_layers = LayerStrength(params.motion_scale, params.motion_effect)
+    scale, effect, cfg_scale, denoising = (numbers_of(params, name, windows.frames) for name in PER_FRAME)
+    of_layers = LayerStrength(
+        params.motion_scale if scale is None else scale, params.motion_effect if effect is None else effect
+    )
     strength = MotionStrength(of_layers, params.motion_start, params.motion_end, parse_rules(params.motion_rules))
     completed = _completed_from_module(params, inputs.module, family, windows)
-    return Plan(completed, inputs, family, windows, strength, _second(completed, inputs, family))
+    if denoising is not None:  # constant ones also take the place of the ramp
+        completed = dataclasses.replace(completed, image_mode=RAMP, ramp_length=0.0)
+    return Plan(completed, inputs, family, windows, strength, _second(completed, inputs, family), cfg_scale, denoising)
 
 
 def _completed_from_images(params: Params, inputs: Inputs) -> Params:

@@ -30,9 +30,10 @@ def _schema_of(field: dataclasses.Field[Any]) -> dict[str, Any]:
         facts |= {"type": ["array", "string"], "items": {"enum": list(option.choices)}, "default": list(default_of(field))}
         return facts
     facts["type"] = types[str(field.type)]
-    if option.minimum is not None:
+    is_number = facts["type"] != "string"
+    if is_number and option.minimum is not None:
         facts["minimum"] = 0 if option.zero_is_auto else option.minimum
-    if option.maximum is not None:
+    if is_number and option.maximum is not None:
         facts["maximum"] = option.maximum
     if option.more_choices:
         facts["maxLength"] = option.longest
@@ -56,7 +57,8 @@ def as_markdown() -> str:
         more = f", or the name of a {option.more_choices} file" if option.more_choices else ""
         allowed = f" One of {', '.join(option.choices)}{more}." if option.choices else ""
         if option.minimum is not None and option.maximum is not None:
-            allowed = f" {'0, or from' if option.zero_is_auto else 'From'} {option.minimum:,} to {option.maximum:,}."
+            kinds = "0, or from" if option.zero_is_auto else "Numbers from" if option.is_schedule else "From"
+            allowed = f" {kinds} {option.minimum:,} to {option.maximum:,}."
         in_panel = " › ".join(filter(None, (option.group.title if option.group else "", option.label)))
         rows.append(f"| `{field.name}` | {kind} | {shown} | {in_panel} | {facts['description']}{allowed} |")
     return "\n".join(rows) + "\n"

@@ -13,7 +13,7 @@ from ..families import V3, Family
 from ..key_layouts import expected_blocks
 from ..lora import load_lora
 from ..motion_layers import Motion
-from ..network import MotionModule
+from ..network import MotionModule, Scale
 from ..row_layout import RowLayout
 from ..weight_patches import added_to_unet
 from .config import Config, ConfigError
@@ -27,7 +27,7 @@ MIN_POSITIONS = 32
 class TrainedMotion(Motion):
     """Motion layers that stay in their own dtype, which training needs, whatever the UNet computes in."""
 
-    def _residual(self, module: MotionModule, block: str, x: Tensor, layout: RowLayout, scale: float) -> Tensor:
+    def _residual(self, module: MotionModule, block: str, x: Tensor, layout: RowLayout, scale: Scale) -> Tensor:
         return module.layers[block].residual(x, layout, scale)  # type: ignore[operator]
 
 

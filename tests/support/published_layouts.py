@@ -177,12 +177,15 @@ def authors_layer(
     windows: list[tuple[list[int], list[float]]] | None = None,
     *,
     over_frames: bool = False,
+    scales: list[float] | None = None,
 ) -> Tensor:
     """Returns the output of one motion layer for `(clips, channels, frames, height, width)`.
 
     `over_frames`: whether its norm is over all frames, as in the authors' branch for SDXL (`self.norm` before the rearrange).
     `windows`: the frames and weights of each context window that attention is limited to, as in FreeNoise.
+    `scales`: what multiplies the scores with which each frame attends to others.
     """
+    scales = scales or [1.0] * x.shape[2]
     clips, channels, frames, height, width = x.shape
     if over_frames:
         normed = _group_norm(weights, x.flatten(2)).reshape(x.shape)
@@ -194,13 +197,15 @@ def authors_layer(
     tokens = _linear(weights, "proj_in", tokens)
     middle = "transformer_blocks.0."
     if windows is None:
-        tokens = _attended(weights, tokens, frames)
+        tokens = _attended(weights, tokens, scales)
     else:
         by_frame = tokens.reshape(clips, frames, *tokens.shape[1:])
         fused = torch.zeros_like(by_frame)
         for blocks, shares in windows:
             part = by_frame[:, blocks].reshape(-1, *tokens.shape[1:])
-            attended = _attended(weights, part, len(blocks)).reshape(clips, len(blocks), *tokens.shape[1:])
+            attended = _attended(weights, part, [scales[block] for block in blocks]).reshape(
+                clips, len(blocks), *tokens.shape[1:]
+            )
             for index, (block, share) in enumerate(zip(blocks, shares)):
                 fused[:, block] += share * attended[:, index]
         tokens = fused.reshape(tokens.shape)
@@ -211,11 +216,11 @@ def authors_layer(
     return x + tokens.reshape(clips, frames, height, width, channels).permute(0, 4, 1, 2, 3)
 
 
-def _attended(weights: dict[str, Tensor], tokens: Tensor, frames: int) -> Tensor:
-    """Returns the output of both attentions, `(b f) d c` in and out."""
+def _attended(weights: dict[str, Tensor], tokens: Tensor, scales: list[float]) -> Tensor:
+    """Returns the output of both attentions, `(b f) d c` in and out; `scales` has a number for each `f`."""
     for block in (0, 1):
         normed = _layer_norm(weights, f"transformer_blocks.0.norms.{block}", tokens)
-        tokens = tokens + _temporal_attention(weights, block, normed, frames)
+        tokens = tokens + _temporal_attention(weights, block, normed, scales)
     return tokens
 
 
@@ -226,10 +231,11 @@ def _group_norm(weights: dict[str, Tensor], x: Tensor) -> Tensor:
     return normed.reshape(x.shape) * weights["norm.weight"][:, None] + weights["norm.bias"][:, None]
 
 
-def _temporal_attention(weights: dict[str, Tensor], block: int, tokens: Tensor, frames: int) -> Tensor:
+def _temporal_attention(weights: dict[str, Tensor], block: int, tokens: Tensor, scales: list[float]) -> Tensor:
     """Returns the temporal attention with eight heads: `(b f) d c` to `(b d) f c` with positional encoding, and back."""
     clip_frames, pixels, channels = tokens.shape
-    clips, heads = clip_frames // frames, 8
+    frames, heads = len(scales), 8
+    clips = clip_frames // frames
     key = f"transformer_blocks.0.attention_blocks.{block}."
     sequence = tokens.reshape(clips, frames, pixels, channels).transpose(1, 2).reshape(clips * pixels, frames, channels)
     sequence = sequence + weights[key + "pos_encoder.pe"][:, :frames]
@@ -237,7 +243,7 @@ def _temporal_attention(weights: dict[str, Tensor], block: int, tokens: Tensor, 
         (sequence @ weights[f"{key}{name}.weight"].T).reshape(-1, frames, heads, channels // heads).transpose(1, 2)
         for name in ("to_q", "to_k", "to_v")
     )
-    scores = query @ keys.transpose(-1, -2) / math.sqrt(channels // heads)
+    scores = query @ keys.transpose(-1, -2) / math.sqrt(channels // heads) * torch.tensor(scales)[:, None]
     mixed = (scores.softmax(-1) @ values).transpose(1, 2).reshape(-1, frames, channels)
     out = _linear(weights, key + "to_out.0", mixed)
     return out.reshape(clips, pixels, frames, channels).transpose(1, 2).reshape(clip_frames, pixels, channels)

@@ -58,7 +58,7 @@ class CFGDenoiser(nn.Module):
         out = self._call_unet(params.x, params.sigma, params.text_cond, params.text_uncond, len(x), skip)
         if skip:  # the first part of each picture stands in for its negative
             out = torch.cat([out, out[[of[0][0] for of in parts]]])
-        denoised = self._combine(out, parts, 1.0 if skip else cond_scale)
+        denoised = self.combine_denoised(out, parts, negative, 1.0 if skip else cond_scale)
         self.sampler.last_latent = state.current_latent = self.get_pred_x0(x, denoised, sigma)
         self.step += 1
         return denoised
@@ -111,10 +111,12 @@ class CFGDenoiser(nn.Module):
 
         return pad(text), pad(negative)
 
-    @staticmethod
-    def _combine(out: torch.Tensor, parts: list[list[tuple[int, float]]], cond_scale: float) -> torch.Tensor:
-        negative = out[-len(parts) :]
+    def combine_denoised(
+        self, x_out: torch.Tensor, conds_list: list[list[tuple[int, float]]], uncond: Any, cond_scale: float
+    ) -> torch.Tensor:
+        negative = x_out[-len(conds_list) :]
         steered = [
-            base + sum((out[row] - base) * (weight * cond_scale) for row, weight in of) for base, of in zip(negative, parts)
+            base + sum((x_out[row] - base) * (weight * cond_scale) for row, weight in of)
+            for base, of in zip(negative, conds_list)
         ]
         return torch.stack(steered)
