@@ -40,7 +40,8 @@ def read_schedule(text: str, frames: int, *, closed: bool = False) -> FrameSched
         return None
     lines = [read_line(part, of_numbers=True) for part in _SEPARATOR.split(text) if part.strip(_AROUND_NUMBER)]
     if not lines:
-        raise TravelError(f"“{shortened(text.strip())}” has no keyframe. {_EXAMPLES}", shortened(text.strip()))
+        written = shortened(text.strip())
+        raise TravelError(f"“{written}” has no keyframe. {_EXAMPLES}", written)
     travel = Travel(in_order([(line, _number(line)) for line in lines], frames), frames, closed)
     numbers = {keyframe.first: float(keyframe.text) for keyframe in travel.keyframes}
     values = tuple(

@@ -63,7 +63,15 @@ def _section(fields: Iterable[Field], elem_id: ElemId) -> Controls:
         for first in range(0, len(members), width):
             with gr.Row(elem_classes="ad-row"):
                 controls |= {field.name: control(field, elem_id) for field in members[first : first + width]}
+            if option_of(members[first]).is_schedule:
+                strip = elem_id(f"{option_of(members[first]).elem_id}-timeline")
+                controls[timeline_of(members[first].name)] = gr.HTML(visible=False, elem_id=strip)
     return controls
+
+
+def timeline_of(name: str) -> str:
+    """Returns the key of the timeline below a schedule per frame, among the controls of the panel."""
+    return f"{name}: timeline"
 
 
 def _is_large(field: Field) -> bool:

@@ -64,7 +64,7 @@ def build(page: Page) -> Controls:
         disabled_controls.add_to_panel(controls, elem_id, is_img2img=page.tab == "img2img")
         _follow_length(controls, duration)
         expected_time.add_to_panel(page, [controls[name] for name in expected_time.LENGTH], expected)
-        timeline_page.follow_typing(page, [controls[name] for name in timeline_page.PANEL])
+        timeline_page.follow_typing(page, controls)
     return {name: controls[name] for name in FIELDS}
 
 
@@ -82,7 +82,11 @@ def _groups(page: Page, main: Controls, elem_id: ElemId) -> Controls:
         has_controlnet = controlnet_script.is_installed()
         visible = page.tab == "img2img" or not (folded.img2img_only or (folded is VIDEO and not has_controlnet))
         with gr.Accordion(folded.title, open=False, visible=visible, elem_id=elem_id(folded.elem_id)):
-            controls |= group([field for field in PANEL_FIELDS if option_of(field).group is folded], elem_id)
+            members = [field for field in PANEL_FIELDS if option_of(field).group is folded]
+            controls |= group(members, elem_id)
+            for field in members:
+                if option_of(field).img2img_only and page.tab != "img2img":
+                    controls[field.name].visible = False
             if folded is VIDEO:
                 source_page.add_to_group(page, main | controls, elem_id)
         if folded is VIDEO:

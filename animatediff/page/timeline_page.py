@@ -1,11 +1,11 @@
-"""The timeline below each prompt: its keyframes, or what is wrong with them.
+"""The timeline below each prompt and each schedule per frame: its keyframes, or what is wrong with them.
 
 `javascript/animatediff_timeline.js` asks for it when typing pauses. The prompt is read by the same code as for a video.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import Any
 
@@ -19,10 +19,13 @@ from motion_module.weight_files import CheckpointError
 
 from ..errors import RequestError
 from ..job.added_words import of_styles
+from ..request.params import PANEL_FIELDS, Params, option_of
 from ..request.plan import windows_for
 from ..request.reading import read_mapping
+from ..request.schedules import schedule_of
 from . import timeline
 from .chosen_module import trained_frames
+from .controls import Controls, timeline_of
 from .events import in_sentences
 from .gradio_versions import javascript
 from .webui_controls import Page
@@ -32,6 +35,7 @@ PROMPTS, OF_HIRES = ("prompt", "neg_prompt"), ("hires_prompt", "hires_neg_prompt
 _ROWS = {f"{tab}_{name}_row": f"{tab}_{name}" for tab in ("txt2img", "img2img") for name in PROMPTS}
 PLACES = _ROWS | {name: name for name in OF_HIRES}
 """The element that a timeline follows, and the prompt that it is for. Rows of the hires pass have no ids."""
+SCHEDULES = tuple(field.name for field in PANEL_FIELDS if option_of(field).is_schedule)
 PANEL = ("enable", "model", "video_length", "batch_size", "overlap", "closed_loop", "video_source", "video_path")
 """The parameters that decide how many frames there are, and whether they loop."""
 
@@ -42,12 +46,13 @@ def add_to_page(_component: Any, **facts: Any) -> None:
         gr.HTML(visible=False, elem_id=f"{prompt}-ad-timeline")
 
 
-def follow_typing(page: Page, panel: list[gr.components.Component]) -> None:
-    """Keeps the timelines of a page up to date with its prompts and with `panel`: the controls named in `PANEL`."""
+def follow_typing(page: Page, panel: Controls) -> None:
+    """Keeps the timelines of a page up to date with its prompts and with the panel."""
     prompts = PROMPTS + (OF_HIRES if page.tab == "txt2img" else ())
 
     def connect(controls: list[Any]) -> None:
-        inputs, shown = [*panel, *controls[: -len(prompts)]], controls[-len(prompts) :]
+        inputs = [*(panel[name] for name in (*PANEL, *SCHEDULES)), *controls[: -len(prompts)]]
+        shown = [*(panel[timeline_of(name)] for name in SCHEDULES), *controls[-len(prompts) :]]
         read = gr.Button("", visible=False, elem_id=f"{page.tab}-ad-timeline-read")
         read.click(in_sentences(_timelines), inputs, shown, show_progress=False, queue=False)
         for control in inputs:
@@ -57,11 +62,26 @@ def follow_typing(page: Page, panel: list[gr.components.Component]) -> None:
 
 
 def _timelines(*values: Any) -> list[Any]:
-    """Returns the timelines of prompts and negative prompts in turn."""
-    panel, (steps, styles, *prompts) = values[: len(PANEL)], values[len(PANEL) :]
+    """Returns the timelines of the schedules, and then of prompts and negative prompts in turn."""
+    count = len(PANEL) + len(SCHEDULES)
+    panel, schedules, (steps, styles, *prompts) = values[: len(PANEL)], values[len(PANEL) : count], values[count:]
     signs = cycle((True, False))
-    texts = [_text(panel, _as_generated(prompt, sign, steps, styles)) for prompt, sign in zip(prompts, signs)]
+    texts = [_of_schedule(panel, name, schedule) for name, schedule in zip(SCHEDULES, schedules)]
+    texts += [_text(panel, _as_generated(prompt, sign, steps, styles)) for prompt, sign in zip(prompts, signs)]
     return [gr.update(value=text, visible=bool(text)) for text in texts]
+
+
+def _of_schedule(panel: Sequence[Any], name: str, text: str) -> str:
+    """Returns HTML; empty without a schedule, or where Generate will report what is wrong with the panel."""
+    if not text or (known := _known(panel, {name: text})) is None:
+        return ""
+    try:
+        schedule = schedule_of(known[0], name, known[1])
+    except TravelError as error:
+        return timeline.fault(error)
+    except RequestError as error:
+        return timeline.notes([str(error)])
+    return timeline.strip(schedule.travel) if schedule else ""
 
 
 def _as_generated(prompt: str, is_positive: bool, steps: int, styles: list[str]) -> str:
@@ -76,14 +96,22 @@ def _as_generated(prompt: str, is_positive: bool, steps: int, styles: list[str])
 
 def _text(panel: Sequence[Any], prompt: str) -> str:
     """Returns HTML; empty without anything like a keyframe, or where Generate will report what is wrong with the panel."""
+    if (known := _known(panel, {})) is None:
+        return ""
+    params, frames = known
     try:
-        params, _ = read_mapping(dict(zip(PANEL, panel)))
-        if not params.enable or (params.source and not params.video_length):
-            return ""  # the number of frames of the source is unknown
-        frames = windows_for(params, trained_frames(params.model)).frames
         travel = read_travel(prompt, frames, closed=params.prompts_loop)
     except TravelError as error:
         return timeline.fault(error)
-    except (RequestError, CheckpointError):
-        return ""
     return (timeline.strip(travel) if travel else "") + timeline.notes(near_misses(prompt, frames))
+
+
+def _known(panel: Sequence[Any], others: Mapping[str, str]) -> tuple[Params, int] | None:
+    """Returns what the panel says, with other values of it, and the number of frames; None where that is unknown or wrong."""
+    try:
+        params, _ = read_mapping({**dict(zip(PANEL, panel)), **others})
+        if not params.enable or (params.source and not params.video_length):
+            return None  # the number of frames of the source is unknown
+        return params, windows_for(params, trained_frames(params.model)).frames
+    except (RequestError, CheckpointError):
+        return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from motion_module.frame_schedule import read_schedule
+from motion_module.frame_schedule import FrameSchedule, read_schedule
 from motion_module.motion_strength import PerFrame
 from motion_module.prompt_travel import TravelError
 
@@ -18,13 +18,19 @@ def numbers_of(params: Params, name: str, frames: int) -> PerFrame | None:
 
     Raises RequestError for what cannot be read, for frames that the video does not have and for numbers out of bounds.
     """
-    field = _BY_NAME[name]
     try:
-        schedule = read_schedule(getattr(params, name), frames, closed=params.prompts_loop)
+        schedule = schedule_of(params, name, frames)
     except TravelError as error:
-        raise RequestError(f"{spoken_name(field)}: {error}") from None
+        raise RequestError(f"{spoken_name(_BY_NAME[name])}: {error}") from None
     if schedule is None:
         return None
-    for keyframe in schedule.travel.keyframes:
-        require_within_bounds(field, f"{spoken_name(field)} at frame {keyframe.first}", float(keyframe.text))
     return schedule.values if len(set(schedule.values)) > 1 else schedule.values[0]
+
+
+def schedule_of(params: Params, name: str, frames: int) -> FrameSchedule | None:
+    """Returns a schedule for a video of `frames` frames; None without it. Raises TravelError and RequestError."""
+    schedule = read_schedule(getattr(params, name), frames, closed=params.prompts_loop)
+    field = _BY_NAME[name]
+    for keyframe in schedule.travel.keyframes if schedule else ():
+        require_within_bounds(field, f"{spoken_name(field)} at frame {keyframe.first}", float(keyframe.text))
+    return schedule

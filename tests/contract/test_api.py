@@ -176,6 +176,7 @@ def test_the_api_lists_the_controls(host):
         "Motion scale", "Motion effect", "Motion start", "Motion end", "Motion rules", "Attend to the first frame",
         "Positional encoding", "Second motion module", "Combination", "Weight of the second module",
         "Prompt interpolation",
+        "Motion scale per frame", "Motion effect per frame", "CFG scale per frame", "Denoising strength per frame",
         "Detail", "Box on the first frame", "Most subjects", "Confidence", "Detail prompt", "Detail negative prompt",
         "Detail strength", "Padding", "Detail steps", "Detail CFG scale", "Detail size", "With ControlNet",
         "Frame interpolation", "Interpolation factor", "Times to play",

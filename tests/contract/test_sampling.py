@@ -165,3 +165,10 @@ def infotext_of(server, request):
 def test_pia_needs_a_picture(server):
     answer = server.txt2img(**request_of("pia"))
     assert answer.status_code == 422 and "img2img" in answer.json()["detail"]
+
+
+def test_pia_takes_no_denoising_strengths_of_frames(server):
+    request = request_of("pia")
+    request["alwayson_scripts"]["AnimateDiff"]["args"][0]["denoising_strength_frames"] = "0: 0.2\n1: 1"
+    answer = server.img2img(**request, **PICTURE)
+    assert answer.status_code == 422 and "pia_motion" in answer.json()["detail"]

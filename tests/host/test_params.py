@@ -165,6 +165,7 @@ def pasted(entry):
 
 
 RULES = "up_3: scale 1.2", "mid 0.5-1: effect 0.8", "all 0-0.3: scale 2, effect 0.5"
+SCHEDULES = [field.name for field in PANEL_FIELDS if option_of(field).is_schedule]
 NAMES = st.text(min_size=1).filter(lambda name: name not in NO_MODULE and not set(name) & set("\r\n\0"))
 PANELS = st.fixed_dictionaries(
     {
@@ -192,6 +193,7 @@ PANELS = st.fixed_dictionaries(
         "stride": st.integers(1, 8),
         "closed_loop": st.sampled_from(["N", "R-P", "R+P", "A"]),
         "prompt_interpolation": st.sampled_from(["slerp", "lerp"]),
+        **dict.fromkeys(SCHEDULES, st.sampled_from(["", "0: 1\n8-12: 0.4\n100%: 1", "0: 0.2, 16: 1"])),
         "freeinit_enable": st.booleans(),
         "freeinit_fast": st.booleans(),
         "freeinit_iters": st.integers(1, 10),

@@ -71,8 +71,10 @@ AREAS = {
         "motion_module/motion_strength.py",
         "motion_module/context_windows.py",
     ),
-    "Prompt travel": (
+    "Prompt travel, and schedules per frame": (
         "animatediff/job/prompt_travel.py",
+        "animatediff/request/schedules.py",
+        "motion_module/frame_schedule.py",
         "motion_module/prompt_travel.py",
         "motion_module/keyframe_lines.py",
     ),
