@@ -16,7 +16,17 @@ from animatediff import __version__ as VERSION
 from animatediff.errors import RequestError
 from animatediff.request import infotext
 from animatediff.request.choices import FORMATS, NO_MODULE
-from animatediff.request.params import FIELDS, IMAGE, MOST_GIF_FPS, PANEL_FIELDS, SAVED_FIELDS, Params, first_value, option_of
+from animatediff.request.params import (
+    FIELDS,
+    IMAGE,
+    MOST_GIF_FPS,
+    PANEL_FIELDS,
+    SAVED_FIELDS,
+    Params,
+    first_value,
+    option_of,
+    without_img2img,
+)
 from animatediff.request.reading import KNOWN, read_arguments, read_mapping, with_fps
 from animatediff.request.schema import as_markdown, schema
 from animatediff.video.formats import format_problems
@@ -386,6 +396,7 @@ EFFECTIVE = [
     (("ramp_length",), {"image_mode": "strength ramp", "video_source": "a.mp4"}, {"image_mode": "strength ramp"}),
 ]
 """Names, a request in which these parameters have no effect, and one in which they have one."""
+IN_IMG2IMG = "denoising_strength_frames"
 
 
 @pytest.mark.parametrize(("names", "without", "with_effect"), EFFECTIVE, ids=[names[0] for names, *_ in EFFECTIVE])
@@ -412,9 +423,16 @@ def test_only_r_p_has_no_effect_in_one_window(loop, has_effect):
     assert option_of(KNOWN["closed_loop"]).needs.met_by(params, 0) == has_effect
 
 
+@pytest.mark.parametrize(("images", "has_effect"), [(0, False), (1, True), (4, True)])
+def test_denoising_strengths_of_frames_need_images(images, has_effect):
+    assert option_of(KNOWN[IN_IMG2IMG]).needs.met_by(Params(), images) == has_effect
+    without = without_img2img(Params(**{IN_IMG2IMG: "0: 1", "cfg_scale_frames": "0: 5"}))
+    assert (without.denoising_strength_frames, without.cfg_scale_frames) == ("", "0: 5")
+
+
 def test_every_condition_of_the_table_is_tested_and_in_the_docs():
     conditional = {field.name for field in FIELDS if option_of(field).needs}
-    assert conditional == {name for names, *_ in EFFECTIVE for name in names}
+    assert conditional == {IN_IMG2IMG, *(name for names, *_ in EFFECTIVE for name in names)}
     assert "Has an effect only if Noise type (noise_type) is “mixed”." in schema()["properties"]["noise_share"]["description"]
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from motion_module.init_frames import between, faded, faded_between, free, mixed, shares
+from motion_module.init_frames import between, faded, faded_between, free, mixed, shares, shares_of
 
 
 def numbers(tensor):
@@ -54,3 +54,14 @@ def test_a_frame_is_denoised_in_its_fraction_of_the_steps():
 def test_two_images_are_interpolated_linearly():
     found = between(torch.zeros(1, 1, 1, 1), torch.full((1, 1, 1, 1), 3.0), 4)
     assert numbers(found.flatten()) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("more", "taken"), [(1, [0, 1, 2, 4, 6, 7]), (-1, [0, 0, 0, 2, 4, 5])], ids=["by sigmas", "by timesteps"]
+)
+def test_a_frame_takes_as_many_steps_as_if_all_had_its_strength(more, taken):
+    """Of eight steps, a strength of 0.05 takes none, of 0.75 six: and one more with the WebUI's samplers by sigmas."""
+    strengths = (0.0, 0.05, 0.125, 0.375, 0.625, 0.75)
+    found = shares_of(strengths, 8, more)
+    steps = taken[-1]
+    assert sum(free(found, step / steps).long() for step in range(steps)).tolist() == taken
