@@ -24,11 +24,12 @@ class FrameGuidance:
 
     def give(self) -> None:
         """Gives the WebUI the scale of all frames; or another one than 1, at which it would leave the negative prompt out."""
+        own = {name: getattr(self._p, name) for name in SCALES if hasattr(self._p, name)}
         if isinstance(self._scales, tuple):
             far_from_1 = max(self._scales, key=lambda scale: abs(scale - 1))
-            changed = {name: far_from_1 for name in SCALES if getattr(self._p, name, None) == 1}
+            changed = {name: far_from_1 for name, scale in own.items() if scale == 1}
         else:
-            changed = {} if self._scales is None else dict.fromkeys(SCALES, self._scales)
+            changed = {} if self._scales is None else dict.fromkeys(own, self._scales)
         for name, scale in changed.items():
             setattr(self._p, name, scale)
 
