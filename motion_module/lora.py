@@ -22,7 +22,7 @@ from . import key_layouts
 from .key_layouts import TRANSFORMER_BLOCK, Layout, block_name
 from .weight_files import CheckpointError, Entry, WeightFile, open_weights
 
-Kind = Literal["motion", "image"]
+Kind = Literal["motion", "image", "unet"]
 MOST_IN_HEADER = 1_000_000
 """The most that alpha and rank may be there."""
 
@@ -32,12 +32,16 @@ class Target:
     """A matrix that a LoRA changes: in the motion layer of a UNet block, or in the image UNet's transformer of that block.
 
     `name` is the authors' for a motion layer (`transformer_blocks.0.attention_blocks.0.to_q`), LDM's for the image UNet
-    (`transformer_blocks.0.attn1.to_q`), which is diffusers' too.
+    (`transformer_blocks.0.attn1.to_q`), which is diffusers' too. In an ordinary LoRA, which may change any layer of the image
+    UNet, `block` is empty and `name` is kohya's.
     """
 
     kind: Kind
     block: str
     name: str
+
+    def __str__(self) -> str:
+        return f"{self.block}.{self.name}" if self.block else self.name
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,16 +159,20 @@ def load_lora(path: Path) -> Lora:
         )
     if not keys:
         raise CheckpointError(f"{path.name} is neither a motion LoRA nor a domain adapter. Choose another file.")
-    return Lora(path, {target: _low_rank(path, file, parts) for target, parts in keys.items()}, tuple(left_out))
+    return Lora(path, {target: low_rank_of(path, file, parts) for target, parts in keys.items()}, tuple(left_out))
 
 
-def _low_rank(path: Path, file: WeightFile, keys: dict[str, str]) -> LowRank:
+def low_rank_of(path: Path, file: WeightFile, keys: dict[str, str], *, kernels: bool = False) -> LowRank:
+    """Reads one matrix of a LoRA. `keys`: of its parts. `kernels`: whether it may be a kernel larger than 1×1, flattened then.
+
+    Raises CheckpointError.
+    """
     present = next(iter(keys.values()))
     for part in ("down", "up"):
         if part not in keys:
             raise CheckpointError(f"{path.name} is incomplete: there is {present}, but no {part} matrix. Download it again.")
     shapes = [file.entries[keys[part]].shape for part in ("down", "up")]
-    rank = _rank(file.entries[keys["down"]], file.entries[keys["up"]])
+    rank = _rank(file.entries[keys["down"]], file.entries[keys["up"]], kernels)
     if rank is None:
         raise CheckpointError(
             f"{path.name} is damaged: the shape {list(shapes[0])} of {keys['down']} does not fit {list(shapes[1])} of "
@@ -178,9 +186,11 @@ def _low_rank(path: Path, file: WeightFile, keys: dict[str, str]) -> LowRank:
     return LowRank(down.reshape(rank, -1), up.reshape(-1, rank), scale)
 
 
-def _rank(down: Entry, up: Entry) -> int | None:
+def _rank(down: Entry, up: Entry, kernels: bool) -> int | None:
     """Returns the rank of two matrices, which may be 1×1 convolution kernels; None if they do not fit each other."""
-    flat = all(len(entry.shape) >= 2 and set(entry.shape[2:]) <= {1} for entry in (down, up))
+    flat = all(len(entry.shape) >= 2 for entry in (down, up)) and all(
+        set(entry.shape[2:]) <= {1} for entry in ((up,) if kernels else (down, up))
+    )
     return down.shape[0] if flat and down.shape[0] == up.shape[1] > 0 else None
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from .context_windows import StepWindows
 from .families import Norms
+from .patching import patched
 from .row_layout import RowLayout
 
 HEADS = 8
@@ -115,6 +116,10 @@ class TemporalTransformer(nn.Module):
     def __init__(self, channels: int, length: int, attention_blocks: int = 2, norms: Norms = "per frame") -> None:
         super().__init__()
         self.norm_over_frames = norms == "over frames"
+        self.tells_frames = False
+        """Whether hooks on its linear layers need `frames_now`."""
+        self.frames_now: Tensor | None = None
+        """The number in the video of each frame that passes a linear layer now, `(pixels, frames)`."""
         self.norm = nn.GroupNorm(NORM_GROUPS, channels, eps=1e-6)
         self.proj_in = nn.Linear(channels, channels)
         self.attentions = nn.ModuleList(TemporalAttention(channels, length) for _ in range(attention_blocks))
@@ -144,6 +149,8 @@ class TemporalTransformer(nn.Module):
         mixed = []
         for chunk in clips.split(max(pixels, 1), dim=3):
             normed = torch.addcmul(shift, chunk.to(device, torch.float32), slope).to(self.proj_in.weight.dtype)
+            if self.tells_frames:
+                self.frames_now = layout.numbers.to(device).repeat_interleave(chunk.shape[3], 0)
             of_pixels = scale.to(device).repeat_interleave(chunk.shape[3], 0) if isinstance(scale, Tensor) else scale
             hidden = self._mix_frames(normed.permute(0, 3, 1, 2).reshape(-1, frames, channels), of_pixels, windows)
             mixed.append(hidden.view(count, -1, frames, channels).permute(0, 2, 3, 1).to(x.device))
@@ -195,6 +202,9 @@ class TemporalTransformer(nn.Module):
 
         length = frames.shape[1]
         scale = in_windows(scale) if isinstance(scale, Tensor) else scale
+        if self.frames_now is not None:  # what is linear differs from frame to frame, also for positional encodings
+            with patched(self, "frames_now", in_windows(self.frames_now)):
+                return blended(self._attended(in_windows(hidden), scale))
         attentions, norms = cast(list[TemporalAttention], [*self.attentions]), [*self.attention_norms]
         first, last = attentions[0], attentions[-1]
         qkv = in_windows(first.to_qkv(norms[0](hidden))) + first.to_qkv(first.encoding(length, hidden.dtype))

@@ -59,6 +59,11 @@ class RowLayout:
             return values.expand(self.rows // self.frames, *values.shape)
         return values[self.frame_numbers.to(values.device)]
 
+    @property
+    def numbers(self) -> Tensor:
+        """The number in the video of each frame of each clip, `(clips, frames)`."""
+        return self.of_video(torch.arange(self.frames)) if self.frame_numbers is None else self.frame_numbers
+
     def _require_rows(self, x: Tensor) -> None:
         if x.shape[0] != self.rows:
             raise RowLayoutError(

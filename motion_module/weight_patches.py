@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from .key_layouts import TRANSFORMER_BLOCK
 from .lora import Lora, LowRank, Target
+from .motion_strength import PerFrame
 from .network import MotionModule, TemporalTransformer, sinusoidal_positions
 from .patching import patched
 from .weight_files import CheckpointError
@@ -25,15 +26,16 @@ from .weight_files import CheckpointError
 
 
 @contextmanager
-def merged(module: MotionModule, loras: Iterable[tuple[Lora, float]]) -> Iterator[None]:
+def merged(module: MotionModule, loras: Iterable[tuple[Lora, PerFrame]]) -> Iterator[None]:
     """While open, the matrices of `module` are W + Σ strength·up·down, computed in float32.
 
-    Raises CheckpointError for a LoRA that does not fit, before anything is changed.
+    LoRAs with a strength for each frame are left out (`frame_loras`). Raises CheckpointError for a LoRA that does not fit,
+    before anything is changed.
     """
     changes: dict[nn.Linear, list[tuple[slice, Tensor]]] = defaultdict(list)
     for lora, strength in loras:
         for linear, rows, part in motion_parts(module, lora):
-            if strength:
+            if strength and not isinstance(strength, tuple):
                 changes[linear].append((rows, strength * part.change()))
     with ExitStack() as undo:
         for linear, parts in changes.items():
@@ -97,8 +99,8 @@ def _require_size(lora: Lora, target: Target, part: LowRank, weight: Tensor) -> 
     shape = part.up.shape[0], part.down.shape[1]
     if shape != weight.shape:
         raise CheckpointError(
-            f"{lora.path.name} does not fit: at {target.block}.{target.name} it changes a matrix of {list(shape)}, "
-            f"and the model has {list(weight.shape)}. Choose the model that the LoRA is made for, or remove it from the prompt."
+            f"{lora.path.name} does not fit: at {target} it changes a matrix of {list(shape)}, and the model has "
+            f"{list(weight.shape)}. Choose the model that the LoRA is made for, or remove it from the prompt."
         )
 
 
@@ -106,17 +108,17 @@ def _require_size(lora: Lora, target: Target, part: LowRank, weight: Tensor) -> 
 
 
 @contextmanager
-def added_to_unet(transformers: dict[str, nn.Module], loras: Iterable[tuple[Lora, float]]) -> Iterator[None]:
+def added_to_unet(transformers: dict[str, nn.Module], loras: Iterable[tuple[Lora, PerFrame]]) -> Iterator[None]:
     """While open, the layers of the image UNet that `loras` change compute (W + strength·up·down)·x.
 
-    `transformers`: the UNet's blocks (`attach.blocks_by_name`). Raises CheckpointError for a LoRA that does not fit, before
-    anything is changed.
+    `transformers`: the UNet's blocks (`attach.blocks_by_name`). LoRAs with a strength for each frame are left out. Raises
+    CheckpointError for a LoRA that does not fit, before anything is changed.
     """
     hooks = [
-        (layer, _adding(part, strength))
+        (layer, adding(part, strength))
         for lora, strength in loras
         for layer, part in image_parts(transformers, lora)
-        if strength
+        if strength and not isinstance(strength, tuple)
     ]
     with ExitStack() as undo:
         for layer, hook in hooks:
@@ -134,34 +136,50 @@ def image_parts(transformers: dict[str, nn.Module], lora: Lora) -> list[tuple[nn
     parts = []
     for target, part in lora.parts.items():
         if target.kind == "image":
-            layer = _image_layer(lora, target, transformers)
-            weight: Tensor = layer.weight  # type: ignore[assignment]
-            _require_size(lora, target, part, weight.flatten(1))
-            parts.append((layer, part))
+            parts.append(image_part_of(lora, target, part, _image_layer(target, transformers)))
     return parts
 
 
-def _image_layer(lora: Lora, target: Target, transformers: dict[str, nn.Module]) -> nn.Module:
+def image_part_of(lora: Lora, target: Target, part: LowRank, layer: nn.Module | None) -> tuple[nn.Module, LowRank]:
+    """Returns the layer that a part of a LoRA changes, and the part. Raises CheckpointError if it does not fit."""
+    if layer is None:
+        raise CheckpointError(
+            f"{lora.path.name} is made for another kind of checkpoint: this one has no {target}. Choose the checkpoint that "
+            "the LoRA is made for, or remove the LoRA from the prompt."
+        )
+    weight: Tensor = layer.weight  # type: ignore[assignment]
+    _require_size(lora, target, part, weight.flatten(1))
+    return layer, part
+
+
+def _image_layer(target: Target, transformers: dict[str, nn.Module]) -> nn.Module | None:
     try:
         return transformers[target.block].get_submodule(target.name)
     except (KeyError, AttributeError):
-        raise CheckpointError(
-            f"{lora.path.name} is made for another kind of checkpoint: this one has no {target.block}.{target.name}. "
-            "Choose the checkpoint that the LoRA is made for, or remove the LoRA from the prompt."
-        ) from None
+        return None
 
 
-def _adding(part: LowRank, strength: float) -> Callable[..., Tensor]:
+def adding(part: LowRank, strength: float = 1.0, of_rows: Callable[[Tensor], Tensor] | None = None) -> Callable[..., Tensor]:
+    """Returns a hook for a linear or convolutional layer, which adds strength·up·down·x to its output.
+
+    `of_rows`: returns a strength for each row of the layer's input, `(rows, 1, …)`, if they have different ones.
+    """
     down, up = part.down.float(), strength * part.scale * part.up.float()
 
-    def add(layer: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+    def add(layer: Any, inputs: Any, output: Tensor) -> Tensor:
         nonlocal down, up
         if down.device != output.device or down.dtype != output.dtype:
             down, up = down.to(output.device, output.dtype), up.to(output.device, output.dtype)
         (x,) = inputs
-        if isinstance(layer, nn.Conv2d):  # 1×1
-            return output + F.conv2d(F.conv2d(x, down[:, :, None, None]), up[:, :, None, None])
-        return output + F.linear(F.linear(x, down), up)
+        is_convolution = isinstance(layer, nn.Conv2d)
+        if is_convolution:
+            kernel = down.unflatten(1, (-1, *layer.kernel_size))
+            inside = F.conv2d(x, kernel, None, layer.stride, layer.padding, layer.dilation)
+        else:
+            inside = F.linear(x, down)
+        if of_rows is not None:
+            inside = inside * of_rows(x).to(inside.device, inside.dtype)
+        return output + (F.conv2d(inside, up[:, :, None, None]) if is_convolution else F.linear(inside, up))
 
     return add
 

@@ -178,14 +178,17 @@ def authors_layer(
     *,
     over_frames: bool = False,
     scales: list[float] | None = None,
+    changes: dict[str, Tensor] | None = None,
+    strengths: list[float] | None = None,
 ) -> Tensor:
     """Returns the output of one motion layer for `(clips, channels, frames, height, width)`.
 
     `over_frames`: whether its norm is over all frames, as in the authors' branch for SDXL (`self.norm` before the rearrange).
     `windows`: the frames and weights of each context window that attention is limited to, as in FreeNoise.
-    `scales`: what multiplies the scores with which each frame attends to others.
+    `scales`: what multiplies the scores with which each frame attends to others. `changes`: of matrices by their names, as by a
+    LoRA whose strength in each frame is in `strengths`.
     """
-    scales = scales or [1.0] * x.shape[2]
+    layer = _Layer(weights, changes or {}, scales or [1.0] * x.shape[2], strengths or [0.0] * x.shape[2])
     clips, channels, frames, height, width = x.shape
     if over_frames:
         normed = _group_norm(weights, x.flatten(2)).reshape(x.shape)
@@ -194,33 +197,58 @@ def authors_layer(
             x.shape
         )
     tokens = normed.permute(0, 2, 3, 4, 1).reshape(clips * frames, height * width, channels)  # "(b f) d c"
-    tokens = _linear(weights, "proj_in", tokens)
+    tokens = layer.linear("proj_in", tokens)
     middle = "transformer_blocks.0."
     if windows is None:
-        tokens = _attended(weights, tokens, scales)
+        tokens = _attended(layer, tokens)
     else:
         by_frame = tokens.reshape(clips, frames, *tokens.shape[1:])
         fused = torch.zeros_like(by_frame)
         for blocks, shares in windows:
             part = by_frame[:, blocks].reshape(-1, *tokens.shape[1:])
-            attended = _attended(weights, part, [scales[block] for block in blocks]).reshape(
-                clips, len(blocks), *tokens.shape[1:]
-            )
+            attended = _attended(layer.of(blocks), part).reshape(clips, len(blocks), *tokens.shape[1:])
             for index, (block, share) in enumerate(zip(blocks, shares)):
                 fused[:, block] += share * attended[:, index]
         tokens = fused.reshape(tokens.shape)
-    value, gate = _linear(weights, f"{middle}ff.net.0.proj", _layer_norm(weights, f"{middle}ff_norm", tokens)).chunk(2, -1)
+    value, gate = layer.linear(f"{middle}ff.net.0.proj", _layer_norm(weights, f"{middle}ff_norm", tokens)).chunk(2, -1)
     gelu = 0.5 * gate * (1 + torch.erf(gate / math.sqrt(2)))
-    tokens = tokens + _linear(weights, f"{middle}ff.net.2", value * gelu)
-    tokens = _linear(weights, "proj_out", tokens)
+    tokens = tokens + layer.linear(f"{middle}ff.net.2", value * gelu)
+    tokens = layer.linear("proj_out", tokens)
     return x + tokens.reshape(clips, frames, height, width, channels).permute(0, 4, 1, 2, 3)
 
 
-def _attended(weights: dict[str, Tensor], tokens: Tensor, scales: list[float]) -> Tensor:
-    """Returns the output of both attentions, `(b f) d c` in and out; `scales` has a number for each `f`."""
+@dataclass
+class _Layer:
+    """The weights of a layer, and what belongs to each of the frames that pass it."""
+
+    weights: dict[str, Tensor]
+    changes: dict[str, Tensor]
+    scales: list[float]
+    strengths: list[float]
+
+    def of(self, frames: list[int]) -> _Layer:
+        """Returns the layer for some of the frames."""
+        chosen = ([numbers[frame] for frame in frames] for numbers in (self.scales, self.strengths))
+        return _Layer(self.weights, self.changes, *chosen)
+
+    def linear(self, name: str, x: Tensor) -> Tensor:
+        """Returns the linear layer of `(b f) d c`."""
+        by_frame = x.unflatten(0, (-1, len(self.strengths))).transpose(1, 2)
+        return self.matrix(name, by_frame).transpose(1, 2).flatten(0, 1) + self.weights[f"{name}.bias"]
+
+    def matrix(self, name: str, x: Tensor) -> Tensor:
+        """Returns the product of `(…, f, c)` with a matrix, which differs from frame to frame."""
+        product = x @ self.weights[f"{name}.weight"].T
+        if name in self.changes:
+            product = product + torch.tensor(self.strengths)[:, None] * (x @ self.changes[name].T)
+        return product
+
+
+def _attended(layer: _Layer, tokens: Tensor) -> Tensor:
+    """Returns the output of both attentions, `(b f) d c` in and out."""
     for block in (0, 1):
-        normed = _layer_norm(weights, f"transformer_blocks.0.norms.{block}", tokens)
-        tokens = tokens + _temporal_attention(weights, block, normed, scales)
+        normed = _layer_norm(layer.weights, f"transformer_blocks.0.norms.{block}", tokens)
+        tokens = tokens + _temporal_attention(layer, block, normed)
     return tokens
 
 
@@ -231,26 +259,22 @@ def _group_norm(weights: dict[str, Tensor], x: Tensor) -> Tensor:
     return normed.reshape(x.shape) * weights["norm.weight"][:, None] + weights["norm.bias"][:, None]
 
 
-def _temporal_attention(weights: dict[str, Tensor], block: int, tokens: Tensor, scales: list[float]) -> Tensor:
+def _temporal_attention(layer: _Layer, block: int, tokens: Tensor) -> Tensor:
     """Returns the temporal attention with eight heads: `(b f) d c` to `(b d) f c` with positional encoding, and back."""
     clip_frames, pixels, channels = tokens.shape
-    frames, heads = len(scales), 8
+    frames, heads = len(layer.scales), 8
     clips = clip_frames // frames
     key = f"transformer_blocks.0.attention_blocks.{block}."
     sequence = tokens.reshape(clips, frames, pixels, channels).transpose(1, 2).reshape(clips * pixels, frames, channels)
-    sequence = sequence + weights[key + "pos_encoder.pe"][:, :frames]
+    sequence = sequence + layer.weights[key + "pos_encoder.pe"][:, :frames]
     query, keys, values = (
-        (sequence @ weights[f"{key}{name}.weight"].T).reshape(-1, frames, heads, channels // heads).transpose(1, 2)
+        layer.matrix(f"{key}{name}", sequence).reshape(-1, frames, heads, channels // heads).transpose(1, 2)
         for name in ("to_q", "to_k", "to_v")
     )
-    scores = query @ keys.transpose(-1, -2) / math.sqrt(channels // heads) * torch.tensor(scales)[:, None]
+    scores = query @ keys.transpose(-1, -2) / math.sqrt(channels // heads) * torch.tensor(layer.scales)[:, None]
     mixed = (scores.softmax(-1) @ values).transpose(1, 2).reshape(-1, frames, channels)
-    out = _linear(weights, key + "to_out.0", mixed)
+    out = layer.matrix(key + "to_out.0", mixed) + layer.weights[key + "to_out.0.bias"]
     return out.reshape(clips, pixels, frames, channels).transpose(1, 2).reshape(clip_frames, pixels, channels)
-
-
-def _linear(weights: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
-    return x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
 
 
 def _layer_norm(weights: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
