@@ -15,9 +15,11 @@ from modules import devices, sd_unet, shared
 
 from motion_module.attach import LayoutOf, attached, blocks_by_name, require_fit
 from motion_module.context_windows import StepWindows
+from motion_module.frame_loras import added_by_frame, changes_image_model, require_ordinary_fit
 from motion_module.layer_offload import in_chunks
 from motion_module.lora import Lora
 from motion_module.motion_layers import Motion, SecondModule
+from motion_module.motion_strength import PerFrame
 from motion_module.patching import patched
 from motion_module.pia import ConditionImage, similarity
 from motion_module.row_layout import RowLayout, RowLayoutError
@@ -46,6 +48,7 @@ from .checkpoints import kind_of_file
 from .loras import Loras, facts_of
 from .samplers import original_steps
 from .size_conditioning import fixed_sizes
+from .validate import hypertile_is_on
 
 CONDITIONS = 2
 """The usual number of conditions of a frame: its prompt and its negative prompt."""
@@ -80,8 +83,22 @@ class AnimatedModel:
     def expect_loras(self, *passes: Loras) -> None:
         """Sets the LoRAs of each pass; those of the first are used next. All are checked before anything is sampled."""
         self._loras, self._expected = passes[0], [lora for loras in passes for lora, _ in loras]
+        if any(map(changes_image_model, passes)):
+            self._require_whole_rows()
 
-    def loras_in_use(self) -> list[tuple[str, int | None, float]]:
+    def _require_whole_rows(self) -> None:
+        """Raises AnimateDiffError where layers of the image model do not get all frames of a call, one in each row."""
+        hindrance = ""
+        if hypertile_is_on():
+            hindrance = "Hypertile cuts frames into tiles. Switch off “Enable Hypertile U-Net” in the settings"
+        elif self._plan.params.offload and self._windows.needed and self._plan.windows_in_attention:
+            hindrance = "Offload frames to RAM (offload) gives the image model a part of the frames. Switch it off"
+        if hindrance:
+            raise AnimateDiffError(
+                f"A LoRA for the image model cannot have a strength for each frame, since {hindrance}, or give it one strength."
+            )
+
+    def loras_in_use(self) -> list[tuple[str, int | None, PerFrame]]:
         """Our LoRAs of this pass, by file, rank and strength."""
         return facts_of(self._loras)
 
@@ -170,6 +187,7 @@ class AnimatedModel:
         unet = host.of(model).unet(model)
         for lora in self._expected:
             require_image_fit(blocks_by_name(unet), lora)
+            require_ordinary_fit(unet, lora)
             for module in motion.modules:
                 require_motion_fit(module, lora)
         with ExitStack() as stack:
@@ -259,9 +277,10 @@ class AnimatedModel:
 
     @contextmanager
     def _attached(self, unet: Any, motion: Motion, layout_of: LayoutOf) -> Iterator[None]:
-        """While open, motion layers act in the UNet, and its self-attention sees the first frame if that is asked for."""
+        """While open, motion layers and LoRAs by frame act in the UNet, and self-attention to the first frame if asked for."""
         to_first = self._plan.params.first_frame_attention
         with (
+            added_by_frame(unet, motion.modules, self._loras, layout_of),
             attached(unet, motion, self._family, layout_of, self._condition_image()),
             self_attention_over(unet, FirstFrameAttention(layout_of), to_first),
         ):
@@ -284,6 +303,7 @@ class AnimatedModel:
     def _in_chunks(self) -> bool:
         """Whether layers of the image model work on a long clip in chunks."""
         apart = self._family.unet_norms != "over frames" and not self._plan.params.first_frame_attention
+        apart = apart and not changes_image_model(self._loras)
         return self._windows.needed and self._plan.windows_in_attention and apart
 
     def _working_device(self) -> torch.device | None:

@@ -238,8 +238,8 @@ class Job:
             self._warn_once([*warnings, *without_effect.on_keyframes(self.params, self._travels)])
             if not p.disable_extra_networks:
                 self._warn_once(advice.missing_lora(self.plan.family, loras.names_in(p.extra_network_data)))
-                first = loras.take_from(p.extra_network_data)
-                hires = loras.take_from(getattr(p, "hr_extra_network_data", None))
+                first = loras.take_from(p.extra_network_data, frames, closed=loops)
+                hires = loras.take_from(getattr(p, "hr_extra_network_data", None), frames, closed=loops)
                 self._hires_loras, self._lora_hashes = tuple(hires.loras), first.hashes | hires.hashes
                 self.animated.expect_loras(tuple(first.loras), self._hires_loras)
                 self._warn_once(first.warnings + hires.warnings)

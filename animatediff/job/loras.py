@@ -1,5 +1,8 @@
 """Motion LoRAs and domain adapters, written in the prompt like any LoRA: `<lora:v2_lora_ZoomIn:0.8>`.
 
+Instead of one strength any LoRA may have a schedule: `<lora:v2_lora_ZoomIn:0: 1, 16: 0.2>`. One that the WebUI loads then acts
+in the UNet through us, and the WebUI only loads its text encoder part, at the strongest of the numbers.
+
 The WebUI's loader would look for their keys in the checkpoint and find none. So they are taken out of the parsed prompt before
 the loader sees it. Their files come from the WebUI's own list, and they act for as long as the motion module does.
 
@@ -10,6 +13,7 @@ The arguments of a tag are read as the WebUI reads them: `<lora:name:text encode
 from __future__ import annotations
 
 import math
+import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,15 +21,21 @@ from typing import Any
 
 from modules import shared
 
+from motion_module.frame_schedule import read_schedule
 from motion_module.lora import Lora, target_of
+from motion_module.motion_strength import PerFrame
+from motion_module.prompt_travel import TravelError
 from motion_module.weight_files import CheckpointError
 
+from ..errors import RequestError
 from ..request import module_files
 
-Loras = tuple[tuple[Lora, float], ...]
+Loras = tuple[tuple[Lora, PerFrame], ...]
 """LoRAs, each with its strength."""
 READ = ("te", "unet", "dyn")
 """The named arguments that are read."""
+_SCHEDULE = re.compile(r"[,;\n%％]")
+"""Matches what is in a schedule of several keyframes, and in none of the WebUI's numbers."""
 POSITIONS = 4
 """How many arguments without a name are read, that of the LoRA's name included."""
 
@@ -34,16 +44,17 @@ POSITIONS = 4
 class Taken:
     """What was taken out of a prompt. `hashes`: the files' short hashes by name. `warnings`: what does not act as written."""
 
-    loras: list[tuple[Lora, float]] = field(default_factory=list)
+    loras: list[tuple[Lora, PerFrame]] = field(default_factory=list)
     hashes: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
 
-def take_from(parsed: dict[str, list[Any]] | None) -> Taken:
-    """Takes our LoRAs out of a parsed prompt.
+def take_from(parsed: dict[str, list[Any]] | None, frames: int, *, closed: bool) -> Taken:
+    """Takes our LoRAs, and those with a schedule, out of the parsed prompt of a video of `frames` frames.
 
-    A file that also has weights for the checkpoint stays in the prompt, for the WebUI's loader. Raises CheckpointError for a
-    broken file, or for an argument that is no number.
+    `closed`: whether schedules lead back to their beginning. A file that also has weights for the checkpoint stays in the
+    prompt, for the WebUI's loader. Raises CheckpointError for a broken file, or for an argument that is no number, and
+    RequestError for a schedule that cannot be.
     """
     taken = Taken()
     for kind in ("lora", "lyco"):
@@ -51,6 +62,9 @@ def take_from(parsed: dict[str, list[Any]] | None) -> Taken:
         for entry in (parsed or {}).get(kind, ()):
             on_disk = _on_disk(str(entry.positional[0])) if entry.positional else None
             keys = _keys_of_ours(on_disk)
+            if (strengths := _strengths(entry, frames, closed=closed)) is not None:
+                kept += _take_schedule(entry, on_disk, keys, strengths, taken)
+                continue
             if on_disk is None or keys is None:
                 kept.append(entry)
                 continue
@@ -66,7 +80,25 @@ def take_from(parsed: dict[str, list[Any]] | None) -> Taken:
     return taken
 
 
-def facts_of(loras: Loras) -> list[tuple[str, int | None, float]]:
+def _take_schedule(entry: Any, on_disk: Any, keys: list[bool] | None, strengths: PerFrame, taken: Taken) -> list[Any]:
+    """Takes a LoRA with a schedule. Returns what of it stays in the prompt: the part for the text encoder."""
+    if on_disk is None:
+        raise RequestError(f"There is no LoRA of this name: {_tag(entry)}. Correct the name, or put the file into the folder.")
+    path, name = Path(on_disk.filename), entry.positional[0]
+    ours = module_files.lora(path) if keys else None
+    on_disk.read_hash()
+    taken.hashes[str(name)] = on_disk.shorthash or ""
+    if ours is not None:
+        taken.loras.append((ours, strengths))
+        taken.warnings += _left_out(ours)
+    if keys and all(keys):
+        return []
+    taken.loras.append((module_files.ordinary_lora(path), strengths))
+    strongest = max(strengths, key=abs) if isinstance(strengths, tuple) else strengths
+    return [type(entry)([name, f"te={strongest}", "unet=0"])]
+
+
+def facts_of(loras: Loras) -> list[tuple[str, int | None, PerFrame]]:
     """Returns what decides how LoRAs act: file, rank and strength of each."""
     return [(str(lora.path), lora.rank, strength) for lora, strength in loras]
 
@@ -110,6 +142,19 @@ def _keys_of_ours(on_disk: Any) -> list[bool] | None:
     except CheckpointError:
         return None
     return [target_of(key) is not None for key in description.other] if description.is_lora else None
+
+
+def _strengths(entry: Any, frames: int, *, closed: bool) -> PerFrame | None:
+    """Returns the strengths of a tag with a schedule, which the WebUI has cut at its colons; None for other tags."""
+    text = ":".join(map(str, entry.positional[1:]))
+    if not _SCHEDULE.search(text):
+        return None
+    try:
+        schedule = read_schedule(text, frames, closed=closed)
+    except TravelError as error:
+        raise RequestError(f"{_tag(entry)}: {error}") from None
+    assert schedule is not None
+    return schedule.values
 
 
 def _strength(entry: Any) -> float:

@@ -10,6 +10,7 @@ from typing import Any
 from modules import shared
 from modules.processing import Processed
 
+from motion_module.motion_strength import PerFrame
 from motion_module.patching import patched_items
 from motion_module.unet_cache import UNetCache
 
@@ -45,7 +46,7 @@ class Resuming:
         plan: Plan,
         *,
         rounds: Callable[[], tuple[int, int]],
-        loras_in_use: Callable[[], list[tuple[str, int | None, float]]],
+        loras_in_use: Callable[[], list[tuple[str, int | None, PerFrame]]],
         controls: Callable[[], list[Any]],
     ) -> None:
         self._p = p

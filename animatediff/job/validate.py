@@ -262,9 +262,13 @@ def _require_possible_offload(p: Any, plan: Plan) -> None:
         )
 
 
+def hypertile_is_on() -> bool:
+    """Whether the WebUI cuts pictures into tiles inside the UNet, where rows are no frames then."""
+    return any(shared.opts.data.get(name) for name in ("hypertile_enable_unet", "hypertile_enable_unet_secondpass"))
+
+
 def _require_no_hypertile(plan: Plan) -> None:
-    tiles = any(shared.opts.data.get(name) for name in ("hypertile_enable_unet", "hypertile_enable_unet_secondpass"))
-    if plan.params.first_frame_attention and tiles:
+    if plan.params.first_frame_attention and hypertile_is_on():
         raise RequestError(
             "Attend to the first frame (first_frame_attention) does not work with Hypertile, which cuts images into tiles. Set "
             "it to 0, or switch off “Enable Hypertile U-Net” in the settings."

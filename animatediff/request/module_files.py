@@ -13,6 +13,7 @@ from motion_module.checkpoint import Description, describe, load
 from motion_module.families import Family
 from motion_module.lora import Lora, load_lora
 from motion_module.network import MotionModule
+from motion_module.ordinary_loras import load_ordinary
 from motion_module.weight_files import SUFFIXES, CheckpointError, weights_of
 
 from ..errors import RequestError, shown
@@ -125,6 +126,11 @@ def lora(path: Path) -> Lora:
     return _load_lora_once(path, *_identity(path))
 
 
+def ordinary_lora(path: Path) -> Lora:
+    """Loads what a LoRA changes in the image model; the last few stay in memory. Raises CheckpointError."""
+    return _load_ordinary_once(path, *_identity(path))
+
+
 def read(files: tuple[tuple[Path, Family], ...]) -> tuple[MotionModule, ...]:
     """Loads motion modules, each as one of a family. Those of the last call stay in memory."""
     return _load_once(tuple((path, family, *_identity(path)) for path, family in files))
@@ -165,6 +171,11 @@ def _describe_once(path: Path, _changed: int, _size: int) -> Description:
 @lru_cache(maxsize=16)
 def _load_lora_once(path: Path, _changed: int, _size: int) -> Lora:
     return load_lora(path)
+
+
+@lru_cache(maxsize=16)
+def _load_ordinary_once(path: Path, _changed: int, _size: int) -> Lora:
+    return load_ordinary(path)
 
 
 @lru_cache(maxsize=1)

@@ -97,6 +97,49 @@ def test_one_cfg_scale_for_all_frames_is_that_of_the_webui(clip):
     assert difference(clip({"cfg_scale_frames": "0: 4"}, cfg_scale=9), clip({}, cfg_scale=4)) == 0
 
 
+LORA = "lora_tiny"
+LORA_WAYS = {name: way for name, way in WAYS.items() if "unequal" not in name}
+
+
+@pytest.mark.parametrize("way", LORA_WAYS)
+def test_each_frame_has_its_own_strength_of_a_lora(clip, way):
+    """The LoRA is an ordinary one, without a part for the text encoder."""
+    args, request = LORA_WAYS[way]
+    prompt = request.get("prompt", "a cat")
+
+    def frames(strengths):
+        return clip({**args, **STILLS}, **{**request, "prompt": f"{prompt} <lora:{LORA}:{strengths}>" if strengths else prompt})
+
+    mixed, without, whole, half = frames("0-1: 1, 2-3: 0, 5: 1"), frames(""), frames("1"), frames("0.5")
+    assert difference(mixed[2:4], without[2:4]) == 0
+    for frame, alike in ((0, whole), (1, whole), (4, half), (5, whole)):
+        assert difference(mixed[frame], alike[frame]) <= 1, frame
+        assert mean_difference(mixed[frame], without[frame]) > 1
+
+
+def test_a_lora_in_the_hires_prompt_has_strengths_of_its_own(clip):
+    def frames(strengths):
+        return clip(STILLS, **HIRES, prompt="a cat", hr_prompt=f"a cat <lora:{LORA}:{strengths}>")
+
+    mixed = frames("0-2: 0, 3: 1")
+    assert difference(mixed[:3], frames("0")[:3]) <= 1 and difference(mixed[3:], frames("1")[3:]) <= 1
+
+
+@pytest.mark.parametrize(
+    ("tag", "words"),
+    [
+        (f"{LORA}:0: 1, 6: 0", ["<lora:lora_tiny:0: 1, 6: 0>: The keyframe “6: 0” is outside the video"]),
+        (f"{LORA}:0: 1, x", ["<lora:lora_tiny:0: 1, x>: The line “x” cannot be read"]),
+        ("nowhere:0: 1, 5: 0", ["There is no LoRA of this name: <lora:nowhere:0: 1, 5: 0>"]),
+    ],
+)
+def test_a_lora_whose_schedule_cannot_be_met_is_refused_before_any_step(host, tag, words):
+    with recording(host) as record:
+        text = text_of_refusal(host.txt2img(**animate(video_length=6), prompt=f"a cat <lora:{tag}>"))
+    assert all(word in text for word in words), text
+    assert record["sampler_runs"] == [] and record["text_encoder_forwards"] == 0
+
+
 @pytest.mark.parametrize("args", [{}, WINDOWS], ids=["one window", "windows"])
 def test_each_frame_has_its_own_denoising_strength(from_picture, args):
     """A frame enters at the step of its strength, as if all frames had that strength. At 0 it stays the picture."""

@@ -278,6 +278,16 @@ def test_several_loras_of_all_kinds_apply_together(server, folder, expected):
     assert difference(frames, expected(MODULE, "v2", loras=changes, **JOB, prompt=", a cat")) <= LIMIT
 
 
+@pytest.mark.parametrize("name", ["official", "kohya", "adapter"])
+def test_a_lora_may_have_a_strength_for_each_frame(server, name):
+    """The same one in all frames gives the same frames as one strength; another one in the last frame does not."""
+    one = ours(server, MODULE, **JOB, prompt=f"a cat <lora:{name}:0.8>")
+    assert difference(ours(server, MODULE, **JOB, prompt=f"a cat <lora:{name}:0: 0.8, 100%: 0.8>"), one) <= 1
+    fading = ours(server, MODULE, **JOB, prompt=f"a cat <lora:{name}:0: 0.8, 100%: 0>")
+    without = ours(server, MODULE, **JOB, prompt="a cat")
+    assert min(difference(fading, other) for other in (one, without)) > LIMIT
+
+
 @pytest.mark.parametrize(
     ("tag", "equals"),
     [
