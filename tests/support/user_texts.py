@@ -103,7 +103,12 @@ AREAS = {
         "motion_module/pickle_reader.py",
         "motion_module/pickled_tensors.py",
     ),
-    "LoRAs": ("animatediff/job/loras.py", "motion_module/lora.py", "motion_module/weight_patches.py"),
+    "LoRAs": (
+        "animatediff/job/loras.py",
+        "motion_module/lora.py",
+        "motion_module/ordinary_loras.py",
+        "motion_module/weight_patches.py",
+    ),
     "Checkpoints, scripts and other extensions": (
         "animatediff/host",
         "animatediff/job/animated_model.py",
