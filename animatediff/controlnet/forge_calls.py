@@ -16,20 +16,20 @@ Control = dict[str, list[Tensor | None]]
 class FrameRows:
     """The method `get_control` of one control network of a clip.
 
-    `acting`: 1 for each frame that has a hint, else 0; None if all have one.
+    `factors`: what multiplies the features of each frame, such as 0 without a hint; None if nothing does.
     """
 
-    def __init__(self, network: Any, acting: Tensor | None) -> None:
+    def __init__(self, network: Any, factors: Tensor | None) -> None:
         self._network = network
         self._whole = network.get_control
-        self._acting = acting
+        self._factors = factors
         self._rows = 0
 
     def __call__(self, x: Tensor, *args: Any, **named: Any) -> Control | None:
         if len(x) != self._rows:  # what a T2I-adapter has made is for as many rows as it was called with first
             self._network.control_input = None
             self._rows = len(x)
-        if self._acting is None:
+        if self._factors is None:
             return self._whole(x, *args, **named)
         earlier, self._network.previous_controlnet = self._network.previous_controlnet, None
         try:
@@ -37,8 +37,8 @@ class FrameRows:
         finally:
             self._network.previous_controlnet = earlier
         others = earlier.get_control(x, *args, **named) if earlier is not None else None
-        acting = self._acting.repeat(len(x) // len(self._acting)).view(-1, 1, 1, 1)
-        return _sum(others, _map(own, lambda features: features * acting.to(features)))
+        factors = self._factors.repeat(len(x) // len(self._factors)).view(-1, 1, 1, 1)
+        return _sum(others, _map(own, lambda features: features * factors.to(features)))
 
 
 def _map(control: Control | None, change: Callable[[Tensor], Tensor]) -> Control | None:

@@ -58,6 +58,7 @@ class ForgeControl:
         self._planned = plan.inputs.controls
         self._script = forge_units.find(p) if self._planned else None
         self._frames = plan.frames
+        self._weight_of = plan.control_weight
         self._windows = plan.windows
         self._splits_calls = plan.windows.needed and not plan.windows_in_attention
         self._images = plan.images
@@ -191,9 +192,15 @@ class ForgeControl:
         before = of_model.unet.controlnet_linked_list
         whole(self._p, unit, params, *args, **named)
         if (network := of_model.unet.controlnet_linked_list) is not before:
-            keyframes = self._planned[index].keyframes
-            acting = torch.tensor([float(frame in keyframes) for frame in range(self._frames)]) if keyframes else None
-            network.get_control = FrameRows(network, acting)
+            network.get_control = FrameRows(network, self._factors(self._planned[index]))
+
+    def _factors(self, unit: Unit) -> Tensor | None:
+        """Returns what multiplies the weight of a unit in each frame, 0 without a hint; None if nothing does."""
+        weights = self._weight_of(unit.number)
+        if weights is None and not unit.keyframes:
+            return None
+        acting = [float(not unit.keyframes or frame in unit.keyframes) for frame in range(self._frames)]
+        return torch.tensor(acting) * torch.tensor(weights or 1.0)
 
     @contextmanager
     def applied_to(

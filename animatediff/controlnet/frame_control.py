@@ -38,6 +38,8 @@ class FrameControl:
         units = [unit for unit in plan.inputs.controls for _ in range(unit.copies)]
         self._script = script.find(p) if units else None
         self._units = UnitsByFrame(p, plan, units, self._script)
+        weights = ((index, plan.control_weight(unit.number)) for index, unit in enumerate(units))
+        self._weights = {index: of_frames for index, of_frames in weights if of_frames is not None}
         self._settings: list[list[Any]] = []
         self._facts: list[Any] | None = None
         self._undo = ExitStack()
@@ -99,7 +101,7 @@ class FrameControl:
                 "ControlNet has not prepared its units, so the clip would be made without them. Switch off other extensions "
                 "that change ControlNet, or disable its units."
             )
-        with UNetCalls(self._p, network, self._units.hints, layout_of, step_windows).applied_to(unet):
+        with UNetCalls(self._p, network, self._units.hints, layout_of, step_windows, self._weights).applied_to(unet):
             yield
 
     def let_go(self) -> None:

@@ -81,7 +81,8 @@ class UNetCalls:
 
     `network`: ControlNet's, which has replaced the UNet's `forward`. `hints`: of the units that follow frames, by their place
     among the enabled units. `layout_of`: the layout of a call's rows, from their number. `step_windows`: returns the windows
-    of the running step, if attention between frames is limited to context windows.
+    of the running step, if attention between frames is limited to context windows. `weights`: what multiplies the weight of
+    a unit in each frame, by its place.
     """
 
     def __init__(
@@ -91,8 +92,10 @@ class UNetCalls:
         hints: Mapping[int, UnitHints],
         layout_of: LayoutOf,
         step_windows: Callable[[], StepWindows] | None = None,
+        weights: Mapping[int, tuple[float, ...]] | None = None,
     ) -> None:
         self._p = p
+        self._weights = weights or {}
         self._network = network
         self._hints = hints
         self._layout_of = layout_of
@@ -120,7 +123,7 @@ class UNetCalls:
 
         with ExitStack() as stack:
             params = enumerate(self._network.control_params or ())
-            gives = [self._giving(index, param, unet, stack) for index, param in params]
+            gives = [self._weighted(index, param, self._giving(index, param, unet, stack), stack) for index, param in params]
             stack.enter_context(patched(unet, "forward", forward))
             for hints in self._hints.values():
                 stack.callback(hints.let_go)
@@ -129,8 +132,22 @@ class UNetCalls:
     def _free_models(self) -> None:
         """Moves control models to the CPU after an error, as ControlNet does with those that are torch's own modules."""
         for param in self._network.control_params or ():
-            if isinstance(param.control_model, _Controlled):
+            if isinstance(param.control_model, _OfFrames):
                 param.control_model.to("cpu")
+
+    def _weighted(self, index: int, param: Any, give: Give, stack: ExitStack) -> Give:
+        """Returns what a unit does before each call, which has a weight for each frame if that is wanted."""
+        weights = self._weights.get(index)
+        if weights is None or param.control_model_type.name not in (*CONTROLNETS, "T2I_Adapter"):
+            return give
+        weighted = _Weighted(param.control_model, weights)
+        stack.enter_context(patched(param, "control_model", weighted))
+
+        def begin(frames: list[int], x: Tensor, context: Any) -> None:
+            give(frames, x, context)
+            weighted.begin(frames)
+
+        return begin
 
     def _giving(self, index: int, param: Any, unet: Any, stack: ExitStack) -> Give:
         """Returns what a unit does before each call."""
@@ -206,12 +223,11 @@ def _adapter(param: Any, hints: UnitHints, unet: Any, stack: ExitStack) -> _Adap
     return _Adapter(param.control_model, hints.hires if hires_only else hints.first_pass, unet if prompts_only else None)
 
 
-class _Controlled:
-    """A control model of ControlNet that acts only on frames that have a hint."""
+class _OfFrames:
+    """A control model of ControlNet whose features differ from frame to frame by a factor."""
 
-    def __init__(self, model: Any, hints: Hints) -> None:
+    def __init__(self, model: Any) -> None:
         self._model = model
-        self._hints = hints
         self._frames: list[int] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -223,13 +239,38 @@ class _Controlled:
 
     def __call__(self, **named: Any) -> list[Tensor]:
         """Returns what is added to the UNet's features, for each level."""
-        made = self._made(**named)
-        acting = self._hints.acting(self._frames)
-        return made if acting is None else [features * acting.to(features) for features in made]
+        made, factors = self._made(**named), self._factors()
+        return made if factors is None else [features * factors.to(features) for features in made]
 
     def _made(self, **named: Any) -> list[Tensor]:
         made: list[Tensor] = self._model(**named)
         return made
+
+    def _factors(self) -> Tensor | None:
+        """Returns the factor of each row, `(rows, 1, 1, 1)`; None if there is nothing to multiply."""
+        raise NotImplementedError
+
+
+class _Weighted(_OfFrames):
+    """One with a weight for each frame."""
+
+    def __init__(self, model: Any, weights: tuple[float, ...]) -> None:
+        super().__init__(model)
+        self._weights = torch.tensor(weights)
+
+    def _factors(self) -> Tensor:
+        return self._weights[self._frames].view(-1, 1, 1, 1)
+
+
+class _Controlled(_OfFrames):
+    """One that acts only on frames that have a hint."""
+
+    def __init__(self, model: Any, hints: Hints) -> None:
+        super().__init__(model)
+        self._hints = hints
+
+    def _factors(self) -> Tensor | None:
+        return self._hints.acting(self._frames)
 
 
 class _Adapter(_Controlled):

@@ -42,6 +42,7 @@ def validate(p: Any, plan: Plan) -> list[str]:
     _require_possible_interpolation(plan)
     _require_all_frames_within_positions(plan)
     _require_keyframes_of_units(plan)
+    _require_units_with_weights(plan)
     _require_possible_offload(p, plan)
     _require_no_hypertile(plan)
     _require_possible_detail(plan)
@@ -230,6 +231,16 @@ def _require_keyframes_of_units(plan: Plan) -> None:
             raise RequestError(
                 f"ControlNet unit {unit.number} has a picture for frame {shown(beyond[0])}, but the {plan.frames} frames of "
                 "the video have the numbers from 0. Name an earlier frame, or set a larger Number of frames (video_length)."
+            )
+
+
+def _require_units_with_weights(plan: Plan) -> None:
+    enabled = [unit.number for unit in plan.inputs.controls]
+    for number in plan.control_weights:
+        if number is not None and number not in enabled:
+            raise RequestError(
+                f"ControlNet weight per frame (controlnet_frames) names unit {number}, but the enabled units are "
+                f"{', '.join(map(str, enabled)) or 'none'}. Enable it, or correct its number."
             )
 
 

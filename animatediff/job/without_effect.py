@@ -110,10 +110,17 @@ def _plays_beyond(plan: Plan) -> str:
     return f"Times to play (loop_number) is {plays}, which only the page's player follows: MP4 and WEBM files do not store it."
 
 
+def _without_units(plan: Plan) -> str:
+    if plan.inputs.controls:
+        return ""
+    return "ControlNet weight per frame (controlnet_frames) has no effect, since no unit of ControlNet is enabled."
+
+
 BEYOND: dict[str, Callable[[Plan], str]] = {
     "stride": _stride_beyond,
     "positional_encoding": _positions_beyond,
     "loop_number": _plays_beyond,
+    "controlnet_frames": _without_units,
 }
 """What the table cannot say, since it depends on more than the request."""
 

@@ -22,7 +22,7 @@ from ..job.added_words import of_styles
 from ..request.params import PANEL_FIELDS, Params, option_of
 from ..request.plan import windows_for
 from ..request.reading import read_mapping
-from ..request.schedules import schedule_of
+from ..request.schedules import schedules_of
 from . import timeline
 from .chosen_module import trained_frames
 from .controls import Controls, timeline_of
@@ -76,12 +76,12 @@ def _of_schedule(panel: Sequence[Any], name: str, text: str) -> str:
     if not text or (known := _known(panel, {name: text})) is None:
         return ""
     try:
-        schedule = schedule_of(known[0], name, known[1])
+        schedules = schedules_of(known[0], name, known[1])
     except TravelError as error:
         return timeline.fault(error)
     except RequestError as error:
         return timeline.notes([str(error)])
-    return timeline.strip(schedule.travel) if schedule else ""
+    return "".join(timeline.strip(schedule.travel) for schedule in schedules.values())
 
 
 def _as_generated(prompt: str, is_positive: bool, steps: int, styles: list[str]) -> str:

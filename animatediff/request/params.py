@@ -496,6 +496,16 @@ class Params:
         help="Keyframes with the CFG scale of single frames, such as “0: 7” and “16: 4” on two lines, in place of the CFG "
         "scale, also in the hires pass.",
     )
+    controlnet_frames: str = _option(
+        "",
+        label="ControlNet weight per frame",
+        elem_id="controlnet-frames",
+        minimum=0,
+        maximum=10,
+        **schedule("0: 1\n16: 0.4"),
+        help="Keyframes with what multiplies the control weight of ControlNet's units in single frames, such as “0: 1” and "
+        "“16: 0.4” on two lines. What follows a line “unit 1:” is for that unit alone, by ControlNet's number.",
+    )
     denoising_strength_frames: str = _option(
         "",
         label="Denoising strength per frame",

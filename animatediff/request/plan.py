@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, cast
 
@@ -19,7 +19,7 @@ from . import module_files
 from .choices import AS_FOUND, IN_ATTENTION, RAMP
 from .inputs import Inputs
 from .params import MOST_FRAMES, Params, without_img2img
-from .schedules import numbers_of
+from .schedules import numbers_of, weights_of_units
 
 CLOSING: dict[str, ClosedLoop] = {"N": "none", "R-P": "few", "R+P": "few", "A": "many"}
 """How windows close the loop, by `closed_loop`."""
@@ -40,6 +40,7 @@ class Plan:
     """A whole request. `params` has everything filled in that the request left open.
 
     `cfg_scale`, `denoising_strength`: those of the frames, where the request gives them instead of the WebUI.
+    `control_weights`: what multiplies the weight of ControlNet's units in each frame, by their numbers; None is for others.
     """
 
     params: Params
@@ -50,6 +51,7 @@ class Plan:
     second: SecondChoice | None
     cfg_scale: PerFrame | None = None
     denoising_strength: PerFrame | None = None
+    control_weights: dict[int | None, tuple[float, ...]] = field(default_factory=dict)
 
     @property
     def module(self) -> Description:
@@ -58,6 +60,10 @@ class Plan:
     @property
     def frames(self) -> int:
         return self.windows.frames
+
+    def control_weight(self, unit: int) -> tuple[float, ...] | None:
+        """Returns what multiplies the weight of a unit of ControlNet in each frame; None if nothing does."""
+        return self.control_weights.get(unit, self.control_weights.get(None))
 
     @property
     def windows_in_attention(self) -> bool:
@@ -114,7 +120,9 @@ def make_plan(params: Params, inputs: Inputs) -> Plan:
     completed = _completed_from_module(params, inputs.module, family, windows)
     if denoising is not None:  # constant ones also take the place of the ramp
         completed = dataclasses.replace(completed, image_mode=RAMP, ramp_length=0.0)
-    return Plan(completed, inputs, family, windows, strength, _second(completed, inputs, family), cfg_scale, denoising)
+    of_units = weights_of_units(params, windows.frames)
+    second = _second(completed, inputs, family)
+    return Plan(completed, inputs, family, windows, strength, second, cfg_scale, denoising, of_units)
 
 
 def _completed_from_images(params: Params, inputs: Inputs) -> Params:

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from support import control_models
-from support.animation import LONG, animate, frames_of, info_of, stopped_while
+from support.animation import LONG, animate, frames_of, info_of, stopped_while, text_of_refusal
 from support.browser import MINUTES, choose, choose_formats, file_of, generate, gif_in_gallery, open_panel, set_number
 from support.control_models import controlnet_dir
 from support.pictures import decode, encode
@@ -144,6 +144,28 @@ def test_each_frame_has_its_own_hint(controlnet, folder, pictures, settings):
     request = clip([unit()], video_path=str(folder / "all"))
     frames = frames_of(controlnet.txt2img(**{**request, "steps": 3, "seed": 5, **settings}))
     require_own_hints(frames, stills(controlnet.txt2img, pictures, [unit()], **settings))
+
+
+@pytest.mark.parametrize(
+    "windows", [{}, {"batch_size": 2, "overlap": 1}, {"batch_size": 2, "context_mode": "motion attention"}]
+)
+@pytest.mark.parametrize("schedule", ["0: 1, 2: 0, 3: 1", "unit 0: 0: 1, 2: 0, 3: 1"])
+def test_each_frame_has_its_own_weight(controlnet, folder, windows, schedule):
+    def frames(units, **more):
+        request = clip(units, video_path=str(folder / "all"), **windows, **more)
+        return frames_of(controlnet.txt2img(**request, steps=3, seed=5))
+
+    whole, half, without = frames([unit()]), frames([unit(weight=0.5)]), frames([])
+    weighted = frames([unit()], controlnet_frames=schedule)
+    expected = np.stack([whole[0], half[1], without[2], whole[3]])
+    assert largest_difference(weighted, expected).max() <= 1
+    assert largest_difference(whole, without).min() >= UNRELATED
+
+
+def test_weights_of_a_unit_that_is_not_enabled_are_refused(controlnet, folder):
+    request = clip([unit()], video_path=str(folder / "all"), controlnet_frames="unit 1: 0: 1")
+    text = text_of_refusal(controlnet.txt2img(**request, steps=1))
+    assert "names unit 1, but the enabled units are 0." in text
 
 
 @REAL

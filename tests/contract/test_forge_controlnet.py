@@ -110,6 +110,22 @@ def test_each_frame_has_its_own_hint(controlnet, folder, pictures, settings):
     require_own_hints(frames, stills(controlnet.txt2img, pictures, [unit()], **settings))
 
 
+@pytest.mark.parametrize(
+    "windows", [{}, {"batch_size": 2, "overlap": 1}, {"batch_size": 2, "context_mode": "motion attention"}]
+)
+@pytest.mark.parametrize("schedule", ["0: 1, 2: 0, 3: 1", "unit 0: 0: 1, 2: 0, 3: 1"])
+def test_each_frame_has_its_own_weight(controlnet, folder, windows, schedule):
+    def frames(units, **more):
+        request = clip(units, video_path=str(folder / "all"), **windows, **more)
+        return frames_of(controlnet.txt2img(**request, steps=3, seed=5))
+
+    whole, half, without = frames([unit()]), frames([unit(weight=0.5)]), frames([])
+    weighted = frames([unit()], controlnet_frames=schedule)
+    expected = np.stack([whole[0], half[1], without[2], whole[3]])
+    assert largest_difference(weighted, expected).max() <= 1
+    assert largest_difference(whole, without).min() >= UNRELATED
+
+
 @pytest.mark.parametrize("mode", ["whole UNet", "motion attention"])
 @pytest.mark.parametrize("loop", ["N", "A"])
 def test_rows_of_windows_have_the_hints_of_their_frames(controlnet, folder, pictures, mode, loop):

@@ -83,7 +83,7 @@ def param(name="ControlNet", **facts):
     return SimpleNamespace(**{**given, "preprocessor": {"name": "none"}, **facts})
 
 
-def call(param, hints, layout, x):
+def call(param, hints, layout, x, weights=None):
     """Calls a UNet whose ControlNet has one unit. Returns what its control model added."""
     added = []
     unet = SimpleNamespace()
@@ -93,7 +93,8 @@ def call(param, hints, layout, x):
 
     unet.forward = controlled
     network = SimpleNamespace(control_params=[param], model=unet)
-    with UNetCalls(None, network, {0: hints} if hints else {}, lambda rows: layout).applied_to(unet):
+    weighted = {0: weights} if weights else {}
+    with UNetCalls(None, network, {0: hints} if hints else {}, lambda rows: layout, weights=weighted).applied_to(unet):
         unet.forward(x, None, context=None)
     assert unet.forward is controlled and isinstance(param.control_model, Model)
     return added
@@ -103,6 +104,26 @@ def test_a_call_of_a_window_has_the_hints_of_its_rows():
     window = RowLayout(2, 4, frame_numbers=torch.tensor([[3, 4], [3, 4]]))
     (added,) = call(param(), UnitHints(filled(6, range(6)), Hints(6, range(6))), window, torch.zeros(4, 4, 1, 1))
     assert (added[:, 0, 0, 0] * 255).tolist() == pytest.approx([3, 4, 3, 4])
+
+
+def test_weights_of_frames_multiply_what_a_unit_adds():
+    """Also of a unit with hints for some frames only, and of one with a single picture for all."""
+    window = RowLayout(2, 4, frame_numbers=torch.tensor([[3, 4], [3, 4]]))
+    weights, x = (1.0, 1.0, 1.0, 0.5, 2.0, 0.0), torch.zeros(4, 4, 1, 1)
+    for of, expected in ((range(6), [1.5, 8, 1.5, 8]), ([4], [0, 8, 0, 8])):
+        hints = Hints(6, of)
+        for frame in of:
+            hints.add(picture(frame))
+        (added,) = call(param(), UnitHints(hints, Hints(6, of)), window, x, weights)
+        assert (added[:, 0, 0, 0] * 255).tolist() == pytest.approx(expected)
+    (added,) = call(param(used_hint_cond=picture(100)), None, window, x, weights)
+    assert (added[:, 0, 0, 0] * 255).tolist() == pytest.approx([50, 200, 50, 200])
+
+
+def test_units_of_other_kinds_keep_their_weight():
+    unit = param("Controlllite", used_hint_cond=picture(100))
+    (added,) = call(unit, None, RowLayout(2, 2), torch.zeros(2, 4, 1, 1), (0.5, 0.5))
+    assert (added[:, 0, 0, 0] * 255).tolist() == pytest.approx([100])
 
 
 def test_rows_of_and_come_frame_by_frame():

@@ -28,6 +28,7 @@ from animatediff.request.params import (
     without_img2img,
 )
 from animatediff.request.reading import KNOWN, read_arguments, read_mapping, with_fps
+from animatediff.request.schedules import weights_of_units
 from animatediff.request.schema import as_markdown, schema
 from animatediff.video.formats import format_problems
 from motion_module.families import FAMILIES
@@ -428,6 +429,17 @@ def test_denoising_strengths_of_frames_need_images(images, has_effect):
     assert option_of(KNOWN[IN_IMG2IMG]).needs.met_by(Params(), images) == has_effect
     without = without_img2img(Params(**{IN_IMG2IMG: "0: 1", "cfg_scale_frames": "0: 5"}))
     assert (without.denoising_strength_frames, without.cfg_scale_frames) == ("", "0: 5")
+
+
+def test_a_schedule_may_be_for_one_unit_of_controlnet():
+    text = "0: 1\n3: 0\nUnit 2: 0: 0.5\nunit 0\n1: 2, 2: 4"
+    weights = weights_of_units(Params(controlnet_frames=text), 4)
+    assert weights == {None: pytest.approx((1, 2 / 3, 1 / 3, 0)), 2: (0.5,) * 4, 0: (2, 2, 4, 4)}
+    assert weights_of_units(Params(controlnet_frames="unit 1: 0: 3"), 2) == {1: (3, 3)}
+    assert weights_of_units(Params(), 4) == {}
+    for wrong in ("unit 1: 0: 11", "unit 1: 4: 1", "unit x: 0: 1"):
+        with pytest.raises(RequestError, match=r"ControlNet weight per frame \(controlnet_frames\)"):
+            weights_of_units(Params(controlnet_frames=wrong), 4)
 
 
 def test_every_condition_of_the_table_is_tested_and_in_the_docs():
