@@ -54,8 +54,12 @@ def load_ordinary(path: Path) -> Lora:
 
 
 def layers_by_name(unet: Any) -> dict[str, nn.Module]:
-    """Returns the layers of an LDM UNet that a LoRA can change, by their names in kohya's files."""
-    layers = {name: layer for name, layer in unet.named_modules() if isinstance(layer, (nn.Linear, nn.Conv2d))}
+    """Returns the layers of an LDM UNet that a LoRA can change, by their names in kohya's files.
+
+    They are those with a matrix or a kernel: some WebUIs have classes of their own for them.
+    """
+    layers = {name: layer for name, layer in unet.named_modules() if getattr(layer, "weight", None) is not None}
+    layers = {name: layer for name, layer in layers.items() if layer.weight.ndim in (2, 4)}
     both: dict[str, nn.Module] = {}
     for name, layer in layers.items():
         both[name.replace(".", "_")] = layer

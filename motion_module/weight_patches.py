@@ -171,7 +171,7 @@ def adding(part: LowRank, strength: float = 1.0, of_rows: Callable[[Tensor], Ten
         if down.device != output.device or down.dtype != output.dtype:
             down, up = down.to(output.device, output.dtype), up.to(output.device, output.dtype)
         (x,) = inputs
-        is_convolution = isinstance(layer, nn.Conv2d)
+        is_convolution = layer.weight.ndim == 4
         if is_convolution:
             kernel = down.unflatten(1, (-1, *layer.kernel_size))
             inside = F.conv2d(x, kernel, None, layer.stride, layer.padding, layer.dilation)

@@ -103,6 +103,17 @@ class Transformer(nn.Module):
         self.transformer_blocks, self.proj_in, self.in_channels = nn.ModuleList([inner]), nn.Conv2d(8, 8, 1), 8
 
 
+class LinearOfForge(nn.Module):
+    """A linear layer that is none of torch's."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(drawn(8, 8))
+
+    def forward(self, x):
+        return x @ self.weight.T
+
+
 class Sampler(nn.Module):
     def __init__(self, name):
         super().__init__()
@@ -156,6 +167,7 @@ NAMES = {
     "down_blocks_2_downsamplers_0_conv": "input_blocks.9.0.op",
     "mid_block_resnets_1_conv2": "middle_block.2.out_layers.3",
     "mid_block_attentions_0_proj_in": "middle_block.1.proj_in",
+    "mid_block_attentions_0_transformer_blocks_0_attn1_to_q": "middle_block.1.transformer_blocks.0.attn1.to_q",
     "up_blocks_0_upsamplers_0_conv": "output_blocks.2.2.conv",
     "up_blocks_3_resnets_2_conv_shortcut": "output_blocks.11.0.skip_connection",
     "up_blocks_1_attentions_0_transformer_blocks_0_attn1_to_out_0": "output_blocks.3.1.transformer_blocks.0.attn1.to_out.0",
@@ -214,6 +226,17 @@ def test_an_ordinary_lora_changes_each_row_by_the_strength_of_its_frame(tmp_path
             assert close(ours[row], layer(x[row : row + 1])[0])
             if STRENGTHS[frame] == 0:
                 assert torch.equal(ours[row], layer(x)[row])
+
+
+def test_classes_of_a_webui_for_layers_are_changed_too(tmp_path):
+    unet, name = UNet(), "mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
+    layer = unet.middle_block[1].transformer_blocks[0].attn1.to_q = LinearOfForge()
+    lora, changes = ordinary(tmp_path, unet, [name])
+    x, layout = drawn(FRAMES, 7, 8), layout_of_call(FRAMES, FRAMES)
+    with torch.no_grad(), added_by_frame(unet, [], [(lora, STRENGTHS)], lambda _: layout):
+        ours = layer(x)
+    expected = x @ layer.weight.T + torch.tensor(STRENGTHS)[:, None, None] * (x @ changes[name].T)
+    assert close(ours, expected)
 
 
 def test_one_number_for_all_frames_is_left_to_others(tmp_path):
