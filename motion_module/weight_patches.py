@@ -171,15 +171,17 @@ def adding(part: LowRank, strength: float = 1.0, of_rows: Callable[[Tensor], Ten
         if down.device != output.device or down.dtype != output.dtype:
             down, up = down.to(output.device, output.dtype), up.to(output.device, output.dtype)
         (x,) = inputs
-        is_convolution = layer.weight.ndim == 4
-        if is_convolution:
+        if is_convolution := layer.weight.ndim == 4:
             kernel = down.unflatten(1, (-1, *layer.kernel_size))
             inside = F.conv2d(x, kernel, None, layer.stride, layer.padding, layer.dilation)
         else:
             inside = F.linear(x, down)
         if of_rows is not None:
             inside = inside * of_rows(x).to(inside.device, inside.dtype)
-        return output + (F.conv2d(inside, up[:, :, None, None]) if is_convolution else F.linear(inside, up))
+        if is_convolution:
+            return output + F.conv2d(inside, up[:, :, None, None])
+        rows = inside.to(output.dtype).flatten(0, -2)
+        return torch.addmm(output.flatten(0, -2), rows, up.t()).view_as(output)  # one pass over the output, not two
 
     return add
 

@@ -88,9 +88,7 @@ class Patcher:
         for modifier in self.model_options["conditioning_modifiers"]:
             arguments = modifier(*arguments)
         cond_scale, edit_strength = arguments[5], sum(part["strength"] for part in arguments[4])
-        prompt, negative = frames(0), None if math.isclose(cond_scale, 1.0) else frames(1)
-        if negative is None:
-            return prompt
+        prompt, negative = frames(0), torch.zeros(1) if math.isclose(cond_scale, 1.0) else frames(1)
         if not math.isclose(edit_strength, 1.0):
             return negative + (prompt - negative) * cond_scale * edit_strength
         return negative + (prompt - negative) * cond_scale
@@ -107,5 +105,5 @@ def test_the_scale_is_one_for_each_frame(strengths):
     with UNetPatcherHost().guidance(model, None, SCALES):
         found = unet.step(5.0, strengths)
         assert torch.equal(found, expected) and type(found) is torch.Tensor
-        assert torch.equal(unet.step(1.0, strengths), prompt), "a step without negative prompt"
+        assert torch.equal(unet.step(1.0, strengths), prompt * (edit if edit != 1 else 1)), "a step without negative prompt"
     assert unet.model_options == before
