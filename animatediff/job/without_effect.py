@@ -113,7 +113,7 @@ def _plays_beyond(plan: Plan) -> str:
 def _without_units(plan: Plan) -> str:
     if plan.inputs.controls:
         return ""
-    return "ControlNet weight per frame (controlnet_frames) has no effect, since no unit of ControlNet is enabled."
+    return "ControlNet weight per frame (controlnet_frames) has no effect, since no unit of ControlNet is enabled. Enable one."
 
 
 BEYOND: dict[str, Callable[[Plan], str]] = {
