@@ -113,7 +113,9 @@ def _plays_beyond(plan: Plan) -> str:
 def _without_units(plan: Plan) -> str:
     if plan.inputs.controls:
         return ""
-    return "ControlNet weight per frame (controlnet_frames) has no effect, since no unit of ControlNet is enabled. Enable one."
+    return (
+        "ControlNet weight per frame (controlnet_frames) has an effect only with an enabled unit of ControlNet. Switch one on."
+    )
 
 
 BEYOND: dict[str, Callable[[Plan], str]] = {
