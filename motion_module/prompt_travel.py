@@ -102,7 +102,7 @@ def read_travel(prompt: str, frames: int, *, closed: bool = False) -> Travel | N
     read = []
     for index, following in zip(indices, [*indices[1:], indices[-1] + 1]):
         positions, line = lines[index].positions, shortened(lines[index].written)
-        first, last = (_frame(position, frames, line) for position in (positions[0], positions[-1]))
+        first, last = (frame_at(position, frames, line) for position in (positions[0], positions[-1]))
         if last < first:
             raise TravelError(
                 f"The keyframe “{line}” ends at frame {last}, before it starts at frame {first}. Swap the two numbers.", line
@@ -123,7 +123,7 @@ def _joined(parts: list[str]) -> str:
     return ", ".join(trimmed for part in parts if (trimmed := part.strip(", ")))
 
 
-def _frame(position: str, frames: int, line: str) -> int:
+def frame_at(position: str, frames: int, line: str) -> int:
     """Returns the frame at a position: 12 for itself, -1 for the last one, 50% for the middle one. Raises TravelError."""
     sign, number = position[0], position.strip("-−%％ \t")
     if position.endswith(("%", "％")):

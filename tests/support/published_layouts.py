@@ -177,9 +177,11 @@ def authors_layer(
     windows: list[tuple[list[int], list[float]]] | None = None,
     *,
     over_frames: bool = False,
+    pose: tuple[Tensor, float] | None = None,
 ) -> Tensor:
     """Returns the output of one motion layer for `(clips, channels, frames, height, width)`.
 
+    `pose`: CameraCtrl's features for the layer, of the shape of `x`, and their scale; `weights` then has its `qkv_merge`.
     `over_frames`: whether its norm is over all frames, as in the authors' branch for SDXL (`self.norm` before the rearrange).
     `windows`: the frames and weights of each context window that attention is limited to, as in FreeNoise.
     """
@@ -193,14 +195,16 @@ def authors_layer(
     tokens = normed.permute(0, 2, 3, 4, 1).reshape(clips * frames, height * width, channels)  # "(b f) d c"
     tokens = _linear(weights, "proj_in", tokens)
     middle = "transformer_blocks.0."
+    posed = None if pose is None else (pose[0].permute(0, 3, 4, 2, 1).flatten(1, 2), pose[1])  # "b (h w) f c"
     if windows is None:
-        tokens = _attended(weights, tokens, frames)
+        tokens = _attended(weights, tokens, frames, posed)
     else:
         by_frame = tokens.reshape(clips, frames, *tokens.shape[1:])
         fused = torch.zeros_like(by_frame)
         for blocks, shares in windows:
             part = by_frame[:, blocks].reshape(-1, *tokens.shape[1:])
-            attended = _attended(weights, part, len(blocks)).reshape(clips, len(blocks), *tokens.shape[1:])
+            part_pose = None if posed is None else (posed[0][:, :, blocks], posed[1])
+            attended = _attended(weights, part, len(blocks), part_pose).reshape(clips, len(blocks), *tokens.shape[1:])
             for index, (block, share) in enumerate(zip(blocks, shares)):
                 fused[:, block] += share * attended[:, index]
         tokens = fused.reshape(tokens.shape)
@@ -211,11 +215,11 @@ def authors_layer(
     return x + tokens.reshape(clips, frames, height, width, channels).permute(0, 4, 1, 2, 3)
 
 
-def _attended(weights: dict[str, Tensor], tokens: Tensor, frames: int) -> Tensor:
-    """Returns the output of both attentions, `(b f) d c` in and out."""
+def _attended(weights: dict[str, Tensor], tokens: Tensor, frames: int, pose: tuple[Tensor, float] | None = None) -> Tensor:
+    """Returns the output of both attentions, `(b f) d c` in and out. Only the first has a pose."""
     for block in (0, 1):
         normed = _layer_norm(weights, f"transformer_blocks.0.norms.{block}", tokens)
-        tokens = tokens + _temporal_attention(weights, block, normed, frames)
+        tokens = tokens + _temporal_attention(weights, block, normed, frames, None if block else pose)
     return tokens
 
 
@@ -226,13 +230,18 @@ def _group_norm(weights: dict[str, Tensor], x: Tensor) -> Tensor:
     return normed.reshape(x.shape) * weights["norm.weight"][:, None] + weights["norm.bias"][:, None]
 
 
-def _temporal_attention(weights: dict[str, Tensor], block: int, tokens: Tensor, frames: int) -> Tensor:
+def _temporal_attention(
+    weights: dict[str, Tensor], block: int, tokens: Tensor, frames: int, pose: tuple[Tensor, float] | None
+) -> Tensor:
     """Returns the temporal attention with eight heads: `(b f) d c` to `(b d) f c` with positional encoding, and back."""
     clip_frames, pixels, channels = tokens.shape
     clips, heads = clip_frames // frames, 8
     key = f"transformer_blocks.0.attention_blocks.{block}."
     sequence = tokens.reshape(clips, frames, pixels, channels).transpose(1, 2).reshape(clips * pixels, frames, channels)
     sequence = sequence + weights[key + "pos_encoder.pe"][:, :frames]
+    if pose is not None:
+        features, scale = pose[0].reshape(sequence.shape), pose[1]
+        sequence = _linear(weights, key + "processor.qkv_merge", sequence + features) * scale + sequence
     query, keys, values = (
         (sequence @ weights[f"{key}{name}.weight"].T).reshape(-1, frames, heads, channels // heads).transpose(1, 2)
         for name in ("to_q", "to_k", "to_v")
