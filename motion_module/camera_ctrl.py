@@ -171,10 +171,14 @@ def level_of(block: str) -> int:
     return int(level) if side == "down" else LEVELS - 1 - int(level)
 
 
-def require_complete(path: Path) -> None:
-    """Checks the keys and shapes of a file. Raises CheckpointError if it cannot be opened, or is not that of CameraCtrl."""
+def channels_in(path: Path) -> dict[str, int]:
+    """Returns the number of channels of each UNet block that a file is made for, without reading weights.
+
+    Raises CheckpointError if it cannot be opened, or is not a complete file of CameraCtrl.
+    """
     path = weights_of(path)
-    _facts(path, open_weights(path).entries)
+    widths, _length = _facts(path, open_weights(path).entries)
+    return {block: widths[level_of(block)] for block in expected_blocks(LEVELS, mid=False)}
 
 
 def load_camera(path: Path) -> CameraModule:

@@ -139,7 +139,7 @@ def _require_possible(pose: Tensor, number: int) -> None:
         )
     if (farthest := float(matrix[:, 3].abs().max())) > FARTHEST:
         raise CameraPosesError(
-            f"The shift in line {number} is {farthest:g}, but must be within {FARTHEST:g}. Divide all shifts by the same number."
+            f"The shift in line {number} is {farthest:g}, but must be within {FARTHEST:g}. Divide all shifts by one number."
         )
 
 

@@ -15,7 +15,8 @@ from motion_module.families import FAMILIES, Family
 from motion_module.motion_strength import LayerStrength, MotionStrength, parse_rules
 
 from ..errors import RequestError
-from . import module_files
+from . import camera, module_files
+from .camera import CameraChoice
 from .choices import AS_FOUND, IN_ATTENTION
 from .inputs import Inputs
 from .params import MOST_FRAMES, Params, without_img2img
@@ -43,6 +44,7 @@ class Plan:
     windows: ContextWindows
     strength: MotionStrength
     second: SecondChoice | None
+    camera: CameraChoice | None
 
     @property
     def module(self) -> Description:
@@ -102,7 +104,8 @@ def make_plan(params: Params, inputs: Inputs) -> Plan:
     of_layers = LayerStrength(params.motion_scale, params.motion_effect)
     strength = MotionStrength(of_layers, params.motion_start, params.motion_end, parse_rules(params.motion_rules))
     completed = _completed_from_module(params, inputs.module, family, windows)
-    return Plan(completed, inputs, family, windows, strength, _second(completed, inputs, family))
+    of_camera = camera.choose(completed, inputs.camera, windows.frames, family, inputs.module.channels or {})
+    return Plan(completed, inputs, family, windows, strength, _second(completed, inputs, family), of_camera)
 
 
 def _completed_from_images(params: Params, inputs: Inputs) -> Params:
@@ -125,6 +128,7 @@ def _completed_from_module(params: Params, module: Description, family: Family, 
         params,
         model=module_files.meant(params.model),
         model_2=module_files.meant(params.model_2),
+        camera=module_files.meant(params.camera),
         video_length=windows.frames,
         batch_size=windows.length if windows.needed else params.batch_size,
         family=AS_FOUND if is_certain else family.key,

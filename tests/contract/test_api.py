@@ -175,6 +175,7 @@ def test_the_api_lists_the_controls(host):
         "Masks",
         "Motion scale", "Motion effect", "Motion start", "Motion end", "Motion rules", "Attend to the first frame",
         "Positional encoding", "Second motion module", "Combination", "Weight of the second module",
+        "Camera module", "Camera strength", "Camera motion", "Pose file",
         "Prompt interpolation",
         "Detail", "Box on the first frame", "Most subjects", "Confidence", "Detail prompt", "Detail negative prompt",
         "Detail strength", "Padding", "Detail steps", "Detail CFG scale", "Detail size", "With ControlNet",

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from motion_module.attach import attached, blocks_by_name
-from motion_module.camera_ctrl import Camera, CameraModule, PoseEncoder, level_of, load_camera, require_complete
+from motion_module.camera_ctrl import Camera, CameraModule, PoseEncoder, channels_in, level_of, load_camera
 from motion_module.camera_poses import read_poses
 from motion_module.checkpoint import describe, load
 from motion_module.context_windows import ContextWindows
@@ -279,8 +279,9 @@ def test_files_with_the_published_keys_and_shapes_are_recognised(tmp_path, name,
     write(tmp_path / name, entries)
     before = time.monotonic()
     description = describe(tmp_path / name)
-    require_complete(tmp_path / name)
+    channels = channels_in(tmp_path / name)
     assert time.monotonic() - before < 2
+    assert channels["down_0_0"] == channels["up_3_2"] == 320 and channels["up_0_0"] == 1280 and len(channels) == 20
     assert description.is_camera and description.parameters == sum(torch.Size(shape).numel() for _, shape in entries.values())
 
 
@@ -296,7 +297,7 @@ def test_files_with_the_published_keys_and_shapes_are_recognised(tmp_path, name,
 def test_incomplete_files_are_refused(tmp_path, weights, change, said):
     changed = {key: value for key, value in {**weights, **change}.items() if value is not None}
     save_file(changed, tmp_path / "camera.safetensors")
-    for read in (require_complete, load_camera):
+    for read in (channels_in, load_camera):
         with pytest.raises(CheckpointError, match=said):
             read(tmp_path / "camera.safetensors")
 

@@ -81,7 +81,17 @@ class WrapBody(BaseModel):
 
 
 class BreakBody(BaseModel):
-    how: Literal["no positions", "frames permuted", "schedule of the checkpoint", "norms per frame"] | None = None
+    how: (
+        Literal[
+            "no positions",
+            "frames permuted",
+            "schedule of the checkpoint",
+            "norms per frame",
+            "poses reversed",
+            "pose encoder off",
+        ]
+        | None
+    ) = None
 
 
 class ReferenceBody(BaseModel):
@@ -94,6 +104,9 @@ class ReferenceBody(BaseModel):
     over_frames: bool = False
     motion_over_frames: bool = False
     head_width: int | None = None
+    camera: str | None = None
+    poses: str = ""
+    camera_strength: float = 1.0
 
 
 class DifferencesBody(BaseModel):
