@@ -218,7 +218,7 @@ def _facts(path: Path, entries: Mapping[str, Entry]) -> tuple[tuple[int, ...], i
             if not missing:
                 return widths, length
         else:
-            missing = ["its numbers of channels or positions"]
+            missing = ["layers of usable sizes"]
     more = f", and {len(missing) - 3} more" if len(missing) > 3 else ""
     raise CheckpointError(
         f"{path.name} is not a complete CameraCtrl file: it lacks {'; '.join(missing[:3])}{more}. Download it again, or choose "

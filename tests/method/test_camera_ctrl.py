@@ -291,7 +291,7 @@ def test_files_with_the_published_keys_and_shapes_are_recognised(tmp_path, name,
         ({"encoder_down_conv_blocks.2.0.in_conv.bias": None}, "lacks encoder_down_conv_blocks.2.0.in_conv.bias. Download"),
         ({"encoder_conv_in.weight": torch.zeros(32, 6, 3, 3)}, r"encoder_conv_in.weight with the shape \[32, 384, 3, 3\]"),
         ({"encoder_down_conv_blocks.3.0.block1.bias": None}, "lacks encoder_down_conv_blocks.3.0.block1.bias"),
-        ({"encoder_down_conv_blocks.0.0.block1.bias": torch.zeros(36)}, "numbers of channels"),
+        ({"encoder_down_conv_blocks.0.0.block1.bias": torch.zeros(36)}, "lacks layers of usable sizes"),
     ],
 )
 def test_incomplete_files_are_refused(tmp_path, weights, change, said):
