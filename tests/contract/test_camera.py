@@ -143,10 +143,17 @@ def test_a_camera_moves_through_windows(server, mode):
     assert min(difference(one[frame : frame + 1], other[frame : frame + 1]) for frame in range(5, 8)) > LIMIT
 
 
-def test_a_still_after_a_clip_with_a_camera_is_as_before(server):
+def test_nothing_of_a_camera_is_kept_and_a_still_is_as_before(server):
     before = frames_of(server.txt2img(**JOB))
     ours(server, args={"camera_motion": "dolly in"})
+    assert server.get("/probe/v1/cameras").json() == {"kept": 0}
     assert difference(frames_of(server.txt2img(**JOB)), before) == 0
+
+
+def test_nothing_of_a_camera_is_kept_after_an_error(server):
+    server.post("/probe/v1/late-fault", {"at": "layer"}).raise_for_status()
+    assert asked(server, args={"camera_motion": "dolly in"}).status_code == 500
+    assert server.get("/probe/v1/cameras").json() == {"kept": 0}
 
 
 # --- requests ---

@@ -196,6 +196,13 @@ class EffectiveWeights:
         save_file(tensors, file)
 
 
+def cameras() -> dict[str, int]:
+    """Returns how many tensors the cameras of jobs keep, also those that nobody can reach any more."""
+    kind = sys.modules["motion_module.camera_ctrl"].Camera
+    kept = [held for thing in gc.get_objects() if type(thing) is kind for held in (*thing._features, *thing._merges)]
+    return {"kept": len(kept)}
+
+
 def _modules_in_memory() -> list[Any]:
     kind = sys.modules["motion_module.network"].MotionModule
     return [thing for thing in gc.get_objects() if type(thing) is kind]

@@ -17,7 +17,7 @@ from webui_probe.bypass import Bypass, WrappedBlock
 from webui_probe.digests import checkpoint_digests, unet_digests
 from webui_probe.identity import Identity
 from webui_probe.recorder import Recorder
-from webui_probe.reference import EffectiveWeights, LentSchedule, Reference, differences
+from webui_probe.reference import EffectiveWeights, LentSchedule, Reference, cameras, differences
 from webui_probe.sabotage import BrokenMethod, LateFault
 from webui_probe.triggers import AddedWords, ControlFault, Fault, Flags, Gallery, Interrupter, Nested, OtherFrames, SameNoise
 
@@ -297,6 +297,11 @@ def get_unet_digest() -> dict[str, str]:
         return unet_digests()
 
 
+def get_cameras() -> dict[str, int]:
+    with call_queue.queue_lock:
+        return cameras()
+
+
 def get_checkpoint_digest(file: str) -> dict[str, str]:
     with call_queue.queue_lock:
         return checkpoint_digests(file)
@@ -307,6 +312,7 @@ def add_routes(_demo: Any, app: FastAPI) -> None:
     get_routes = {
         "state": identity.state,
         "unet-digest": get_unet_digest,
+        "cameras": get_cameras,
         "checkpoint-digest": get_checkpoint_digest,
         "record": recorder.report,
         "fault": get_fault,
