@@ -477,7 +477,7 @@ class Params:
         group=CAMERA,
         elem_id="camera-poses",
         is_saved=False,
-        longest=4_000_000,
+        longest=900_000,
         needs=needs.WITH_CAMERA,
         help="Instead of words: a text file with a pose for each frame, in the form of RealEstate10K. In the API: its text, or "
         "the path of a file in a folder that the settings allow.",
