@@ -119,7 +119,7 @@ class CameraModule(nn.Module):
 class Camera:
     """The camera of one clip. `strength`: 1 is as trained, at 0 the camera has no effect.
 
-    It has features and copies of weights on the device for as long as it exists; `module` never leaves the CPU.
+    It has features and copies of weights on the device until `leave_device`; `module` itself never leaves the CPU.
     """
 
     def __init__(self, module: CameraModule, trajectory: Trajectory, strength: float = 1.0) -> None:
@@ -160,6 +160,12 @@ class Camera:
             weight, bias = layer.weight.to(x.device, x.dtype), layer.bias.to(x.device, x.dtype)
             self._merges[block] = weight, bias
         return weight, bias
+
+    def leave_device(self) -> None:
+        """Forgets what was computed and copied."""
+        self._size = None
+        self._features = []
+        self._merges = {}
 
 
 def level_of(block: str) -> int:

@@ -189,6 +189,8 @@ class AnimatedModel:
         how = cast(PositionalEncodingMode, self._plan.params.positional_encoding)
         frames = self._windows.attended_frames
         with ExitStack() as stack:
+            if motion.camera is not None:
+                stack.callback(motion.camera.leave_device)  # after an error, its traceback keeps the camera
             for module, (_, family) in zip(motion.modules, self._plan.module_files):
                 # Before a LoRA is merged, so that rounding does not depend on earlier jobs.
                 module.to(dtype=host.of(model).dtype(model))

@@ -105,6 +105,9 @@ def test_a_camera_is_encoded_once_for_each_size(module, encoded):
     for height, width in [(8, 16), (8, 16), (12, 16), (12, 16)]:
         camera.prepare(height, width, torch.device("cpu"))
     assert encoded == [(4, 6, 64, 128), (4, 6, 96, 128)]
+    camera.leave_device()
+    camera.prepare(12, 16, torch.device("cpu"))
+    assert len(encoded) == 3, "nothing was kept"
     assert {weight.dtype for weight in module.parameters()} == {torch.float32}
 
 
