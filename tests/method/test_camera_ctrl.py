@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from motion_module.__main__ import main
 from motion_module.attach import attached, blocks_by_name
 from motion_module.camera_ctrl import Camera, CameraModule, PoseEncoder, channels_in, level_of, load_camera
 from motion_module.camera_poses import read_poses
@@ -16,6 +17,7 @@ from motion_module.row_layout import RowLayout, layout_of_call
 from motion_module.weight_files import CheckpointError
 from motion_module.windowed_unet import WindowedUNet
 from support import sparse_files
+from support.authors_unet import AuthorsUNet
 from support.camera_weights import authors_features, authors_rays, camera_weights, nested, pose_file
 from support.ldm_unet import inputs, make_unet
 from support.published_layouts import WIDTHS, authors_layer, module_weights
@@ -225,6 +227,35 @@ def test_every_layer_gets_the_features_of_its_level(files, weights, module, unet
         assert close(after, authors_layer(layer, before, pose=(pose, 1.0)), 1e-4), place
 
 
+ROWS = {  # parts of the prompt, and the (clip, frame) of each row of each call
+    "one clip": (1, [[(0, k) for k in range(4)]]),
+    "three clips": (1, [[(clip, k) for clip in range(3) for k in range(4)]]),
+    "a call for each": (1, [[(clip, k) for k in range(4)] for clip in range(3)]),
+    "joined by AND": (2, [[*((part, k) for k in range(4) for part in range(2)), *((2, k) for k in range(4))]]),
+    "AND, negative apart": (2, [[(part, k) for k in range(4) for part in range(2)], [(2, k) for k in range(4)]]),
+}
+
+
+@pytest.mark.parametrize("rows", ROWS)
+def test_the_unet_computes_what_the_authors_compute_in_every_layout(files, weights, module, unet, rows):
+    """Within 1e-5, where outputs have a standard deviation above 0.1."""
+    text, frames = pose_file(4), 4
+    features = authors_features(weights, authors_rays(text, 64, 64))
+    merged = {**module_weights_of(files), **weights}
+    authors = AuthorsUNet(dict(unet.state_dict()), merged, camera=lambda _height, _width: features)
+    x, context = (values.unflatten(0, (3, frames)) for values in inputs(3 * frames))
+    expected = authors(x.transpose(1, 2), 500, context).transpose(1, 2)
+    description, motion = load(files / "v3.safetensors")
+    parts, calls = ROWS[rows]
+    layout_of = lambda count: layout_of_call(count, frames, parts)  # noqa: E731
+    with attached(unet, Motion(motion, camera=Camera(module, read_poses(text))), description.family, layout_of):
+        for call in calls:
+            clip, frame = (torch.tensor(numbers) for numbers in zip(*call))
+            ours = unet(x[clip, frame], torch.full((len(call),), 500), context[clip, frame])
+            assert (ours - expected[clip, frame]).abs().max() < 1e-5
+    assert expected.std() > 0.1
+
+
 def test_in_a_window_each_frame_has_its_own_features(files, module, unet, monkeypatch):
     frames, length = 20, 16
     description, motion = load(files / "v3.safetensors")
@@ -264,6 +295,15 @@ def test_files_in_half_precision_are_read_and_encode_in_single_precision(files, 
     one, other = (each.encode(read_poses(pose_file(4)), 8, 8, torch.device("cpu")) for each in (module, half))
     assert all(close(level, whole, tolerance) and level.dtype == torch.float32 for whole, level in zip(one, other))
     assert {weight.dtype for weight in half.parameters()} == {dtype}, "the module stays as it was read"
+
+
+def test_inspect_says_what_the_file_is_for(files, tmp_path, weights, capsys):
+    assert main(["inspect", str(files / "CameraCtrl.ckpt")]) == 0
+    said = capsys.readouterr().out
+    assert "kind: a CameraCtrl module" in said and "use: as Camera module (camera), beside a motion module" in said
+    save_file({key: value for key, value in weights.items() if "conv_in" not in key}, tmp_path / "cut.safetensors")
+    assert main(["inspect", str(tmp_path / "cut.safetensors")]) == 1
+    assert "is not a complete CameraCtrl file" in capsys.readouterr().out
 
 
 PUBLISHED = (320, 640, 1280, 1280)
