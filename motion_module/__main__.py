@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from .camera_ctrl import channels_in
 from .checkpoint import Description, describe
 from .convert import convert_file
 from .errors import MissingDependency
@@ -87,6 +88,8 @@ def _report(path: Path) -> dict[str, Any]:
     try:
         if description.is_lora:
             load_lora(description.path)
+        elif description.is_camera:
+            channels_in(description.path)
         else:
             description.require_motion_module()
     except CheckpointError as error:
@@ -106,6 +109,8 @@ def _facts(description: Description) -> dict[str, Any]:
     }
     if description.is_lora:
         facts["use"] = f"in models/Lora, with <lora:{description.path.stem}:1> in the prompt"
+    if description.is_camera:
+        facts["use"] = "as Camera module (camera), beside a motion module"
     if family is None:
         return facts
     advice = family.advice

@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from .camera_ctrl import Camera
 from .errors import UserError
 from .families import Family
 from .motion_layers import Motion
@@ -47,6 +48,8 @@ def attached(
                 undo.enter_context(_norm_over_frames(norm, motion, layout_of))
         if condition_image is not None:
             undo.callback(_add_condition_image(unet, condition_image, motion, layout_of))
+        if motion.camera is not None:
+            undo.callback(_prepare_camera(unet, motion.camera))
         yield
 
 
@@ -152,6 +155,15 @@ def _add_condition_image(unet: Any, image: ConditionImage, motion: Motion, layou
         return output + layout.to_rows(layout.of_video(added))
 
     return inside(unet.input_blocks[0], nn.Conv2d).register_forward_hook(add).remove
+
+
+def _prepare_camera(unet: Any, camera: Camera) -> Callable[[], None]:
+    """Tells a camera the size of the latents before the first motion layer acts. Returns a function that undoes it."""
+
+    def prepare(_convolution: nn.Module, _inputs: Any, output: Tensor) -> None:
+        camera.prepare(output.shape[2], output.shape[3], output.device)
+
+    return inside(unet.input_blocks[0], nn.Conv2d).register_forward_hook(prepare).remove
 
 
 def _unet_norms(unet: Any) -> Iterator[nn.GroupNorm]:

@@ -85,6 +85,11 @@ class Description:
         """Whether the file is a LoRA that AnimateDiff applies."""
         return self.kind in _LORA_KINDS.values()
 
+    @property
+    def is_camera(self) -> bool:
+        """Whether the file is CameraCtrl's, which acts beside a motion module."""
+        return self.kind == _CAMERA
+
     def require_motion_module(self) -> Family:
         """Returns the family. Raises CheckpointError if the file cannot be used as a motion module."""
         name = self.path.name
@@ -99,6 +104,11 @@ class Description:
             raise CheckpointError(
                 f"{name} cannot be used as a motion module: it is {self.kind}. Put it into the folder models/Lora and write "
                 f"<lora:{self.path.stem}:1> in the prompt, and choose a motion module."
+            )
+        if self.is_camera:
+            raise CheckpointError(
+                f"{name} cannot be used as a motion module: it is {self.kind}. Choose it as Camera module (camera), and a "
+                "motion module, such as v3_sd15_mm.ckpt, as Motion module (model)."
             )
         if self.family is None:
             raise CheckpointError(
@@ -252,8 +262,9 @@ _LORA_KINDS = {
 }
 
 _LOW_RANK = re.compile(r"lora_(down|up|A|B)\b|\.lora\.(down|up)|_lora\.(down|up)|hada_w1|lokr_w1")
+_CAMERA = "a CameraCtrl module"
 _FOREIGN_KINDS = (
-    (r"qkv_merge", "a CameraCtrl module", "keys named qkv_merge"),
+    (r"qkv_merge", _CAMERA, "keys named qkv_merge"),
     (r"(^|\.)img_encoder\.", "an AnimateLCM image-to-video module", "keys of an image encoder"),
     (r"control_model\.|input_hint_block|zero_convs|controlnet_cond_embedding", "a ControlNet", "keys of a control model"),
     (r"model\.diffusion_model\.input_blocks", "a Stable Diffusion checkpoint", "keys of an image UNet"),

@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from .camera_ctrl import Camera
 from .context_windows import StepWindows
 from .motion_strength import MotionStrength, PerFrame
 from .network import MotionModule, Scale, TemporalTransformer
@@ -34,7 +35,8 @@ class Motion:
 
     `progress`: returns the fraction of the steps that are done, from 0 to below 1. `step_windows`: returns the windows of the
     running step, if attention is limited to context windows. `device`: where the layers run, if not where their input is.
-    `acts`: called with the layout of the rows whenever layers are called, whatever their strength.
+    `acts`: called with the layout of the rows whenever layers are called, whatever their strength. `camera`: acts in all
+    modules.
     """
 
     def __init__(
@@ -47,9 +49,11 @@ class Motion:
         step_windows: Callable[[], StepWindows] | None = None,
         device: torch.device | None = None,
         acts: Callable[[RowLayout], None] = lambda layout: None,
+        camera: Camera | None = None,
     ) -> None:
         self.module = module
         self.second = second
+        self.camera = camera
         self._strength = strength
         self._progress = progress
         self._step_windows = step_windows
@@ -100,7 +104,8 @@ class Motion:
         weights = chain(layer.parameters(), layer.buffers())
         if any(weight.dtype != x.dtype or not same_device(weight.device, device) for weight in weights):
             layer.to(device, x.dtype)
-        return layer.residual(x, layout, scale, self._step_windows() if self._step_windows else None)
+        windows = self._step_windows() if self._step_windows else None
+        return layer.residual(x, layout, scale, windows, self.camera.in_layer(block, x, layout) if self.camera else None)
 
 
 def same_device(one: torch.device, other: torch.device) -> bool:

@@ -8,12 +8,15 @@ the authors permute around every attention block; here a layer permutes its inpu
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from itertools import repeat
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .camera_layer import LayerCamera
 from .context_windows import StepWindows
 from .families import Norms
 from .patching import patched
@@ -72,9 +75,10 @@ class TemporalAttention(nn.Module):
         self.to_out = nn.Linear(channels, channels)
         self.register_buffer("positional_encoding", sinusoidal_positions(length, channels))
 
-    def forward(self, hidden: Tensor, scale: Scale = 1.0) -> Tensor:
-        """Returns the attention of all frames to each other."""
-        return self.to_out(self.mixed(self.to_qkv(hidden + self.encoding(hidden.shape[1], hidden.dtype)), scale))
+    def forward(self, hidden: Tensor, scale: Scale = 1.0, camera: LayerCamera | None = None) -> Tensor:
+        """Returns the attention of all frames to each other. `camera`: is merged into the input."""
+        hidden = hidden + self.encoding(hidden.shape[1], hidden.dtype)
+        return self.to_out(self.mixed(self.to_qkv(camera.merged(hidden) if camera else hidden), scale))
 
     def encoding(self, frames: int, dtype: torch.dtype) -> Tensor:
         """Returns the positional encoding of the first frames, `(frames, channels)`."""
@@ -134,8 +138,16 @@ class TemporalTransformer(nn.Module):
         """Returns `x`, `(rows, channels, height, width)`, with what the layer adds; `layout` says which row is which frame."""
         return x + self.residual(x, layout)
 
-    def residual(self, x: Tensor, layout: RowLayout, scale: Scale = 1.0, windows: StepWindows | None = None) -> Tensor:
-        """Returns what the layer adds to `x`. `scale` is that of its attentions; `windows` limits them to context windows.
+    def residual(
+        self,
+        x: Tensor,
+        layout: RowLayout,
+        scale: Scale = 1.0,
+        windows: StepWindows | None = None,
+        camera: LayerCamera | None = None,
+    ) -> Tensor:
+        """Returns what the layer adds to `x`. `scale` is that of its attentions; `windows` limits them to context windows;
+        `camera` is merged into the input of the first one.
 
         `x` may be on another device than the layer, to which it is then moved chunk by chunk. A norm over frames is computed
         over all frames of a clip, whatever the windows.
@@ -145,14 +157,16 @@ class TemporalTransformer(nn.Module):
         slope, shift = (part.unsqueeze(3) for part in self._norm_of_clips(layout.to_clips(x)))
         device = self.proj_in.weight.device
         shape = torch.Size([1, frames]) if windows is None else windows.frames.shape
-        pixels = pixels_per_pass(device, channels, shape.numel(), shape[0]) // count
+        pixels = max(pixels_per_pass(device, channels, shape.numel(), shape[0]) // count, 1)
+        cameras = camera.in_chunks(pixels, device) if camera else repeat(None)
         mixed = []
-        for chunk in clips.split(max(pixels, 1), dim=3):
+        for chunk, camera_of_chunk in zip(clips.split(pixels, dim=3), cameras):
             normed = torch.addcmul(shift, chunk.to(device, torch.float32), slope).to(self.proj_in.weight.dtype)
             if self.tells_frames:
                 self.frames_now = layout.numbers.to(device).repeat_interleave(chunk.shape[3], 0)
             of_pixels = scale.to(device).repeat_interleave(chunk.shape[3], 0) if isinstance(scale, Tensor) else scale
-            hidden = self._mix_frames(normed.permute(0, 3, 1, 2).reshape(-1, frames, channels), of_pixels, windows)
+            tokens = normed.permute(0, 3, 1, 2).reshape(-1, frames, channels)
+            hidden = self._mix_frames(tokens, of_pixels, windows, camera_of_chunk)
             mixed.append(hidden.view(count, -1, frames, channels).permute(0, 2, 3, 1).to(x.device))
         return layout.to_rows(torch.cat(mixed, dim=3).unflatten(3, x.shape[2:]))
 
@@ -174,19 +188,25 @@ class TemporalTransformer(nn.Module):
         slope = weight * torch.rsqrt(variance + self.norm.eps)
         return slope, bias - mean * slope
 
-    def _mix_frames(self, hidden: Tensor, scale: Scale, windows: StepWindows | None) -> Tensor:
+    def _mix_frames(self, hidden: Tensor, scale: Scale, windows: StepWindows | None, camera: LayerCamera | None) -> Tensor:
         """Computes everything between the two permutations, `(pixels, frames, channels)` in and out."""
         hidden = self.proj_in(hidden)
-        hidden = self._attended(hidden, scale) if windows is None else self._attended_in_windows(hidden, scale, windows)
+        if windows is None:
+            hidden = self._attended(hidden, scale, camera)
+        else:
+            hidden = self._attended_in_windows(hidden, scale, windows, camera)
         hidden = hidden + self.feed_forward(self.feed_forward_norm(hidden))
         return self.proj_out(hidden)
 
-    def _attended(self, hidden: Tensor, scale: Scale) -> Tensor:
+    def _attended(self, hidden: Tensor, scale: Scale, camera: LayerCamera | None) -> Tensor:
         for norm, attend in zip(self.attention_norms, self.attentions):
-            hidden = hidden + attend(norm(hidden), scale)
+            hidden = hidden + attend(norm(hidden), scale, camera)
+            camera = None  # the second attention has none
         return hidden
 
-    def _attended_in_windows(self, hidden: Tensor, scale: Scale, step_windows: StepWindows) -> Tensor:
+    def _attended_in_windows(
+        self, hidden: Tensor, scale: Scale, step_windows: StepWindows, camera: LayerCamera | None
+    ) -> Tensor:
         """Attends within each window, whose positions begin at 0, and blends the windows: FreeNoise, arXiv 2310.15169, 4.1.
 
         What is linear is computed once per frame and not once per window: the first projection, since that of a sum with the
@@ -204,10 +224,14 @@ class TemporalTransformer(nn.Module):
         scale = in_windows(scale) if isinstance(scale, Tensor) else scale
         if self.frames_now is not None:  # what is linear differs from frame to frame, also for positional encodings
             with patched(self, "frames_now", in_windows(self.frames_now)):
-                return blended(self._attended(in_windows(hidden), scale))
+                of_windows = replace(camera, features=in_windows(camera.features)) if camera else None
+                return blended(self._attended(in_windows(hidden), scale, of_windows))
         attentions, norms = cast(list[TemporalAttention], [*self.attentions]), [*self.attention_norms]
         first, last = attentions[0], attentions[-1]
-        qkv = in_windows(first.to_qkv(norms[0](hidden))) + first.to_qkv(first.encoding(length, hidden.dtype))
+        normed, positions = norms[0](hidden), first.encoding(length, hidden.dtype)
+        if camera:
+            normed, positions = camera.merged(normed), camera.merged_positions(positions)
+        qkv = in_windows(first.to_qkv(normed)) + first.to_qkv(positions)
         windows, mixed = in_windows(hidden), first.mixed(qkv, scale)
         for before, norm, attend in zip(attentions, norms[1:], attentions[1:]):
             windows = windows + before.to_out(mixed)

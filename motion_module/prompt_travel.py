@@ -114,7 +114,7 @@ def in_order(lines: Iterable[tuple[Line, str]], frames: int) -> tuple[Keyframe, 
     read = []
     for line, text in lines:
         written = shortened(line.written)
-        first, last = (_frame(position, frames, written) for position in (line.positions[0], line.positions[-1]))
+        first, last = (frame_at(position, frames, written) for position in (line.positions[0], line.positions[-1]))
         if last < first:
             raise TravelError(
                 f"The keyframe “{written}” ends at frame {last}, before it starts at frame {first}. Swap the two numbers.",
@@ -133,7 +133,7 @@ def _joined(parts: list[str]) -> str:
     return ", ".join(trimmed for part in parts if (trimmed := part.strip(", ")))
 
 
-def _frame(position: str, frames: int, line: str) -> int:
+def frame_at(position: str, frames: int, line: str) -> int:
     """Returns the frame at a position: 12 for itself, -1 for the last one, 50% for the middle one. Raises TravelError."""
     sign, number = position[0], position.strip("-−%％ \t")
     if position.endswith(("%", "％")):

@@ -31,6 +31,62 @@ class Mutation:
 
 MUTATIONS = (
     Mutation(
+        "a camera's features are merged into the second attention too",
+        "motion_module/network.py",
+        "            camera = None  # the second attention has none\n",
+        "",
+        "method/test_camera_ctrl.py",
+    ),
+    Mutation(
+        "in windows of the attention, positions are not merged with the camera",
+        "motion_module/network.py",
+        "normed, positions = camera.merged(normed), camera.merged_positions(positions)",
+        "normed = camera.merged(normed)",
+        "method/test_camera_ctrl.py::test_windows_of_the_attention_merge_each_frames_own_features",
+    ),
+    Mutation(
+        "each window has the camera of the first frames",
+        "motion_module/camera_ctrl.py",
+        "clips = features[numbers.to(features.device)]",
+        "clips = features[: layout.frames].expand(len(numbers), -1, -1, -1, -1)",
+        "method/test_camera_ctrl.py::test_in_a_window_each_frame_has_its_own_features",
+    ),
+    Mutation(
+        "a camera is encoded in every UNet call",
+        "motion_module/camera_ctrl.py",
+        "        if self._strength and self._size != (height, width):",
+        "        if self._strength:",
+        "method/test_camera_ctrl.py::test_a_camera_is_encoded_once_for_each_size",
+    ),
+    Mutation(
+        "upward blocks have the camera of other levels",
+        "motion_module/camera_ctrl.py",
+        'return int(level) if side == "down" else LEVELS - 1 - int(level)',
+        "return int(level)",
+        "method/test_camera_ctrl.py::test_the_levels_of_blocks",
+    ),
+    Mutation(
+        "a camera's focal length ignores the size of the video",
+        "motion_module/camera_poses.py",
+        "across, down = (height * proportions, height) if proportions > width / height else (width, width / proportions)",
+        "across, down = width, height",
+        "method/test_camera_poses.py",
+    ),
+    Mutation(
+        "poses are not relative to the first",
+        "motion_module/camera_poses.py",
+        "Trajectory(to_camera[0] @ torch.linalg.inv(to_camera)",
+        "Trajectory(torch.linalg.inv(to_camera)",
+        "method/test_camera_poses.py",
+    ),
+    Mutation(
+        "a pan tilts the horizon",
+        "motion_module/camera_poses.py",
+        'return _about(matrix, _turn("y", step * ANGLE), matrix[:3, 3])',
+        'return matrix @ _turn("y", step * ANGLE)',
+        "method/test_camera_poses.py::test_a_pan_is_about_the_vertical_also_after_a_tilt",
+    ),
+    Mutation(
         "a reference unit draws other noise in each window",
         "animatediff/controlnet/reference_noise.py",
         "if (number := next(numbers)) == len(drawn):",

@@ -44,6 +44,7 @@ from ..request import module_files
 from ..request.plan import Plan
 from . import extension_rows
 from .acting import Acting, steps_of
+from .camera import camera_of
 from .checkpoints import kind_of_file
 from .loras import Loras, facts_of
 from .samplers import original_steps
@@ -206,6 +207,8 @@ class AnimatedModel:
         how = cast(PositionalEncodingMode, self._plan.params.positional_encoding)
         frames = self._windows.attended_frames
         with ExitStack() as stack:
+            if motion.camera is not None:
+                stack.callback(motion.camera.leave_device)  # after an error, its traceback keeps the camera
             for module, (_, family) in zip(motion.modules, self._plan.module_files):
                 # Before a LoRA is merged, so that rounding does not depend on earlier jobs.
                 module.to(dtype=host.of(model).dtype(model))
@@ -297,6 +300,7 @@ class AnimatedModel:
             step_windows=self._windows_of_attention(),
             device=self._working_device(),
             acts=self.acting.acted,
+            camera=camera_of(self._plan),
         )
 
     @property

@@ -19,7 +19,7 @@ from ..detailer.part import part_of
 from ..errors import reason
 from ..request import infotext
 from ..request.plan import Plan
-from . import live_preview, resume_store
+from . import camera, live_preview, resume_store
 
 WITHOUT_EFFECT_ON_FRAMES: dict[str, Any] = {
     "format": ("PNG",),
@@ -130,7 +130,18 @@ def _identity(p: Any, plan: Plan) -> list[Any]:
     masks = plan.masks or ([] if mask is None else [mask])
     images = resume_store.digest([*(getattr(p, "init_images", None) or []), *masks])
     ours = infotext.write(dataclasses.replace(plan.params, **WITHOUT_EFFECT_ON_FRAMES), None)
-    return [*prompts, p.width, p.height, p.steps, p.sampler_name, float(p.cfg_scale), ours, images, _hires_of(p)]
+    return [
+        *prompts,
+        p.width,
+        p.height,
+        p.steps,
+        p.sampler_name,
+        float(p.cfg_scale),
+        ours,
+        images,
+        _hires_of(p),
+        camera.facts(plan),
+    ]
 
 
 def _hires_of(p: Any) -> list[Any]:

@@ -21,7 +21,7 @@ from ..request.masks import union
 from ..request.params import MOST_FRAMES, Params
 from ..request.plan import Plan
 from ..video.formats import is_picture
-from . import advice, chosen_script
+from . import advice, camera, chosen_script
 
 SIDE_MULTIPLES = {"SD 1.5": 64, "SDXL": 32}
 """Pixels of one element at the UNet's lowest level. At multiples of these, no level is resized on its way up."""
@@ -56,6 +56,7 @@ def validate(p: Any, plan: Plan) -> list[str]:
     return [
         *(source.warnings(plan.params) if source else ()),
         *_images_left_over(plan),
+        *camera.warnings(plan),
         *_nothing_written(p, plan.params),
         *advice.warnings(p, plan),
         *advice.other_detailer(p),

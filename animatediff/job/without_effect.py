@@ -132,7 +132,7 @@ def _taken_otherwise(plan: Plan, read: Params) -> list[str]:
     params = plan.params
     found = [
         f"{spoken_name(BY_NAME[name])} is {getattr(read, name)}, which was taken as {getattr(params, name)}."
-        for name in ("model", "model_2")
+        for name in ("model", "model_2", "camera")
         if getattr(read, name) != getattr(params, name)
     ]
     if (shortest := plan.inputs.shortest_folder) and len(shortest.pictures) < _frames_asked_for(plan, read):

@@ -85,8 +85,8 @@ def _control(field: Field, option: Option, facts: dict[str, Any], elem_id: ElemI
         return _with_refresh(facts, names, first(names()), elem_id(refresh))
     if field.name == "format":
         return _formats(field, facts)
-    if field.name == "video_source":
-        return Upload(file_types=[*VIDEO_SUFFIXES, ".webp", ".png"], height=UPLOAD_HEIGHT, **facts)
+    if field.name in _UPLOADS:
+        return Upload(file_types=_UPLOADS[field.name], height=UPLOAD_HEIGHT, **facts)
     if kind == "Image.Image | None":
         return Picture(type="pil", height=UPLOAD_HEIGHT, **facts)
     facts["value"] = first_value(field)
@@ -120,9 +120,12 @@ def first_choice(names: list[str]) -> str:
 _FILES: dict[str, tuple[Callable[[], list[str]], Callable[[list[str]], str], str]] = {
     "model": (module_files.names, first_choice, "refresh"),
     "model_2": (lambda: ["", *module_files.names()], itemgetter(0), "refresh-2"),
+    "camera": (lambda: ["", *module_files.names()], itemgetter(0), "refresh-camera"),
     "detail": (detector_files.choices, itemgetter(0), "refresh-detectors"),
 }
 """Parameters that are files: what there is to choose, which of it is chosen first, and the element id of the refresh button."""
+_UPLOADS = {"video_source": [*VIDEO_SUFFIXES, ".webp", ".png"], "camera_poses": [".txt"]}
+"""Parameters that are uploaded files, and their suffixes."""
 
 
 def _formats(field: Field, facts: dict[str, Any]) -> gr.CheckboxGroup:

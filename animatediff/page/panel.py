@@ -13,8 +13,9 @@ from motion_module.weight_files import CheckpointError
 from ..controlnet import script as controlnet_script
 from ..errors import RequestError
 from ..request import infotext
-from ..request.params import MAIN, PANEL_FIELDS, VIDEO, option_of
+from ..request.params import CAMERA, MAIN, PANEL_FIELDS, VIDEO, option_of
 from . import (
+    camera_page,
     disabled_controls,
     expected_time,
     module_advice,
@@ -89,6 +90,8 @@ def _groups(page: Page, main: Controls, elem_id: ElemId) -> Controls:
                     controls[field.name].visible = False
             if folded is VIDEO:
                 source_page.add_to_group(page, main | controls, elem_id)
+            if folded is CAMERA:
+                camera_page.add_to_group(page, main | controls, elem_id)
         if folded is VIDEO:
             controls["source_for_controlnet"].visible = has_controlnet and page.tab == "img2img"  # in txt2img it does no more
             controls["mask_path"].visible = page.tab == "img2img"

@@ -45,7 +45,7 @@ def _apply(field: dataclasses.Field[Any]) -> Callable[[Any, Any, Any], None]:
 
 
 def _choices(field: dataclasses.Field[Any]) -> Callable[[], list[str]] | None:
-    if field.name in ("model", "model_2"):
+    if field.name in ("model", "model_2", "camera"):
         return module_files.names
     if field.name == "enable":
         return lambda: ["True", "False"]

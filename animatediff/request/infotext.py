@@ -37,9 +37,11 @@ def write(params: Params, module_hash: str | None) -> str:
 
 
 def _written_value(field: dataclasses.Field[Any], params: Params) -> Any:
-    """Returns the value. Of an input file it returns only the name: where the file lies is private."""
+    """Returns the value. Of an input file it returns only the name: where the file lies is private. Its text is too long."""
     value = getattr(params, field.name)
-    return value if option_of(field).is_saved else Path(value).name
+    if option_of(field).is_saved:
+        return value
+    return "text" if "\n" in value.strip() else Path(value).name
 
 
 def value_for(field: dataclasses.Field[Any], results: Mapping[str, Any]) -> Any:

@@ -16,7 +16,8 @@ from ..controlnet.pictures import Unit, units_with_pictures
 from ..controlnet.script import is_installed
 from ..errors import RequestError
 from ..video.rife import model_in
-from . import masks, module_files, source_video
+from . import camera, masks, module_files, source_video
+from .camera import CameraFile
 from .choices import NO_MODULE, RIFE
 from .params import Params
 from .source_video import Source
@@ -28,7 +29,7 @@ class Inputs:
 
     `second`: the second motion module, if one is chosen. `init_images`: the images of img2img, or the frames of its source
     video; None in txt2img. `masks`: one for all frames or one for each; empty if there are none. `rife`: the folder of the
-    model that interpolates frames, if RIFE does. `controls`: ControlNet's enabled units.
+    model that interpolates frames, if RIFE does. `controls`: ControlNet's enabled units. `camera`: CameraCtrl's file and poses.
     """
 
     module: Description
@@ -38,6 +39,7 @@ class Inputs:
     masks: list[Image.Image]
     rife: Path | None
     controls: tuple[Unit, ...]
+    camera: CameraFile | None
 
     @property
     def shortest_folder(self) -> Unit | None:
@@ -53,13 +55,13 @@ def find_inputs(params: Params, init_images: list[Image.Image] | None, units: li
     """
     module = _described(params.model)
     second = None if params.model_2 in NO_MODULE else _described(params.model_2)
-    rife = _rife(params)
+    rife, of_camera = _rife(params), camera.find(params)
     controls = units_with_pictures(units, params, init_images)
     of_frames = _masks(params, is_img2img=init_images is not None)
     source = _source(params, controls, is_img2img=init_images is not None)  # last, since it takes longest
     if source and init_images is not None and params.frames_from_source:
         init_images = source.frames
-    return Inputs(module, second, init_images, source, of_frames, rife, controls)
+    return Inputs(module, second, init_images, source, of_frames, rife, controls, of_camera)
 
 
 def _described(name: str) -> Description:

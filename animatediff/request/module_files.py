@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from modules import hashes, shared
 from modules.paths_internal import extensions_dir
 
+from motion_module.camera_ctrl import CameraModule, load_camera
 from motion_module.checkpoint import Description, describe, load
 from motion_module.families import Family
 from motion_module.lora import Lora, load_lora
@@ -121,6 +122,11 @@ def trained_frames(description: Description, family: Family) -> int:
     return min(family.frames, description.length)
 
 
+def camera(path: Path) -> CameraModule:
+    """Loads CameraCtrl's module; the last one stays in memory. Raises CheckpointError."""
+    return _load_camera_once(path, *_identity(path))
+
+
 def lora(path: Path) -> Lora:
     """Loads a LoRA; the last few stay in memory. Raises CheckpointError for a broken file, or one for other models."""
     return _load_lora_once(path, *_identity(path))
@@ -166,6 +172,11 @@ def _identity(path: Path) -> tuple[int, int]:
 @lru_cache(maxsize=64)
 def _describe_once(path: Path, _changed: int, _size: int) -> Description:
     return describe(path)
+
+
+@lru_cache(maxsize=1)
+def _load_camera_once(path: Path, _changed: int, _size: int) -> CameraModule:
+    return load_camera(path)
 
 
 @lru_cache(maxsize=16)

@@ -52,6 +52,7 @@ BY_NOISE_AT_THE_END = Needs(
 )
 WITH_SOURCE = Needs("there is a source video", lambda params, _: bool(params.source))
 WITH_SECOND = Needs("a second motion module is chosen", lambda params, _: params.model_2 not in NO_MODULE)
+WITH_CAMERA = Needs("a camera module (camera) is chosen", lambda params, _: params.camera not in NO_MODULE)
 AS_VIDEO = Needs(
     f"Save format (format) has a video: {', '.join(VIDEO_FORMATS)}",
     lambda params, _: any(name in VIDEO_FORMATS for name in params.format),

@@ -59,6 +59,7 @@ LENGTH = Group("Length and loop", "context-windows")
 IMAGE = Group("Image to video", "first-and-last-frame", img2img_only=True)
 VIDEO = Group("Video to video", "source-video")
 MOTION = Group("Motion", "motion")
+CAMERA = Group("Camera", "camera")
 TRAVEL = Group("Prompt travel", "prompt-travel")
 PER_FRAME = Group("Per frame", "per-frame")
 DETAIL = Group("Detail faces and hands", "detail")
@@ -455,6 +456,49 @@ class Params:
         **FRACTION,
         needs=needs.WITH_SECOND,
         help="blend: the weight of the second module in the mean. chain: its motion effect.",
+    )
+    camera: str = _option(
+        "",
+        label="Camera module",
+        group=CAMERA,
+        elem_id="camera-module",
+        help="CameraCtrl.ckpt, a file in the folder of motion modules that lets the camera move as you say. It was trained "
+        "with AnimateDiff v3.",
+    )
+    camera_strength: float = _option(
+        1.0,
+        label="Camera strength",
+        group=CAMERA,
+        elem_id="camera-strength",
+        minimum=0,
+        maximum=10,
+        slider=Slider(0, 2, 0.05),
+        needs=needs.WITH_CAMERA,
+        help="How closely the video follows the camera. 0: off. 1: as trained.",
+    )
+    camera_motion: str = _option(
+        "",
+        label="Camera motion",
+        group=CAMERA,
+        elem_id="camera-motion",
+        lines=3,
+        longest=10_000,
+        placeholder="0: pan left 0.5\n8: dolly in, tilt up ease",
+        needs=needs.WITH_CAMERA,
+        help="How the camera moves: pan, tilt, roll, dolly, truck, pedestal, zoom or orbit, each with a direction, a speed and "
+        "ease if you like, such as “pan left 0.5 ease”. Speed 1 turns by 30 degrees in 16 frames. A comma joins moves, and a "
+        "line such as “8: dolly in” begins at a frame. Empty: the camera stands still.",
+    )
+    camera_poses: str = _option(
+        "",
+        label="Pose file",
+        group=CAMERA,
+        elem_id="camera-poses",
+        is_saved=False,
+        longest=900_000,
+        needs=needs.WITH_CAMERA,
+        help="Instead of words: a text file with a pose for each frame, in the form of RealEstate10K. In the API: its text, or "
+        "the path of a file in a folder that the settings allow.",
     )
     prompt_interpolation: str = _option(
         "slerp",

@@ -15,7 +15,8 @@ from motion_module.families import FAMILIES, Family
 from motion_module.motion_strength import LayerStrength, MotionStrength, PerFrame, parse_rules
 
 from ..errors import RequestError
-from . import module_files
+from . import camera, module_files
+from .camera import CameraChoice
 from .choices import AS_FOUND, IN_ATTENTION, RAMP
 from .inputs import Inputs
 from .params import MOST_FRAMES, Params, without_img2img
@@ -49,6 +50,7 @@ class Plan:
     windows: ContextWindows
     strength: MotionStrength
     second: SecondChoice | None
+    camera: CameraChoice | None
     cfg_scale: PerFrame | None = None
     denoising_strength: PerFrame | None = None
     control_weights: dict[int | None, tuple[float, ...]] = field(default_factory=dict)
@@ -121,8 +123,9 @@ def make_plan(params: Params, inputs: Inputs) -> Plan:
     if denoising is not None:  # constant ones also take the place of the ramp
         completed = dataclasses.replace(completed, image_mode=RAMP, ramp_length=0.0)
     of_units = weights_of_units(params, windows.frames)
+    of_camera = camera.choose(completed, inputs.camera, windows.frames, family, inputs.module.channels or {})
     second = _second(completed, inputs, family)
-    return Plan(completed, inputs, family, windows, strength, second, cfg_scale, denoising, of_units)
+    return Plan(completed, inputs, family, windows, strength, second, of_camera, cfg_scale, denoising, of_units)
 
 
 def _completed_from_images(params: Params, inputs: Inputs) -> Params:
@@ -145,6 +148,7 @@ def _completed_from_module(params: Params, module: Description, family: Family, 
         params,
         model=module_files.meant(params.model),
         model_2=module_files.meant(params.model_2),
+        camera=module_files.meant(params.camera),
         video_length=windows.frames,
         batch_size=windows.length if windows.needed else params.batch_size,
         family=AS_FOUND if is_certain else family.key,

@@ -186,7 +186,7 @@ def find(name: str, what: str = SOURCE) -> Path:
             f"{what} {shown(name)} is a URL. Download it. Then {'upload it on the page, or ' * (what == SOURCE)}name the file "
             "in a folder that the settings allow."
         )
-    path = _allowed(name, what)
+    path = allowed(name, what)
     if uploads.holds(path):
         name = path.name  # as its user knows it
     try:
@@ -203,7 +203,7 @@ def find(name: str, what: str = SOURCE) -> Path:
             "folder of frames."
         )
     for file in files:
-        _allowed(str(file), what)
+        allowed(str(file), what)
     return path
 
 
@@ -213,13 +213,13 @@ def background() -> str:
     return colour
 
 
-def _allowed(name: str, what: str) -> Path:
+def allowed(name: str, what: str) -> Path:
     """Returns the resolved path if it may be read. An error does not tell whether a forbidden path exists."""
     folders = settings.folders("animatediff_source_folders")
     try:
         path = None if leads_elsewhere(name, folders) else Path(name).resolve()
     except (OSError, RuntimeError, ValueError):
-        raise RequestError(f"{what} {shown(name)} is not a valid path. Name a video file, or a folder of frames.") from None
+        raise RequestError(f"{what} {shown(name)} is not a valid path. Correct it.") from None
     if path is None or not (uploads.holds(path) or any(map(path.is_relative_to, folders))):
         raise RequestError(
             f"{what} {shown(name)} lies outside the folders that may be read. "

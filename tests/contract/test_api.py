@@ -175,6 +175,7 @@ def test_the_api_lists_the_controls(host):
         "Masks",
         "Motion scale", "Motion effect", "Motion start", "Motion end", "Motion rules", "Attend to the first frame",
         "Positional encoding", "Second motion module", "Combination", "Weight of the second module",
+        "Camera module", "Camera strength", "Camera motion", "Pose file",
         "Prompt interpolation",
         "Motion scale per frame", "Motion effect per frame", "CFG scale per frame", "ControlNet weight per frame",
         "Denoising strength per frame",

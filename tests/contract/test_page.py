@@ -99,6 +99,21 @@ def test_the_page_shows_a_source_video_as_a_strip(host, source_folder):
     assert "Skip first frames (source_start)" in strip(video_path=str(folder), source_start=-1)
 
 
+def test_the_page_shows_the_way_of_the_camera_or_what_is_wrong(host, source_folder):
+    page = GradioPage(host)
+    button = page.event("txt2img-ad-camera-read")
+
+    def shown(**changes):
+        named = {f"txt2img-ad-{name.replace('_', '-')}": value for name, value in changes.items()}
+        return page.send(button, named).json()["data"][0]
+
+    assert shown() == ""
+    moving = shown(motion_module="mm_tiny_v3.safetensors", camera_motion="pan left 0.5\ndolly in ease")
+    assert moving.count("class='ad-camera-view'") == 9 and "<span>turned by</span> 14°" in moving
+    assert "“pan up” is no move of the camera" in shown(motion_module="mm_tiny_v3.safetensors", camera_motion="pan up")
+    assert "cannot be the camera module (camera)" in shown(camera_module="mm_tiny_v3.safetensors")
+
+
 LANGUAGES = {"ko_KR": "[가-힣]", "ja_JP": "[ぁ-んァ-ヶ一-龯]", "zh_CN": "[一-龯]"}
 NOT_TRANSLATED = {"AnimateDiff", "FreeInit"}
 

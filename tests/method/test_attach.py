@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from ldm.modules.diffusionmodules.openaimodel import ResBlock, UNetModel, Upsample
+from ldm.modules.diffusionmodules.openaimodel import ResBlock, Upsample
 from safetensors.torch import save_file
 
 from motion_module.attach import UnsuitableUNet, attached, blocks_by_name
@@ -14,22 +14,10 @@ from motion_module.motion_strength import LayerStrength, MotionStrength
 from motion_module.pia import ConditionImage
 from motion_module.row_layout import RowLayout, layout_of_call
 from motion_module.windowed_unet import WindowedUNet
+from support.ldm_unet import inputs, make_unet
 from support.published_layouts import WIDTHS, authors_layer, module_weights
 
 FRAMES = 4
-
-
-def make_unet(channel_mult=(1, 2, 4, 4)):
-    torch.manual_seed(0)
-    unet = UNetModel(
-        image_size=8, in_channels=4, out_channels=4, model_channels=32, attention_resolutions=[4, 2, 1], num_res_blocks=2,
-        channel_mult=list(channel_mult), num_heads=8, use_spatial_transformer=True, transformer_depth=1, context_dim=24,
-        use_checkpoint=False, legacy=False,
-    )  # fmt: skip
-    for weight in unet.parameters():  # LDM starts some layers at zero, which would hide what comes before them
-        if not weight.any():
-            torch.nn.init.normal_(weight, std=0.1)
-    return unet.eval().requires_grad_(False)
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +36,6 @@ def module_of(tmp_path):
         return description.family, module, weights
 
     return load_family
-
-
-def inputs(rows, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(rows, 4, 8, 8, generator=generator), torch.randn(rows, 7, 24, generator=generator)
 
 
 def run(unet, rows, seed=0):

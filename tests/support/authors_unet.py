@@ -27,6 +27,7 @@ class AuthorsUNet:
 
     `over_frames`: whether the norms of ResBlocks and output are over all frames (`use_inflated_groupnorm: false`).
     `motion_over_frames`: the same for motion layers. `head_width`: channels per attention head for SDXL; None: eight heads.
+    `camera`: returns CameraCtrl's features at each level for latents of a height and width; `motion` then has its weights too.
     """
 
     def __init__(
@@ -37,12 +38,15 @@ class AuthorsUNet:
         over_frames: bool = False,
         motion_over_frames: bool = False,
         head_width: int | None = None,
+        camera: Callable[[int, int], list[Tensor]] | None = None,
+        camera_strength: float = 1.0,
     ) -> None:
         self.w = unet
         self.motion = motion or {}
         self.over_frames = over_frames
         self.motion_over_frames = motion_over_frames
         self.head_width = head_width
+        self.camera, self.camera_strength = camera, camera_strength
         self.blocks = len({key.split(".")[1] for key in unet if key.startswith("input_blocks.")})
 
     def __call__(self, x: Tensor, timestep: float, context: Tensor, vector: Tensor | None = None) -> Tensor:
@@ -52,6 +56,7 @@ class AuthorsUNet:
         `vector`: (clips, frames, width), SDXL's additional conditioning of each frame.
         """
         self.context = context
+        self.pose = self.camera(*x.shape[3:]) if self.camera else None
         self.embedding = self._time_embedding(timestep, len(x))[:, None].expand(-1, x.shape[2], -1)
         if vector is not None:
             label = self._linear(F.silu(self._linear(vector, "label_emb.0.0.")), "label_emb.0.2.")
@@ -93,7 +98,14 @@ class AuthorsUNet:
     def _motion(self, x: Tensor, prefix: str) -> Tensor:
         prefix += "temporal_transformer."
         layer = {key[len(prefix) :]: value for key, value in self.motion.items() if key.startswith(prefix)}
-        return authors_layer(layer, x, over_frames=self.motion_over_frames) if layer else x
+        if not layer:
+            return x
+        pose = None
+        if self.pose is not None and not prefix.startswith("mid"):
+            level = int(prefix.split(".")[1])
+            features = self.pose[level if prefix.startswith("down") else -1 - level]
+            pose = features.expand(len(x), -1, -1, -1, -1), self.camera_strength
+        return authors_layer(layer, x, over_frames=self.motion_over_frames, pose=pose)
 
     def _res(self, x: Tensor, prefix: str) -> Tensor:
         hidden = self._conv(F.silu(self._res_norm(x, prefix + "in_layers.0.")), prefix + "in_layers.2.")

@@ -180,9 +180,11 @@ def authors_layer(
     scales: list[float] | None = None,
     changes: dict[str, Tensor] | None = None,
     strengths: list[float] | None = None,
+    pose: tuple[Tensor, float] | None = None,
 ) -> Tensor:
     """Returns the output of one motion layer for `(clips, channels, frames, height, width)`.
 
+    `pose`: CameraCtrl's features for the layer, of the shape of `x`, and their scale; `weights` then has its `qkv_merge`.
     `over_frames`: whether its norm is over all frames, as in the authors' branch for SDXL (`self.norm` before the rearrange).
     `windows`: the frames and weights of each context window that attention is limited to, as in FreeNoise.
     `scales`: what multiplies the scores with which each frame attends to others. `changes`: of matrices by their names, as by a
@@ -199,6 +201,8 @@ def authors_layer(
     tokens = normed.permute(0, 2, 3, 4, 1).reshape(clips * frames, height * width, channels)  # "(b f) d c"
     tokens = layer.linear("proj_in", tokens)
     middle = "transformer_blocks.0."
+    if pose is not None:
+        layer.pose = pose[0].permute(0, 3, 4, 2, 1).flatten(1, 2), pose[1]  # "b (h w) f c"
     if windows is None:
         tokens = _attended(layer, tokens)
     else:
@@ -225,11 +229,14 @@ class _Layer:
     changes: dict[str, Tensor]
     scales: list[float]
     strengths: list[float]
+    pose: tuple[Tensor, float] | None = None
+    """CameraCtrl's features, `(clips, pixels, frames, channels)`, and their scale: only the first attention has them."""
 
     def of(self, frames: list[int]) -> _Layer:
         """Returns the layer for some of the frames."""
         chosen = ([numbers[frame] for frame in frames] for numbers in (self.scales, self.strengths))
-        return _Layer(self.weights, self.changes, *chosen)
+        pose = None if self.pose is None else (self.pose[0][:, :, frames], self.pose[1])
+        return _Layer(self.weights, self.changes, *chosen, pose)
 
     def linear(self, name: str, x: Tensor) -> Tensor:
         """Returns the linear layer of `(b f) d c`."""
@@ -267,6 +274,12 @@ def _temporal_attention(layer: _Layer, block: int, tokens: Tensor) -> Tensor:
     key = f"transformer_blocks.0.attention_blocks.{block}."
     sequence = tokens.reshape(clips, frames, pixels, channels).transpose(1, 2).reshape(clips * pixels, frames, channels)
     sequence = sequence + layer.weights[key + "pos_encoder.pe"][:, :frames]
+    if layer.pose is not None and block == 0:
+        features, scale = layer.pose[0].reshape(sequence.shape), layer.pose[1]
+        merge = f"{key}processor.qkv_merge"
+        sequence = sequence + scale * (
+            (sequence + features) @ layer.weights[f"{merge}.weight"].T + layer.weights[f"{merge}.bias"]
+        )
     query, keys, values = (
         layer.matrix(f"{key}{name}", sequence).reshape(-1, frames, heads, channels // heads).transpose(1, 2)
         for name in ("to_q", "to_k", "to_v")

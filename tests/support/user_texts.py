@@ -78,6 +78,12 @@ AREAS = {
         "motion_module/prompt_travel.py",
         "motion_module/keyframe_lines.py",
     ),
+    "The camera": (
+        "animatediff/request/camera.py",
+        "animatediff/job/camera.py",
+        "motion_module/camera_ctrl.py",
+        "motion_module/camera_poses.py",
+    ),
     "ControlNet": ("animatediff/controlnet",),
     "Detail": ("animatediff/detailer", "animatediff/job/detailing.py"),
     "Source videos, masks, and everything else that is read as a video": (

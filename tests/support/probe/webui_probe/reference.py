@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 from support import authors_unet as authors
-from support import published_layouts
+from support import camera_weights, published_layouts
 from webui_probe import webuis
 
 BETAS = {
@@ -30,8 +30,13 @@ BETAS = {
 """`linear` in the authors' inference.yaml, SDXL's schedule, and `scaled_linear` to 0.020 in the authors' branch for SDXL."""
 
 
-def network_of(module: str, loras: dict[str, float], mask: list[float] | None, **facts: Any) -> authors.AuthorsUNet:
-    """Returns the authors' UNet with the weights of the loaded checkpoint. `facts`: keyword arguments of `AuthorsUNet`."""
+def network_of(
+    module: str, loras: dict[str, float], mask: list[float] | None, camera: str | None = None, poses: str = "", **facts: Any
+) -> authors.AuthorsUNet:
+    """Returns the authors' UNet with the weights of the loaded checkpoint.
+
+    `camera`, `poses`: a file of CameraCtrl, and the text of a pose file. `facts`: keyword arguments of `AuthorsUNet`.
+    """
     unet = {key: value.float() for key, value in webuis.unet().state_dict().items()}
     motion = published_layouts.with_tables({key: value.float() for key, value in load_file(module).items()})
     for file, strength in loras.items():
@@ -41,6 +46,12 @@ def network_of(module: str, loras: dict[str, float], mask: list[float] | None, *
     if mask is not None:
         kernel = motion["conv_in.weight"][:, 4:]
         unet["input_blocks.0.0.weight"] = torch.cat([unet["input_blocks.0.0.weight"], kernel], dim=1)
+    if camera is not None:
+        weights = load_file(camera)
+        motion = {**motion, **weights}
+        facts["camera"] = lambda height, width: camera_weights.authors_features(
+            weights, camera_weights.authors_rays(poses, 8 * height, 8 * width)
+        )
     return authors.AuthorsUNet(unet, motion, **facts)
 
 
@@ -183,6 +194,13 @@ class EffectiveWeights:
         with torch.no_grad():
             tensors["attn1.to_q"] = query(torch.eye(query.weight.shape[1])).T.contiguous()
         save_file(tensors, file)
+
+
+def cameras() -> dict[str, int]:
+    """Returns how many tensors the cameras of jobs keep, also those that nobody can reach any more."""
+    kind = sys.modules["motion_module.camera_ctrl"].Camera
+    kept = [held for thing in gc.get_objects() if type(thing) is kind for held in (*thing._features, *thing._merges)]
+    return {"kept": len(kept)}
 
 
 def _modules_in_memory() -> list[Any]:

@@ -17,7 +17,7 @@ from webui_probe.bypass import Bypass, WrappedBlock
 from webui_probe.digests import checkpoint_digests, unet_digests
 from webui_probe.identity import Identity
 from webui_probe.recorder import Recorder
-from webui_probe.reference import EffectiveWeights, LentSchedule, Reference, differences
+from webui_probe.reference import EffectiveWeights, LentSchedule, Reference, cameras, differences
 from webui_probe.sabotage import BrokenMethod, LateFault
 from webui_probe.triggers import AddedWords, ControlFault, Fault, Flags, Gallery, Interrupter, Nested, OtherFrames, SameNoise
 
@@ -81,7 +81,17 @@ class WrapBody(BaseModel):
 
 
 class BreakBody(BaseModel):
-    how: Literal["no positions", "frames permuted", "schedule of the checkpoint", "norms per frame"] | None = None
+    how: (
+        Literal[
+            "no positions",
+            "frames permuted",
+            "schedule of the checkpoint",
+            "norms per frame",
+            "poses reversed",
+            "pose encoder off",
+        ]
+        | None
+    ) = None
 
 
 class ReferenceBody(BaseModel):
@@ -94,6 +104,9 @@ class ReferenceBody(BaseModel):
     over_frames: bool = False
     motion_over_frames: bool = False
     head_width: int | None = None
+    camera: str | None = None
+    poses: str = ""
+    camera_strength: float = 1.0
 
 
 class DifferencesBody(BaseModel):
@@ -284,6 +297,11 @@ def get_unet_digest() -> dict[str, str]:
         return unet_digests()
 
 
+def get_cameras() -> dict[str, int]:
+    with call_queue.queue_lock:
+        return cameras()
+
+
 def get_checkpoint_digest(file: str) -> dict[str, str]:
     with call_queue.queue_lock:
         return checkpoint_digests(file)
@@ -294,6 +312,7 @@ def add_routes(_demo: Any, app: FastAPI) -> None:
     get_routes = {
         "state": identity.state,
         "unet-digest": get_unet_digest,
+        "cameras": get_cameras,
         "checkpoint-digest": get_checkpoint_digest,
         "record": recorder.report,
         "fault": get_fault,

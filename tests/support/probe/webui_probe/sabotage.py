@@ -78,6 +78,8 @@ def ways_to_break() -> dict[str, tuple[Any, str, Callable[[Any], Any]]]:
         "frames permuted": (frames.RowLayout, "to_clips", in_another_order),
         "schedule of the checkpoint": (owner_of("noise_schedule"), "noise_schedule", lambda _: no_change),
         "norms per frame": (sys.modules["motion_module.attach"], "_norm_over_frames", lambda _: no_change),
+        "poses reversed": (sys.modules["motion_module.camera_poses"].Trajectory, "rays", in_reverse),
+        "pose encoder off": (sys.modules["motion_module.camera_ctrl"].CameraModule, "encode", of_nothing),
     }
 
 
@@ -97,6 +99,16 @@ def without_positions(forward: Any) -> Any:
             attention.positional_encoding = positions
 
     return broken
+
+
+def in_reverse(rays: Any) -> Any:
+    """Gives each frame the rays of the one as far from the other end."""
+    return lambda trajectory, height, width, frames: rays(trajectory, height, width, trajectory.frames - 1 - frames)
+
+
+def of_nothing(encode: Any) -> Any:
+    """Makes all features zero."""
+    return lambda module, *args: [torch.zeros_like(level) for level in encode(module, *args)]
 
 
 def in_another_order(to_clips: Any) -> Any:
