@@ -119,7 +119,7 @@ def test_each_frame_has_its_own_weight(controlnet, folder, windows, schedule):
         request = clip(units, video_path=str(folder / "all"), **windows, **more)
         return frames_of(controlnet.txt2img(**request, steps=3, seed=5))
 
-    whole, half, without = frames([unit()]), frames([unit(weight=0.5)]), frames([])
+    whole, half, without = (frames([unit(weight=weight)]) for weight in (1.0, 0.5, 0.0))
     weighted = frames([unit()], controlnet_frames=schedule)
     expected = np.stack([whole[0], half[1], without[2], whole[3]])
     assert largest_difference(weighted, expected).max() <= 1
