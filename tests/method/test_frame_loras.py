@@ -1,11 +1,14 @@
 """LoRAs with a strength for each frame, against the maths written out in five dimensions."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
 from motion_module.attach import blocks_by_name
+from motion_module.camera_layer import LayerCamera
 from motion_module.checkpoint import load
 from motion_module.context_windows import ContextWindows
 from motion_module.frame_loras import added_by_frame, changes_image_model, require_ordinary_fit
@@ -137,6 +140,25 @@ def test_a_motion_lora_changes_the_matrices_of_each_frame_by_its_strength(publis
     expected = rows_of(authors_layer(published[1], clips, cut, changes=published[3], strengths=list(STRENGTHS)))
     assert close(ours, expected)
     assert not close(ours, rows_of(authors_layer(published[1], clips, cut)))
+
+
+@pytest.mark.parametrize("closed_loop", ["one window", "many"])
+def test_a_camera_acts_beside_a_motion_lora(published, closed_loop):
+    module, weights, lora, changes = published
+    windows = None if closed_loop == "one window" else ContextWindows(FRAMES, 4, 2, closed_loop=closed_loop).at(1)
+    clips, pose = drawn(2, 64, FRAMES, 3, 4), drawn(2, 64, FRAMES, 3, 4, seed=1)
+    merge, bias = drawn(64, 64, seed=2) * 0.1, drawn(64, seed=3)
+    of_layer = LayerCamera(pose.permute(0, 2, 1, 3, 4).flatten(3), merge, bias, 0.7)
+    camera, layout = SimpleNamespace(in_layer=lambda *_: of_layer), layout_of_call(2 * FRAMES, FRAMES)
+    motion = Motion(module, step_windows=(lambda: windows) if windows else None, camera=camera)
+    with torch.no_grad(), added_by_frame(UNet(), [module], [(lora, STRENGTHS)], lambda _: layout):
+        ours = motion.animate(PLACE, rows_of(clips), layout)
+    key = "transformer_blocks.0.attention_blocks.0.processor.qkv_merge."
+    posed = {**weights, key + "weight": merge, key + "bias": bias}
+    cut = windows and list(zip(windows.frames.tolist(), windows.weights.tolist()))
+    facts = {"changes": changes, "strengths": list(STRENGTHS)}
+    assert close(ours, rows_of(authors_layer(posed, clips, cut, pose=(pose, 0.7), **facts)))
+    assert not close(ours, rows_of(authors_layer(weights, clips, cut, **facts)))
 
 
 def test_the_frames_of_a_window_have_their_own_strengths(published):
