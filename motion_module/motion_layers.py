@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .camera_ctrl import Camera
 from .context_windows import StepWindows
+from .motion_mask import MotionMask
 from .motion_strength import MotionStrength, PerFrame
 from .network import MotionModule, Scale, TemporalTransformer
 from .row_layout import RowLayout
@@ -36,7 +37,7 @@ class Motion:
     `progress`: returns the fraction of the steps that are done, from 0 to below 1. `step_windows`: returns the windows of the
     running step, if attention is limited to context windows. `device`: where the layers run, if not where their input is.
     `acts`: called with the layout of the rows whenever layers are called, whatever their strength. `camera`: acts in all
-    modules.
+    modules. `mask`: if motion does not act everywhere, returns where it does; that may change from pass to pass.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Motion:
         device: torch.device | None = None,
         acts: Callable[[RowLayout], None] = lambda layout: None,
         camera: Camera | None = None,
+        mask: Callable[[], MotionMask] | None = None,
     ) -> None:
         self.module = module
         self.second = second
@@ -59,6 +61,7 @@ class Motion:
         self._step_windows = step_windows
         self._device = device
         self._acts = acts
+        self._mask = mask
 
     @property
     def modules(self) -> tuple[MotionModule, ...]:
@@ -86,13 +89,18 @@ class Motion:
             effect = layout.to_rows(effect).view(-1, 1, 1, 1)
         first = self._residual(self.module, block, x, layout, scale)
         if self.second is None:
-            return x + _times(effect, first)
+            return x + self._masked(_times(effect, first), layout)
         if self.second.how == "chain":
-            x = x + _times(effect, first)
+            x = x + self._masked(_times(effect, first), layout)
             second = self._residual(self.second.module, block, x, layout, scale)
-            return x + _times(effect * self.second.weight, second)
+            return x + self._masked(_times(effect * self.second.weight, second), layout)
         second = self._residual(self.second.module, block, x, layout, scale)
-        return x + _times(effect, (1 - self.second.weight) * first + self.second.weight * second)
+        both = (1 - self.second.weight) * first + self.second.weight * second
+        return x + self._masked(_times(effect, both), layout)
+
+    def _masked(self, added: Tensor, layout: RowLayout) -> Tensor:
+        """Returns what layers add, where the mask lets them."""
+        return added if self._mask is None else self._mask().of_rows(added, layout) * added
 
     def _residual(self, module: MotionModule, block: str, x: Tensor, layout: RowLayout, scale: Scale) -> Tensor:
         """Returns what the layer of one module adds; zeros if the module has no layer for the block."""
