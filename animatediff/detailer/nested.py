@@ -117,12 +117,14 @@ class Nested:
 def request(params: Params, frames: int) -> dict[str, Any]:
     """Returns the request for the clip of a subject: the clip's own as far as its motion goes.
 
-    A subject stays where it is in its crops, so all frames get the same noise: what is drawn anew keeps its place on it.
+    A subject stays where it is in its crops, so all frames get the same noise: what is drawn anew keeps its place on it. Masks
+    of where motion acts are those of the whole picture.
     """
     kept = {field.name: getattr(params, field.name) for field in FIELDS if _concerns_motion(field)}
     closed_loop = params.closed_loop if frames == params.video_length else "N"
     own = {"enable": True, "video_length": frames, "format": ["Frame"], "closed_loop": closed_loop, "noise_type": "constant"}
-    return {**kept, **own, "family": params.family}
+    whole_picture = {"motion_mask": None, "motion_mask_path": ""}
+    return {**kept, **own, **whole_picture, "family": params.family}
 
 
 def switched_off(unit: Any) -> Any:

@@ -47,6 +47,7 @@ from .acting import Acting, steps_of
 from .camera import camera_of
 from .checkpoints import kind_of_file
 from .loras import Loras, facts_of
+from .motion_masks import MotionMasks
 from .samplers import original_steps
 from .size_conditioning import fixed_sizes
 from .validate import hypertile_is_on
@@ -301,6 +302,7 @@ class AnimatedModel:
             device=self._working_device(),
             acts=self.acting.acted,
             camera=camera_of(self._plan),
+            mask=MotionMasks(self._p, self._plan.motion_masks).of_pass if self._plan.motion_masks else None,
         )
 
     @property

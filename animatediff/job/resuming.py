@@ -128,7 +128,7 @@ def _identity(p: Any, plan: Plan) -> list[Any]:
     prompts = p.all_prompts[0], p.all_negative_prompts[0], int(p.all_seeds[0])
     mask = getattr(p, "image_mask", None)
     masks = plan.masks or ([] if mask is None else [mask])
-    images = resume_store.digest([*(getattr(p, "init_images", None) or []), *masks])
+    images = resume_store.digest([*(getattr(p, "init_images", None) or []), *masks, *plan.motion_masks])
     ours = infotext.write(dataclasses.replace(plan.params, **WITHOUT_EFFECT_ON_FRAMES), None)
     return [
         *prompts,

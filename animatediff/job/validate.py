@@ -21,7 +21,7 @@ from ..request.masks import union
 from ..request.params import MOST_FRAMES, Params
 from ..request.plan import Plan
 from ..video.formats import is_picture
-from . import advice, camera, chosen_script
+from . import advice, camera, chosen_script, motion_masks
 
 SIDE_MULTIPLES = {"SD 1.5": 64, "SDXL": 32}
 """Pixels of one element at the UNet's lowest level. At multiples of these, no level is resized on its way up."""
@@ -36,6 +36,7 @@ def validate(p: Any, plan: Plan) -> list[str]:
     chosen_script.require_suitable(p)
     _require_matching_images(plan)
     _require_matching_masks(p, plan)
+    motion_masks.require_matching(plan)
     _require_image_for_pia(plan)
     _require_usable_last_frame(p, plan)
     _require_possible_strengths(p, plan)
@@ -58,6 +59,7 @@ def validate(p: Any, plan: Plan) -> list[str]:
         *_images_left_over(plan),
         *camera.warnings(plan),
         *_nothing_written(p, plan.params),
+        *motion_masks.warnings(p, plan),
         *advice.warnings(p, plan),
         *advice.other_detailer(p),
     ]

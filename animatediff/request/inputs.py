@@ -28,8 +28,9 @@ class Inputs:
     """What a generation starts from.
 
     `second`: the second motion module, if one is chosen. `init_images`: the images of img2img, or the frames of its source
-    video; None in txt2img. `masks`: one for all frames or one for each; empty if there are none. `rife`: the folder of the
-    model that interpolates frames, if RIFE does. `controls`: ControlNet's enabled units. `camera`: CameraCtrl's file and poses.
+    video; None in txt2img. `masks`, `motion_masks`: one for all frames or one for each; empty if there are none. `rife`: the
+    folder of the model that interpolates frames, if RIFE does. `controls`: ControlNet's enabled units. `camera`: CameraCtrl's
+    file and poses.
     """
 
     module: Description
@@ -37,6 +38,7 @@ class Inputs:
     init_images: list[Image.Image] | None
     source: Source | None
     masks: list[Image.Image]
+    motion_masks: list[Image.Image]
     rife: Path | None
     controls: tuple[Unit, ...]
     camera: CameraFile | None
@@ -58,10 +60,11 @@ def find_inputs(params: Params, init_images: list[Image.Image] | None, units: li
     rife, of_camera = _rife(params), camera.find(params)
     controls = units_with_pictures(units, params, init_images)
     of_frames = _masks(params, is_img2img=init_images is not None)
+    of_motion = _motion_masks(params)
     source = _source(params, controls, is_img2img=init_images is not None)  # last, since it takes longest
     if source and init_images is not None and params.frames_from_source:
         init_images = source.frames
-    return Inputs(module, second, init_images, source, of_frames, rife, controls, of_camera)
+    return Inputs(module, second, init_images, source, of_frames, of_motion, rife, controls, of_camera)
 
 
 def _described(name: str) -> Description:
@@ -94,6 +97,12 @@ def _masks(params: Params, *, is_img2img: bool) -> list[Image.Image]:
     if not is_img2img:
         raise RequestError("Masks (mask_path) work only in img2img, where they say what is painted anew. Remove them.")
     return masks.read(params.mask_path)
+
+
+def _motion_masks(params: Params) -> list[Image.Image]:
+    if params.motion_mask is not None:
+        return [masks.of_picture(params.motion_mask)]
+    return masks.read(params.motion_mask_path, masks.MOVING) if params.motion_mask_path else []
 
 
 def _rife(params: Params) -> Path | None:

@@ -1,4 +1,4 @@
-"""The masks of a clip in img2img: one for all frames, or one for each."""
+"""The masks of a clip, of what img2img paints and of where motion acts: one for all frames, or one for each."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from modules import shared
 from PIL import Image, ImageChops
 
 from motion_module.errors import MissingDependency, UnreadableVideo
-from motion_module.pictures import Frame
+from motion_module.pictures import Frame, flattened
 from motion_module.video_reader import Video
 
 from ..errors import RequestError, reason
@@ -19,7 +19,8 @@ from ..interrupt import is_stopping
 from . import source_video
 from .params import MOST_FRAMES
 
-WHAT = "The folder or video of masks (mask_path)"
+PAINTED = "The folder or video of masks (mask_path)"
+MOVING = "The folder or video of motion masks (motion_mask_path)"
 BLACK, WHITE = "#000000", "#ffffff"
 OPAQUE = 128
 """The WebUI takes pixels as masked whose alpha is above this."""
@@ -27,17 +28,23 @@ RESIDUE = 16
 """Levels by which compression makes black and white of a video impure. The crop would go around all of it."""
 
 
-def read(name: str) -> list[Image.Image]:
-    """Returns the masks of a folder, a picture or a video, in levels of grey: white is what will be painted.
+def read(name: str, what: str = PAINTED) -> list[Image.Image]:
+    """Returns the masks of a folder, a picture or a video, in levels of grey: white is what will be painted, or moves.
 
-    Raises RequestError where they cannot be read, or when interrupted.
+    `what`: they, in an error's words. Raises RequestError where they cannot be read, or when interrupted.
     """
-    path = source_video.find(name, WHAT)
+    path = source_video.find(name, what)
     shared.state.textinfo = "AnimateDiff: reading the masks"
     try:
-        return [Image.fromarray(mask) for mask in source_video.read_all(_masks(path), WHAT)]
+        return [Image.fromarray(mask) for mask in source_video.read_all(_masks(path, what), what)]
     except (UnreadableVideo, MissingDependency, OSError) as error:
-        raise RequestError(f"{WHAT}, {path.name}, cannot be used: {reason(error)}.") from None
+        raise RequestError(f"{what}, {path.name}, cannot be used: {reason(error)}.") from None
+
+
+def of_picture(picture: Image.Image) -> Image.Image:
+    """Returns a picture as a mask, by the same rules."""
+    see_through = _see_through(*(np.asarray(flattened(picture, colour)) for colour in (BLACK, WHITE)))
+    return Image.fromarray(_opaque(see_through)) if see_through.any() else flattened(picture, BLACK).convert("L")
 
 
 def union(masks: list[Image.Image], *, inverted: bool) -> Image.Image:
@@ -45,7 +52,7 @@ def union(masks: list[Image.Image], *, inverted: bool) -> Image.Image:
     return reduce(ImageChops.darker if inverted else ImageChops.lighter, masks)
 
 
-def _masks(path: Path) -> Iterator[Frame]:
+def _masks(path: Path, what: str) -> Iterator[Frame]:
     """Yields the masks, `(height, width)`: alpha where the first is transparent somewhere, as the WebUI takes it."""
     on_black, on_white = Video(path, background=BLACK), Video(path, background=WHITE)
     is_compressed = on_black.is_decoded_by_ffmpeg
@@ -54,19 +61,29 @@ def _masks(path: Path) -> Iterator[Frame]:
     for number, (dark, light) in enumerate(zip(on_black.first(most), on_white.first(most)), start=1):
         if is_stopping():
             raise RequestError(f"Reading the masks was interrupted at mask {number}, so there is no video. Generate again.")
-        see_through = (light - dark).max(axis=-1)  # what shows of the white below it
+        see_through = _see_through(dark, light)
         if by_alpha is None:
             by_alpha = bool(see_through.any())
         elif not by_alpha and see_through.any():
             raise RequestError(
-                f"{WHAT}, {path.name}, cannot be used: mask {number} is transparent somewhere, but the masks before it are "
+                f"{what}, {path.name}, cannot be used: mask {number} is transparent somewhere, but the masks before it are "
                 "not. Use masks of one kind."
             )
         if by_alpha:
-            yield np.where(255 - see_through > OPAQUE, 255, 0).astype(np.uint8)
+            yield _opaque(see_through)
         else:
             mask = Image.fromarray(dark).convert("L")
             yield np.asarray(mask.point(_purer) if is_compressed else mask)
+
+
+def _see_through(on_black: Frame, on_white: Frame) -> Frame:
+    """Returns how much shows of the white below a picture, `(height, width)`."""
+    return (on_white - on_black).max(axis=-1)
+
+
+def _opaque(see_through: Frame) -> Frame:
+    """Returns the mask of what is opaque."""
+    return np.where(255 - see_through > OPAQUE, 255, 0).astype(np.uint8)
 
 
 def _purer(level: int) -> int:

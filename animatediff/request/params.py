@@ -415,6 +415,24 @@ class Params:
         help="A different scale or effect for single blocks or steps, one rule per line: up_3: scale 1.2, or "
         "mid 0.5-1: effect 0.8.",
     )
+    motion_mask: Image.Image | None = _option(  # noqa: RUF009
+        None,
+        label="Motion mask",
+        group=MOTION,
+        elem_id="motion-mask",
+        is_saved=False,
+        help="A picture of where motion acts: white moves, black holds still, and grey is in between. In the API: base64.",
+    )
+    motion_mask_path: str = _option(
+        "",
+        label="Motion masks on the server",
+        group=MOTION,
+        elem_id="motion-mask-path",
+        is_saved=False,
+        longest=4_096,
+        help="Instead of an upload: a folder or a video of motion masks, one for each frame, or one picture for all, in a "
+        "folder that the settings allow.",
+    )
     first_frame_attention: float = _option(
         0.0,
         label="Attend to the first frame",

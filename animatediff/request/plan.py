@@ -89,6 +89,11 @@ class Plan:
         return len(self.masks) > 1
 
     @property
+    def motion_masks(self) -> list[Image.Image]:
+        """The masks of where motion acts: one for all frames, or one for each; empty if it acts everywhere."""
+        return self.inputs.motion_masks
+
+    @property
     def attention_is_windowed(self) -> bool:
         """Whether motion layers attend within windows. A clip of one window that loops needs no more UNet calls for them."""
         return self.windows.wraps or (self.windows.needed and self.windows_in_attention)

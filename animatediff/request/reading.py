@@ -77,6 +77,11 @@ def read_mapping(given: Mapping[str, Any]) -> tuple[Params, list[str]]:
         raise RequestError(
             "Both Source video (video_source) and Path on the server (video_path) give a source video. Give only one of them."
         )
+    if params.motion_mask is not None and params.motion_mask_path:
+        raise RequestError(
+            "Both Motion mask (motion_mask) and Motion masks on the server (motion_mask_path) say where motion acts. Give only "
+            "one of them."
+        )
     return params if params.source else with_fps(params), warnings
 
 

@@ -28,6 +28,7 @@ class AuthorsUNet:
     `over_frames`: whether the norms of ResBlocks and output are over all frames (`use_inflated_groupnorm: false`).
     `motion_over_frames`: the same for motion layers. `head_width`: channels per attention head for SDXL; None: eight heads.
     `camera`: returns CameraCtrl's features at each level for latents of a height and width; `motion` then has its weights too.
+    `shares`: for each frame the share of its effect that motion has at each pixel of the latents, (frames, height, width).
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class AuthorsUNet:
         head_width: int | None = None,
         camera: Callable[[int, int], list[Tensor]] | None = None,
         camera_strength: float = 1.0,
+        shares: Tensor | None = None,
     ) -> None:
         self.w = unet
         self.motion = motion or {}
@@ -47,6 +49,7 @@ class AuthorsUNet:
         self.motion_over_frames = motion_over_frames
         self.head_width = head_width
         self.camera, self.camera_strength = camera, camera_strength
+        self.shares = shares
         self.blocks = len({key.split(".")[1] for key in unet if key.startswith("input_blocks.")})
 
     def __call__(self, x: Tensor, timestep: float, context: Tensor, vector: Tensor | None = None) -> Tensor:
@@ -105,7 +108,14 @@ class AuthorsUNet:
             level = int(prefix.split(".")[1])
             features = self.pose[level if prefix.startswith("down") else -1 - level]
             pose = features.expand(len(x), -1, -1, -1, -1), self.camera_strength
-        return authors_layer(layer, x, over_frames=self.motion_over_frames, pose=pose)
+        moved = authors_layer(layer, x, over_frames=self.motion_over_frames, pose=pose)
+        return moved if self.shares is None else x + self._shares_at(x) * (moved - x)
+
+    def _shares_at(self, x: Tensor) -> Tensor:
+        """Returns the mean share in the area of each pixel of `x`."""
+        assert self.shares is not None
+        height, width = x.shape[3:]
+        return self.shares.unflatten(2, (width, -1)).unflatten(1, (height, -1)).mean((2, 4))
 
     def _res(self, x: Tensor, prefix: str) -> Tensor:
         hidden = self._conv(F.silu(self._res_norm(x, prefix + "in_layers.0.")), prefix + "in_layers.2.")

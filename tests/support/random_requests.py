@@ -48,6 +48,8 @@ SMALL: dict[str, st.SearchStrategy[Any]] = {
     "stride": st.integers(1, 4),
     "overlap": st.integers(-1, 8),
     "last_frame": st.sampled_from(("", encode(gradient(shift=9)))),
+    "motion_mask": st.sampled_from(("", encode(gradient(32, 48)))),
+    "motion_mask_path": st.sampled_from(("", "", "", "/nowhere")),
     "motion_rules": st.sampled_from(("", "up_3: scale 1.2", "mid 0.5-1: effect 0.8", "down_9: scale 1", "x")),
     "motion_scale_frames": st.sampled_from(("", "0: 1\n50%: 0.4", "0: 11", "12: 1")),
     "motion_effect_frames": st.sampled_from(("", "0: 0, -1: 1", "x")),

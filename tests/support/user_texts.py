@@ -91,6 +91,7 @@ AREAS = {
         "animatediff/request/source_video.py",
         "animatediff/request/masks.py",
         "animatediff/job/frame_masks.py",
+        "animatediff/job/motion_masks.py",
         "motion_module/video_reader.py",
         "motion_module/video_file.py",
         "motion_module/pictures.py",

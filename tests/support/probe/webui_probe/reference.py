@@ -79,16 +79,17 @@ class Reference:
         loras: dict[str, float],
         betas: str,
         sizes: list[int] | None,
+        shares: list[list[list[float]]] | None = None,
         **facts: Any,
     ) -> None:
         """Replaces the UNet.
 
         `module`: a file in the authors' layout. `mask`: for each frame, how closely it follows the picture that it starts from.
         `loras`: files with a full matrix for each weight that they change, by the checkpoint's or the module's key. `sizes`:
-        six numbers for SDXL's size conditioning, instead of the request's.
+        six numbers for SDXL's size conditioning, instead of the request's. `shares`: see `AuthorsUNet`.
         """
         self.disarm()
-        network = network_of(module, loras, mask, **facts)
+        network = network_of(module, loras, mask, shares=None if shares is None else torch.tensor(shares), **facts)
 
         def forward(
             x: torch.Tensor, timesteps: torch.Tensor, context: torch.Tensor, y: torch.Tensor | None = None, **_: Any

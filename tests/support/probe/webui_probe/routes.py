@@ -101,6 +101,7 @@ class ReferenceBody(BaseModel):
     loras: dict[str, float] = {}
     betas: str = "straight"
     sizes: list[int] | None = None
+    shares: list[list[list[float]]] | None = None
     over_frames: bool = False
     motion_over_frames: bool = False
     head_width: int | None = None
