@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from . import image_encoder
 from .families import (
     HOTSHOT,
     KNOWN_FILES,
     LCM,
+    LCM_I2V,
     LIGHTNING,
     LONG_32,
     LONG_64,
@@ -45,6 +47,9 @@ MOST_POSITIONS = 10_000
 """The most rows of a positional encoding that is not in the file."""
 CONDITION_CHANNELS = 5
 """The channels that PIA's first convolution takes in addition to the four of the noise: a mask, and the latents of an image."""
+
+TRAJECTORY_CHANNELS = 128
+"""The channels that MotionCtrl's adapter takes: how far pixels move across and down, in squares of eight by eight."""
 
 
 @dataclass(frozen=True)
@@ -140,11 +145,19 @@ def load(path: Path, family: Family | None = None) -> tuple[Description, MotionM
     for block, keys in layers_of(file.entries)[1].items():
         tensors = {name: file.weight(key) for name, key in keys.items()}
         weights.update({f"layers.{block}.{name}": value for name, value in to_our_layout(tensors, description.length).items()})
-    if family.takes_image:
+    takes_condition = family.takes_image and not family.encodes_image
+    if takes_condition:
         weights["condition_kernel"] = file.weight(conv_in(file.entries))[:, -CONDITION_CHANNELS:].clone()
+    if family.encodes_image:
+        keys = image_encoder.keys_of(file.entries)
+        weights.update({f"image_encoder.{name}": file.weight(key) for name, key in keys.items()})
     with torch.device("meta"):  # without memory, since every weight is replaced below
         module = MotionModule(
-            description.channels, description.length, takes_image=family.takes_image, norms=family.motion_norms
+            description.channels,
+            description.length,
+            takes_condition=takes_condition,
+            image_encoder=image_encoder.encoder_for(description.channels) if family.encodes_image else None,
+            norms=family.motion_norms,
         )
     module.load_state_dict(weights, strict=True, assign=True)
     return description, module.eval().requires_grad_(False)
@@ -226,7 +239,7 @@ def _to_authors_layout(ours: dict[str, Tensor]) -> dict[str, Tensor]:
 def _describe(path: Path, file: WeightFile) -> Description:
     layout, layers = layers_of(file.entries)
     foreign = _foreign_kind(file.entries, layers)
-    inside = set() if foreign else _keys_in(layers)
+    inside = set() if foreign else _keys_in(layers) | {*image_encoder.keys_of(file.entries).values()}
     common: dict[str, Any] = {
         "path": path,
         "container": file.container,
@@ -265,7 +278,13 @@ _LOW_RANK = re.compile(r"lora_(down|up|A|B)\b|\.lora\.(down|up)|_lora\.(down|up)
 _CAMERA = "a CameraCtrl module"
 _FOREIGN_KINDS = (
     (r"qkv_merge", _CAMERA, "keys named qkv_merge"),
-    (r"(^|\.)img_encoder\.", "an AnimateLCM image-to-video module", "keys of an image encoder"),
+    (r"cc_projection", "a MotionCtrl module for camera motion", "keys named cc_projection"),
+    (r"to_k_temp_xy", "a Direct-a-Video module for Zeroscope", "keys of its camera layers"),
+    (
+        r"temporal_res_block|temporal_transformer_blocks|time_mixer|time_stack",
+        "a Stable Video Diffusion model, such as AnimateLCM-SVD",
+        "layers along time in its image UNet",
+    ),
     (r"control_model\.|input_hint_block|zero_convs|controlnet_cond_embedding", "a ControlNet", "keys of a control model"),
     (r"model\.diffusion_model\.input_blocks", "a Stable Diffusion checkpoint", "keys of an image UNet"),
     (r"^(first_stage_model\.)?(encoder|decoder)\.(conv_in|mid)\.", "a VAE", "keys of an image encoder and decoder"),
@@ -291,16 +310,25 @@ def _foreign_kind(entries: dict[str, Entry], layers: Layers) -> tuple[str, str] 
     for pattern, kind, reason in _FOREIGN_KINDS:
         if any(re.search(pattern, key) for key in entries):
             return kind, reason
+    if not layers:
+        return _without_layers(entries)
     if whole_numbers := {str(entries[key].dtype)[6:] for key in _keys_in(layers) if not entries[key].dtype.is_floating_point}:
         return (
             "a motion module of whole numbers, quantised for another program",
             f"its weights are {', '.join(sorted(whole_numbers))}",
         )
-    if not layers and any(_IMAGE_UNET.match(key) for key in entries):
-        return "an image UNet without motion layers", "keys of an image UNet, as after the authors' first training stage"
-    if not layers:
-        return "a file of an unknown kind", f"none of its {len(entries)} tensors has a key of a motion module"
     return None
+
+
+def _without_layers(entries: dict[str, Entry]) -> tuple[str, str]:
+    """Returns what a file without motion layers is, and why."""
+    if any(_IMAGE_UNET.match(key) for key in entries):
+        return "an image UNet without motion layers", "keys of an image UNet, as after the authors' first training stage"
+    if image_encoder.keys_of(entries):
+        return "the image encoder of AnimateLCM-I2V without its motion layers", "keys of an image encoder alone"
+    if any(key.endswith("conv_in.weight") and entries[key].shape[1:2] == (TRAJECTORY_CHANNELS,) for key in entries):
+        return "a MotionCtrl module for object motion", f"its first convolution takes {TRAJECTORY_CHANNELS} channels"
+    return "a file of an unknown kind", f"none of its {len(entries)} tensors has a key of a motion module"
 
 
 def _keys_in(layers: Layers) -> set[str]:
@@ -341,6 +369,8 @@ def _candidates(entries: dict[str, Entry], layout: Layout, layers: Layers, lengt
         return ((HOTSHOT, XL_BETA), reason) if length == HOTSHOT.positions else ((XL_BETA, HOTSHOT), reason)
     if key := conv_in(entries):
         return (PIA,), f"{key} takes nine channels"
+    if image_encoder.keys_of(entries):
+        return (LCM_I2V,), "keys of an image encoder"
     if "mid_0" not in layers:
         reason = f"no layer in the middle block, {known}"
         return ((V1, TEMPORALDIFF, STABILIZED, V3), reason) if length == V1.positions else ((V3, V1), reason)
@@ -417,17 +447,26 @@ def _check(entries: dict[str, Entry], layers: Layers, layout: Layout, rows: int)
             misshapen.append(f"{block} has {count} channels, which cannot be divided into {NORM_GROUPS} groups")
         expected = expected_shapes(count, rows)
         unexpected += [key for name, key in keys.items() if name not in expected]
-        for name, shape in expected.items():
-            if name not in keys:
-                missing.append(key_of(block, name, layout))
-            elif (actual := entries[keys[name]].shape) != shape:
-                misshapen.append(f"{keys[name]} has the shape {list(actual)}, not {list(shape)}")
+        missing += [key_of(block, name, layout) for name in expected if name not in keys]
+        misshapen += _misshapen(entries, keys, expected)
     kernel = (channels.get("down_0_0", 0), 4 + CONDITION_CHANNELS, 3, 3)
     if (key := conv_in(entries)) and entries[key].shape != kernel:
         misshapen.append(f"{key} has the shape {list(entries[key].shape)}, not {list(kernel)}")
+    if (keys := image_encoder.keys_of(entries)) and all(channels.get(block) for block in image_encoder.LEVELS):
+        shapes = image_encoder.expected_shapes(channels)
+        unexpected += [key for name, key in keys.items() if name not in shapes]
+        missing += [image_encoder.PREFIX + name for name in shapes if name not in keys]
+        misshapen += _misshapen(entries, keys, shapes)
     return {
         "channels": channels,
         "missing": tuple(dict.fromkeys(missing)),
         "misshapen": tuple(dict.fromkeys(misshapen)),
         "unexpected": tuple(unexpected),
     }
+
+
+def _misshapen(entries: dict[str, Entry], keys: dict[str, str], expected: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
+    """Yields descriptions of wrong shapes. `keys`: those in the file, by the names in `expected`."""
+    for name, shape in expected.items():
+        if name in keys and (actual := entries[keys[name]].shape) != shape:
+            yield f"{keys[name]} has the shape {list(actual)}, not {list(shape)}"

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, equal, uint8
 
 from .checkpoint import TRAINING, Description, conv_in, describe
+from .image_encoder import PREFIX, keys_of
 from .key_layouts import TABLES, Layers, Layout, key_of, layers_of
 from .lora import key_of as key_of_lora
 from .lora import load_lora
@@ -37,7 +38,13 @@ def convert_file(source: Path, target: Path, to: Layout) -> Path:
     file = open_weights(description.path)
     _, layers = layers_of(file.entries)
     tensors, header = (_as_original if to == "original" else _as_diffusers)(description, file, layers)
-    if description.family and description.family.takes_image:
+    if encoder := keys_of(file.entries):
+        if to == "diffusers":
+            raise CheckpointError(
+                f"{description.path.name} cannot be converted to diffusers, which has no image encoder. Use the file as it is."
+            )
+        tensors |= {PREFIX + name: file.read(key) for name, key in encoder.items()}
+    elif description.family and description.family.takes_image:
         weight = conv_in(file.entries)
         tensors |= {f"conv_in.{part}": file.read(weight.replace("weight", part)) for part in ("weight", "bias")}
     weights_path.parent.mkdir(parents=True, exist_ok=True)

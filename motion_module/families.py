@@ -90,7 +90,8 @@ class Family:
     `positions`: the rows of the positional encoding, a fixed sinusoid, if the file has none.
     `original_steps`: the timesteps of the consistency training, from which its sampler has to choose; 0 if there was none.
     `lora`: the LoRA that has to be in the prompt.
-    `takes_image`: whether its UNet takes a condition image in addition to the noise.
+    `takes_image`: whether its UNet takes an image in addition to the noise. `encodes_image`: whether an encoder of its own
+    shows that image to motion layers, rather than the UNet's first convolution.
     """
 
     key: str
@@ -104,6 +105,7 @@ class Family:
     original_steps: int = 0
     lora: str = ""
     takes_image: bool = False
+    encodes_image: bool = False
     size_conditioning: tuple[tuple[int, int], tuple[int, int]] | None = None
     advice: Advice = Advice()
 
@@ -128,6 +130,26 @@ LCM = Family(
         samplers=("LCM",),
         schedule_types=("Automatic",),
         steps_between=(4, 8),
+        cfg_between=(1.0, 2.0),
+    ),
+)
+LCM_I2V = Family(
+    "lcm-i2v",
+    "AnimateLCM-I2V",
+    schedule=NoiseSchedule("betas", last=0.014),
+    positions=64,
+    original_steps=200,
+    lora="AnimateLCM_sd15_i2v_lora",
+    takes_image=True,
+    encodes_image=True,
+    advice=Advice(
+        sampler="LCM",
+        steps=4,
+        cfg=1.0,
+        denoising=1.0,
+        samplers=("LCM",),
+        schedule_types=("Automatic",),
+        steps_between=(2, 25),
         cfg_between=(1.0, 2.0),
     ),
 )
@@ -162,7 +184,10 @@ HOTSHOT = Family(
 
 FAMILIES = {
     family.key: family
-    for family in (V1, TEMPORALDIFF, STABILIZED, V2, V3, LONG_32, LONG_64, LCM, *LIGHTNING.values(), PIA, XL_BETA, HOTSHOT)
+    for family in (
+        *(V1, TEMPORALDIFF, STABILIZED, V2, V3, LONG_32, LONG_64, LCM, LCM_I2V, *LIGHTNING.values(), PIA),
+        *(XL_BETA, HOTSHOT),
+    )
 }
 
 KNOWN_FILES = {

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .camera_ctrl import Camera
 from .context_windows import StepWindows
+from .image_encoder import ImageFeatures
 from .motion_mask import MotionMask
 from .motion_strength import MotionStrength, PerFrame
 from .network import MotionModule, Scale, TemporalTransformer
@@ -37,7 +38,8 @@ class Motion:
     `progress`: returns the fraction of the steps that are done, from 0 to below 1. `step_windows`: returns the windows of the
     running step, if attention is limited to context windows. `device`: where the layers run, if not where their input is.
     `acts`: called with the layout of the rows whenever layers are called, whatever their strength. `camera`: acts in all
-    modules. `mask`: if motion does not act everywhere, returns where it does; that may change from pass to pass.
+    modules. `mask`: if motion does not act everywhere, returns where it does; that may change from pass to pass. `image`: what
+    an image encoder of the first module adds to what its layers see.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Motion:
         acts: Callable[[RowLayout], None] = lambda layout: None,
         camera: Camera | None = None,
         mask: Callable[[], MotionMask] | None = None,
+        image: ImageFeatures | None = None,
     ) -> None:
         self.module = module
         self.second = second
@@ -62,6 +65,7 @@ class Motion:
         self._device = device
         self._acts = acts
         self._mask = mask
+        self._image = image
 
     @property
     def modules(self) -> tuple[MotionModule, ...]:
@@ -87,7 +91,7 @@ class Motion:
         scale, effect = _of_clips(strength.scale, x, layout), _of_clips(strength.effect, x, layout)
         if isinstance(effect, Tensor):
             effect = layout.to_rows(effect).view(-1, 1, 1, 1)
-        first = self._residual(self.module, block, x, layout, scale)
+        first = self._first(block, x, layout, scale)
         if self.second is None:
             return x + self._masked(_times(effect, first), layout)
         if self.second.how == "chain":
@@ -97,6 +101,13 @@ class Motion:
         second = self._residual(self.second.module, block, x, layout, scale)
         both = (1 - self.second.weight) * first + self.second.weight * second
         return x + self._masked(_times(effect, both), layout)
+
+    def _first(self, block: str, x: Tensor, layout: RowLayout, scale: Scale) -> Tensor:
+        """Returns what the layer of the first module adds, with what its image encoder adds before it."""
+        shown = self._image.before_layer(block, x, layout) if self._image else None
+        if shown is None:
+            return self._residual(self.module, block, x, layout, scale)
+        return shown + self._residual(self.module, block, x + shown, layout, scale)
 
     def _masked(self, added: Tensor, layout: RowLayout) -> Tensor:
         """Returns what layers add, where the mask lets them."""

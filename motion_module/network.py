@@ -243,18 +243,28 @@ class MotionModule(nn.Module):
     """All motion layers of one file, by the UNet block that they follow: `"down_0_1"`, `"mid_0"`, `"up_3_2"`.
 
     `condition_kernel`: for PIA, the weights `(channels, 5, 3, 3)` of the UNet's first convolution for mask and condition image.
+    `image_encoder`: that of AnimateLCM-I2V.
     """
 
     condition_kernel: Tensor | None
 
-    def __init__(self, channels: dict[str, int], length: int, *, takes_image: bool = False, norms: Norms = "per frame") -> None:
+    def __init__(
+        self,
+        channels: dict[str, int],
+        length: int,
+        *,
+        takes_condition: bool = False,
+        image_encoder: nn.Module | None = None,
+        norms: Norms = "per frame",
+    ) -> None:
         """`channels`: the number of channels of each block. `length`: rows of the positional encoding, and so the most frames
-        that attend to each other. `norms`: see `TemporalTransformer`.
+        that attend to each other. `takes_condition`: whether it is PIA's. `norms`: see `TemporalTransformer`.
         """
         super().__init__()
         self.length = length
-        kernel = torch.zeros(channels["down_0_0"], 5, 3, 3) if takes_image else None
+        kernel = torch.zeros(channels["down_0_0"], 5, 3, 3) if takes_condition else None
         self.register_buffer("condition_kernel", kernel)
+        self.image_encoder = image_encoder
         self.layers = nn.ModuleDict(
             {block: TemporalTransformer(count, length, norms=norms) for block, count in channels.items()}
         )

@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 from motion_module.attach import attached
 from motion_module.checkpoint import load
 from motion_module.convert import convert_file
+from motion_module.image_encoder import ImageFeatures
 from motion_module.motion_layers import Motion
 from motion_module.pia import ConditionImage, similarity
 from motion_module.row_layout import layout_of_call
@@ -60,13 +61,14 @@ class Case:
         self.description, self.module = load(path)
         authors = dict(unet.state_dict())
         self.picture = None
+        self.latents = torch.randn(1, 4, SIZE, SIZE) if self.facts.encodes_image else None
         if self.facts.takes_image:
             kernel = torch.cat([authors["input_blocks.0.0.weight"], weights["conv_in.weight"][:, 4:]], dim=1)
             authors["input_blocks.0.0.weight"] = kernel
             self.picture = ConditionImage(torch.randn(1, 4, SIZE, SIZE), similarity("large motion", FRAMES))
         norms = {"over_frames": self.facts.over_frames, "motion_over_frames": self.facts.motion_over_frames}
         head_width = HEAD_WIDTH if family in XL_FAMILIES else None
-        self.authors = AuthorsUNet(authors, with_tables(weights), head_width=head_width, **norms)
+        self.authors = AuthorsUNet(authors, with_tables(weights), head_width=head_width, picture=self.latents, **norms)
 
     def inputs(self, clips):
         """Returns noise and text of clips, `(clips, frames, …)`. Each frame has its own text."""
@@ -84,7 +86,9 @@ class Case:
     def ours(self, rows, context, parts=1, timestep=500):
         """Returns the results of one UNet call for each batch of rows."""
         layout_of = lambda count: layout_of_call(count, FRAMES, parts)  # noqa: E731
-        with attached(self.unet, Motion(self.module), self.description.family, layout_of, self.picture):
+        encoder = self.module.image_encoder
+        motion = Motion(self.module, image=ImageFeatures(encoder, self.latents) if encoder else None)
+        with attached(self.unet, motion, self.description.family, layout_of, self.picture):
             return [self.unet(x, torch.full((len(x),), timestep), y) for x, y in zip(rows, context)]
 
 
@@ -135,7 +139,9 @@ def test_the_family_is_identified_and_has_the_authors_facts(case):
     assert (family.unet_norms == "over frames") == case.facts.over_frames
     assert (family.motion_norms == "over frames") == case.facts.motion_over_frames
     assert family.frames == case.facts.frames
-    assert family.takes_image == case.facts.takes_image
+    assert family.takes_image == (case.facts.takes_image or case.facts.encodes_image)
+    assert family.encodes_image == case.facts.encodes_image == (case.module.image_encoder is not None)
+    assert (case.module.condition_kernel is not None) == case.facts.takes_image
     assert case.module.length == (case.facts.positions or 64)
 
 

@@ -11,6 +11,7 @@ import torch
 
 from motion_module.checkpoint import describe
 from motion_module.lora import kinds_of
+from motion_module.weight_files import CheckpointError
 from support import sparse_files
 from support.published_layouts import FAMILIES, XL_FAMILIES, in_diffusers_layout, in_hotshots_layout, module_weights
 
@@ -68,6 +69,8 @@ MODULES = [
     ("AnimateLCM_sd15_t2v.ckpt", "lcm", F32, 546, None),
     ("mm_sd15_AnimateLCM.safetensors", "lcm", F16, 546, 906_505_488),
     *[(f"animatediff_lightning_{n}step_comfyui.safetensors", f"lightning-{n}", F16, 588, 908_929_664) for n in (1, 2, 4, 8)],
+    ("AnimateLCM_sd15_i2v.ckpt", "lcm-i2v", F32, 584, None),
+    ("mm_sd15_AnimateLCM_i2v.safetensors", "lcm-i2v", F16, 584, None),
     ("pia.ckpt", "pia", F32, 562, None),
     ("mm_sdxl_v10_beta.ckpt", "xl-beta", F32, 420, None),
     ("mm_sdxl_hs.safetensors", "hotshot", F16, 420, None),  # HotShot-XL in the authors' keys
@@ -158,3 +161,40 @@ def test_hotshots_complete_unet_is_identified(tmp_path):
     entries["down_blocks.0.resnets.0.conv1.weight"] = (F16, (320, 320, 3, 3))
     description = described(write(tmp_path / "unet" / "diffusion_pytorch_model.safetensors", entries))
     assert description.require_motion_module().key == "hotshot" and len(description.other) == 1
+
+
+TOWER = "down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0."
+CAMERA = {f"{TOWER}cc_projection.weight": (F32, (320, 332)), f"{TOWER}cc_projection.bias": (F32, (320,))}
+ZEROSCOPES = "down_blocks.0.temp_attentions.0.transformer_blocks.0.fuser."
+ADAPTER = {"conv_in.weight": (F32, (320, 128, 3, 3)), "body.0.block1.weight": (F32, (320, 320, 3, 3))}
+VIDEO = {"conv_in.weight": (F16, (320, 8, 3, 3)), "down_blocks.0.resnets.0.conv1.weight": (F16, (320, 320, 3, 3))}
+OTHERS = [
+    (
+        "AnimateLCM-SVD-xt.safetensors",
+        {**VIDEO, "down_blocks.0.resnets.0.temporal_res_block.conv1.weight": (F16, (320, 320, 3, 1, 1))},
+        "Stable Video Diffusion model, such as AnimateLCM-SVD",
+    ),
+    (
+        "AnimateLCM-SVD-Comfy.safetensors",
+        {
+            "model.diffusion_model.input_blocks.1.0.time_stack.in_layers.0.weight": (F16, (320,)),
+            "conditioner.embedders.0.open_clip.model.ln_final.weight": (F16, (1280,)),
+        },
+        "such as AnimateLCM-SVD",
+    ),
+    ("motionctrl_animatediff_cmcm.ckpt", {**module_entries("v3", F32), **CAMERA}, "a MotionCtrl module for camera motion"),
+    ("motionctrl_animatediff_omcm.ckpt", ADAPTER, "a MotionCtrl module for object motion"),
+    (
+        "unet_cam_model.ckpt",
+        {f"{ZEROSCOPES}attn.to_k_temp_xy.weight": (F32, (320, 1024)), f"{ZEROSCOPES}alpha_attn": (F32, ())},
+        "a Direct-a-Video module for Zeroscope",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "entries", "kind"), OTHERS, ids=[row[0] for row in OTHERS])
+def test_files_of_other_methods_are_refused_by_name(tmp_path, name, entries, kind):
+    description = described(write(tmp_path / name, entries))
+    with pytest.raises(CheckpointError, match="cannot be used as a motion module") as caught:
+        description.require_motion_module()
+    assert kind in str(caught.value)

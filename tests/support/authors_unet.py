@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from support.published_layouts import authors_layer
+from support.published_layouts import authors_features, authors_layer
 
 Weights = dict[str, Tensor]
 HEADS = 8
@@ -29,6 +29,7 @@ class AuthorsUNet:
     `motion_over_frames`: the same for motion layers. `head_width`: channels per attention head for SDXL; None: eight heads.
     `camera`: returns CameraCtrl's features at each level for latents of a height and width; `motion` then has its weights too.
     `shares`: for each frame the share of its effect that motion has at each pixel of the latents, (frames, height, width).
+    `picture`: for an image encoder, the latents of the picture that clips start from, (1, channels, height, width).
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class AuthorsUNet:
         camera: Callable[[int, int], list[Tensor]] | None = None,
         camera_strength: float = 1.0,
         shares: Tensor | None = None,
+        picture: Tensor | None = None,
     ) -> None:
         self.w = unet
         self.motion = motion or {}
@@ -50,6 +52,7 @@ class AuthorsUNet:
         self.head_width = head_width
         self.camera, self.camera_strength = camera, camera_strength
         self.shares = shares
+        self.picture = picture
         self.blocks = len({key.split(".")[1] for key in unet if key.startswith("input_blocks.")})
 
     def __call__(self, x: Tensor, timestep: float, context: Tensor, vector: Tensor | None = None) -> Tensor:
@@ -60,6 +63,7 @@ class AuthorsUNet:
         """
         self.context = context
         self.pose = self.camera(*x.shape[3:]) if self.camera else None
+        self.features = [] if self.picture is None else authors_features(self.motion, self.picture, x.shape[2])
         self.embedding = self._time_embedding(timestep, len(x))[:, None].expand(-1, x.shape[2], -1)
         if vector is not None:
             label = self._linear(F.silu(self._linear(vector, "label_emb.0.0.")), "label_emb.0.2.")
@@ -84,7 +88,10 @@ class AuthorsUNet:
             return self._conv(x, prefix + "0.op.", stride=2)
         x = self._res(x, prefix + "0.")
         x = self._transformer(x, prefix + "1.")
-        return self._motion(x, f"down_blocks.{(index - 1) // 3}.motion_modules.{(index - 1) % 3}.")
+        level, layer = divmod(index - 1, 3)
+        if self.features and layer == 1:
+            x = x + self.features[level]
+        return self._motion(x, f"down_blocks.{level}.motion_modules.{layer}.")
 
     def _output_block(self, prefix: str, index: int, x: Tensor) -> Tensor:
         x = self._res(x, prefix + "0.")

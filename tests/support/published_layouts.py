@@ -63,6 +63,7 @@ class Published:
 
     `positions`: rows of the positional encoding in its file. `mid`: a layer in the middle block. `over_frames`,
     `motion_over_frames`: norms of ResBlocks and of motion layers over all frames. `takes_image`: nine input channels.
+    `encodes_image`: an image encoder.
     """
 
     positions: int
@@ -71,6 +72,7 @@ class Published:
     motion_over_frames: bool = False
     frames: int = 16
     takes_image: bool = False
+    encodes_image: bool = False
     name: str = "module"
 
 
@@ -83,6 +85,7 @@ FAMILIES = {
     "long-32": Published(64, mid=True, frames=32),
     "long-64": Published(128, mid=True, frames=64),
     "lcm": Published(0, mid=True),
+    "lcm-i2v": Published(0, mid=True, encodes_image=True, name="AnimateLCM_sd15_i2v"),
     "lightning-1": Published(32, mid=True, name="animatediff_lightning_1step_comfyui"),
     "lightning-2": Published(32, mid=True, name="animatediff_lightning_2step_comfyui"),
     "lightning-4": Published(32, mid=True, name="animatediff_lightning_4step_comfyui"),
@@ -113,7 +116,58 @@ def module_weights(family: str, widths: tuple[int, ...] | None = None) -> dict[s
     if facts.takes_image:
         weights["conv_in.weight"] = torch.randn(widths[0], 9, 3, 3) / 9
         weights["conv_in.bias"] = torch.randn(widths[0])
+    if facts.encodes_image:
+        weights |= encoder_weights(widths)
     return weights
+
+
+def encoder_weights(widths: tuple[int, ...]) -> dict[str, Tensor]:
+    """Returns the weights of AnimateLCM-I2V's image encoder by the authors' keys: two blocks for each width."""
+    shapes = {"conv_in": (widths[0], 4, 3, 3)}
+    for index in range(2 * len(widths)):
+        width, before = widths[index // 2], widths[max(index - 1, 0) // 2]
+        if width != before:
+            shapes[f"body.{index}.in_conv"] = (width, before, 1, 1)
+        shapes[f"body.{index}.block1"] = (width, width, 3, 3)
+        shapes[f"body.{index}.block2"] = (width, width, 1, 1)
+    weights = {}
+    for name, shape in shapes.items():
+        weights[f"img_encoder.{name}.weight"] = torch.randn(shape) / math.sqrt(math.prod(shape[1:]))
+        weights[f"img_encoder.{name}.bias"] = torch.randn(shape[0]) / 4
+    return weights
+
+
+def authors_features(weights: dict[str, Tensor], picture: Tensor, frames: int, drift: float = 0.8) -> list[Tensor]:
+    """Returns what AnimateLCM-I2V's image encoder makes of a picture for all frames, at each level of the UNet.
+
+    `weights`: those of `encoder_weights`. `picture`: its latents, (1, 4, height, width). The features are
+    (1, channels, frames, height, width), as the authors have them.
+    """
+
+    def convolved(x: Tensor, name: str, padding: int) -> Tensor:
+        rows = x.transpose(1, 2).flatten(0, 1)
+        kernel, bias = (weights[f"img_encoder.{name}.{kind}"] for kind in ("weight", "bias"))
+        return torch.conv2d(rows, kernel, bias, padding=padding).unflatten(0, (1, frames)).transpose(1, 2)
+
+    def halved(x: Tensor) -> Tensor:
+        """Returns the means of squares of two by two pixels; the last row or column counts twice if their number is odd."""
+        for axis in (3, 4):
+            last = x.shape[axis] - 1
+            pairs = [[2 * index, min(2 * index + 1, last)] for index in range((last + 2) // 2)]
+            x = torch.stack([x.index_select(axis, torch.tensor(pair)).mean(axis) for pair in pairs], dim=axis)
+        return x
+
+    x = convolved(picture[:, :, None].expand(-1, -1, frames, -1, -1), "conv_in", 1)
+    x = x + drift * sinusoids(frames, x.shape[1])[0].T[None, :, :, None, None]
+    features = []
+    for level in range(4):
+        x = halved(x) if level else x
+        for block in (2 * level, 2 * level + 1):
+            if f"img_encoder.body.{block}.in_conv.weight" in weights:
+                x = convolved(x, f"body.{block}.in_conv", 0)
+            x = x + convolved(convolved(x, f"body.{block}.block1", 1).clamp(min=0), f"body.{block}.block2", 0)
+        features.append(x)
+    return features
 
 
 def with_tables(weights: dict[str, Tensor], length: int = 64) -> dict[str, Tensor]:
