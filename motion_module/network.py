@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from itertools import repeat
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,9 @@ from .context_windows import StepWindows
 from .families import Norms
 from .patching import patched
 from .row_layout import RowLayout
+
+if TYPE_CHECKING:
+    from .image_encoder import ImageEncoder
 
 HEADS = 8
 NORM_GROUPS = 32
@@ -254,7 +257,7 @@ class MotionModule(nn.Module):
         length: int,
         *,
         takes_condition: bool = False,
-        image_encoder: nn.Module | None = None,
+        image_encoder: ImageEncoder | None = None,
         norms: Norms = "per frame",
     ) -> None:
         """`channels`: the number of channels of each block. `length`: rows of the positional encoding, and so the most frames

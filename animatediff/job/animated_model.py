@@ -12,10 +12,12 @@ from typing import Any, cast
 
 import torch
 from modules import devices, sd_unet, shared
+from torch import Tensor
 
 from motion_module.attach import LayoutOf, attached, blocks_by_name, require_fit
 from motion_module.context_windows import StepWindows
 from motion_module.frame_loras import added_by_frame, changes_image_model, require_ordinary_fit
+from motion_module.image_encoder import ImageFeatures
 from motion_module.layer_offload import in_chunks
 from motion_module.lora import Lora
 from motion_module.motion_layers import Motion, SecondModule
@@ -293,6 +295,7 @@ class AnimatedModel:
     def _motion(self) -> Motion:
         second = self._plan.second
         module, *others = module_files.read(self._plan.module_files)
+        encoder = module.image_encoder
         return Motion(
             module,
             self._plan.strength,
@@ -303,6 +306,7 @@ class AnimatedModel:
             acts=self.acting.acted,
             camera=camera_of(self._plan),
             mask=MotionMasks(self._p, self._plan.motion_masks).of_pass if self._plan.motion_masks else None,
+            image=ImageFeatures(encoder, self._image, self._plan.params.image_drift) if encoder else None,
         )
 
     @property
@@ -331,10 +335,15 @@ class AnimatedModel:
         return self._step() / max(steps_of(self._p.sampler), 1)
 
     def _condition_image(self) -> ConditionImage | None:
-        """The image that a PIA module starts from: the first one of img2img."""
-        if not self._family.takes_image:
+        """The image that a PIA module starts from."""
+        if not self._family.takes_image or self._family.encodes_image:
             return None
-        return ConditionImage(self._p.init_latent[:1], similarity(self._plan.params.pia_motion, self._plan.frames))
+        return ConditionImage(self._image, similarity(self._plan.params.pia_motion, self._plan.frames))
+
+    @property
+    def _image(self) -> Tensor:
+        """The latents of the first image of img2img, `(1, 4, height, width)`."""
+        return self._p.init_latent[:1]
 
     def _require_usable_model(self, custom_unet: bool) -> None:
         """Raises AnimateDiffError or UnsuitableUNet unless the checkpoint that is loaded now can be animated."""
@@ -397,7 +406,8 @@ def parts_in_calls(p: Any, conditions: Any) -> int:
 
 @contextmanager
 def starting_from_noise(p: Any) -> Iterator[None]:
-    """At a denoising strength of 1, lets img2img begin with noise alone, as PIA does; the WebUI would leave some picture in it.
+    """At a denoising strength of 1, lets img2img begin with noise alone, as PIA and AnimateLCM-I2V do. The WebUI would leave
+    some picture in it.
 
     With a mask nothing is changed.
     """

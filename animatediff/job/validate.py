@@ -16,7 +16,7 @@ from ..detailer.boxes import read_box
 from ..detailer.yolo_file import yolo_model
 from ..errors import RequestError, shown
 from ..output import paths
-from ..request.choices import DRAWN_BOX
+from ..request.choices import DRAWN_BOX, IN_ATTENTION, WHOLE
 from ..request.masks import union
 from ..request.params import MOST_FRAMES, Params
 from ..request.plan import Plan
@@ -37,7 +37,8 @@ def validate(p: Any, plan: Plan) -> list[str]:
     _require_matching_images(plan)
     _require_matching_masks(p, plan)
     motion_masks.require_matching(plan)
-    _require_image_for_pia(plan)
+    _require_image(plan)
+    _require_windows_of_encoder(plan)
     _require_usable_last_frame(p, plan)
     _require_possible_strengths(p, plan)
     _require_possible_interpolation(plan)
@@ -134,7 +135,7 @@ def _soft_inpainting_is_on(p: Any) -> bool:
     return soft is not None and bool(p.script_args[soft.args_from])
 
 
-def _require_image_for_pia(plan: Plan) -> None:
+def _require_image(plan: Plan) -> None:
     if plan.family.takes_image and plan.images is None:
         raise RequestError(f"{plan.family.title} animates a picture, and txt2img has none. Use it in img2img.")
 
@@ -147,7 +148,8 @@ def _require_possible_strengths(p: Any, plan: Plan) -> None:
     if plan.denoising_strength == 0:
         hindrance = "is 0 in every frame, so that nothing would change. Raise it in some frames"
     elif isinstance(plan.denoising_strength, tuple) and plan.family.takes_image:
-        hindrance = f"does not work with {plan.family.title}, whose frames all start from noise. Use PIA motion (pia_motion)"
+        instead = "Drift from the image (image_drift)" if plan.family.encodes_image else "PIA motion (pia_motion)"
+        hindrance = f"does not work with {plan.family.title}, whose frames all start from noise. Use {instead}"
     elif isinstance(plan.denoising_strength, tuple) and _is_painted_over(p, plan):
         hindrance = "needs “original” as Masked content (inpainting_fill), since other contents replace the images. Choose it"
     if hindrance:
@@ -157,6 +159,15 @@ def _require_possible_strengths(p: Any, plan: Plan) -> None:
 def _is_painted_over(p: Any, plan: Plan) -> bool:
     """Whether inpainting fills what masks cover before it begins."""
     return bool(plan.masks or getattr(p, "image_mask", None) is not None) and p.inpainting_fill != ORIGINAL
+
+
+def _require_windows_of_encoder(plan: Plan) -> None:
+    """An image encoder counts frames within their window, and one frame is in several if they cut only the attention."""
+    if plan.family.encodes_image and plan.windows.needed and plan.windows_in_attention:
+        raise RequestError(
+            f"Windows apply to (context_mode) is “{IN_ATTENTION}”, but the image encoder of {plan.family.title} needs whole "
+            f"windows. Set it to “{WHOLE}”, or Number of frames (video_length) to {plan.windows.length} or less."
+        )
 
 
 def _require_possible_interpolation(plan: Plan) -> None:

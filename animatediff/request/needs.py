@@ -34,9 +34,10 @@ CLOSABLE = Needs(
 )
 IN_IMG2IMG = Needs("the video starts from images (img2img)", lambda _, images: images > 0)
 WITH_PIA = Needs("the motion module is PIA", lambda params, _: params.family == "pia")
+WITH_ENCODER = Needs("the motion module is AnimateLCM-I2V", lambda params, _: params.family == "lcm-i2v")
 FROM_IMAGE = Needs(
-    "img2img starts from one image and the motion module is not PIA",
-    lambda params, images: images == 1 and not params.frames_from_source and params.family != "pia",
+    "img2img starts from one image and the motion module is neither PIA nor AnimateLCM-I2V",
+    lambda params, images: images == 1 and not params.frames_from_source and params.family not in ("pia", "lcm-i2v"),
 )
 BY_RAMP = Needs(
     f"Image mode (image_mode) is “{RAMP}”, and {FROM_IMAGE.text}",

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from motion_module.families import FAMILIES
+from motion_module.image_encoder import DRIFT
 from motion_module.pia import CURVES
 
 from ..video.formats import VIDEO_FORMATS
@@ -308,6 +309,17 @@ class Params:
         choices=tuple(CURVES),
         needs=needs.WITH_PIA,
         help="How far frames may move away from the image. For PIA motion modules, in img2img.",
+    )
+    image_drift: float = _option(
+        DRIFT,
+        label="Drift from the image",
+        group=IMAGE,
+        elem_id="image-drift",
+        minimum=0,
+        maximum=10,
+        slider=Slider(0, 1.5, 0.05),
+        needs=needs.WITH_ENCODER,
+        help="How far frames may drift away from the image. Lower it to keep them closer. For AnimateLCM-I2V, in img2img.",
     )
     video_source: str = _option(
         "",

@@ -211,7 +211,7 @@ def _second(params: Params, inputs: Inputs, first: Family) -> SecondChoice | Non
         )
     if family.takes_image:
         raise RequestError(
-            f"{description.path.name} is a PIA module, which can only be the first (model), not the second (model_2). Choose "
-            "another as the second."
+            f"{description.path.name} animates a picture ({family.title}), so it can only be the first (model), not the second "
+            "(model_2). Choose another as the second."
         )
     return SecondChoice(description, cast(Literal["blend", "chain"], params.model_2_mode), params.model_2_weight)

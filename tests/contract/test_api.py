@@ -170,7 +170,7 @@ def test_the_api_lists_the_controls(host):
         "AnimateDiff", "Motion module", "Number of frames", "FPS", "Closed loop", "Save format",
         "Context length", "Overlap", "Stride",
         "Image mode", "Ramp length", "Last frame", "Latent power", "Latent scale", "Latent power (last frame)",
-        "Latent scale (last frame)", "PIA motion",
+        "Latent scale (last frame)", "PIA motion", "Drift from the image",
         "Source video", "Path on the server", "Skip first frames", "Select every nth frame", "Only for ControlNet",
         "Masks",
         "Motion scale", "Motion effect", "Motion start", "Motion end", "Motion rules", "Motion mask",

@@ -150,6 +150,18 @@ def test_another_init_image_does_not_resume(host, cut_off):
     assert WENT_ON not in info_of(answer)["extra_generation_params"]
 
 
+def test_another_motion_mask_does_not_resume(host, cut_off):
+    one, other = (
+        {**SHORT, **animate(video_length=4, batch_size=2, **EVEN, motion_mask=encode(gradient(shift=shift)))}
+        for shift in (0, 32)
+    )
+    _, expected, (calls,) = resumed(host, host.txt2img, **other)
+    cut_off(host.txt2img, **one)
+    answer, frames, (calls_after,) = resumed(host, host.txt2img, **other)
+    assert np.array_equal(frames, expected) and calls_after == calls
+    assert WENT_ON not in info_of(answer)["extra_generation_params"]
+
+
 def test_freeinit_iterations_and_several_videos_resume(host, cut_off):
     request = {**animate(freeinit_enable=True, freeinit_iters=2, video_length=4), "n_iter": 2, "steps": 4}
     _, expected, calls = resumed(host, host.txt2img, **request)

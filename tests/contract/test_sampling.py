@@ -49,6 +49,8 @@ def sigmas(alphas_cumprod):
 
 
 AUTHORS_SIGMAS = sigmas(diffusers.DDIMScheduler(**AUTHORS).alphas_cumprod.double().numpy())
+I2V = {**AUTHORS, "beta_end": 0.014}
+I2V_SIGMAS = sigmas(diffusers.DDIMScheduler(**I2V).alphas_cumprod.double().numpy())
 OWN_SIGMAS = sigmas(diffusers.DDIMScheduler(**{**AUTHORS, "beta_schedule": "scaled_linear"}).alphas_cumprod.double().numpy())
 
 
@@ -59,11 +61,11 @@ def same(first, second):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_pass_uses_the_authors_noise_table(server, family):
     runs, _ = runs_of(server, server.img2img, **request_of(family), **PICTURE)
-    if not FAMILIES[family].takes_image:
+    if not FAMILIES[family].starts_from_image:
         runs += runs_of(server, server.txt2img, **request_of(family), **HIRES)[0]
-    assert len(runs) == (1 if FAMILIES[family].takes_image else 3)
+    assert len(runs) == (1 if FAMILIES[family].starts_from_image else 3)
     for run in runs:
-        assert same(run["noise_table"], AUTHORS_SIGMAS)
+        assert same(run["noise_table"], I2V_SIGMAS if family == "lcm-i2v" else AUTHORS_SIGMAS)
     assert same(runs_of(server, server.txt2img)[0][0]["noise_table"], OWN_SIGMAS)
 
 
@@ -117,6 +119,23 @@ def test_animatelcm_in_img2img_and_hires(server):
 
 
 @in_the_webui
+@pytest.mark.parametrize("steps", [2, 4, 7])
+def test_animatelcm_i2v_begins_with_noise_at_its_own_timesteps(server, steps):
+    """Two hundred original steps, to a noisier end; denoising is at full strength."""
+    prompt = "a cat <lora:AnimateLCM_sd15_i2v_lora:0.8>"
+    settings = {"sampler_name": "LCM", "steps": steps, "cfg_scale": 1, "prompt": prompt, **PICTURE, "denoising_strength": 1}
+    (run,), info = runs_of(server, server.img2img, **request_of("lcm-i2v", **settings))
+    authors = diffusers.LCMScheduler(**I2V, original_inference_steps=200)
+    authors.set_timesteps(steps, original_inference_steps=200)
+    timesteps = authors.timesteps.tolist()
+    assert timesteps[:2] == {2: [999, 499], 4: [999, 749], 7: [999, 859]}[steps]
+    assert [call["timestep"] for call in unet_calls(run)] == timesteps
+    assert same([call["noise_level"] for call in run["denoiser_calls"]], I2V_SIGMAS[timesteps])
+    assert same(run["noise_table"], I2V_SIGMAS[4::5])
+    assert "AnimateDiff warnings" not in info["extra_generation_params"]
+
+
+@in_the_webui
 @pytest.mark.parametrize("how", ["success", "exception", "interrupt"])
 def test_the_webuis_own_lcm_sampler_is_restored(server, how):
     own = {"sampler_name": "LCM", "steps": 4, "cfg_scale": 1.5}
@@ -162,13 +181,44 @@ def infotext_of(server, request):
     return info_of(server.txt2img(**request))["infotexts"][0]
 
 
-def test_pia_needs_a_picture(server):
-    answer = server.txt2img(**request_of("pia"))
-    assert answer.status_code == 422 and "img2img" in answer.json()["detail"]
-
-
 def test_pia_takes_no_denoising_strengths_of_frames(server):
     request = request_of("pia")
     request["alwayson_scripts"]["AnimateDiff"]["args"][0]["denoising_strength_frames"] = "0: 0.2\n1: 1"
     answer = server.img2img(**request, **PICTURE)
     assert answer.status_code == 422 and "pia_motion" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("family", ["pia", "lcm-i2v"])
+def test_modules_that_animate_a_picture_need_one(server, family):
+    answer = server.txt2img(**request_of(family))
+    assert answer.status_code == 422 and "txt2img has none. Use it in img2img." in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (
+            {"video_length": 8, "batch_size": 4, "context_mode": "motion attention"},
+            ("context_mode", "“motion attention”", "Set it to “whole UNet”", "(video_length) to 4 or less"),
+        ),
+        ({"detail": "box", "detail_box": "8, 8, 32, 32"}, ("Detail (detail)", "AnimateLCM-I2V", "“Off”")),
+        ({"last_frame": PICTURE["init_images"][0]}, ("Last frame (last_frame)", "AnimateLCM-I2V", "single picture")),
+        (
+            {"model": "v2.module.safetensors", "model_2": "lcm-i2v.AnimateLCM_sd15_i2v.safetensors"},
+            ("AnimateLCM_sd15_i2v.safetensors animates a picture", "only be the first"),
+        ),
+    ],
+    ids=["windows in the attention", "detail", "last frame", "second"],
+)
+def test_what_animatelcm_i2v_cannot_do_is_refused(server, args, words):
+    request = request_of("lcm-i2v")
+    request["alwayson_scripts"]["AnimateDiff"]["args"][0].update(args)
+    answer = server.img2img(**request, **PICTURE)
+    assert answer.status_code == 422 and all(word in answer.json()["detail"] for word in words), answer.text
+
+
+@pytest.mark.parametrize("args", [{}, {"closed_loop": "R-P"}, {"stride": 2}, {"closed_loop": "A", "batch_size": 16}], ids=str)
+def test_animatelcm_i2v_makes_clips_in_windows_and_loops(server, args):
+    request = request_of("lcm-i2v")
+    request["alwayson_scripts"]["AnimateDiff"]["args"][0].update({"video_length": 8, "batch_size": 4, **args})
+    assert len(frames_of(server.img2img(**request, **PICTURE))) == 8

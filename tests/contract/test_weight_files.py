@@ -40,7 +40,9 @@ KINDS = {
     "AnimateLCM/diffusion_pytorch_model.fp16.safetensors": ("lcm", F16, "diffusers"),
     "adapter-pia/diffusion_pytorch_model.bin": ("pia", torch.float32, "diffusers"),
 }
-ON_BOTH_HOSTS = [name for name, (family, dtype, how) in KINDS.items() if how == "original" and family in ("v1", "v3", "lcm")]
+ON_BOTH_HOSTS = [
+    name for name, (family, dtype, how) in KINDS.items() if how == "original" and family in ("v1", "v3", "lcm", "lcm-i2v")
+]
 at_length = pytest.mark.webui_only("outside the WebUI three kinds of files are enough")
 
 
@@ -105,7 +107,10 @@ def expected(server, folder):
     """Returns the frames of a request from the authors' UNet, without the extension."""
 
     def run(name, family, mask=None, loras=None, **request):
-        body = {"module": str(reference_of(folder, name)), "frames": FRAMES, "over_frames": FAMILIES[family].over_frames}
+        facts = FAMILIES[family]
+        body = {"module": str(reference_of(folder, name)), "frames": FRAMES, "over_frames": facts.over_frames}
+        if facts.encodes_image:
+            body |= {"shows_picture": True, "betas": "straight to 0.014"}
         assert server.post("/probe/v1/reference", {**body, "mask": mask, "loras": loras or {}}).ok
         method = server.img2img if "init_images" in request else server.txt2img
         try:
@@ -125,14 +130,28 @@ def ours(server, name, **request):
 @pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in ON_BOTH_HOSTS else at_length) for name in KINDS])
 def test_frames_equal_those_of_the_authors_unet(server, folder, expected, name):
     family = KINDS[name][0]
-    if FAMILIES[family].takes_image:  # at strength 1 it starts from noise alone, like a clip from text
+    if FAMILIES[family].starts_from_image:  # at strength 1 it starts from noise alone, like a clip from text
         picture = {"init_images": [encode(gradient())], "denoising_strength": 1.0}
         frames = ours(server, name, args={"pia_motion": "large motion"}, **JOB, **picture)
-        wanted = expected(name, family, similarity("large motion", FRAMES), **JOB)
+        mask = similarity("large motion", FRAMES) if FAMILIES[family].takes_image else None
+        wanted = expected(name, family, mask, **JOB)
     else:
         frames, wanted = ours(server, name, **JOB), expected(name, family, **JOB)
     assert difference(frames, wanted) <= LIMIT
     assert mean_difference(frames[0], frames[3]) > POWER
+
+
+def test_another_picture_or_drift_makes_another_clip_of_animatelcm_i2v(server, expected):
+    name = f"{FAMILIES['lcm-i2v'].name}-lcm-i2v.safetensors"
+
+    def clip(picture, **args):
+        return ours(server, name, args=args, init_images=[encode(picture)], denoising_strength=1.0, **JOB)
+
+    other, drifting = clip(gradient()[::-1, ::-1]), clip(gradient(), image_drift=0)
+    right = clip(gradient())
+    wanted = expected(name, "lcm-i2v", **JOB)
+    assert difference(right, wanted) <= LIMIT
+    assert min(difference(other, wanted), difference(drifting, wanted)) >= POWER
 
 
 @pytest.mark.parametrize("fault", ["no positions", "frames permuted", "schedule of the checkpoint", "norms per frame"])

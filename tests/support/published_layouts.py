@@ -75,6 +75,10 @@ class Published:
     encodes_image: bool = False
     name: str = "module"
 
+    @property
+    def starts_from_image(self) -> bool:
+        return self.takes_image or self.encodes_image
+
 
 FAMILIES = {
     "v1": Published(24, over_frames=True),

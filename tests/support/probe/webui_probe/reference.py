@@ -24,10 +24,13 @@ from webui_probe import webuis
 
 BETAS = {
     "straight": torch.linspace(0.00085, 0.012, 1000, dtype=torch.float64),
+    "straight to 0.014": torch.linspace(0.00085, 0.014, 1000, dtype=torch.float64),
     "sdxl": torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2,
     "sdxl to 0.020": torch.linspace(0.00085**0.5, 0.020**0.5, 1000, dtype=torch.float64) ** 2,
 }
-"""`linear` in the authors' inference.yaml, SDXL's schedule, and `scaled_linear` to 0.020 in the authors' branch for SDXL."""
+"""`linear` in the authors' inference.yaml and to 0.014 for AnimateLCM-I2V, SDXL's schedule, and `scaled_linear` to 0.020 in the
+authors' branch for SDXL.
+"""
 
 
 def network_of(
@@ -80,6 +83,7 @@ class Reference:
         betas: str,
         sizes: list[int] | None,
         shares: list[list[list[float]]] | None = None,
+        shows_picture: bool = False,
         **facts: Any,
     ) -> None:
         """Replaces the UNet.
@@ -87,6 +91,7 @@ class Reference:
         `module`: a file in the authors' layout. `mask`: for each frame, how closely it follows the picture that it starts from.
         `loras`: files with a full matrix for each weight that they change, by the checkpoint's or the module's key. `sizes`:
         six numbers for SDXL's size conditioning, instead of the request's. `shares`: see `AuthorsUNet`.
+        `shows_picture`: whether its image encoder sees the picture of the last request of img2img.
         """
         self.disarm()
         network = network_of(module, loras, mask, shares=None if shares is None else torch.tensor(shares), **facts)
@@ -95,6 +100,7 @@ class Reference:
             x: torch.Tensor, timesteps: torch.Tensor, context: torch.Tensor, y: torch.Tensor | None = None, **_: Any
         ) -> torch.Tensor:
             clips = x.unflatten(0, (-1, frames)).transpose(1, 2)
+            network.picture = self._latents[:1] if shows_picture else None
             if y is not None:
                 y = (with_sizes(y, sizes) if sizes else y).unflatten(0, (-1, frames))
             if mask is not None:

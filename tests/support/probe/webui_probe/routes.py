@@ -102,6 +102,7 @@ class ReferenceBody(BaseModel):
     betas: str = "straight"
     sizes: list[int] | None = None
     shares: list[list[list[float]]] | None = None
+    shows_picture: bool = False
     over_frames: bool = False
     motion_over_frames: bool = False
     head_width: int | None = None
