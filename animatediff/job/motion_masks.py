@@ -19,6 +19,8 @@ STRETCHED, CROPPED, FILLED = range(3)
 DONE = {STRETCHED: "it was stretched", CROPPED: "only its middle was used", FILLED: "its edges were extended"}
 SIDE_OF_LATENT = 8
 """The pixels on a side of one element of the latents."""
+ROUNDING = 0.01
+"""By how much the ratios of a picture and of a smaller copy may differ."""
 AREA = Image.Resampling.BOX
 """Averages areas: what is white stays white."""
 
@@ -81,7 +83,8 @@ def _size_of_pass(p: Any) -> tuple[int, int]:
 
 
 def _have_one_shape(one: Sequence[int], other: Sequence[int]) -> bool:
-    return one[0] * other[1] == one[1] * other[0]
+    """Whether two sizes have the same ratio, but for what rounding changes."""
+    return abs(one[0] * other[1] / (one[1] * other[0]) - 1) < ROUNDING
 
 
 def _fit_of(p: Any) -> int:

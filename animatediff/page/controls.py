@@ -19,6 +19,7 @@ from ..request import module_files
 from ..request.choices import DEFAULT_MODULE, FORMATS
 from ..request.params import Option, default_of, first_value, option_of
 from ..video.formats import format_problems
+from . import mask_drawing
 from .upload_controls import Picture, Upload
 
 Field = dataclasses.Field[Any]
@@ -88,7 +89,10 @@ def _control(field: Field, option: Option, facts: dict[str, Any], elem_id: ElemI
     if field.name in _UPLOADS:
         return Upload(file_types=_UPLOADS[field.name], height=UPLOAD_HEIGHT, **facts)
     if kind == "Image.Image | None":
-        return Picture(type="pil", height=UPLOAD_HEIGHT, **facts)
+        picture = Picture(type="pil", height=UPLOAD_HEIGHT, **facts)
+        if field.name == "motion_mask":
+            mask_drawing.add_beside(picture, elem_id("motion-mask-drawing"))
+        return picture
     facts["value"] = first_value(field)
     if option.choices:
         return gr.Dropdown(list(option.choices), **facts)

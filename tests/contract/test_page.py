@@ -136,6 +136,7 @@ def texts_of_the_extension(server):
     ours += [part for part in components if "ad-heading" in (part["props"].get("elem_classes") or ())]
     script = (REPOSITORY / "javascript" / "animatediff_player.js").read_text()
     said = re.findall(r'textContent: "([^"]+)"', script) + re.findall(r'button\("\w+", "([^"]+)", "([^"]*)"', script)
+    said += re.findall(r'(?:button|label)\("([^"]+)"', (REPOSITORY / "javascript" / "animatediff_mask.js").read_text())
     spoken = {text for entry in said for text in ([entry] if isinstance(entry, str) else entry) if re.search("[a-z]", text)}
     sources = {file.stem: file.read_text() for file in (REPOSITORY / "animatediff" / "page").glob("*.py")}
     sources["seams"] = (REPOSITORY / "javascript" / "animatediff_seams.js").read_text()

@@ -125,6 +125,7 @@ def plan(masks, images=None, noise="constant", frames=4):
     ("p", "mask", "images", "said"),
     [
         (generation(64, 64), Image.new("L", (640, 640), 255), None, ""),
+        (generation(1920, 1080), Image.new("L", (250, 141), 255), None, ""),
         (
             generation(64, 64),
             WHOLE,
