@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from support.browser import MINUTES, choose_formats, generate, gif_in_gallery
+from support.browser import MINUTES, choose_formats, generate, gif_in_gallery, open_panel
+from support.pictures import gradient
 
 NO_SCRIPT = "the embedded host's page loads no scripts"
 
@@ -70,3 +71,22 @@ def test_it_is_drawn_over_the_first_frame_of_the_last_clip(page):
     page.locator("dialog.ad-mask button", has_text="Cancel").click()
     expect(page.locator("dialog.ad-mask")).to_have_count(0)
     expect(page.locator("#txt2img-ad-motion-mask img")).to_have_count(0)
+
+
+@pytest.mark.webui_only(NO_SCRIPT)
+def test_in_img2img_it_is_drawn_over_the_picture(page, tmp_path):
+    Image.fromarray(gradient(96, 64)).save(tmp_path / "picture.png")
+    page.locator("#tabs > .tab-nav button", has_text="img2img").click()
+    open_panel(page, "img2img")
+    page.locator("#img2img_image input[type=file]").first.set_input_files(tmp_path / "picture.png")
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('#mode_img2img img')].some(picture => picture.naturalWidth === 96)",
+        timeout=MINUTES,
+    )
+    page.locator("#img2img-ad-motion > .label-wrap").first.click()
+    page.locator("#img2img-ad-motion-mask-drawing").click()
+    below = page.locator("dialog.ad-mask canvas").first
+    expect(below).to_be_visible()
+    assert below.evaluate("canvas => [canvas.width, canvas.height]") == [96, 64]
+    corner = below.evaluate("canvas => [...canvas.getContext('2d').getImageData(0, 0, 1, 1).data]")
+    assert np.abs(np.array(corner[:3]) - gradient(96, 64)[0, 0]).max() < 4
