@@ -160,6 +160,7 @@ def test_another_motion_mask_does_not_resume(host, cut_off):
     answer, frames, (calls_after,) = resumed(host, host.txt2img, **other)
     assert np.array_equal(frames, expected) and calls_after == calls
     assert WENT_ON not in info_of(answer)["extra_generation_params"]
+    assert len(videos(host)) == 1, "that of the other mask is still stored"
 
 
 def test_freeinit_iterations_and_several_videos_resume(host, cut_off):
