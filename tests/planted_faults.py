@@ -761,7 +761,7 @@ MUTATIONS = (
     Mutation(
         "a motion mask stays with the first frames of a clip",
         "motion_module/motion_mask.py",
-        "layout.to_rows(shares[layout.numbers.to(shares.device)])",
+        "layout.to_rows(layout.of_video(shares))",
         "layout.to_rows(shares[:layout.frames].expand(layout.rows // layout.frames, *shares[:layout.frames].shape))",
         "method/test_motion_mask.py",
     ),
