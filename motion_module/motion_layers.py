@@ -36,7 +36,7 @@ class Motion:
     `progress`: returns the fraction of the steps that are done, from 0 to below 1. `step_windows`: returns the windows of the
     running step, if attention is limited to context windows. `device`: where the layers run, if not where their input is.
     `acts`: called with the layout of the rows whenever layers are called, whatever their strength. `camera`: acts in all
-    modules.
+    modules. `rests`: whether a block computes nothing in the running call, so that its layers do not either.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class Motion:
         device: torch.device | None = None,
         acts: Callable[[RowLayout], None] = lambda layout: None,
         camera: Camera | None = None,
+        rests: Callable[[str], bool] = lambda block: False,
     ) -> None:
         self.module = module
         self.second = second
@@ -59,6 +60,7 @@ class Motion:
         self._step_windows = step_windows
         self._device = device
         self._acts = acts
+        self._rests = rests
 
     @property
     def modules(self) -> tuple[MotionModule, ...]:
@@ -77,6 +79,8 @@ class Motion:
 
     def animate(self, block: str, x: Tensor, layout: RowLayout) -> Tensor:
         """Returns the output `x`, `(rows, channels, height, width)`, of a UNet block with what its motion layers add."""
+        if self._rests(block):
+            return x
         self._acts(layout)
         strength = self._strength.at(block, self._progress())
         if not self.active or strength.effect == 0:

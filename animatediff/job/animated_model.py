@@ -49,6 +49,7 @@ from .checkpoints import kind_of_file
 from .loras import Loras, facts_of
 from .samplers import original_steps
 from .size_conditioning import fixed_sizes
+from .speed import Speed
 from .validate import hypertile_is_on
 
 CONDITIONS = 2
@@ -78,8 +79,14 @@ class AnimatedModel:
         """What is open now: `_animating`, `_lent`, or nothing."""
         self._undo = ExitStack()
         self.acting = Acting(plan.frames)
+        self._speed = Speed(p, plan, self._step)
         self.failure: Exception | None = None
         """What a hook raised whose exceptions the WebUI swallows: it ends the job in its next UNet call."""
+
+    def begin_run(self) -> None:
+        """Begins a run of the sampler: a pass, or a round of FreeInit."""
+        self.acting.begin_run(self._p.sampler)
+        self._speed.begin_run()
 
     def expect_loras(self, *passes: Loras) -> None:
         """Sets the LoRAs of each pass; those of the first are used next. All are checked before anything is sampled."""
@@ -197,6 +204,7 @@ class AnimatedModel:
             stack.enter_context(self._conditioned(model, motion))
             layout_of = stack.enter_context(self._split_calls(model))
             stack.enter_context(self._attached(unet, motion, layout_of))
+            stack.enter_context(self._speed.applied_to_blocks(unet))
             stack.enter_context(self._reserved(model, motion))
             stack.enter_context(patched(model, ON_MODEL, self))
             yield
@@ -239,7 +247,7 @@ class AnimatedModel:
             if self._windows.needed and not self._plan.windows_in_attention:
                 windowed = WindowedUNet(
                     self._windows,
-                    self._step,
+                    self._speed.window_step,
                     layout_of,
                     WindowBudget(devices.device),
                     before_call=stop_if_interrupted,
@@ -251,8 +259,10 @@ class AnimatedModel:
             if self._in_chunks:
                 stack.enter_context(in_chunks(unet, self._rows_at_once, self._working_device()))
             stack.enter_context(self._control.applied_to(unet, layout_of, self._windows_of_attention()))
+            uncached = calls.forward
             if self._cache is not None:
                 stack.enter_context(self._cache.applied_to(calls, self.acting.acted_before))  # around all windows of a call
+            stack.enter_context(self._speed.applied_to_calls(model, uncached, self._layout_of, layout_of))
             yield layout_of
 
     def _begin_call(self) -> Around:
@@ -301,6 +311,7 @@ class AnimatedModel:
             device=self._working_device(),
             acts=self.acting.acted,
             camera=camera_of(self._plan),
+            rests=self._speed.rests,
         )
 
     @property
@@ -322,7 +333,7 @@ class AnimatedModel:
         return self._step_windows if self._plan.attention_is_windowed else None
 
     def _step_windows(self) -> StepWindows:
-        return self._windows.at(self._step())
+        return self._windows.at(self._speed.window_step())
 
     def progress(self) -> float:
         """The fraction of the sampler's steps that is done, between 0 and 1."""

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from animatediff.job.samplers import trailing
-from support.animation import animate, frames_of, info_of, recording, unet_calls
+from support.animation import animate, frames_of, info_of, recording, text_of_refusal, unet_calls
 from support.pictures import encode, gradient
 from support.published_layouts import FAMILIES, module_weights
 
@@ -172,3 +172,10 @@ def test_pia_takes_no_denoising_strengths_of_frames(server):
     request["alwayson_scripts"]["AnimateDiff"]["args"][0]["denoising_strength_frames"] = "0: 0.2\n1: 1"
     answer = server.img2img(**request, **PICTURE)
     assert answer.status_code == 422 and "pia_motion" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("family", ["lcm", "lightning-8"])
+def test_distilled_modules_have_no_light_steps(server, family):
+    request = request_of(family, steps=12)
+    request["alwayson_scripts"]["AnimateDiff"]["args"][0]["speed"] = "Fast"
+    assert "in so few steps that each has to compute everything" in text_of_refusal(server.txt2img(**request))
