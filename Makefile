@@ -6,7 +6,7 @@ WEBUI_PYTHON := $(WEBUI_DIR)/venv/bin/python
 # One process per core, each with whole files: the tests of a file share hosts and trainings.
 IN_PARALLEL := -n logical --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-webui paper bench bench-windows bench-answer bench-hints bench-lora fuzz lint environment
+.PHONY: demo test test-webui paper bench bench-windows bench-answer bench-hints bench-light bench-lora fuzz lint environment
 
 # Under other names, because Windows has a PROMPT of its own in every environment.
 demo: export DEMO_PROMPT := $(PROMPT)
@@ -59,6 +59,9 @@ bench-windows: environment
 
 bench-answer: environment
 	WEBUI_DIR="$(WEBUI_DIR)" $(PYTHON) benchmarks/answer_time.py $(ARGS)
+
+bench-light: environment
+	$(PYTHON) benchmarks/light_steps.py $(ARGS)
 
 bench-hints: environment
 	$(PYTHON) benchmarks/controlnet_hints.py $(ARGS)

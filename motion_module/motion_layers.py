@@ -39,7 +39,8 @@ class Motion:
     running step, if attention is limited to context windows. `device`: where the layers run, if not where their input is.
     `acts`: called with the layout of the rows whenever layers are called, whatever their strength. `camera`: acts in all
     modules. `mask`: if motion does not act everywhere, returns where it does; that may change from pass to pass. `image`: what
-    an image encoder of the first module adds to what its layers see.
+    an image encoder of the first module adds to what its layers see. `rests`: whether a block computes nothing in the running
+    call, so that its layers do not either.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Motion:
         camera: Camera | None = None,
         mask: Callable[[], MotionMask] | None = None,
         image: ImageFeatures | None = None,
+        rests: Callable[[str], bool] = lambda block: False,
     ) -> None:
         self.module = module
         self.second = second
@@ -66,6 +68,7 @@ class Motion:
         self._acts = acts
         self._mask = mask
         self._image = image
+        self._rests = rests
 
     @property
     def modules(self) -> tuple[MotionModule, ...]:
@@ -84,6 +87,8 @@ class Motion:
 
     def animate(self, block: str, x: Tensor, layout: RowLayout) -> Tensor:
         """Returns the output `x`, `(rows, channels, height, width)`, of a UNet block with what its motion layers add."""
+        if self._rests(block):
+            return x
         self._acts(layout)
         strength = self._strength.at(block, self._progress())
         if not self.active or strength.effect == 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from motion_module.noise_schedule import NoiseSchedule
 from motion_module.patching import patched
 from motion_module.row_layout import RowLayout, layout_of_call
+from motion_module.step_reuse import NEGATIVE
 from motion_module.windowed_unet import ArgumentsOfRows, arguments_of_rows
 
 
@@ -38,6 +39,13 @@ class Ldm:
 
     def layout_of_call(self, rows: int, frames: int, parts: int) -> RowLayout:
         return layout_of_call(rows, frames, parts)
+
+    def conditions_of_call(
+        self, rows: int, frames: int, parts: int, named: dict[str, Any], had: Sequence[int]
+    ) -> Sequence[int] | None:
+        """A step has the parts of the prompt, then the negative prompt if it is not left out, in one call or in several."""
+        conditions = [*range(parts), NEGATIVE][len(had) :][: rows // frames]
+        return conditions if conditions and rows == len(conditions) * frames else None
 
     def options_for_parts(self, parts: int) -> dict[str, bool]:
         """Returns the settings with which the WebUI does not split a clip over several UNet calls.

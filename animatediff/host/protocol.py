@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -44,6 +44,15 @@ class Host(Protocol):
         """Returns which row of a UNet call is which frame; `parts`: how many prompts each frame has, joined by AND.
 
         Raises RowLayoutError.
+        """
+        ...
+
+    def conditions_of_call(
+        self, rows: int, frames: int, parts: int, named: dict[str, Any], had: Sequence[int]
+    ) -> Sequence[int] | None:
+        """Returns the condition of each clip of a UNet call: a part of the prompt from 0, or `NEGATIVE`; None if not known.
+
+        `named`: the named arguments of the call. `had`: the conditions that the step has had in earlier calls.
         """
         ...
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from motion_module.noise_schedule import NoiseSchedule, to_zero_terminal_snr
 from motion_module.patching import patched, patched_items
 from motion_module.row_layout import RowLayout
+from motion_module.step_reuse import NEGATIVE
 from motion_module.windowed_unet import ArgumentsOfRows, arguments_of_rows
 
 SIZE_WIDTH = 256
@@ -55,6 +57,16 @@ class UNetPatcherHost:
     def layout_of_call(self, rows: int, frames: int, parts: int) -> RowLayout:
         """Returns whole clips, one after another: negative prompt, then the parts of the prompt, in one call or in several."""
         return RowLayout(frames, rows)
+
+    def conditions_of_call(
+        self, rows: int, frames: int, parts: int, named: dict[str, Any], had: Sequence[int]
+    ) -> Sequence[int] | None:
+        """The call says which of its clips are of prompts, unless it has each of them several times, for tiles."""
+        marks = (named.get("transformer_options") or {}).get("cond_or_uncond")
+        if marks is None or rows != len(marks) * frames:
+            return None
+        next_part = count(sum(condition != NEGATIVE for condition in had))
+        return [next(next_part) if mark == PROMPT else NEGATIVE for mark in marks]
 
     def options_for_parts(self, parts: int) -> dict[str, bool]:
         """Returns none: only whole clips are split over calls."""
@@ -144,8 +156,10 @@ def _arguments_of_rows(arguments: Any, chosen: Tensor, rows: int, frames: int) -
     if rows % (len(marks) * of_condition):
         return found
     of_rows = marks[torch.arange(rows) // of_condition % len(marks)][chosen]
+    has_tiles = rows > len(marks) * of_condition
     found["transformer_options"] = {
         **options,
+        "cond_or_uncond": options["cond_or_uncond"] if has_tiles else of_rows[::frames].tolist(),
         "cond_indices": (of_rows == PROMPT).nonzero().flatten().tolist(),
         "uncond_indices": (of_rows != PROMPT).nonzero().flatten().tolist(),
         "cond_mark": of_rows.to(options["sigmas"]),  # on the device of the call

@@ -52,6 +52,7 @@ from .loras import Loras, facts_of
 from .motion_masks import MotionMasks
 from .samplers import original_steps
 from .size_conditioning import fixed_sizes
+from .speed import Speed
 from .validate import hypertile_is_on
 
 CONDITIONS = 2
@@ -81,8 +82,14 @@ class AnimatedModel:
         """What is open now: `_animating`, `_lent`, or nothing."""
         self._undo = ExitStack()
         self.acting = Acting(plan.frames)
+        self._speed = Speed(p, plan, self._step)
         self.failure: Exception | None = None
         """What a hook raised whose exceptions the WebUI swallows: it ends the job in its next UNet call."""
+
+    def begin_run(self) -> None:
+        """Begins a run of the sampler: a pass, or a round of FreeInit."""
+        self.acting.begin_run(self._p.sampler)
+        self._speed.begin_run()
 
     def expect_loras(self, *passes: Loras) -> None:
         """Sets the LoRAs of each pass; those of the first are used next. All are checked before anything is sampled."""
@@ -200,6 +207,7 @@ class AnimatedModel:
             stack.enter_context(self._conditioned(model, motion))
             layout_of = stack.enter_context(self._split_calls(model))
             stack.enter_context(self._attached(unet, motion, layout_of))
+            stack.enter_context(self._speed.applied_to_blocks(unet))
             stack.enter_context(self._reserved(model, motion))
             stack.enter_context(patched(model, ON_MODEL, self))
             yield
@@ -242,7 +250,7 @@ class AnimatedModel:
             if self._windows.needed and not self._plan.windows_in_attention:
                 windowed = WindowedUNet(
                     self._windows,
-                    self._step,
+                    self._speed.window_step,
                     layout_of,
                     WindowBudget(devices.device),
                     before_call=stop_if_interrupted,
@@ -254,8 +262,10 @@ class AnimatedModel:
             if self._in_chunks:
                 stack.enter_context(in_chunks(unet, self._rows_at_once, self._working_device()))
             stack.enter_context(self._control.applied_to(unet, layout_of, self._windows_of_attention()))
+            uncached = calls.forward
             if self._cache is not None:
                 stack.enter_context(self._cache.applied_to(calls, self.acting.acted_before))  # around all windows of a call
+            stack.enter_context(self._speed.applied_to_calls(model, uncached, self._layout_of, layout_of))
             yield layout_of
 
     def _begin_call(self) -> Around:
@@ -307,6 +317,7 @@ class AnimatedModel:
             camera=camera_of(self._plan),
             mask=MotionMasks(self._p, self._plan.motion_masks).of_pass if self._plan.motion_masks else None,
             image=ImageFeatures(encoder, self._image, self._plan.params.image_drift) if encoder else None,
+            rests=self._speed.rests,
         )
 
     @property
@@ -328,7 +339,7 @@ class AnimatedModel:
         return self._step_windows if self._plan.attention_is_windowed else None
 
     def _step_windows(self) -> StepWindows:
-        return self._windows.at(self._step())
+        return self._windows.at(self._speed.window_step())
 
     def progress(self) -> float:
         """The fraction of the sampler's steps that is done, between 0 and 1."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Size:
-    """The size of a job. `steps`: those that are really taken. `videos`: their number.
+    """The size of a job. `steps`: those that are really taken, in the time of full ones. `videos`: their number.
 
     `frames`: frames of one video that go through the UNet in a step; more than the video has if windows overlap. `at_once`:
     how many of these go together; 0 for all.
@@ -18,7 +18,7 @@ class Size:
     frames: int
     width: int
     height: int
-    steps: int
+    steps: float
     videos: int = 1
     at_once: int = 0
 

@@ -297,7 +297,7 @@ class Job:
             sampler = self.p.sampler
             self._during_pass.enter_context(patched(sampler, "sample", rounds.of(sampler.sample)))
         else:
-            self.animated.acting.begin_run(self.p.sampler)
+            self.animated.begin_run()
 
     def begin_step(self, params: Any) -> None:
         """`on_cfg_denoiser`: begins one step: guides each frame by its own scale, and mixes prompts between keyframes."""
@@ -380,7 +380,7 @@ class Job:
 
     def _begin_round(self, number: int) -> None:
         self._round = number
-        self.animated.acting.begin_run(self.p.sampler)
+        self.animated.begin_run()
 
     def _require_motion(self, hindrance: str) -> None:
         """Ends the job where frames were made without motion: they would be unrelated stills. `hindrance`: how; or empty."""

@@ -11,11 +11,12 @@ import torch
 from modules import devices, sd_models, shared
 
 from motion_module.context_windows import ContextWindows
+from motion_module.light_steps import LightSteps
 from motion_module.vram import memory_of
 
 from .. import host, json_store
 from ..interrupt import is_stopping
-from ..request.choices import IN_ATTENTION
+from ..request.choices import EXACT, FAST, FAST_DEEP, FAST_NEGATIVE, IN_ATTENTION
 from ..request.params import Params
 from ..request.plan import Plan
 from .estimate import Run, Size
@@ -23,6 +24,8 @@ from .estimate import Run, Size
 log = logging.getLogger("AnimateDiff")
 FILE = "runs"
 MOST_RUNS = 50
+LIGHT_STEP = {FAST: 0.1, FAST_DEEP: 0.2, FAST_NEGATIVE: 0.55}
+"""The time of a light step as a fraction of that of a full one, as measured in docs/performance.md."""
 SIZE_TOLERANCE = 0.01
 """The difference in parameters up to which UNets count as equally large: those for inpainting have a few more."""
 
@@ -66,14 +69,17 @@ def runs(base: str) -> list[Run]:
 
 
 def size_of(windows: ContextWindows, params: Params, *, width: int, height: int, steps: int, videos: int) -> Size:
-    """Returns what will go through the UNet. The number of windows is much the same in all steps.
+    """Returns what will go through the UNet. The number of windows is much the same in all steps, and a light step counts as
+    the part of a full one that it takes.
 
     Windows are counted, not made: the page asks for values that no job could take.
     """
+    light = LightSteps(params.speed_every).count(steps) if params.speed != EXACT else 0
+    full_steps = steps - light * (1 - LIGHT_STEP.get(params.speed, 1))
     if params.context_mode == IN_ATTENTION:
-        return Size(windows.frames, width, height, steps, videos)
+        return Size(windows.frames, width, height, full_steps, videos)
     several = windows.length * sum(len(windows.starts(distance, 0)) for distance in windows.distances())
-    return Size(several if windows.needed else windows.frames, width, height, steps, videos, windows.attended_frames)
+    return Size(several if windows.needed else windows.frames, width, height, full_steps, videos, windows.attended_frames)
 
 
 def steps_taken(steps: int, strength: float | None) -> int:

@@ -16,7 +16,7 @@ from ..detailer.boxes import read_box
 from ..detailer.yolo_file import yolo_model
 from ..errors import RequestError, shown
 from ..output import paths
-from ..request.choices import DRAWN_BOX, IN_ATTENTION, WHOLE
+from ..request.choices import DRAWN_BOX, EXACT, IN_ATTENTION, WHOLE
 from ..request.masks import union
 from ..request.params import MOST_FRAMES, Params
 from ..request.plan import Plan
@@ -27,6 +27,8 @@ SIDE_MULTIPLES = {"SD 1.5": 64, "SDXL": 32}
 """Pixels of one element at the UNet's lowest level. At multiples of these, no level is resized on its way up."""
 ORIGINAL = 1
 """The WebUI's number for “original” as masked content."""
+LEAST_STEPS = 10
+"""The fewest steps of a clip that may have light ones."""
 LATENT_UPSCALE = 3
 """The WebUI's number for “Just resize (latent upscale)”."""
 
@@ -48,6 +50,7 @@ def validate(p: Any, plan: Plan) -> list[str]:
     _require_possible_offload(p, plan)
     _require_no_hypertile(plan)
     _require_possible_detail(plan)
+    _require_steps_that_can_be_light(p, plan)
     if plan.params.freeinit_enable and plan.images is not None:
         raise RequestError(
             "Enable FreeInit (freeinit_enable) is on, but FreeInit starts from noise alone, so it works only in txt2img. "
@@ -167,6 +170,23 @@ def _require_windows_of_encoder(plan: Plan) -> None:
         raise RequestError(
             f"Windows apply to (context_mode) is “{IN_ATTENTION}”, but the image encoder of {plan.family.title} needs whole "
             f"windows. Set it to “{WHOLE}”, or Number of frames (video_length) to {plan.windows.length} or less."
+        )
+
+
+def _require_steps_that_can_be_light(p: Any, plan: Plan) -> None:
+    """Few steps are far apart, so that none can use what another one has computed. Distilled modules have few."""
+    speed = plan.params.speed
+    if speed == EXACT:
+        return
+    if plan.family.advice.steps_between[1] < LEAST_STEPS:
+        raise RequestError(
+            f"Speed (speed) is “{speed}”, but {plan.family.title} makes a clip in so few steps that each has to compute "
+            f"everything. Set Speed to “{EXACT}”."
+        )
+    if p.steps < LEAST_STEPS:
+        raise RequestError(
+            f"Speed (speed) is “{speed}”, which needs at least {LEAST_STEPS} steps, but this request has {p.steps}. Set more "
+            f"steps, or Speed to “{EXACT}”."
         )
 
 

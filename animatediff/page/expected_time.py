@@ -19,6 +19,7 @@ from .webui_controls import Page
 GIGABYTE = 1e9
 LENGTH = (
     "model", "video_length", "batch_size", "overlap", "stride", "closed_loop", "context_mode", "video_source", "video_path",
+    "speed", "speed_every",
 )  # fmt: skip
 """The parameters that decide what goes through the UNet."""
 

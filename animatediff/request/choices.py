@@ -13,6 +13,7 @@ AS_FOUND = "auto"
 MIX, RAMP = "blend with noise", "strength ramp"
 WHOLE, IN_ATTENTION = "whole UNet", "motion attention"
 RIFE = "RIFE"
+EXACT, FAST, FAST_DEEP, FAST_NEGATIVE = "Exact", "Fast", "Fast (deep blocks)", "Fast (negative prompt)"
 NO_DETAIL, FACES, DRAWN_BOX = "Off", "faces", "box"
 DETECTED = (FACES, "upper bodies", "eyes")
 """What OpenCV's cascades find."""

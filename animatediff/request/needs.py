@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..video.formats import VIDEO_FORMATS, is_picture
-from .choices import DRAWN_BOX, IN_ATTENTION, MIX, NO_DETAIL, NO_MODULE, RAMP
+from .choices import DRAWN_BOX, EXACT, IN_ATTENTION, MIX, NO_DETAIL, NO_MODULE, RAMP
 
 if TYPE_CHECKING:
     from .params import Params
@@ -54,6 +54,7 @@ BY_NOISE_AT_THE_END = Needs(
 WITH_SOURCE = Needs("there is a source video", lambda params, _: bool(params.source))
 WITH_SECOND = Needs("a second motion module is chosen", lambda params, _: params.model_2 not in NO_MODULE)
 WITH_CAMERA = Needs("a camera module (camera) is chosen", lambda params, _: params.camera not in NO_MODULE)
+WITH_LIGHT_STEPS = Needs(f"Speed (speed) is not “{EXACT}”", lambda params, _: params.speed != EXACT)
 AS_VIDEO = Needs(
     f"Save format (format) has a video: {', '.join(VIDEO_FORMATS)}",
     lambda params, _: any(name in VIDEO_FORMATS for name in params.format),

@@ -25,6 +25,10 @@ from .choices import (
     DETECTED,
     DETECTOR_SUFFIX,
     DRAWN_BOX,
+    EXACT,
+    FAST,
+    FAST_DEEP,
+    FAST_NEGATIVE,
     IN_ATTENTION,
     MIX,
     NO_DETAIL,
@@ -64,6 +68,7 @@ CAMERA = Group("Camera", "camera")
 TRAVEL = Group("Prompt travel", "prompt-travel")
 PER_FRAME = Group("Per frame", "per-frame")
 DETAIL = Group("Detail faces and hands", "detail")
+SPEED = Group("Speed", "speed-group")
 OUTPUT = Group("Output", "playback")
 ADVANCED = Group("Advanced", "advanced")
 
@@ -721,6 +726,27 @@ class Params:
         needs=needs.WITH_DETAIL,
         help="The ControlNet units without a picture of their own also control the subjects, by what is seen in the finished "
         "clip.",
+    )
+    speed: str = _option(
+        EXACT,
+        label="Speed",
+        group=SPEED,
+        elem_id="speed",
+        choices=(EXACT, FAST, FAST_DEEP, FAST_NEGATIVE),
+        info="Fast: nearly the same clip in about 60 % of the time.",
+        help="Exact: every step computes everything. Fast: light steps compute only the outer blocks of the image model, and "
+        "leave out the negative prompt; the rest comes from the full step before them. The other choices do one of the two.",
+    )
+    speed_every: int = _option(
+        2,
+        label="A full step every … steps",
+        group=SPEED,
+        elem_id="speed-every",
+        minimum=2,
+        maximum=10,
+        slider=Slider(2, 5, 1),
+        needs=needs.WITH_LIGHT_STEPS,
+        help="2: every second step is full. 3: every third, and so on. More is faster and further from the exact clip.",
     )
     interp: str = _option(
         "Off",

@@ -71,7 +71,7 @@ def test_every_value_without_effect_gets_a_sentence(host):
         "closed_loop": "R+P", "overlap": 1, "stride": 2, "image_mode": "strength ramp", "ramp_length": 0.5, "latent_power": 2,
         "latent_scale_last": 9, "pia_motion": "large motion", "source_start": 3, "source_stride": 2, "model_2_mode": "chain",
         "interp_x": 3, "context_mode": "motion attention", "offload": True, "context_schedule": "static", "fuse_method": "flat",
-        "noise_type": "FreeNoise", "noise_share": 0.2, "freeinit_iters": 2,
+        "noise_type": "FreeNoise", "noise_share": 0.2, "freeinit_iters": 2, "speed_every": 3,
         "camera_motion": "pan left", "camera_strength": 0.5,
     }  # fmt: skip
     warnings = warnings_of(host.txt2img(**animate(video_length=2, **idle), steps=1))

@@ -140,6 +140,18 @@ def test_img2img_resumes_after_an_error(host, cut_off):
     assert np.array_equal(frames, expected) and calls_after < calls
 
 
+@pytest.mark.parametrize("calls", [11, 14])
+def test_a_clip_with_light_steps_resumes(host, cut_off, calls):
+    """After a full step and after a light one: what a light step takes from a full one is not on the disk."""
+    request = {**animate(video_length=8, batch_size=4, overlap=1, speed="Fast"), "steps": STEPS, "negative_prompt": "bad"}
+    _, expected, _ = resumed(host, host.txt2img, **request)
+    cut_off(host.txt2img, step=calls, **request)
+    answer, frames, _ = resumed(host, host.txt2img, **request)
+    assert np.array_equal(frames, expected)
+    done = info_of(answer)["extra_generation_params"][WENT_ON]
+    assert done == f"step {(calls - 1) // 3} of {STEPS}", "a step has a call for each of three windows"
+
+
 def test_another_init_image_does_not_resume(host, cut_off):
     request = {**SHORT, "denoising_strength": 0.9}
     pictures = [encode(gradient(128)), encode(gradient(128).transpose(1, 0, 2))]

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from animatediff.job.samplers import trailing
-from support.animation import animate, frames_of, info_of, recording, unet_calls
+from support.animation import animate, frames_of, info_of, recording, text_of_refusal, unet_calls
 from support.pictures import encode, gradient
 from support.published_layouts import FAMILIES, module_weights
 
@@ -222,3 +222,10 @@ def test_animatelcm_i2v_makes_clips_in_windows_and_loops(server, args):
     request = request_of("lcm-i2v")
     request["alwayson_scripts"]["AnimateDiff"]["args"][0].update({"video_length": 8, "batch_size": 4, **args})
     assert len(frames_of(server.img2img(**request, **PICTURE))) == 8
+
+
+@pytest.mark.parametrize("family", ["lcm", "lightning-8"])
+def test_distilled_modules_have_no_light_steps(server, family):
+    request = request_of(family, steps=12)
+    request["alwayson_scripts"]["AnimateDiff"]["args"][0]["speed"] = "Fast"
+    assert "in so few steps that each has to compute everything" in text_of_refusal(server.txt2img(**request))

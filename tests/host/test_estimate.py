@@ -87,6 +87,14 @@ def test_the_frames_in_all_windows_are_counted(history, windows, loop):
     assert size.frames == (windows.at(0).frames.numel() if windows.needed else windows.frames)
 
 
+@pytest.mark.parametrize(("speed", "every", "light"), [("Exact", 2, 0), ("Fast", 2, 9), ("Fast", 3, 12)])
+def test_light_steps_take_a_part_of_the_time(history, speed, every, light):
+    """Of 20 steps, 11 are full where every second one is and the last, and 8 where every third one is and the last."""
+    params = Params(speed=speed, speed_every=every)
+    size = history.size_of(ContextWindows(16, 16, 4), params, width=64, height=64, steps=20, videos=1)
+    assert size.steps == pytest.approx(20 - light * (1 - history.LIGHT_STEP.get(speed, 1)))
+
+
 def test_no_settings_make_the_forecast_wait(history):
     """These windows would have more than 25 million entries."""
     began = time.monotonic()

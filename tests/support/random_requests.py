@@ -45,6 +45,7 @@ SMALL: dict[str, st.SearchStrategy[Any]] = {
     "loop_number": st.integers(0, 3),
     "format": st.sets(st.sampled_from((*VIDEO_FORMATS, "PNG", "TXT"))).map(lambda names: [*sorted(names), "Frame"]),
     "freeinit_iters": st.integers(1, 2),
+    "speed": st.sampled_from(("Exact",) * 7 + ("Fast",)),
     "stride": st.integers(1, 4),
     "overlap": st.integers(-1, 8),
     "last_frame": st.sampled_from(("", encode(gradient(shift=9)))),
