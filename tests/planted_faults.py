@@ -812,7 +812,7 @@ MUTATIONS = (
         "animatediff/job/motion_masks.py",
         'if not getattr(p, "is_hr_pass", False):',
         "if True:",
-        "host/test_motion_masks.py",
+        "host/test_fitted_motion_masks.py",
     ),
     Mutation(
         "a resumed clip does not know its motion mask",
