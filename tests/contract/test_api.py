@@ -182,6 +182,7 @@ def test_the_api_lists_the_controls(host):
         "Denoising strength per frame",
         "Detail", "Box on the first frame", "Most subjects", "Confidence", "Detail prompt", "Detail negative prompt",
         "Detail strength", "Padding", "Detail steps", "Detail CFG scale", "Detail size", "With ControlNet",
+        "Speed", "A full step every … steps",
         "Frame interpolation", "Interpolation factor", "Times to play",
         "Family", "Windows apply to", "Offload frames to RAM", "Context schedule", "Fuse method", "Noise type", "Shared noise",
         "Enable FreeInit", "Fast sampling", "FreeInit iterations", "FreeInit filter", "Spatial cutoff", "Temporal cutoff",
