@@ -25,7 +25,7 @@ log = logging.getLogger("AnimateDiff")
 FILE = "runs"
 MOST_RUNS = 50
 LIGHT_STEP = {FAST: 0.1, FAST_DEEP: 0.2, FAST_NEGATIVE: 0.55}
-"""The time of a light step as a fraction of that of a full one, as measured in docs/performance.md."""
+"""The time of a light step as a fraction of that of a full one: a little above what docs/performance.md counts."""
 SIZE_TOLERANCE = 0.01
 """The difference in parameters up to which UNets count as equally large: those for inpainting have a few more."""
 

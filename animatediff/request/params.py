@@ -733,7 +733,7 @@ class Params:
         group=SPEED,
         elem_id="speed",
         choices=(EXACT, FAST, FAST_DEEP, FAST_NEGATIVE),
-        info="Fast: nearly the same clip in about 60 % of the time.",
+        info="Fast: nearly the same clip for about 60 % of the arithmetic.",
         help="Exact: every step computes everything. Fast: light steps compute only the outer blocks of the image model, and "
         "leave out the negative prompt; the rest comes from the full step before them. The other choices do one of the two.",
     )
