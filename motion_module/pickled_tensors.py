@@ -87,10 +87,15 @@ NAMES = frozenset({*STORAGES, *_DTYPES, _TENSOR, _TYPED_TENSOR, _PARAMETER, *_HA
 """The names that a pickle may have."""
 
 
+NESTED_UNDER = ("state_dict", "controlnet")
+"""The names under which training code nests a state dict: that of SparseCtrl has the second one."""
+
+
 def tensors_in(content: Any) -> dict[str, StoredTensor]:
-    """Returns the tensors of a state dict, which training code may have nested under `state_dict`. Raises UnreadablePickle."""
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
+    """Returns the tensors of a state dict, which training code may have nested in another one. Raises UnreadablePickle."""
+    for name in NESTED_UNDER:
+        if isinstance(content, dict) and isinstance(content.get(name), dict):
+            content = content[name]
     if not isinstance(content, dict):
         return {}
     tensors = {key: stored_tensor(value) for key, value in content.items() if isinstance(key, str)}

@@ -212,8 +212,10 @@ def authors_layer(
 
 
 def _attended(weights: dict[str, Tensor], tokens: Tensor, frames: int) -> Tensor:
-    """Returns the output of both attentions, `(b f) d c` in and out."""
+    """Returns the output of both attentions, or of one where SparseCtrl has one, `(b f) d c` in and out."""
     for block in (0, 1):
+        if f"transformer_blocks.0.attention_blocks.{block}.to_q.weight" not in weights:
+            continue
         normed = _layer_norm(weights, f"transformer_blocks.0.norms.{block}", tokens)
         tokens = tokens + _temporal_attention(weights, block, normed, frames)
     return tokens
