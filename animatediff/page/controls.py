@@ -15,11 +15,11 @@ from modules.ui_common import create_refresh_button
 from motion_module.video_reader import VIDEO_SUFFIXES
 
 from ..detailer import detector_files
-from ..request import module_files
+from ..request import module_files, sparse_files
 from ..request.choices import DEFAULT_MODULE, FORMATS
 from ..request.params import Option, default_of, first_value, option_of
 from ..video.formats import format_problems
-from .upload_controls import Picture, Upload
+from .upload_controls import Picture, PictureUploads, Upload
 
 Field = dataclasses.Field[Any]
 Controls = dict[str, gr.components.Component]
@@ -79,6 +79,8 @@ def _control(field: Field, option: Option, facts: dict[str, Any], elem_id: ElemI
         return _formats(field, facts)
     if field.name == "video_source":
         return Upload(file_types=[*VIDEO_SUFFIXES, ".webp", ".png"], height=UPLOAD_HEIGHT, **facts)
+    if field.name == "sparse_pictures":
+        return PictureUploads(file_count="multiple", file_types=["image"], height=UPLOAD_HEIGHT, **facts)
     if kind == "Image.Image | None":
         return Picture(type="pil", height=UPLOAD_HEIGHT, **facts)
     facts["value"] = first_value(field)
@@ -112,6 +114,7 @@ def first_choice(names: list[str]) -> str:
 _FILES: dict[str, tuple[Callable[[], list[str]], Callable[[list[str]], str], str]] = {
     "model": (module_files.names, first_choice, "refresh"),
     "model_2": (lambda: ["", *module_files.names()], itemgetter(0), "refresh-2"),
+    "sparse_ctrl": (lambda: ["", *sparse_files.names()], itemgetter(0), "refresh-sparse"),
     "detail": (detector_files.choices, itemgetter(0), "refresh-detectors"),
 }
 """Parameters that are files: what there is to choose, which of it is chosen first, and the element id of the refresh button."""

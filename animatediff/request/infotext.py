@@ -19,8 +19,8 @@ from .parameter_aliases import renamed
 from .params import SAVED_FIELDS, Params, option_of
 
 KEY = "AnimateDiff"
-NOT_WRITTEN = ("video_delivery", "last_frame")
-"""How the answer is delivered, and an image, which no text can hold."""
+NOT_WRITTEN = ("video_delivery", "last_frame", "sparse_pictures", "sparse_more")
+"""How the answer is delivered, and images, which no text can hold."""
 
 
 def write(params: Params, module_hash: str | None) -> str:

@@ -13,11 +13,13 @@ from motion_module.checkpoint import Description
 from motion_module.context_windows import ClosedLoop, ContextWindows, FuseMethod
 from motion_module.families import FAMILIES, Family
 from motion_module.motion_strength import LayerStrength, MotionStrength, parse_rules
+from motion_module.sparse_ctrl import Shape
 
 from ..errors import RequestError
 from . import module_files
 from .choices import AS_FOUND, IN_ATTENTION
-from .inputs import Inputs
+from .frame_pictures import SparseAsked, placed, read_frames
+from .inputs import Inputs, SparseInput
 from .params import MOST_FRAMES, Params, without_img2img
 
 CLOSING: dict[str, ClosedLoop] = {"N": "none", "R-P": "few", "R+P": "few", "A": "many"}
@@ -34,6 +36,17 @@ class SecondChoice:
 
 
 @dataclass(frozen=True)
+class SparseChoice:
+    """A SparseCtrl model and its pictures. `frames`: the frame of each picture, from 0. `facts`: what else was asked of it."""
+
+    path: Path
+    shape: Shape
+    pictures: list[Image.Image]
+    frames: list[int]
+    facts: SparseAsked
+
+
+@dataclass(frozen=True)
 class Plan:
     """A whole request. `params` has everything filled in that the request left open."""
 
@@ -43,6 +56,7 @@ class Plan:
     windows: ContextWindows
     strength: MotionStrength
     second: SecondChoice | None
+    sparse: tuple[SparseChoice, ...] = ()
 
     @property
     def module(self) -> Description:
@@ -102,7 +116,8 @@ def make_plan(params: Params, inputs: Inputs) -> Plan:
     of_layers = LayerStrength(params.motion_scale, params.motion_effect)
     strength = MotionStrength(of_layers, params.motion_start, params.motion_end, parse_rules(params.motion_rules))
     completed = _completed_from_module(params, inputs.module, family, windows)
-    return Plan(completed, inputs, family, windows, strength, _second(completed, inputs, family))
+    sparse = tuple(_sparse(given, windows.frames) for given in inputs.sparse)
+    return Plan(completed, inputs, family, windows, strength, _second(completed, inputs, family), sparse)
 
 
 def _completed_from_images(params: Params, inputs: Inputs) -> Params:
@@ -169,6 +184,12 @@ def chosen_family(name: str, description: Description) -> Family:
             f"Family (family) to “{AS_FOUND}”{f', or to one of {possible}' if len(description.alternatives) > 1 else ''}."
         )
     return chosen
+
+
+def _sparse(given: SparseInput, frames: int) -> SparseChoice:
+    name = "Frames of the pictures (sparse_frames)"
+    numbers = placed(given.said, read_frames(name, given.asked.frames), frames, name)
+    return SparseChoice(given.path, given.shape, given.pictures, numbers, given.asked)
 
 
 def _second(params: Params, inputs: Inputs, first: Family) -> SecondChoice | None:

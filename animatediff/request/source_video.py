@@ -186,7 +186,7 @@ def find(name: str, what: str = SOURCE) -> Path:
             f"{what} {shown(name)} is a URL. Download it. Then {'upload it on the page, or ' * (what == SOURCE)}name the file "
             "in a folder that the settings allow."
         )
-    path = _allowed(name, what)
+    path = allowed(name, what)
     if uploads.holds(path):
         name = path.name  # as its user knows it
     try:
@@ -203,7 +203,7 @@ def find(name: str, what: str = SOURCE) -> Path:
             "folder of frames."
         )
     for file in files:
-        _allowed(str(file), what)
+        allowed(str(file), what)
     return path
 
 
@@ -213,7 +213,7 @@ def background() -> str:
     return colour
 
 
-def _allowed(name: str, what: str) -> Path:
+def allowed(name: str, what: str) -> Path:
     """Returns the resolved path if it may be read. An error does not tell whether a forbidden path exists."""
     folders = settings.folders("animatediff_source_folders")
     try:
