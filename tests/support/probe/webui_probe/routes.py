@@ -91,6 +91,7 @@ class ReferenceBody(BaseModel):
     loras: dict[str, float] = {}
     betas: str = "straight"
     sizes: list[int] | None = None
+    sparse: list[dict[str, Any]] = []
     over_frames: bool = False
     motion_over_frames: bool = False
     head_width: int | None = None
