@@ -53,8 +53,9 @@ def _is_chosen(field: Field, read: Params, is_panel: bool) -> bool:
 
 
 def _is_of_img2img(field: Field) -> bool:
+    """Whether the panel of txt2img does not show a parameter."""
     group = option_of(field).group
-    return group is not None and group.img2img_only
+    return field.name == "sparse_init_image" or (group is not None and group.img2img_only)
 
 
 def _has_effect(field: Field, plan: Plan) -> bool:
