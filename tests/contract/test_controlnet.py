@@ -752,7 +752,9 @@ def test_sparse_ctrl_without_controlnet_acts_beside_a_unit(controlnet, pictures,
     models = controlnet.data_dir / "models" / "ControlNet"
     models.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
-    save_file(sparse_weights("RGB", text_width=64), models / "sparsectrl_tiny.safetensors")
+    weights = sparse_weights("RGB", text_width=64)
+    strong = {key: value * 4 if key.startswith("controlnet_") else value for key, value in weights.items()}
+    save_file(strong, models / "sparsectrl_tiny.safetensors")
 
     def frames(weight, strength):
         sparse = {"sparse_ctrl": "sparsectrl_tiny", "sparse_pictures": [encode(pictures[1])], "sparse_strength": strength}
