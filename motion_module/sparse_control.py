@@ -81,11 +81,13 @@ def controlled(
     layout_of: LayoutOf,
     progress: Callable[[], float] = lambda: 0.0,
     step_windows: Callable[[], StepWindows] | None = None,
+    text_of: Callable[[Tensor], Tensor] = lambda context: context,
 ) -> Iterator[None]:
     """While open, networks act in `unet`, an LDM `UNetModel`, whose rows are frames as `layout_of` describes them.
 
     Afterwards they are on the CPU. `progress`: returns the fraction of the steps that are done. `step_windows`: returns the
-    windows of the running step, if attention between frames is limited to context windows.
+    windows of the running step, if attention between frames is limited to context windows. `text_of`: returns the encoded
+    prompts of the rows from the UNet's argument, in which another extension may have more.
     """
     if not controls:
         yield
@@ -95,7 +97,7 @@ def controlled(
 
     def forward(x: Tensor, *args: Any, **named: Any) -> Tensor:
         timesteps = args[0] if args else named["timesteps"]
-        context = args[1] if len(args) > 1 else named["context"]
+        context = text_of(args[1] if len(args) > 1 else named["context"])
         acting = [control for control in controls if control.acts(progress())]
         windows = step_windows() if step_windows and acting else None
         call.begin(control.added(x, timesteps, context, layout_of(len(x)), windows) for control in acting)

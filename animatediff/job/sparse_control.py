@@ -18,6 +18,7 @@ from motion_module.context_windows import StepWindows
 from motion_module.sparse_control import SparseControl, controlled, require_sparse_fit
 from motion_module.sparse_ctrl import MOST_FRAMES, PIXELS
 
+from ..controlnet import marks
 from ..errors import AnimateDiffError, RequestError
 from ..interrupt import is_stopping
 from ..request import sparse_files
@@ -78,7 +79,10 @@ class SparseControls:
         progress: Callable[[], float],
         step_windows: Callable[[], StepWindows] | None,
     ) -> AbstractContextManager[None]:
-        """While open, the models act in `unet`. The arguments are those of `controlled`."""
+        """While open, the models act in `unet`. The arguments are those of `controlled`.
+
+        The prompts that they see are without ControlNet's marks, whose numbers are far larger than those of words.
+        """
         networks = sparse_files.read(tuple(choice.path for choice in self._chosen))
         controls = [
             SparseControl(
@@ -91,7 +95,7 @@ class SparseControls:
             )
             for index, (network, choice) in enumerate(zip(networks, self._chosen))
         ]
-        return controlled(unet, controls, layout_of, progress, step_windows)
+        return controlled(unet, controls, layout_of, progress, step_windows, marks.removed)
 
     def nbytes(self, dtype: torch.dtype) -> int:
         """Returns how much memory the models take on the device."""
