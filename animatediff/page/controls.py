@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterable
+from functools import partial
 from operator import itemgetter
 from typing import Any
 
@@ -15,12 +16,12 @@ from modules.ui_common import create_refresh_button
 from motion_module.video_reader import VIDEO_SUFFIXES
 
 from ..detailer import detector_files
-from ..request import module_files
+from ..request import module_files, sparse_files
 from ..request.choices import DEFAULT_MODULE, FORMATS
 from ..request.params import Option, default_of, first_value, option_of
 from ..video.formats import format_problems
 from . import mask_drawing
-from .upload_controls import Picture, Upload
+from .upload_controls import Picture, PictureUploads, Upload
 
 Field = dataclasses.Field[Any]
 Controls = dict[str, gr.components.Component]
@@ -87,7 +88,7 @@ def _control(field: Field, option: Option, facts: dict[str, Any], elem_id: ElemI
     if field.name == "format":
         return _formats(field, facts)
     if field.name in _UPLOADS:
-        return Upload(file_types=_UPLOADS[field.name], height=UPLOAD_HEIGHT, **facts)
+        return _UPLOADS[field.name](height=UPLOAD_HEIGHT, **facts)
     if kind == "Image.Image | None":
         picture = Picture(type="pil", height=UPLOAD_HEIGHT, **facts)
         if field.name == "motion_mask":
@@ -125,11 +126,16 @@ _FILES: dict[str, tuple[Callable[[], list[str]], Callable[[list[str]], str], str
     "model": (module_files.names, first_choice, "refresh"),
     "model_2": (lambda: ["", *module_files.names()], itemgetter(0), "refresh-2"),
     "camera": (lambda: ["", *module_files.names()], itemgetter(0), "refresh-camera"),
+    "sparse_ctrl": (lambda: ["", *sparse_files.names()], itemgetter(0), "refresh-sparse"),
     "detail": (detector_files.choices, itemgetter(0), "refresh-detectors"),
 }
 """Parameters that are files: what there is to choose, which of it is chosen first, and the element id of the refresh button."""
-_UPLOADS = {"video_source": [*VIDEO_SUFFIXES, ".webp", ".png"], "camera_poses": [".txt"]}
-"""Parameters that are uploaded files, and their suffixes."""
+_UPLOADS = {
+    "video_source": partial(Upload, file_types=[*VIDEO_SUFFIXES, ".webp", ".png"]),
+    "sparse_pictures": partial(PictureUploads, file_count="multiple", file_types=["image"]),
+    "camera_poses": partial(Upload, file_types=[".txt"]),
+}
+"""Parameters that are uploaded files, and their controls."""
 
 
 def _formats(field: Field, facts: dict[str, Any]) -> gr.CheckboxGroup:
