@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import image_encoder
+from . import image_encoder, sparse_ctrl_keys
 from .families import (
     HOTSHOT,
     KNOWN_FILES,
@@ -305,8 +305,8 @@ def _foreign_kind(entries: dict[str, Entry], layers: Layers) -> tuple[str, str] 
         return _LORA_KINDS[frozenset(kinds)], "low-rank keys"
     if not complete_layers and any(_LOW_RANK.search(key) for key in entries):
         return "a LoRA", "low-rank keys"
-    if layers and any("controlnet_cond_embedding" in key for key in entries):
-        return "a SparseCtrl network", "keys of its condition embedding"
+    if sparse := sparse_ctrl_keys.kind_of(entries):
+        return f"a SparseCtrl network ({sparse})", "keys of motion layers and of a condition embedding"
     for pattern, kind, reason in _FOREIGN_KINDS:
         if any(re.search(pattern, key) for key in entries):
             return kind, reason

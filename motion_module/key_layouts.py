@@ -95,17 +95,17 @@ def expected_blocks(levels: int, mid: bool) -> list[str]:
     return blocks + [f"up_{level}_{index}" for level in range(levels) for index in range(3)]
 
 
-def expected_shapes(channels: int, positions: int) -> dict[str, tuple[int, ...]]:
+def expected_shapes(channels: int, positions: int, attentions: int = 2) -> dict[str, tuple[int, ...]]:
     """Returns the shapes of the weights of one layer, by the authors' names.
 
-    `positions`: rows of the positional encodings; 0 if the file has none.
+    `positions`: rows of the positional encodings; 0 if the file has none. `attentions`: how many the layer has.
     """
     wide = 4 * channels
     shapes: dict[str, tuple[int, ...]] = {}
     for name in ("norm", "proj_in", "proj_out", TRANSFORMER_BLOCK + "ff_norm"):
         shapes[name + ".bias"] = (channels,)
         shapes[name + ".weight"] = (channels, channels) if name.startswith("proj") else (channels,)
-    for index, table in enumerate(TABLES):
+    for index, table in enumerate(TABLES[:attentions]):
         attention = f"{TRANSFORMER_BLOCK}attention_blocks.{index}."
         shapes.update({f"{attention}{name}.weight": (channels, channels) for name in ("to_q", "to_k", "to_v")})
         shapes[attention + "to_out.0.weight"] = (channels, channels)

@@ -88,15 +88,20 @@ NAMES = frozenset({*STORAGES, *_DTYPES, _TENSOR, _TYPED_TENSOR, _PARAMETER, *_HA
 """The names that a pickle may have."""
 
 
+NESTED_UNDER = ("state_dict", "controlnet")
+"""The names under which training code nests a state dict: that of SparseCtrl has the second one."""
+
+
 def tensors_in(content: Any) -> dict[str, StoredTensor]:
-    """Returns the tensors of a state dict, which training code may have nested under `state_dict`, or in CameraCtrl's two
+    """Returns the tensors of a state dict, which training code may have nested in another one, or in CameraCtrl's two
     dictionaries. Raises UnreadablePickle.
     """
+    for name in NESTED_UNDER:
+        if isinstance(content, dict) and isinstance(content.get(name), dict):
+            content = content[name]
     if not isinstance(content, dict):
         return {}
-    if isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    elif all(isinstance(content.get(name), dict) for name in _OF_CAMERA_CTRL):
+    if all(isinstance(content.get(name), dict) for name in _OF_CAMERA_CTRL):
         content = {key: value for name in _OF_CAMERA_CTRL for key, value in content[name].items()}
     tensors = {key: stored_tensor(value) for key, value in content.items() if isinstance(key, str)}
     return {key: tensor for key, tensor in tensors.items() if tensor}

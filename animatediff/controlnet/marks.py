@@ -11,3 +11,8 @@ MARK = 1024.0
 def count(conditions: Tensor) -> int:
     """Returns how many marks conditions begin with, `(rows, tokens, width)`: one or none."""
     return int(bool((conditions[:, 0].abs() == MARK).all()))
+
+
+def removed(conditions: Tensor) -> Tensor:
+    """Returns conditions without marks."""
+    return conditions[:, count(conditions) :]

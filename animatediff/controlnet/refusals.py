@@ -6,8 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
+from motion_module.sparse_ctrl import MOST_FRAMES
+
 from ..errors import RequestError
-from . import sparse_ctrl
 from .pictures import Unit
 
 UNFIT = {
@@ -121,8 +122,8 @@ def require_fit_of_built_in(planned: Unit, params: Any, *, splits_calls: bool) -
 
 def require_few_frames(number: int, attended: int) -> None:
     """Raises RequestError where more frames attend to each other than SparseCtrl has positions for."""
-    if attended > sparse_ctrl.MOST_FRAMES:
+    if attended > MOST_FRAMES:
         raise RequestError(
-            f"ControlNet unit {number} is SparseCtrl, which takes {sparse_ctrl.MOST_FRAMES} frames at once, but the "
-            f"context length (batch_size) is {attended}. Set it to {sparse_ctrl.MOST_FRAMES} or less."
+            f"ControlNet unit {number} is SparseCtrl, which takes {MOST_FRAMES} frames at once, but the "
+            f"context length (batch_size) is {attended}. Set it to {MOST_FRAMES} or less."
         )

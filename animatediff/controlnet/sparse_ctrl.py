@@ -15,17 +15,14 @@ from torch import Tensor, nn
 
 from motion_module.checkpoint import to_our_layout
 from motion_module.context_windows import StepWindows
-from motion_module.key_layouts import TABLES, TRANSFORMER_BLOCK, expected_shapes, key_of, layers_of
+from motion_module.key_layouts import expected_shapes, key_of, layers_of
 from motion_module.network import TemporalTransformer
 from motion_module.row_layout import RowLayout
+from motion_module.sparse_ctrl import MOST_FRAMES
 from motion_module.weight_files import CheckpointError
 
 WIDTHS = (320, 640, 1280, 1280)
 """The channels of each level: there is SparseCtrl for Stable Diffusion 1.5 only."""
-MOST_FRAMES = 32
-"""The rows of its positional encodings, and so the most frames that attend to each other."""
-SECOND_ATTENTION = (TABLES[1].removesuffix("pos_encoder.pe"), TRANSFORMER_BLOCK + "norms.1.")
-"""How the names of what a motion module has, and SparseCtrl has not, begin."""
 
 
 class MotionModuleType(Enum):
@@ -72,8 +69,7 @@ class MotionWrapper(nn.Module):
             key_of(f"down_{level}_{index}", name, "original")
             for level, width in enumerate(WIDTHS)
             for index in range(2)
-            for name in expected_shapes(width, MOST_FRAMES)
-            if not name.startswith(SECOND_ATTENTION)
+            for name in expected_shapes(width, MOST_FRAMES, attentions=1)
         }
         if odd := sorted(expected ^ set(state_dict)):
             what = "is missing" if odd[0] in expected else "is unknown"

@@ -52,6 +52,7 @@ from .loras import Loras, facts_of
 from .motion_masks import MotionMasks
 from .samplers import original_steps
 from .size_conditioning import fixed_sizes
+from .sparse_control import SparseControls
 from .speed import Speed
 from .validate import hypertile_is_on
 
@@ -69,10 +70,11 @@ def custom_unet_is_chosen() -> bool:
 class AnimatedModel:
     """What one job changes in the checkpoint, for as long as it samples."""
 
-    def __init__(self, p: Any, plan: Plan, control: Control) -> None:
+    def __init__(self, p: Any, plan: Plan, control: Control, sparse: SparseControls) -> None:
         self._p = p
         self._plan = plan
         self._control = control
+        self._sparse = sparse
         self._family = plan.family
         self._windows = plan.windows
         self._cache: UNetCache | None = None
@@ -246,6 +248,7 @@ class AnimatedModel:
         holder = host.of(model)
         unet, calls = holder.unet(model), holder.unet_calls(model)
         layout_of: LayoutOf = self._layout_of
+        windowed: WindowedUNet | None = None
         with ExitStack() as stack:
             if self._windows.needed and not self._plan.windows_in_attention:
                 windowed = WindowedUNet(
@@ -257,8 +260,11 @@ class AnimatedModel:
                     arguments_of=holder.arguments_of_rows(),
                     begin_call=self._begin_call,
                 )
-                stack.enter_context(windowed.applied_to(calls))
                 layout_of = windowed.layout_of
+            # Inside of the windows: where both replace the UNet's function, the one that acts on each window is the inner one.
+            stack.enter_context(self._sparse.applied_to(unet, layout_of, self.progress, self._windows_of_attention()))
+            if windowed is not None:
+                stack.enter_context(windowed.applied_to(calls))
             if self._in_chunks:
                 stack.enter_context(in_chunks(unet, self._rows_at_once, self._working_device()))
             stack.enter_context(self._control.applied_to(unet, layout_of, self._windows_of_attention()))
@@ -289,7 +295,7 @@ class AnimatedModel:
         in_parts = self._windows.needed and not self._plan.windows_in_attention
         rows = self._rows_at_once if in_parts or self._in_chunks else CONDITIONS * self._plan.frames
         of_modules = sum(weight.nbytes for module in motion.modules for weight in module.state_dict().values())
-        return host.of(model).memory(model, rows, of_modules)
+        return host.of(model).memory(model, rows, of_modules + self._sparse.nbytes(host.of(model).dtype(model)))
 
     @contextmanager
     def _attached(self, unet: Any, motion: Motion, layout_of: LayoutOf) -> Iterator[None]:
@@ -368,6 +374,7 @@ class AnimatedModel:
             )
         for description in self._plan.descriptions:
             require_fit(host.of(model).unet(model), description.channels or {})
+        self._sparse.require_fit(host.of(model).unet(model))
 
     def _require_usable_later(self, role: str, info: Any) -> None:
         """Checks a checkpoint that takes over later, before anything is sampled; its file may not tell what it is."""

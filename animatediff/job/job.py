@@ -48,6 +48,7 @@ from .free_init import Rounds
 from .init_frames import InitFrames
 from .processing_hooks import Bystander, Refusal, Role, carried_role, init_of_webui, release, take
 from .resuming import Resuming
+from .sparse_control import SparseControls
 from .validate import ORIGINAL, validate
 
 log = logging.getLogger("AnimateDiff")
@@ -157,9 +158,14 @@ class Job:
         self.warnings = warnings
         self.control = controlnet.of_job(p, plan)
         self._masks = FrameMasks(p, plan.masks)
-        self.animated = AnimatedModel(p, plan, self.control)
+        self._sparse = SparseControls(p, plan)
+        self.animated = AnimatedModel(p, plan, self.control, self._sparse)
         self.resuming = Resuming(
-            p, plan, rounds=self.rounds, loras_in_use=self.animated.loras_in_use, controls=self.control.facts
+            p,
+            plan,
+            rounds=self.rounds,
+            loras_in_use=self.animated.loras_in_use,
+            controls=lambda: [*self.control.facts(), *self._sparse.facts()],
         )
         self._hires_loras: loras.Loras = ()
         self._lora_hashes: dict[str, str] = {}
@@ -268,6 +274,7 @@ class Job:
             if self._init_frames is not None:
                 p.init_latent = self._init_frames.latents(p.seeds, getattr(p, "mask", None))
             self._warn_once(self.resuming.start())
+            self._sparse.encode()
             with self.animated.open(self.resuming.cache), live_preview.moving_preview(self.params.fps):
                 yield
             self._require_motion(acting.hindrance(is_interrupted()))
@@ -357,6 +364,7 @@ class Job:
         """
         self._during_pass.close()
         self.animated.take_back()
+        self._sparse.let_go()
         shared.state.textinfo = None
         if job_of(self.p) is not self:
             return

@@ -37,7 +37,7 @@ class Resuming:
     or where a setting switches it off.
 
     `rounds`: FreeInit's current round and their number. `loras_in_use`: our LoRAs, by file, rank and strength.
-    `controls`: ControlNet's units.
+    `controls`: ControlNet's units and SparseCtrl's models.
     """
 
     def __init__(
@@ -128,7 +128,8 @@ def _identity(p: Any, plan: Plan) -> list[Any]:
     prompts = p.all_prompts[0], p.all_negative_prompts[0], int(p.all_seeds[0])
     mask = getattr(p, "image_mask", None)
     masks = plan.masks or ([] if mask is None else [mask])
-    images = resume_store.digest([*(getattr(p, "init_images", None) or []), *masks, *plan.motion_masks])
+    of_sparse = [picture for choice in plan.sparse for picture in choice.pictures]
+    images = resume_store.digest([*(getattr(p, "init_images", None) or []), *masks, *plan.motion_masks, *of_sparse])
     ours = infotext.write(dataclasses.replace(plan.params, **WITHOUT_EFFECT_ON_FRAMES), None)
     return [
         *prompts,

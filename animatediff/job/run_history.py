@@ -44,8 +44,10 @@ class Stopwatch:
         self._cut_short |= is_stopping()
 
     def record(self, p: Any, plan: Plan) -> None:
-        """Remembers a job that others can be estimated by: one that took all its steps, at one size, with one checkpoint."""
-        if self._cut_short or getattr(p, "enable_hr", False) or p.refiner_checkpoint:
+        """Remembers a job that others can be estimated by: one that took all its steps, at one size, with one checkpoint,
+        and without SparseCtrl.
+        """
+        if self._cut_short or getattr(p, "enable_hr", False) or p.refiner_checkpoint or plan.sparse:
             return
         steps = steps_taken(p.steps, p.denoising_strength if hasattr(p, "init_images") else None)
         size = size_of(plan.windows, plan.params, width=p.width, height=p.height, steps=steps, videos=p.n_iter)

@@ -21,7 +21,7 @@ from ..request.masks import union
 from ..request.params import MOST_FRAMES, Params
 from ..request.plan import Plan
 from ..video.formats import is_picture
-from . import advice, camera, chosen_script, motion_masks
+from . import advice, camera, chosen_script, motion_masks, sparse_control
 
 SIDE_MULTIPLES = {"SD 1.5": 64, "SDXL": 32}
 """Pixels of one element at the UNet's lowest level. At multiples of these, no level is resized on its way up."""
@@ -51,6 +51,7 @@ def validate(p: Any, plan: Plan) -> list[str]:
     _require_no_hypertile(plan)
     _require_possible_detail(plan)
     _require_steps_that_can_be_light(p, plan)
+    sparse_control.require_possible(plan)
     if plan.params.freeinit_enable and plan.images is not None:
         raise RequestError(
             "Enable FreeInit (freeinit_enable) is on, but FreeInit starts from noise alone, so it works only in txt2img. "
@@ -292,9 +293,10 @@ def _require_possible_offload(p: Any, plan: Plan) -> None:
             "all frames attend to the first one. Set Attend to the first frame (first_frame_attention) to 0, or switch "
             "offloading off"
         )
-    elif plan.inputs.controls:
+    elif plan.inputs.controls or plan.sparse:
+        who = "ControlNet" if plan.inputs.controls else "SparseCtrl"
         hindrance = (
-            "ControlNet adds to the features of all frames. Set Windows apply to (context_mode) to “whole UNet”, or switch "
+            f"{who} adds to the features of all frames. Set Windows apply to (context_mode) to “whole UNet”, or switch "
             "offloading off"
         )
     if hindrance:

@@ -79,6 +79,8 @@ def _open_loop(params: Params) -> str:
 def _spoken(value: Any) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
+    if isinstance(value, tuple):
+        return "given"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

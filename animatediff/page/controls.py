@@ -15,12 +15,12 @@ from modules.ui_common import create_refresh_button
 from motion_module.video_reader import VIDEO_SUFFIXES
 
 from ..detailer import detector_files
-from ..request import module_files
+from ..request import module_files, sparse_files
 from ..request.choices import DEFAULT_MODULE, FORMATS
 from ..request.params import Option, default_of, first_value, option_of
 from ..video.formats import format_problems
 from . import mask_drawing
-from .upload_controls import Picture, Upload
+from .upload_controls import Picture, PictureUploads, Upload
 
 Field = dataclasses.Field[Any]
 Controls = dict[str, gr.components.Component]
@@ -88,11 +88,8 @@ def _control(field: Field, option: Option, facts: dict[str, Any], elem_id: ElemI
         return _formats(field, facts)
     if field.name in _UPLOADS:
         return Upload(file_types=_UPLOADS[field.name], height=UPLOAD_HEIGHT, **facts)
-    if kind == "Image.Image | None":
-        picture = Picture(type="pil", height=UPLOAD_HEIGHT, **facts)
-        if field.name == "motion_mask":
-            mask_drawing.add_beside(picture, elem_id("motion-mask-drawing"))
-        return picture
+    if kind in _PICTURES:
+        return _pictures(field, facts, elem_id)
     facts["value"] = first_value(field)
     if option.choices:
         return gr.Dropdown(list(option.choices), **facts)
@@ -104,6 +101,16 @@ def _control(field: Field, option: Option, facts: dict[str, Any], elem_id: ElemI
     if option.slider:
         return gr.Slider(*option.slider[:2], step=option.slider.step, **facts)
     return gr.Number(precision=0 if kind == "int" else None, **facts)  # without limits: Generate reports what is out of range
+
+
+def _pictures(field: Field, facts: dict[str, Any], elem_id: ElemId) -> gr.components.Component:
+    """Returns the control of one picture, or of several."""
+    if field.name == "sparse_pictures":
+        return PictureUploads(file_count="multiple", file_types=["image"], height=UPLOAD_HEIGHT, **facts)
+    picture = Picture(type="pil", height=UPLOAD_HEIGHT, **facts)
+    if field.name == "motion_mask":
+        mask_drawing.add_beside(picture, elem_id("motion-mask-drawing"))
+    return picture
 
 
 def _with_refresh(facts: dict[str, Any], names: Callable[[], list[str]], value: str, refresh: str) -> gr.Dropdown:
@@ -125,9 +132,12 @@ _FILES: dict[str, tuple[Callable[[], list[str]], Callable[[list[str]], str], str
     "model": (module_files.names, first_choice, "refresh"),
     "model_2": (lambda: ["", *module_files.names()], itemgetter(0), "refresh-2"),
     "camera": (lambda: ["", *module_files.names()], itemgetter(0), "refresh-camera"),
+    "sparse_ctrl": (lambda: ["", *sparse_files.names()], itemgetter(0), "refresh-sparse"),
     "detail": (detector_files.choices, itemgetter(0), "refresh-detectors"),
 }
 """Parameters that are files: what there is to choose, which of it is chosen first, and the element id of the refresh button."""
+_PICTURES = ("Image.Image | None", "tuple[FramePicture, ...]")
+"""The types of parameters that are pictures."""
 _UPLOADS = {"video_source": [*VIDEO_SUFFIXES, ".webp", ".png"], "camera_poses": [".txt"]}
 """Parameters that are uploaded files, and their suffixes."""
 

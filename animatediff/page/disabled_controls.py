@@ -20,7 +20,7 @@ from .events import in_sentences
 DECIDING = (
     "model", "family", "video_length", "closed_loop", "format", "batch_size", "context_mode", "image_mode", "video_source",
     "video_path", "source_for_controlnet", "model_2", "interp", "noise_type", "freeinit_enable", "freeinit_iters",
-    "detail", "camera",
+    "detail", "camera", "sparse_ctrl",
 )  # fmt: skip
 """The parameters that decide whether others have an effect."""
 ANY_PICTURE = Image.new("L", (1, 1))

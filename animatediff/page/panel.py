@@ -60,7 +60,7 @@ def build(page: Page) -> Controls:
             duration, expected = gr.HTML(elem_id=elem_id("duration")), gr.HTML(elem_id=elem_id("expected"))
         controls["format"] = control(FIELDS["format"], elem_id)
         controls |= _groups(page, controls, elem_id)
-        presets.add_to_panel(controls, elem_id)
+        presets.add_to_panel(page, controls, elem_id)
         module_advice.add_to_panel(page, controls, advised, use_settings)
         disabled_controls.add_to_panel(controls, elem_id, is_img2img=page.tab == "img2img")
         _follow_length(controls, duration)

@@ -3,24 +3,46 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import gradio as gr
 
+from motion_module.families import V3
+from motion_module.weight_files import CheckpointError
+
 from .. import json_store
-from ..errors import reason
+from ..errors import RequestError, reason
+from ..request import module_files, sparse_files
+from ..request.choices import RAMP
 from ..request.parameter_aliases import renamed
 from ..request.params import SAVED_FIELDS, default_of
 from ..video.formats import format_problems
+from .chosen_module import described
 from .controls import ElemId, set_tooltip
 from .events import in_sentences
 from .gradio_versions import javascript
+from .webui_controls import Page
 
 log = logging.getLogger("AnimateDiff")
 FILE = "presets"
 CHECK = "Check that folder, and presets.json in it."
 FIELDS = tuple(field for field in SAVED_FIELDS if field.name != "enable")
+IMAGE_TO_VIDEO = "Image to video (v3 + SparseCtrl RGB)"
+ADAPTER = "v3_sd15_adapter"
+"""The domain adapter of v3, as a LoRA in the prompt."""
 OWN: dict[str, dict[str, Any]] = {
+    IMAGE_TO_VIDEO: {
+        "video_length": 16,
+        "sparse_frames": "",
+        "sparse_init_image": True,
+        "sparse_strength": 1,
+        "sparse_start": 0,
+        "sparse_end": 1,
+        "image_mode": RAMP,
+        "ramp_length": 0,
+    },
     "Refine a finished video": {
         "video_length": 0,
         "fps": 0,
@@ -30,7 +52,8 @@ OWN: dict[str, dict[str, Any]] = {
         "interp": "Off",
     },
 }
-"""Presets that come with the extension. They leave all other controls as they are. One that a user saves replaces its name."""
+"""Presets that come with the extension; `_files_of` adds their files. They leave all other controls as they are. One that a
+user saves replaces its name."""
 
 
 def names() -> list[str]:
@@ -47,7 +70,8 @@ def load(name: str) -> list[Any]:
     """Returns a value for each of FIELDS: the default where the preset has none, without formats this machine cannot write."""
     saved = _all()
     if name not in saved:
-        return [OWN[name].get(field.name, gr.update()) for field in FIELDS]
+        own = OWN[name] | _files_of(name)
+        return [own.get(field.name, gr.update()) for field in FIELDS]
     preset = renamed(saved[name])
     values = [preset.get(field.name, list(default_of(field)) if field.name == "format" else field.default) for field in FIELDS]
     formats = [field.name for field in FIELDS].index("format")
@@ -59,9 +83,40 @@ def delete(name: str) -> None:
     json_store.update(FILE, lambda presets: {other: preset for other, preset in (presets or {}).items() if other != name})
 
 
-def _asks_for_a_source(name: str) -> bool:
-    """Whether the next thing to do is to upload a source video."""
-    return name not in _all() and "source_start" in OWN[name]
+def _asks_for(parameter: str, name: str) -> bool:
+    """Whether the next thing to do after a preset of the extension is to upload something in this parameter's group."""
+    return name not in _all() and parameter in OWN[name]
+
+
+def _files_of(name: str) -> dict[str, str]:
+    """Returns the motion module and the model of a preset of the extension: those that are there. Raises RequestError."""
+    if name != IMAGE_TO_VIDEO:
+        return {}
+    return {
+        "model": _first(module_files.names(), lambda one: described(one)[1] is V3, "the motion module v3_sd15_mm.ckpt"),
+        "sparse_ctrl": _first(
+            sparse_files.names(), lambda one: sparse_files.kind_of(one) == "RGB", "the model v3_sd15_sparsectrl_rgb.ckpt"
+        ),
+    }
+
+
+def _first(names: list[str], is_one: Callable[[str], bool], what: str) -> str:
+    """Returns the first of these files that is what a preset needs; others may be unreadable. Raises RequestError."""
+    for name in names:
+        with suppress(RequestError, CheckpointError):
+            if is_one(name):
+                return name
+    raise RequestError(
+        f"This preset needs {what} (guoyww/animatediff, Hugging Face). Download it into the folder of motion modules, and "
+        "press the button that looks for new files, beside the list."
+    )
+
+
+def with_adapter(name: str | None, prompt: str) -> str:
+    """Returns a prompt with v3's domain adapter, if the preset has it."""
+    if name != IMAGE_TO_VIDEO or name in _all() or f"<lora:{ADAPTER}" in prompt:
+        return prompt
+    return f"{prompt} <lora:{ADAPTER}:1>".strip()
 
 
 def _group_of(control: Any) -> gr.Accordion:
@@ -79,10 +134,11 @@ def _all() -> dict[str, dict[str, Any]]:
         return {}
 
 
-def add_to_panel(controls: dict[str, Any], elem_id: ElemId) -> None:
+def add_to_panel(page: Page, controls: dict[str, Any], elem_id: ElemId) -> None:
     """Adds a folded group that saves, loads and deletes presets of these controls."""
     panel = [controls[field.name] for field in FIELDS]
-    source_group = _group_of(controls["video_source"])
+    uploads = ("source_start", "sparse_init_image")
+    groups = [_group_of(controls[name]) for name in uploads]
     with gr.Accordion("Presets", open=False, elem_id=elem_id("presets")):
         with gr.Row(elem_classes="ad-row"):
             choice = gr.Dropdown(names(), label="Preset", elem_id=elem_id("preset"))
@@ -102,7 +158,7 @@ def add_to_panel(controls: dict[str, Any], elem_id: ElemId) -> None:
     def on_load(choice: str | None) -> list[Any]:
         if choice not in names():
             raise gr.Error("Choose a preset first.")
-        return [*load(choice), gr.update(open=True) if _asks_for_a_source(choice) else gr.update()]
+        return [*load(choice), *(gr.update(open=True) if _asks_for(name, choice) else gr.update() for name in uploads)]
 
     def on_save(name: str, *values: Any) -> Any:
         if not (name := name.strip()):
@@ -126,6 +182,11 @@ def add_to_panel(controls: dict[str, Any], elem_id: ElemId) -> None:
 
     refresh_both_tabs = {"fn": None, **javascript("() => window.animateDiffPresets?.refresh()"), "show_progress": False}
     refresh_button.click(in_sentences(lambda: gr.update(choices=names())), [], [choice], show_progress=False, queue=False)
-    load_button.click(in_sentences(on_load), [choice], [*panel, source_group], show_progress=False)
+    load_button.click(in_sentences(on_load), [choice], [*panel, *groups], show_progress=False)
+    page.when_made(
+        "preset",
+        ["prompt"],
+        lambda prompt: load_button.click(in_sentences(with_adapter), [choice, *prompt], prompt, show_progress=False),
+    )
     delete_button.click(in_sentences(on_delete), [choice], [choice], show_progress=False).success(**refresh_both_tabs)
     save_button.click(in_sentences(on_save), [name, *panel], [choice], show_progress=False).success(**refresh_both_tabs)

@@ -36,6 +36,22 @@ class Upload(gr.File):
         return getattr(file, "name", file)
 
 
+class PictureUploads(gr.File):
+    """Pictures, which must have been uploaded."""
+
+    is_template = True
+    """Tells gradio to draw it as what it derives from."""
+    webui_do_not_create_gradio_pyi_thank_you = True
+    """Tells Forge to keep Gradio 4 from writing a stub beside this file."""
+
+    def preprocess(self, x: Any) -> Any:
+        """Checks what the page sends, before gradio copies it. Returns the files as the API names them."""
+        for file in named_files(x):
+            _require_upload(file)
+        files = super().preprocess(x) or []
+        return [{"path": getattr(file, "name", file)} for file in (files if isinstance(files, list) else [files])]
+
+
 class Picture(gr.Image):
     """A picture."""
 

@@ -9,7 +9,7 @@ from typing import Any
 from modules import scripts
 
 from ..detailer import detector_files
-from ..request import module_files
+from ..request import module_files, sparse_files
 from ..request.params import SAVED_FIELDS, option_of
 from ..request.xyz_values import ON_P, xyz_values
 
@@ -47,6 +47,8 @@ def _apply(field: dataclasses.Field[Any]) -> Callable[[Any, Any, Any], None]:
 def _choices(field: dataclasses.Field[Any]) -> Callable[[], list[str]] | None:
     if field.name in ("model", "model_2", "camera"):
         return module_files.names
+    if field.name == "sparse_ctrl":
+        return sparse_files.names
     if field.name == "enable":
         return lambda: ["True", "False"]
     if field.name == "detail":

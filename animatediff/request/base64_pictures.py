@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from io import BytesIO
+from typing import BinaryIO
 
 from PIL import Image, ImageOps
 
@@ -23,7 +24,16 @@ def decoded(name: str, text: str) -> Image.Image:
     if len(text) > MOST_PICTURE_BYTES * 4 / 3:
         raise RequestError(f"{name} has more than {MOST_PICTURE_BYTES // 10**6} MB. Send a smaller picture.")
     try:
-        picture = Image.open(BytesIO(base64.b64decode("".join(text.split()), validate=True)), formats=PICTURE_FORMATS)
+        content: BinaryIO = BytesIO(base64.b64decode("".join(text.split()), validate=True))
+    except ValueError:
+        content = BytesIO()
+    return opened(name, content)
+
+
+def opened(name: str, content: BinaryIO) -> Image.Image:
+    """Returns a picture of one of these formats, upright. `name`: as errors call it. Raises RequestError."""
+    try:
+        picture = Image.open(content, formats=PICTURE_FORMATS)
         if max(picture.size) <= MOST_PICTURE_SIDE:
             picture.load()
             return ImageOps.exif_transpose(picture)

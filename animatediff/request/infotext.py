@@ -19,7 +19,7 @@ from .parameter_aliases import renamed
 from .params import SAVED_FIELDS, Params, option_of
 
 KEY = "AnimateDiff"
-NOT_WRITTEN = ("video_delivery", "last_frame", "motion_mask")
+NOT_WRITTEN = ("video_delivery", "last_frame", "motion_mask", "sparse_pictures", "sparse_more")
 """How the answer is delivered, and images, which no text can hold."""
 
 

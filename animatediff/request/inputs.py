@@ -11,16 +11,30 @@ from PIL import Image
 
 from motion_module.checkpoint import Description
 from motion_module.errors import MissingDependency
+from motion_module.sparse_ctrl import Shape
 
 from ..controlnet.pictures import Unit, units_with_pictures
 from ..controlnet.script import is_installed
-from ..errors import RequestError
+from ..errors import RequestError, reason
 from ..video.rife import model_in
-from . import camera, masks, module_files, source_video
+from . import camera, masks, module_files, source_video, sparse_files
+from .base64_pictures import opened
 from .camera import CameraFile
 from .choices import NO_MODULE, RIFE
+from .frame_pictures import FramePicture, SparseAsked
 from .params import Params
 from .source_video import Source
+
+
+@dataclass(frozen=True)
+class SparseInput:
+    """A SparseCtrl model with its pictures. `said`: the frame that each picture names itself; None where it does not."""
+
+    asked: SparseAsked
+    path: Path
+    shape: Shape
+    pictures: list[Image.Image]
+    said: list[int | None]
 
 
 @dataclass(frozen=True)
@@ -30,7 +44,7 @@ class Inputs:
     `second`: the second motion module, if one is chosen. `init_images`: the images of img2img, or the frames of its source
     video; None in txt2img. `masks`, `motion_masks`: one for all frames or one for each; empty if there are none. `rife`: the
     folder of the model that interpolates frames, if RIFE does. `controls`: ControlNet's enabled units. `camera`: CameraCtrl's
-    file and poses.
+    file and poses. `sparse`: the SparseCtrl models.
     """
 
     module: Description
@@ -42,6 +56,7 @@ class Inputs:
     rife: Path | None
     controls: tuple[Unit, ...]
     camera: CameraFile | None
+    sparse: tuple[SparseInput, ...] = ()
 
     @property
     def shortest_folder(self) -> Unit | None:
@@ -59,12 +74,13 @@ def find_inputs(params: Params, init_images: list[Image.Image] | None, units: li
     second = None if params.model_2 in NO_MODULE else _described(params.model_2)
     rife, of_camera = _rife(params), camera.find(params)
     controls = units_with_pictures(units, params, init_images)
+    sparse = tuple(_sparse(asked, init_images) for asked in params.sparse_asked)
     of_frames = _masks(params, is_img2img=init_images is not None)
     of_motion = _motion_masks(params)
     source = _source(params, controls, is_img2img=init_images is not None)  # last, since it takes longest
     if source and init_images is not None and params.frames_from_source:
         init_images = source.frames
-    return Inputs(module, second, init_images, source, of_frames, of_motion, rife, controls, of_camera)
+    return Inputs(module, second, init_images, source, of_frames, of_motion, rife, controls, of_camera, sparse)
 
 
 def _described(name: str) -> Description:
@@ -103,6 +119,30 @@ def _motion_masks(params: Params) -> list[Image.Image]:
     if params.motion_mask is not None:
         return [masks.of_picture(params.motion_mask)]
     return masks.read(params.motion_mask_path, masks.MOVING) if params.motion_mask_path else []
+
+
+def _sparse(asked: SparseAsked, init_images: list[Image.Image] | None) -> SparseInput:
+    path = sparse_files.find(asked.model)
+    first = [FramePicture(init_images[0], frame=None)] if asked.init_image and init_images else []
+    given = [*first, *asked.pictures]
+    if not given:
+        raise RequestError(
+            f"The SparseCtrl model {path.name} has no picture. Upload one (sparse_pictures), switch on “The first is img2img's "
+            "picture” (sparse_init_image) in img2img, or choose no model (sparse_ctrl)."
+        )
+    pictures = [picture.image or _opened(picture.path) for picture in given]
+    return SparseInput(asked, path, sparse_files.what_it_is(path), pictures, [picture.frame for picture in given])
+
+
+def _opened(name: str) -> Image.Image:
+    """Opens a picture that was uploaded on the page, or lies in a folder that the settings allow. Raises RequestError."""
+    what = "The picture for SparseCtrl (sparse_pictures)"
+    path = source_video.allowed(name, what)
+    try:
+        with path.open("rb") as content:
+            return opened(f"The picture {path.name} (sparse_pictures)", content)
+    except OSError as error:
+        raise RequestError(f"{what} {path.name} cannot be opened: {reason(error)}. Check its name.") from None
 
 
 def _rife(params: Params) -> Path | None:

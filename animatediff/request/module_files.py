@@ -87,10 +87,11 @@ def _alike(name: str) -> list[str]:
     """Returns the files that could be meant by a name in another case, without a suffix or a folder."""
     wanted = name.replace("\\", "/").strip().casefold()
     paths = map(PurePosixPath, names())
-    return [str(path) for path in paths if wanted in _spellings(path)]
+    return [str(path) for path in paths if wanted in spellings(path)]
 
 
-def _spellings(path: PurePosixPath) -> set[str]:
+def spellings(path: PurePosixPath) -> set[str]:
+    """Returns how a file may be named: with or without its folder and its suffix, in lower case."""
     return {spelling.casefold() for spelling in (str(path), str(path.with_suffix("")), path.name, path.stem)}
 
 
@@ -114,7 +115,7 @@ def old_folder() -> Path | None:
 
 def what_it_is(path: Path) -> Description:
     """Describes a weight file. If the WebUI knows its hash, a published file is recognised by it. Raises CheckpointError."""
-    return _describe_once(path, *_identity(path)).with_hash(hashes.sha256_from_cache(str(path), _title(path)))
+    return _describe_once(path, *identity_of(path)).with_hash(hashes.sha256_from_cache(str(path), _title(path)))
 
 
 def trained_frames(description: Description, family: Family) -> int:
@@ -124,22 +125,22 @@ def trained_frames(description: Description, family: Family) -> int:
 
 def camera(path: Path) -> CameraModule:
     """Loads CameraCtrl's module; the last one stays in memory. Raises CheckpointError."""
-    return _load_camera_once(path, *_identity(path))
+    return _load_camera_once(path, *identity_of(path))
 
 
 def lora(path: Path) -> Lora:
     """Loads a LoRA; the last few stay in memory. Raises CheckpointError for a broken file, or one for other models."""
-    return _load_lora_once(path, *_identity(path))
+    return _load_lora_once(path, *identity_of(path))
 
 
 def ordinary_lora(path: Path) -> Lora:
     """Loads what a LoRA changes in the image model; the last few stay in memory. Raises CheckpointError."""
-    return _load_ordinary_once(path, *_identity(path))
+    return _load_ordinary_once(path, *identity_of(path))
 
 
 def read(files: tuple[tuple[Path, Family], ...]) -> tuple[MotionModule, ...]:
     """Loads motion modules, each as one of a family. Those of the last call stay in memory."""
-    return _load_once(tuple((path, family, *_identity(path)) for path, family in files))
+    return _load_once(tuple((path, family, *identity_of(path)) for path, family in files))
 
 
 def short_hash(path: Path) -> str | None:
@@ -161,7 +162,8 @@ def _available() -> str:
     return f"Choose a motion module from {folder()}: {named}."
 
 
-def _identity(path: Path) -> tuple[int, int]:
+def identity_of(path: Path) -> tuple[int, int]:
+    """Returns what changes when a file does: its time and its size."""
     try:
         facts = path.stat()
     except OSError:

@@ -51,6 +51,11 @@ BY_NOISE_AT_THE_END = Needs(
     f"{BY_NOISE.text}, and there is a last frame (last_frame)",
     lambda params, images: params.last_frame is not None and BY_NOISE.met_by(params, images),
 )
+WITH_SPARSE = Needs("a SparseCtrl model is chosen", lambda params, _: params.sparse_ctrl not in NO_MODULE)
+WITH_SPARSE_IN_IMG2IMG = Needs(
+    f"{WITH_SPARSE.text} and img2img starts from a picture",
+    lambda params, images: images > 0 and WITH_SPARSE.met_by(params, images),
+)
 WITH_SOURCE = Needs("there is a source video", lambda params, _: bool(params.source))
 WITH_SECOND = Needs("a second motion module is chosen", lambda params, _: params.model_2 not in NO_MODULE)
 WITH_CAMERA = Needs("a camera module (camera) is chosen", lambda params, _: params.camera not in NO_MODULE)

@@ -32,10 +32,12 @@ from .choices import (
     IN_ATTENTION,
     MIX,
     NO_DETAIL,
+    NO_MODULE,
     RAMP,
     RIFE,
     WHOLE,
 )
+from .frame_pictures import FramePicture, SparseAsked
 from .needs import Needs
 
 MOST_FRAMES = 10_000
@@ -62,6 +64,7 @@ MAIN = Group("", "")
 """The controls that are always visible."""
 LENGTH = Group("Length and loop", "context-windows")
 IMAGE = Group("Image to video", "first-and-last-frame", img2img_only=True)
+SPARSE = Group("Pictures at frames (SparseCtrl)", "sparse-ctrl")
 VIDEO = Group("Video to video", "source-video")
 MOTION = Group("Motion", "motion")
 CAMERA = Group("Camera", "camera")
@@ -325,6 +328,72 @@ class Params:
         slider=Slider(0, 1.5, 0.05),
         needs=needs.WITH_ENCODER,
         help="How far frames may drift away from the image. Lower it to keep them closer. For AnimateLCM-I2V, in img2img.",
+    )
+    sparse_ctrl: str = _option(
+        "",
+        label="SparseCtrl model",
+        group=SPARSE,
+        elem_id="sparse-model",
+        help="A model that lets pictures at some frames steer the whole clip. An RGB model takes pictures, a scribble model "
+        "white lines on black. For Stable Diffusion 1.5, best with a v3 motion module. Empty: off.",
+    )
+    sparse_pictures: tuple[FramePicture, ...] = _option(
+        (),
+        label="Pictures",
+        group=SPARSE,
+        elem_id="sparse-pictures",
+        is_saved=False,
+        needs=needs.WITH_SPARSE,
+        help="One picture or several, from the first frame's on. In the API: a list of pictures in base64, or of objects with "
+        "“image” (base64) or “path” (in a folder that the settings allow) and “frame”.",
+    )
+    sparse_frames: str = _option(
+        "",
+        label="Frames of the pictures",
+        group=SPARSE,
+        elem_id="sparse-frames",
+        placeholder="empty: spread evenly; or 0, 8, -1",
+        needs=needs.WITH_SPARSE,
+        help="The frame of each picture in the order of the files, such as 0, 8, -1. Frames count from 0, and -1 is the last "
+        "one. Empty: the pictures are spread evenly from the first frame to the last.",
+    )
+    sparse_init_image: bool = _option(
+        False,
+        label="The first is img2img's picture",
+        group=SPARSE,
+        elem_id="sparse-init-image",
+        img2img_only=True,
+        needs=needs.WITH_SPARSE_IN_IMG2IMG,
+        help="The picture of img2img is the picture of the first frame, before those that are uploaded here.",
+    )
+    sparse_strength: float = _option(
+        1.0,
+        label="SparseCtrl strength",
+        group=SPARSE,
+        elem_id="sparse-strength",
+        minimum=0,
+        maximum=10,
+        slider=Slider(0, 2, 0.05),
+        needs=needs.WITH_SPARSE,
+        help="How strongly the pictures steer. 1: as trained.",
+    )
+    sparse_start: float = _option(
+        0.0,
+        label="SparseCtrl start",
+        group=SPARSE,
+        elem_id="sparse-start",
+        **FRACTION,
+        needs=needs.WITH_SPARSE,
+        help="The fraction of the steps at which the pictures begin to steer.",
+    )
+    sparse_end: float = _option(
+        1.0,
+        label="SparseCtrl end",
+        group=SPARSE,
+        elem_id="sparse-end",
+        **FRACTION,
+        needs=needs.WITH_SPARSE,
+        help="The fraction of the steps at which the pictures stop steering.",
     )
     video_source: str = _option(
         "",
@@ -911,6 +980,11 @@ class Params:
         needs=needs.WITH_FREEINIT,
         help="The cutoff of the filter along time, as a fraction of the highest frequency. More keeps faster motion.",
     )
+    sparse_more: tuple[SparseAsked, ...] = _option(
+        (),
+        help="More SparseCtrl models that act at the same time: a list of objects with the keys sparse_ctrl, sparse_pictures, "
+        "sparse_frames, sparse_init_image, sparse_strength, sparse_start and sparse_end.",
+    )
     request_id: str = _option("", longest=200, help="A text that is added to file names after the seed.")
     video_delivery: str = _option(
         "data",
@@ -919,6 +993,22 @@ class Params:
         help="How the API returns MP4 and WebM. data: in images, as base64. url: as links in info, for programs that open "
         "everything in images as a picture.",
     )
+
+    @property
+    def sparse_asked(self) -> tuple[SparseAsked, ...]:
+        """What is asked of each SparseCtrl model: none, one, or several."""
+        if self.sparse_ctrl in NO_MODULE:
+            return self.sparse_more
+        first = SparseAsked(
+            self.sparse_ctrl,
+            self.sparse_pictures,
+            self.sparse_frames,
+            self.sparse_init_image,
+            self.sparse_strength,
+            self.sparse_start,
+            self.sparse_end,
+        )
+        return (first, *self.sparse_more)
 
     @property
     def details(self) -> bool:

@@ -13,12 +13,14 @@ from motion_module.checkpoint import Description
 from motion_module.context_windows import ClosedLoop, ContextWindows, FuseMethod
 from motion_module.families import FAMILIES, Family
 from motion_module.motion_strength import LayerStrength, MotionStrength, PerFrame, parse_rules
+from motion_module.sparse_ctrl import Shape
 
 from ..errors import RequestError
 from . import camera, module_files
 from .camera import CameraChoice
 from .choices import AS_FOUND, IN_ATTENTION, RAMP
-from .inputs import Inputs
+from .frame_pictures import SparseAsked, placed, read_frames
+from .inputs import Inputs, SparseInput
 from .params import MOST_FRAMES, Params, without_img2img
 from .schedules import numbers_of, weights_of_units
 
@@ -34,6 +36,17 @@ class SecondChoice:
     description: Description
     how: Literal["blend", "chain"]
     weight: float
+
+
+@dataclass(frozen=True)
+class SparseChoice:
+    """A SparseCtrl model and its pictures. `frames`: the frame of each picture, from 0. `facts`: what else was asked of it."""
+
+    path: Path
+    shape: Shape
+    pictures: list[Image.Image]
+    frames: list[int]
+    facts: SparseAsked
 
 
 @dataclass(frozen=True)
@@ -54,6 +67,7 @@ class Plan:
     cfg_scale: PerFrame | None = None
     denoising_strength: PerFrame | None = None
     control_weights: dict[int | None, tuple[float, ...]] = field(default_factory=dict)
+    sparse: tuple[SparseChoice, ...] = ()
 
     @property
     def module(self) -> Description:
@@ -130,7 +144,8 @@ def make_plan(params: Params, inputs: Inputs) -> Plan:
     of_units = weights_of_units(params, windows.frames)
     of_camera = camera.choose(completed, inputs.camera, windows.frames, family, inputs.module.channels or {})
     second = _second(completed, inputs, family)
-    return Plan(completed, inputs, family, windows, strength, second, of_camera, cfg_scale, denoising, of_units)
+    sparse = tuple(_sparse(given, windows.frames) for given in inputs.sparse)
+    return Plan(completed, inputs, family, windows, strength, second, of_camera, cfg_scale, denoising, of_units, sparse)
 
 
 def _completed_from_images(params: Params, inputs: Inputs) -> Params:
@@ -198,6 +213,12 @@ def chosen_family(name: str, description: Description) -> Family:
             f"Family (family) to “{AS_FOUND}”{f', or to one of {possible}' if len(description.alternatives) > 1 else ''}."
         )
     return chosen
+
+
+def _sparse(given: SparseInput, frames: int) -> SparseChoice:
+    name = "Frames of the pictures (sparse_frames)"
+    numbers = placed(given.said, read_frames(name, given.asked.frames), frames, name)
+    return SparseChoice(given.path, given.shape, given.pictures, numbers, given.asked)
 
 
 def _second(params: Params, inputs: Inputs, first: Family) -> SecondChoice | None:

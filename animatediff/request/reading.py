@@ -13,7 +13,7 @@ from motion_module.motion_strength import MotionStrengthError, parse_rules
 from ..errors import RequestError, shown
 from .parameter_aliases import renamed
 from .params import FIELDS, LEAST_FPS, MOST_FPS, MOST_GIF_FPS, OWN_FPS, PANEL_FIELDS, Params
-from .values import read_value, require_within_bounds
+from .values import read_value, require_sparse, require_within_bounds
 
 KNOWN = {field.name: field for field in FIELDS}
 MOST_NAMED = 8
@@ -73,6 +73,8 @@ def read_mapping(given: Mapping[str, Any]) -> tuple[Params, list[str]]:
             f"Motion start (motion_start) is {params.motion_start:g}, but Motion end (motion_end) is {params.motion_end:g}. "
             "Set the end to more than the start."
         )
+    for asked in params.sparse_asked[:1]:  # the others were checked one by one
+        require_sparse(asked)
     if params.video_source and params.video_path:
         raise RequestError(
             "Both Source video (video_source) and Path on the server (video_path) give a source video. Give only one of them."

@@ -22,6 +22,10 @@ def schema() -> dict[str, Any]:
     }
 
 
+_ITEMS = {"tuple[FramePicture, ...]": ("string", "object"), "tuple[SparseAsked, ...]": ("object",)}
+"""What a list may have in it."""
+
+
 def _schema_of(field: dataclasses.Field[Any]) -> dict[str, Any]:
     option = option_of(field)
     types = {"bool": "boolean", "int": "integer", "float": "number", "str": "string", "Image.Image | None": "string"}
@@ -29,6 +33,8 @@ def _schema_of(field: dataclasses.Field[Any]) -> dict[str, Any]:
     if field.name == "format":
         facts |= {"type": ["array", "string"], "items": {"enum": list(option.choices)}, "default": list(default_of(field))}
         return facts
+    if str(field.type).startswith("tuple"):
+        return {**facts, "type": "array", "items": {"type": list(_ITEMS[str(field.type)])}, "default": list(default_of(field))}
     facts["type"] = types[str(field.type)]
     is_number = facts["type"] != "string"
     if is_number and option.minimum is not None:
@@ -53,7 +59,7 @@ def as_markdown() -> str:
         shown, in_panel_first = _shown(default_of(field)), _shown(first_value(field))
         if in_panel_first != shown:
             shown += f"; in the panel {in_panel_first}"
-        kind = "list" if field.name == "format" else facts["type"]
+        kind = "list" if str(field.type).startswith("tuple") else facts["type"]
         more = f", or the name of a {option.more_choices} file" if option.more_choices else ""
         allowed = f" One of {', '.join(option.choices)}{more}." if option.choices else ""
         if option.minimum is not None and option.maximum is not None:

@@ -6,7 +6,7 @@ Imports nothing of the WebUI.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from PIL import Image
@@ -15,8 +15,9 @@ from ..errors import RequestError, shown
 from ..video.formats import format_problems
 from .base64_pictures import decoded
 from .choices import API_FORMATS
+from .frame_pictures import SparseAsked, read_frames, read_pictures
 from .parameter_aliases import NOT_HERE, OFF, OFF_WORDS, UNKNOWN_IS_OFF
-from .params import option_of
+from .params import FIELDS, option_of
 
 TRUE_FALSE: dict[Any, bool] = {True: True, False: False} | {
     word: meaning for words, meaning in (("true yes on 1", True), ("false no off 0", False)) for word in words.split()
@@ -41,11 +42,52 @@ def read_value(field: dataclasses.Field[Any], value: Any) -> tuple[Any, str]:
         "int": _read_whole_number,
         "float": _read_number,
         "Image.Image | None": _read_picture,
+        "tuple[FramePicture, ...]": read_pictures,
+        "tuple[SparseAsked, ...]": _read_more_sparse,
     }
     result = readers[str(field.type)](name, value)
     if str(field.type) in ("int", "float"):
         require_within_bounds(field, name, result)
     return result, ""
+
+
+def require_sparse(asked: SparseAsked) -> None:
+    """Raises RequestError where what is asked of a SparseCtrl model contradicts itself."""
+    read_frames(_SPARSE_FRAMES, asked.frames)
+    if asked.start >= asked.end:
+        raise RequestError(
+            f"SparseCtrl start (sparse_start) is {asked.start:g}, but SparseCtrl end (sparse_end) is {asked.end:g}. Set the "
+            "end to more than the start."
+        )
+
+
+def _read_more_sparse(name: str, value: Any) -> tuple[SparseAsked, ...]:
+    """Reads a list of objects with the keys of the first SparseCtrl model."""
+    entries = value if isinstance(value, (list, tuple)) else [value]
+    found = []
+    for number, entry in enumerate(entries, start=1):
+        if isinstance(entry, SparseAsked):
+            found.append(entry)
+            continue
+        known = {field.name: field for field in FIELDS if field.name in _SPARSE_KEYS}
+        if not isinstance(entry, Mapping) or set(entry) - {*known} or not entry.get("sparse_ctrl"):
+            raise RequestError(
+                f"{name}, entry {number}, is {shown(entry)}, but must be an object with sparse_ctrl and, if wanted, "
+                f"{', '.join(key for key in known if key != 'sparse_ctrl')}."
+            )
+        values = {_SPARSE_KEYS[key]: read_value(known[key], given)[0] for key, given in entry.items() if given is not None}
+        asked = SparseAsked(**values)
+        require_sparse(asked)
+        found.append(asked)
+    return tuple(found)
+
+
+_SPARSE_KEYS = {
+    "sparse_ctrl": "model",
+    **{f"sparse_{name}": name for name in ("pictures", "frames", "init_image", "strength", "start", "end")},
+}
+"""The parameters of one SparseCtrl model, and what `SparseAsked` calls them."""
+_SPARSE_FRAMES = "Frames of the pictures (sparse_frames)"
 
 
 def spoken_name(field: dataclasses.Field[Any]) -> str:

@@ -171,6 +171,8 @@ def test_the_api_lists_the_controls(host):
         "Context length", "Overlap", "Stride",
         "Image mode", "Ramp length", "Last frame", "Latent power", "Latent scale", "Latent power (last frame)",
         "Latent scale (last frame)", "PIA motion", "Drift from the image",
+        "SparseCtrl model", "Pictures", "Frames of the pictures", "The first is img2img's picture", "SparseCtrl strength",
+        "SparseCtrl start", "SparseCtrl end",
         "Source video", "Path on the server", "Skip first frames", "Select every nth frame", "Only for ControlNet",
         "Masks",
         "Motion scale", "Motion effect", "Motion start", "Motion end", "Motion rules", "Motion mask",

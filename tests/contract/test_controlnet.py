@@ -10,10 +10,13 @@ import io
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from support import control_models
 from support.animation import LONG, animate, frames_of, info_of, stopped_while, text_of_refusal
+from support.authors_sparse import sparse_weights
 from support.browser import MINUTES, choose, choose_formats, file_of, generate, gif_in_gallery, open_panel, set_number
 from support.control_models import controlnet_dir
 from support.pictures import decode, encode
@@ -760,3 +763,27 @@ def test_another_checkpoint_between_two_clips_changes_neither(controlnet, folder
     assert largest_difference(first, second).min() >= UNRELATED
     np.testing.assert_array_equal(frames_of(controlnet.txt2img(**request, steps=2)), first)
     np.testing.assert_array_equal(frames_of(controlnet.txt2img(**request, **other, steps=2)), second)
+
+
+# --- SparseCtrl of this extension, beside units ---
+
+
+@REAL
+@pytest.mark.parametrize("windows", [{}, {"batch_size": 2, "overlap": 0}], ids=["one window", "windows"])
+def test_sparse_ctrl_without_controlnet_acts_beside_a_unit(controlnet, pictures, windows):
+    models = controlnet.data_dir / "models" / "ControlNet"
+    models.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    save_file(sparse_weights("RGB", text_width=64), models / "sparsectrl_tiny.safetensors")
+
+    def frames(weight, strength):
+        """`weight`: of the unit; None without any."""
+        units = [] if weight is None else [unit(image=encode(pictures[0]), weight=weight)]
+        sparse = {"sparse_ctrl": "sparsectrl_tiny", "sparse_pictures": [encode(pictures[1])], "sparse_strength": strength}
+        return frames_of(controlnet.txt2img(**clip(units, **sparse, **windows), steps=3, seed=5))
+
+    strength = 0.1  # more would drown the unit
+    both, of_unit, of_sparse = (frames(*pair) for pair in ((1, strength), (1, 0), (0, strength)))
+    changes = [largest_difference(both, other).min() for other in (of_unit, of_sparse)]
+    assert min(changes) >= UNRELATED, changes
+    assert largest_difference(of_sparse, frames(None, strength)).max() <= 1

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from animatediff.controlnet import marks
 from animatediff.job import added_words, prompt_travel
 from motion_module.prompt_travel import TravelError, between
 
@@ -153,3 +154,10 @@ def test_of_sdxl_only_the_tokens_of_negative_prompts_are_stretched():
     entry = lambda length: SimpleEntry(9, {"crossattn": torch.ones(length, 2), "vector": torch.ones(5)})  # noqa: E731
     (short,), (long,) = prompt_travel.of_one_length([[entry(2)], [entry(3)]])
     assert len(short.cond["crossattn"]) == len(long.cond["crossattn"]) == 3 and len(short.cond["vector"]) == 5
+
+
+def test_marks_of_controlnet_can_be_taken_away():
+    words = torch.randn(2, 5, 8)
+    mark = torch.tensor([marks.MARK, -marks.MARK]).view(2, 1, 1).expand(2, 1, 8)
+    assert torch.equal(marks.removed(torch.cat([mark, words], dim=1)), words)
+    assert torch.equal(marks.removed(words), words)

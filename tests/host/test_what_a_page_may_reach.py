@@ -68,7 +68,8 @@ class Page:
             shown, said = gr.Image(type="pil"), gr.Textbox()
             parts.png_info.add_to_page(shown, elem_id="pnginfo_image")
             parts.player._build("txt2img")
-            for name, told in (("video_source", pickled), ("last_frame", lambda picture: f"{picture.size}")):
+            told_of = {"video_source": pickled, "last_frame": lambda picture: f"{picture.size}", "sparse_pictures": json.dumps}
+            for name, told in told_of.items():
                 field = next(field for field in FIELDS if field.name == name)
                 parts.controls.control(field, str).change(told, [field_control(self.blocks, field)], [said])
         self.blocks.show_error = False  # as the WebUI starts it
@@ -114,7 +115,7 @@ def sentence(answer):
     return answer.json()["error"].strip("'\"")
 
 
-UPLOADS = ("pnginfo-ad-video", "video-source")
+UPLOADS = ("pnginfo-ad-video", "video-source", "sparse-pictures")
 
 
 @pytest.mark.parametrize("control", UPLOADS)
@@ -150,6 +151,14 @@ def test_uploads_are_used(page, private, uploads):
     assert shown.size == (64, 64) and np.asarray(shown.convert("L")).min() > 250
     (path,) = page.send("video-source", page.upload("mine.mp4", film)).json()["data"]
     assert Path(path).read_bytes() == film and uploads in Path(path).parents
+
+
+def test_several_pictures_are_given_by_their_paths(page):
+    sent = [page.upload(f"{number}.png", bytes([number])) for number in range(2)]
+    (told,) = page.send("sparse-pictures", sent).json()["data"]
+    contents = [Path(one["path"]).read_bytes() for one in json.loads(told)]
+    assert contents == [b"\0", b"\1"]
+    assert page.send("sparse-pictures", None).json()["data"] == ["[]"]
 
 
 PLAYLISTS = {
@@ -209,7 +218,7 @@ def test_every_upload_of_the_panel_is_checked(parts, uploads):
             if field.metadata["option"].elem_id:
                 parts.controls.control(field, str)
     kinds = {type(block) for block in blocks.blocks.values() if isinstance(block, (gr.File, gr.Image))}
-    assert kinds == {parts.controls.Upload, parts.controls.Picture}
+    assert kinds == {parts.controls.Upload, parts.controls.PictureUploads, parts.controls.Picture}
 
 
 @pytest.fixture

@@ -55,11 +55,19 @@ class AuthorsUNet:
         self.picture = picture
         self.blocks = len({key.split(".")[1] for key in unet if key.startswith("input_blocks.")})
 
-    def __call__(self, x: Tensor, timestep: float, context: Tensor, vector: Tensor | None = None) -> Tensor:
+    def __call__(
+        self,
+        x: Tensor,
+        timestep: float,
+        context: Tensor,
+        vector: Tensor | None = None,
+        added: list[Tensor] | None = None,
+    ) -> Tensor:
         """Returns the predicted noise. `x`: (clips, channels, frames, height, width). `context`: (clips, frames, tokens,
         width).
 
-        `vector`: (clips, frames, width), SDXL's additional conditioning of each frame.
+        `vector`: (clips, frames, width), SDXL's additional conditioning of each frame. `added`: what a SparseCtrl network adds
+        to the skip connections, first to last, and to the middle block.
         """
         self.context = context
         self.pose = self.camera(*x.shape[3:]) if self.camera else None
@@ -76,6 +84,9 @@ class AuthorsUNet:
         x = self._transformer(x, "middle_block.1.")
         x = self._motion(x, "mid_block.motion_modules.0.")
         x = self._res(x, "middle_block.2.")
+        if added is not None:
+            skips = [skip + more for skip, more in zip(skips, added)]
+            x = x + added[-1]
         for index in range(self.blocks):
             x = torch.cat([x, skips.pop()], dim=1)
             x = self._output_block(f"output_blocks.{index}.", index, x)

@@ -310,8 +310,10 @@ class _Layer:
 
 
 def _attended(layer: _Layer, tokens: Tensor) -> Tensor:
-    """Returns the output of both attentions, `(b f) d c` in and out."""
+    """Returns the output of both attentions, or of one where SparseCtrl has one, `(b f) d c` in and out."""
     for block in (0, 1):
+        if f"transformer_blocks.0.attention_blocks.{block}.to_q.weight" not in layer.weights:
+            continue
         normed = _layer_norm(layer.weights, f"transformer_blocks.0.norms.{block}", tokens)
         tokens = tokens + _temporal_attention(layer, block, normed)
     return tokens

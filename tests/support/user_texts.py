@@ -85,6 +85,13 @@ AREAS = {
         "motion_module/camera_poses.py",
     ),
     "ControlNet": ("animatediff/controlnet",),
+    "SparseCtrl": (
+        "animatediff/request/frame_pictures.py",
+        "animatediff/request/sparse_files.py",
+        "animatediff/job/sparse_control.py",
+        "motion_module/sparse_ctrl.py",
+        "motion_module/sparse_control.py",
+    ),
     "Detail": ("animatediff/detailer", "animatediff/job/detailing.py"),
     "Source videos, masks, and everything else that is read as a video": (
         "animatediff/request/inputs.py",

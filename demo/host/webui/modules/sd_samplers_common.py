@@ -10,7 +10,7 @@ from typing import Any
 import k_diffusion.sampling
 import numpy as np
 import torch
-from modules import sd_models, shared
+from modules import devices, sd_models, shared
 from modules.shared import opts, state
 from PIL import Image
 
@@ -37,6 +37,11 @@ def single_sample_to_image(sample: torch.Tensor, _approximation: int | None = No
     decoded = shared.sd_model.decode_first_stage(sample[None])[0]
     levels = (torch.clamp((decoded + 1) / 2, 0, 1) * 255).permute(1, 2, 0).cpu().numpy().astype(np.uint8)
     return Image.fromarray(levels)
+
+
+def images_tensor_to_samples(pictures: torch.Tensor, _approximation: int | None = None, model: Any = None) -> torch.Tensor:
+    """Returns the latents of pictures. `pictures`: `(rows, 3, height, width)`, from 0 to 1."""
+    return (model or shared.sd_model).encode_first_stage(pictures.to(devices.device) * 2 - 1)
 
 
 def samples_to_image_grid(samples: torch.Tensor) -> Image.Image:

@@ -5,7 +5,9 @@ While it is armed, a plain request for a batch of images is sampled as a clip, o
 
 from __future__ import annotations
 
+import base64
 import gc
+import io
 import math
 import sys
 from collections.abc import Callable
@@ -13,13 +15,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from modules import shared
+from modules import sd_samplers_common, shared
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+from support import authors_sparse, camera_weights, published_layouts
 from support import authors_unet as authors
-from support import camera_weights, published_layouts
 from webui_probe import webuis
 
 BETAS = {
@@ -67,6 +71,29 @@ def with_sizes(vector: torch.Tensor, sizes: list[int]) -> torch.Tensor:
     return torch.cat([vector[:, : -len(embedded)], embedded.expand(len(vector), -1)], dim=1)
 
 
+class SparseNetwork:
+    """The authors' SparseCtrl network with its pictures, which have the proportions of the video."""
+
+    def __init__(
+        self, file: str, frames: list[int], pictures: list[str], strength: float = 1.0, mask_at: list[int] | None = None
+    ) -> None:
+        self._network = authors_sparse.AuthorsSparseCtrl({key: value.float() for key, value in load_file(file).items()})
+        self._frames = frames
+        self._pictures = [Image.open(io.BytesIO(base64.b64decode(text))).convert("RGB") for text in pictures]
+        self._strength, self._mask_at = strength, mask_at
+
+    def added(self, clips: torch.Tensor, timestep: float, text: torch.Tensor) -> list[torch.Tensor]:
+        """Returns what is added to the UNet in a call. `clips`: `(clips, 4, frames, height, width)`."""
+        count, _, frames, height, width = clips.shape
+        sized = [picture.resize((8 * width, 8 * height), Image.Resampling.LANCZOS) for picture in self._pictures]
+        levels = torch.stack([torch.from_numpy(np.asarray(one)).float() / 255 for one in sized]).permute(0, 3, 1, 2)
+        if self._network.takes_latents:
+            levels = sd_samplers_common.images_tensor_to_samples(levels, None, shared.sd_model).float()
+        shown = levels.transpose(0, 1)[None].expand(count, -1, -1, -1, -1)
+        added = self._network.added(shown, self._frames, frames, timestep, text, mask_at=self._mask_at)
+        return [self._strength * features for features in added]
+
+
 class Reference:
     """Replaces the loaded UNet's forward and the model's noise schedule while it is armed."""
 
@@ -82,6 +109,7 @@ class Reference:
         loras: dict[str, float],
         betas: str,
         sizes: list[int] | None,
+        sparse: list[dict[str, Any]],
         shares: list[list[list[float]]] | None = None,
         shows_picture: bool = False,
         **facts: Any,
@@ -91,10 +119,13 @@ class Reference:
         `module`: a file in the authors' layout. `mask`: for each frame, how closely it follows the picture that it starts from.
         `loras`: files with a full matrix for each weight that they change, by the checkpoint's or the module's key. `sizes`:
         six numbers for SDXL's size conditioning, instead of the request's. `shares`: see `AuthorsUNet`.
+        `sparse`: SparseCtrl networks, each with `file`, `frames`, `pictures` in base64, `strength`, and `mask_at`, where its
+        mask is 1 if not there.
         `shows_picture`: whether its image encoder sees the picture of the last request of img2img.
         """
         self.disarm()
         network = network_of(module, loras, mask, shares=None if shares is None else torch.tensor(shares), **facts)
+        controls = [SparseNetwork(**one) for one in sparse]
 
         def forward(
             x: torch.Tensor, timesteps: torch.Tensor, context: torch.Tensor, y: torch.Tensor | None = None, **_: Any
@@ -107,7 +138,10 @@ class Reference:
                 likeness = torch.tensor(mask)[None, None, :, None, None].expand(len(clips), 1, *clips.shape[2:])
                 picture = self._latents[:1, :, None].expand(len(clips), -1, *clips.shape[2:])
                 clips = torch.cat([clips, likeness, picture], dim=1)
-            out = network(clips, float(timesteps[0]), context.unflatten(0, (-1, frames)), y)
+            text = context.unflatten(0, (-1, frames))
+            added = [control.added(clips, float(timesteps[0]), text) for control in controls]
+            in_sum = [sum(of_controls) for of_controls in zip(*added)] or None
+            out = network(clips, float(timesteps[0]), text, y, in_sum)
             return out.transpose(1, 2).flatten(0, 1)
 
         give_back, unet = webuis.lend_schedule(torch.cumprod(1 - BETAS[betas], 0).float()), webuis.unet()

@@ -103,6 +103,7 @@ class ReferenceBody(BaseModel):
     sizes: list[int] | None = None
     shares: list[list[list[float]]] | None = None
     shows_picture: bool = False
+    sparse: list[dict[str, Any]] = []
     over_frames: bool = False
     motion_over_frames: bool = False
     head_width: int | None = None
