@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterable
-from functools import partial
 from operator import itemgetter
 from typing import Any
 
@@ -88,12 +87,9 @@ def _control(field: Field, option: Option, facts: dict[str, Any], elem_id: ElemI
     if field.name == "format":
         return _formats(field, facts)
     if field.name in _UPLOADS:
-        return _UPLOADS[field.name](height=UPLOAD_HEIGHT, **facts)
-    if kind == "Image.Image | None":
-        picture = Picture(type="pil", height=UPLOAD_HEIGHT, **facts)
-        if field.name == "motion_mask":
-            mask_drawing.add_beside(picture, elem_id("motion-mask-drawing"))
-        return picture
+        return Upload(file_types=_UPLOADS[field.name], height=UPLOAD_HEIGHT, **facts)
+    if kind in _PICTURES:
+        return _pictures(field, facts, elem_id)
     facts["value"] = first_value(field)
     if option.choices:
         return gr.Dropdown(list(option.choices), **facts)
@@ -105,6 +101,16 @@ def _control(field: Field, option: Option, facts: dict[str, Any], elem_id: ElemI
     if option.slider:
         return gr.Slider(*option.slider[:2], step=option.slider.step, **facts)
     return gr.Number(precision=0 if kind == "int" else None, **facts)  # without limits: Generate reports what is out of range
+
+
+def _pictures(field: Field, facts: dict[str, Any], elem_id: ElemId) -> gr.components.Component:
+    """Returns the control of one picture, or of several."""
+    if field.name == "sparse_pictures":
+        return PictureUploads(file_count="multiple", file_types=["image"], height=UPLOAD_HEIGHT, **facts)
+    picture = Picture(type="pil", height=UPLOAD_HEIGHT, **facts)
+    if field.name == "motion_mask":
+        mask_drawing.add_beside(picture, elem_id("motion-mask-drawing"))
+    return picture
 
 
 def _with_refresh(facts: dict[str, Any], names: Callable[[], list[str]], value: str, refresh: str) -> gr.Dropdown:
@@ -130,12 +136,10 @@ _FILES: dict[str, tuple[Callable[[], list[str]], Callable[[list[str]], str], str
     "detail": (detector_files.choices, itemgetter(0), "refresh-detectors"),
 }
 """Parameters that are files: what there is to choose, which of it is chosen first, and the element id of the refresh button."""
-_UPLOADS = {
-    "video_source": partial(Upload, file_types=[*VIDEO_SUFFIXES, ".webp", ".png"]),
-    "sparse_pictures": partial(PictureUploads, file_count="multiple", file_types=["image"]),
-    "camera_poses": partial(Upload, file_types=[".txt"]),
-}
-"""Parameters that are uploaded files, and their controls."""
+_PICTURES = ("Image.Image | None", "tuple[FramePicture, ...]")
+"""The types of parameters that are pictures."""
+_UPLOADS = {"video_source": [*VIDEO_SUFFIXES, ".webp", ".png"], "camera_poses": [".txt"]}
+"""Parameters that are uploaded files, and their suffixes."""
 
 
 def _formats(field: Field, facts: dict[str, Any]) -> gr.CheckboxGroup:

@@ -362,6 +362,7 @@ class Params:
         label="The first is img2img's picture",
         group=SPARSE,
         elem_id="sparse-init-image",
+        img2img_only=True,
         needs=needs.WITH_SPARSE_IN_IMG2IMG,
         help="The picture of img2img is the picture of the first frame, before those that are uploaded here.",
     )

@@ -248,3 +248,12 @@ def test_a_module_for_sdxl_is_refused(server, folder):
 
 def test_widths_of_the_test_files():
     assert WIDTHS == (32, 64, 128, 128), "those of the tiny checkpoint"
+
+
+@pytest.mark.parametrize("speed", ["Fast", "Fast (deep blocks)"])
+def test_light_steps_go_beside_it(server, speed):
+    """Deep blocks rest in them, and find nothing to add to."""
+    steps = {**JOB, "steps": 12}
+    exact, light = ours(server, request=steps), ours(server, request=steps, speed=speed)
+    plain = frames_of(server.txt2img(**clip(), **steps))
+    assert mean_difference(exact, light) < mean_difference(exact, plain)

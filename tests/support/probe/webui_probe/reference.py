@@ -118,9 +118,10 @@ class Reference:
 
         `module`: a file in the authors' layout. `mask`: for each frame, how closely it follows the picture that it starts from.
         `loras`: files with a full matrix for each weight that they change, by the checkpoint's or the module's key. `sizes`:
-        six numbers for SDXL's size conditioning, instead of the request's. `sparse`: SparseCtrl networks, each with `file`,
-        `frames`, `pictures` in base64, `strength`, and `mask_at`, where its mask is 1 if not there. `shares`: see
-        `AuthorsUNet`. `shows_picture`: whether its image encoder sees the picture of the last request of img2img.
+        six numbers for SDXL's size conditioning, instead of the request's. `shares`: see `AuthorsUNet`.
+        `sparse`: SparseCtrl networks, each with `file`, `frames`, `pictures` in base64, `strength`, and `mask_at`, where its
+        mask is 1 if not there.
+        `shows_picture`: whether its image encoder sees the picture of the last request of img2img.
         """
         self.disarm()
         network = network_of(module, loras, mask, shares=None if shares is None else torch.tensor(shares), **facts)
