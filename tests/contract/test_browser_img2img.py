@@ -91,11 +91,11 @@ def test_files_in_the_batch_tab_become_one_clip_of_the_chosen_number_of_frames(i
 def test_a_batch_travels_between_keyframes_of_other_tools_and_words_of_others_are_for_all_frames(
     img2img, host, pictures, tmp_path
 ):
-    request = {"prompt": "oil, \n0: a red ball\n11: a blue cube\n, sharp", "seed": 7, "denoising_strength": 0.9}
+    request = {"prompt": "oil, \n0: a red ball\n11: a blue cube\n, sharp", "seed": 7, "denoising_strength": 0.9, "cfg_scale": 7}
     images = [encode(np.asarray(Image.open(file))) for file in pictures]
     expected = pictures_of(host.img2img(**animate(video_length=0, closed_loop="N"), init_images=images, **request))
     img2img.locator("#img2img_prompt textarea").fill('"0": "a red ball",\n"11": "a blue cube",')
-    for name in ("seed", "denoising_strength"):
+    for name in ("seed", "denoising_strength", "cfg_scale"):
         set_number(img2img, f"img2img_{name}", request[name])
     choose(img2img, "img2img_sampling", "Euler a")
     open_batch(img2img, "From directory")

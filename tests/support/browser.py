@@ -9,6 +9,8 @@ import numpy as np
 from PIL import Image, ImageSequence
 from playwright.sync_api import expect
 
+from demo.real_webui import NEO
+
 MINUTES = 60_000
 NO_PLAYER = "the embedded host's page lists the names of videos, and has neither a player nor other tabs"
 
@@ -80,3 +82,11 @@ def frames_of_picture(picture):
 def file_of(picture):
     """Returns the file on disk that the page shows."""
     return Path(unquote(re.search(r"file=([^?]*)", picture.get_attribute("src"))[1]))
+
+
+def expect_prompt(page, host, prompt):
+    """Waits until a prompt has been pasted. Neo pastes none, also without this extension: there it is typed."""
+    box = page.locator("#txt2img_prompt textarea").first
+    if host.kind is NEO:
+        box.fill(prompt)
+    expect(box).to_have_value(prompt)
