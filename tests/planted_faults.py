@@ -859,8 +859,8 @@ MUTATIONS = (
     Mutation(
         "a resumed clip does not know its motion mask",
         "animatediff/job/resuming.py",
-        ", *masks, *plan.motion_masks]",
-        ", *masks]",
+        "*masks, *plan.motion_masks, ",
+        "*masks, ",
         "contract/test_resuming.py::test_another_motion_mask_does_not_resume",
     ),
     Mutation(

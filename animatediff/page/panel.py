@@ -95,7 +95,6 @@ def _groups(page: Page, main: Controls, elem_id: ElemId) -> Controls:
         if folded is VIDEO:
             controls["source_for_controlnet"].visible = has_controlnet and page.tab == "img2img"  # in txt2img it does no more
             controls["mask_path"].visible = page.tab == "img2img"
-    controls["sparse_init_image"].visible = page.tab == "img2img"
     return controls
 
 
