@@ -386,6 +386,16 @@ def test_presets_with_old_names_fill_the_panel_of_today(monkeypatch):
     assert {"enable": True, **loaded} == {**DEFAULTS, **NEW_VALUES}
 
 
+def test_the_preset_with_sparse_ctrl_puts_its_adapter_into_the_prompt_once(monkeypatch):
+    monkeypatch.syspath_prepend(str(EMBEDDED_HOST))
+    presets = importlib.import_module("animatediff.page.presets")
+    monkeypatch.setattr(presets.json_store, "read", lambda _name: {"mine": {}})
+    once = presets.with_adapter(presets.IMAGE_TO_VIDEO, "a cat")
+    assert once == "a cat <lora:v3_sd15_adapter:1>" == presets.with_adapter(presets.IMAGE_TO_VIDEO, once)
+    assert presets.with_adapter(presets.IMAGE_TO_VIDEO, "<lora:v3_sd15_adapter:0.8>") == "<lora:v3_sd15_adapter:0.8>"
+    assert presets.with_adapter("mine", "a cat") == presets.with_adapter(None, "a cat") == "a cat"
+
+
 # --- parameters without effect ---
 
 LONG = {"video_length": 48, "batch_size": 16}
