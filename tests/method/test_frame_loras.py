@@ -269,6 +269,25 @@ def test_one_number_for_all_frames_is_left_to_others(tmp_path):
     assert changes_image_model([(lora, STRENGTHS)]) and not changes_image_model([(lora, 0.5)])
 
 
+@pytest.mark.parametrize(
+    ("tensors", "said"),
+    [
+        ({"unet.mid_block.resnets.0.conv1.lora_A.weight": torch.zeros(2, 2)}, "key unet.mid_block.* not in kohya's layout. Give"),
+        ({"diffusion_model.out.2.lora_down.weight": torch.zeros(2, 2)}, "key diffusion_model.out.2.* not in kohya's layout"),
+        ({"oft_unet_conv_in.oft_blocks": torch.zeros(2, 2)}, "key oft_unet_conv_in.* is not in kohya's layout"),
+        ({"bundle_emb.name.string_to_param": torch.zeros(2, 2)}, "changes only the text encoder, which has no frames. Give it"),
+    ],
+)
+def test_a_lora_that_would_change_nothing_by_frame_is_refused(tmp_path, tensors, said):
+    with pytest.raises(CheckpointError, match=said):
+        ordinary(tmp_path, UNet(), [], tensors)
+
+
+def test_the_text_encoder_s_part_of_a_motion_lora_is_none_of_the_image_model_s(tmp_path):
+    lora, _ = ordinary(tmp_path, UNet(), [], {f"{LAYER}proj_in_lora.down.weight": torch.zeros(2, 2), "stray": torch.zeros(1)})
+    assert not lora.parts
+
+
 def test_a_lora_of_another_kind_or_for_another_model_is_refused(tmp_path):
     unet = UNet()
     with pytest.raises(CheckpointError, match=r"no plain LoRA: it has the key lora_unet_conv_in.hada_w1_a. Give it one"):
