@@ -104,7 +104,7 @@ def _text_of(path: Path) -> str:
     try:
         with path.open("rb") as stream:
             content = stream.read(LARGEST + 1)
-        text = content.decode("utf-8-sig")
+        text = content.decode("utf-8")
     except UnicodeDecodeError:
         raise RequestError(f"{POSES}, {path.name}, is no text. Choose a file in the form of RealEstate10K.") from None
     except OSError as error:

@@ -272,7 +272,7 @@ def test_one_number_for_all_frames_is_left_to_others(tmp_path):
 @pytest.mark.parametrize(
     ("tensors", "said"),
     [
-        ({"unet.mid_block.resnets.0.conv1.lora_A.weight": torch.zeros(2, 2)}, "key unet.mid_block.* not in kohya's layout. Give"),
+        ({"unet.mid_block.resnets.0.conv1.lora_A.weight": torch.zeros(2, 2)}, "key unet.mid_block.* not in kohya's layout"),
         ({"diffusion_model.out.2.lora_down.weight": torch.zeros(2, 2)}, "key diffusion_model.out.2.* not in kohya's layout"),
         ({"oft_unet_conv_in.oft_blocks": torch.zeros(2, 2)}, "key oft_unet_conv_in.* is not in kohya's layout"),
         ({"bundle_emb.name.string_to_param": torch.zeros(2, 2)}, "changes only the text encoder, which has no frames. Give it"),
