@@ -43,7 +43,7 @@ def load_ordinary(path: Path) -> Lora:
     Of a file that also has motion layers or a domain adapter, `load_lora` names the keys that nobody reads.
     """
     file = open_weights(path)
-    is_ours, one_strength = bool(kinds_of(file.entries)), f"Give it one strength, such as <lora:{path.stem}:0.8>."
+    is_ours = bool(kinds_of(file.entries))
     keys: dict[str, dict[str, str]] = defaultdict(dict)
     for key in file.entries:
         name, _, part = key.partition(".")
@@ -53,16 +53,20 @@ def load_ordinary(path: Path) -> Lora:
             if is_ours:
                 continue
             raise CheckpointError(
-                f"{path.name} cannot differ from frame to frame: its key {key} is not in kohya's layout. {one_strength}"
+                f"{path.name} cannot differ from frame to frame: its key {key} is not in kohya's layout. Give it one "
+                f"strength, such as <lora:{path.stem}:0.8>."
             )
         if part not in _PARTS:
             raise CheckpointError(
-                f"{path.name} cannot differ from frame to frame, since it is no plain LoRA: it has the key {key}. "
-                f"{one_strength}"
+                f"{path.name} cannot differ from frame to frame, since it is no plain LoRA: it has the key {key}. Give it one "
+                f"strength, such as <lora:{path.stem}:0.8>."
             )
         keys[name.removeprefix(_PREFIX)][_PARTS[part]] = key
     if not keys and not is_ours:
-        raise CheckpointError(f"{path.name} changes only the text encoder, which has no frames. {one_strength}")
+        raise CheckpointError(
+            f"{path.name} changes only the text encoder, which has no frames. Give it one strength, such as "
+            f"<lora:{path.stem}:0.8>."
+        )
     parts = {Target("unet", "", name): low_rank_of(path, file, of_layer, kernels=True) for name, of_layer in keys.items()}
     return Lora(path, parts)
 

@@ -71,12 +71,8 @@ def choose(
         )
     if file.poses is None:
         return CameraChoice(file.path, trajectory(params.camera_motion, frames), params.camera_strength)
-    if (count := file.poses.frames) < frames:
-        raise RequestError(
-            f"{POSES} has {count} poses for {frames} frames. Set Number of frames (video_length) to {count} or less, or add "
-            "poses."
-        )
-    return CameraChoice(file.path, file.poses.first(frames), params.camera_strength, count - frames)
+    left_over = file.poses.frames - frames
+    return CameraChoice(file.path, first_poses(file.poses, frames), params.camera_strength, left_over)
 
 
 def trajectory(words: str, frames: int) -> Trajectory:
@@ -93,6 +89,16 @@ def poses(name: str) -> Trajectory:
         return read_poses(name if is_text(name) else _text_of(source_video.allowed(name, POSES)))
     except CameraPosesError as error:
         raise RequestError(f"{POSES} cannot be used. {error}") from None
+
+
+def first_poses(poses: Trajectory, frames: int) -> Trajectory:
+    """Returns the poses of a clip's frames. Raises RequestError if there are fewer."""
+    if (count := poses.frames) < frames:
+        raise RequestError(
+            f"{POSES} has {count} poses for {frames} frames. Set Number of frames (video_length) to {count} or less, or add "
+            "poses."
+        )
+    return poses.first(frames)
 
 
 def is_text(name: str) -> bool:

@@ -250,6 +250,21 @@ def test_an_ordinary_lora_changes_each_row_by_the_strength_of_its_frame(tmp_path
                 assert torch.equal(ours[row], layer(x)[row])
 
 
+@pytest.mark.parametrize("mode", ["circular", "reflect"])
+def test_a_convolution_of_a_lora_pads_as_its_layer_does(tmp_path, mode):
+    unet, name = UNet(), "down_blocks_2_downsamplers_0_conv"
+    lora, changes = ordinary(tmp_path, unet, [name])
+    layer = unet.get_submodule(NAMES[name])
+    layer.padding_mode = mode  # as A1111's “Tiling” does
+    x, own = drawn(FRAMES, 8, 6, 5), layer.weight.detach().clone()
+    with torch.no_grad(), added_by_frame(unet, [], [(lora, STRENGTHS)], lambda _: layout_of_call(FRAMES, FRAMES)):
+        ours = layer(x)
+    for frame, strength in enumerate(STRENGTHS):
+        with torch.no_grad():
+            layer.weight.copy_(own + strength * changes[name])
+            assert close(ours[frame], layer(x[frame : frame + 1])[0])
+
+
 def test_classes_of_a_webui_for_layers_are_changed_too(tmp_path):
     unet, name = UNet(), "mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
     layer = unet.middle_block[1].transformer_blocks[0].attn1.to_q = LinearOfForge()
