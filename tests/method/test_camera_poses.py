@@ -135,7 +135,7 @@ def test_the_first_line_may_be_missing():
         (line(*IDENTITY, focus=(0.5, 0.5, 320, 0.5)), "centre of the picture in line 1 is 320, 0.5"),
         (line(2, 0, 0, 0, 0, 2, 0, 0, 0, 0, 2, 0), "matrix in line 1 is no rotation"),
         (line(-1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0), "matrix in line 1 is no rotation"),
-        (line(*[1e308] * 3, 0, *[1e308] * 3, 0, *[-1e308] * 3, 0), "matrix in line 1 is no rotation"),
+        (line(0, 1e308, 1e308, 0, 0, 1e308, -1e308, 0, 0, 0, 1, 0), "matrix in line 1 is no rotation"),
         (line(*IDENTITY, size=(1e-300, 1e300)), "size of the picture in line 1 is 1e-300, 1e.300, but must be from 1 to"),
         (line(*IDENTITY, size=(640, 0)), "size of the picture in line 1 is 640, 0"),
         (line(*IDENTITY, size=(-640, 480)), "size of the picture in line 1 is -640, 480"),
