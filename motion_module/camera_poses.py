@@ -31,6 +31,7 @@ USUAL_SIZE = 1280.0, 720.0
 USUAL_FOCUS = 0.474812461, 0.844111024, 0.5, 0.5
 """The intrinsics of the authors' first example: a field of view of 93 degrees."""
 FOCUS_BETWEEN = 0.05, 20.0
+SIZE_BETWEEN = 1.0, 100_000.0
 FARTHEST = 1000.0
 """Units. The example files stay within three."""
 MOST_SPEED = 20.0
@@ -88,7 +89,7 @@ class Trajectory:
 
 def read_poses(text: str) -> Trajectory:
     """Reads a file in the form of RealEstate10K, whose first line is the address of a video. Raises CameraPosesError."""
-    rows = [line.split() for line in text.splitlines()]
+    rows = [line.split() for line in text.removeprefix("\ufeff").splitlines()]
     numbered = [(number, row) for number, row in enumerate(rows, start=1) if row]
     if numbered and len(numbered[0][1]) != NUMBERS:
         numbered = numbered[1:]
@@ -99,10 +100,11 @@ def read_poses(text: str) -> Trajectory:
     poses = torch.tensor([_numbers(row, number) for number, row in numbered], dtype=torch.float64)
     for (number, _), pose in zip(numbered, poses):
         _require_possible(pose, number)
-    size = tuple(poses[0, 5:7].tolist()) if (poses[:, 5:7] > 0).all() else USUAL_SIZE
+        _require_size(pose, number, poses[0])
+    width, height = poses[0, 5:7].tolist()
     to_camera = torch.eye(4, dtype=torch.float64).repeat(len(poses), 1, 1)
     to_camera[:, :3] = poses[:, 7:].view(-1, 3, 4)
-    return Trajectory(to_camera[0] @ torch.linalg.inv(to_camera), poses[:, 1:5], (size[0], size[1]))
+    return Trajectory(to_camera[0] @ torch.linalg.inv(to_camera), poses[:, 1:5], (width, height) if width else USUAL_SIZE)
 
 
 def _numbers(row: list[str], number: int) -> list[float]:
@@ -132,7 +134,8 @@ def _require_possible(pose: Tensor, number: int) -> None:
         )
     matrix = pose[7:].view(3, 4)
     turned = matrix[:, :3]
-    if (turned @ turned.T - torch.eye(3, dtype=turned.dtype)).abs().max() > 0.01 or torch.linalg.det(turned) < 0:
+    error = (turned @ turned.T - torch.eye(3, dtype=turned.dtype)).abs().max()
+    if not error <= 0.01 or not torch.linalg.det(turned) > 0:  # either is NaN if numbers are large
         raise CameraPosesError(
             f"The matrix in line {number} is no rotation. Its three rows of four numbers must be a rotation and a shift, from "
             "the world to the camera."
@@ -140,6 +143,22 @@ def _require_possible(pose: Tensor, number: int) -> None:
     if (farthest := float(matrix[:, 3].abs().max())) > FARTHEST:
         raise CameraPosesError(
             f"The shift in line {number} is {farthest:g}, but must be within {FARTHEST:g}. Divide all shifts by one number."
+        )
+
+
+def _require_size(pose: Tensor, number: int, first: Tensor) -> None:
+    """Raises CameraPosesError for the size of a picture that cannot be, or that is not the size in the first pose."""
+    least, most = SIZE_BETWEEN
+    size = pose[5:7].tolist()
+    if any(size) and not all(least <= side <= most for side in size):
+        raise CameraPosesError(
+            f"The size of the picture in line {number} is {size[0]:g}, {size[1]:g}, but must be from {least:g} to {most:,.0f} "
+            "pixels. Correct it, or write two zeros."
+        )
+    if not torch.equal(pose[5:7], first[5:7]):
+        raise CameraPosesError(
+            f"The size of the picture in line {number} is {size[0]:g}, {size[1]:g}, but another one in the first line. Write "
+            "the same in all lines, or zeros."
         )
 
 
@@ -184,16 +203,16 @@ EASES: dict[str, Callable[[float], float]] = {
     "ease out": lambda time: time * (2 - time),
 }
 _MOVE = re.compile(
-    r"(?P<kind>[a-z]+)\s+(?P<way>[a-z]+)(?:\s+(?P<speed>\d+(?:\.\d+)?|\.\d+))?(?:\s+(?P<ease>ease(?:[\s-]+(?:in|out))?))?",
-    re.IGNORECASE,
+    r"(?P<kind>[a-z]+)\s+(?P<way>[a-z]+)(?:\s+(?P<speed>\d+(?:\.\d+)?|\.\d+))?(?:\s+(?P<ease>ease(?:[\s-]+(?:in|out))?))?"
 )
+"""Matches small letters."""
 
 
 def trajectory_of(words: str, frames: int) -> Trajectory:
     """Returns the camera that moves as words say, such as “0-7: pan left” and “8: dolly in 0.5, tilt up ease” on lines.
 
     Without a frame, moves are for the whole clip. A part ends where the next one begins, or at the end of its range, after
-    which the camera holds still. Raises CameraPosesError.
+    which the camera holds still until then. Raises CameraPosesError.
     """
     matrix, zoom = torch.eye(4, dtype=torch.float64), 0.0
     matrices, zooms = [matrix], [zoom]
@@ -237,26 +256,32 @@ def read_moves(words: str, frames: int) -> list[Part]:
         if len(ends) == 2 and ends[1] <= ends[0]:
             raise CameraPosesError(f"“{shortened(line.written)}” ends before it begins. Swap the two numbers.")
         read.append((ends[0] if ends else 0, ends[1] if len(ends) == 2 else None, tuple(_moves_in(line.text))))
+    timed = bool(lines) and bool(lines[0].positions)
+    for together in [moves for *_, moves in read] if timed else [[move for *_, moves in read for move in moves]]:
+        _require_different(together)
     read.sort(key=lambda entry: entry[0])
     parts: list[Part] = []
-    timed = bool(lines) and bool(lines[0].positions)
     for index, (first, last, moves) in enumerate(read):
-        following = read[index + 1][0] if timed and index + 1 < len(read) else frames - 1
-        if timed and index + 1 < len(read) and (following == first or following < (last or 0)):
+        is_followed = timed and index + 1 < len(read)
+        following = read[index + 1][0] if is_followed else frames - 1
+        if is_followed and (following == first or following < (last or 0)):
             raise CameraPosesError(
                 f"Two lines move the camera at frame {following}. Write their moves on one line, with a comma between them."
             )
-        parts.append(Part(first, following if last is None else last, moves))
+        if last is None or (is_followed and last + 1 == following):  # without a pause between adjoining lines
+            last = following
+        parts.append(Part(first, last, moves))
     return parts
 
 
 def _moves_in(text: str) -> Iterable[Move]:
     for phrase in filter(None, (part.strip() for part in text.split(","))):
-        if phrase.lower() in STILL:
+        small = phrase.lower()
+        if small in STILL:
             continue
-        match = _MOVE.fullmatch(phrase)
-        ways = MOVES.get(match["kind"].lower(), {}) if match else {}
-        if not match or match["way"].lower() not in ways:
+        match = _MOVE.fullmatch(small)
+        ways = MOVES.get(match["kind"], {}) if match else {}
+        if not match or match["way"] not in ways:
             known = ", ".join(f"{kind} {'/'.join(list(ways)[:2])}" for kind, ways in MOVES.items())
             raise CameraPosesError(
                 f"“{shortened(phrase)}” is no move of the camera. Write one of {known}, with a speed if you like, as in "
@@ -267,8 +292,20 @@ def _moves_in(text: str) -> Iterable[Move]:
             raise CameraPosesError(
                 f"The speed in “{shortened(phrase)}” is above {MOST_SPEED:g}. Lower it: 1 turns by 30 degrees in 16 frames."
             )
-        ease = re.sub(r"[\s-]+", " ", (match["ease"] or "").lower())
-        yield Move(match["kind"].lower(), speed * ways[match["way"].lower()], EASES[ease])
+        ease = re.sub(r"[\s-]+", " ", match["ease"] or "")
+        yield Move(match["kind"], speed * ways[match["way"]], EASES[ease])
+
+
+def _require_different(moves: Iterable[Move]) -> None:
+    """Raises CameraPosesError for two moves of one kind at the same time: how long a clip takes would have no bound."""
+    seen: set[str] = set()
+    for move in moves:
+        if move.kind in seen:
+            raise CameraPosesError(
+                f"The camera has two moves of the kind {move.kind} at the same time. Write it once, with another speed, or "
+                f"give each a frame, as in “0: {move.kind} {next(iter(MOVES[move.kind]))}”."
+            )
+        seen.add(move.kind)
 
 
 def _moved(matrix: Tensor, kind: str, step: float) -> Tensor:

@@ -19,7 +19,7 @@ from .prompt_travel import Travel, TravelError, in_order
 _SEPARATOR = re.compile(r"[\n,;，；]")
 _AROUND_NUMBER = " \t(){}\"'“”"
 """What other tools write around a number: `0:(1.0)`, `{"0": 1.0, "8": 0.4}`."""
-_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)")
+_NUMBER = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)")
 _MOST_DIGITS = 20
 
 
@@ -57,6 +57,6 @@ _EXAMPLES = "Write frames, a colon and a number, such as “8: 0.5”, “8-12: 
 def _number(line: Line) -> str:
     """Returns the number of a keyframe as text. Raises TravelError."""
     number = line.text.strip(_AROUND_NUMBER).replace("−", "-")
-    if not line.positions or not _NUMBER.fullmatch(number) or len(number) > _MOST_DIGITS:
+    if not line.positions or len(number) > _MOST_DIGITS or not _NUMBER.fullmatch(number):
         raise TravelError(f"The line “{shortened(line.written)}” cannot be read. {_EXAMPLES}", shortened(line.written))
     return number

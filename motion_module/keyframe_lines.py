@@ -152,5 +152,6 @@ def _the_line(lines: list[str]) -> str:
 
 
 def shortened(line: str) -> str:
-    """Returns a line as it is shown in a text for the user."""
+    """Returns a line as it is shown in a text for the user: short, and in characters that any answer can hold."""
+    line = line.encode("utf-8", "replace").decode()  # without halves of characters
     return line if len(line) <= _SHOWN else line[: _SHOWN - 1] + "…"

@@ -13,10 +13,12 @@ from typing import Any
 
 from torch import nn
 
-from .lora import Lora, Target, low_rank_of, target_of
+from .lora import Lora, Target, kinds_of, low_rank_of, target_of
 from .weight_files import CheckpointError, open_weights
 
 _PREFIX = "lora_unet_"
+_OF_TEXT = ("lora_te", "bundle_emb")
+"""What keys for the text encoder begin with, embeddings included: the WebUI reads them."""
 _PARTS = {"lora_down.weight": "down", "lora_up.weight": "up", "alpha": "alpha"}
 _IN_BLOCK = re.compile(r"(?P<side>input|output)_blocks\.(?P<number>\d+)\.(?P<part>\d)\.(?P<rest>.+)")
 _IN_MIDDLE = re.compile(r"middle_block\.(?P<part>[012])\.(?P<rest>.+)")
@@ -36,19 +38,35 @@ _IN_RESNET = {
 
 
 def load_ordinary(path: Path) -> Lora:
-    """Reads what a LoRA changes in the UNet of the image model. Raises CheckpointError for changes of other kinds."""
+    """Reads what a LoRA changes in the UNet of the image model. Raises CheckpointError for changes of other kinds.
+
+    Of a file that also has motion layers or a domain adapter, `load_lora` names the keys that nobody reads.
+    """
     file = open_weights(path)
+    is_ours = bool(kinds_of(file.entries))
     keys: dict[str, dict[str, str]] = defaultdict(dict)
     for key in file.entries:
         name, _, part = key.partition(".")
-        if not name.startswith(_PREFIX) or target_of(key):
+        if target_of(key) or name.startswith(_OF_TEXT):
             continue
+        if not name.startswith(_PREFIX):
+            if is_ours:
+                continue
+            raise CheckpointError(
+                f"{path.name} cannot differ from frame to frame: its key {key} is not in kohya's layout. Give it one "
+                f"strength, such as <lora:{path.stem}:0.8>."
+            )
         if part not in _PARTS:
             raise CheckpointError(
                 f"{path.name} cannot differ from frame to frame, since it is no plain LoRA: it has the key {key}. Give it one "
                 f"strength, such as <lora:{path.stem}:0.8>."
             )
         keys[name.removeprefix(_PREFIX)][_PARTS[part]] = key
+    if not keys and not is_ours:
+        raise CheckpointError(
+            f"{path.name} changes only the text encoder, which has no frames. Give it one strength, such as "
+            f"<lora:{path.stem}:0.8>."
+        )
     parts = {Target("unet", "", name): low_rank_of(path, file, of_layer, kernels=True) for name, of_layer in keys.items()}
     return Lora(path, parts)
 

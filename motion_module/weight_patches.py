@@ -173,7 +173,10 @@ def adding(part: LowRank, strength: float = 1.0, of_rows: Callable[[Tensor], Ten
         (x,) = inputs
         if is_convolution := layer.weight.ndim == 4:
             kernel = down.unflatten(1, (-1, *layer.kernel_size))
-            inside = F.conv2d(x, kernel, None, layer.stride, layer.padding, layer.dilation)
+            padding = layer.padding
+            if layer.padding_mode != "zeros":  # A1111's “Tiling” makes it "circular"
+                x, padding = F.pad(x, layer._reversed_padding_repeated_twice, mode=layer.padding_mode), 0
+            inside = F.conv2d(x, kernel, None, layer.stride, padding, layer.dilation)
         else:
             inside = F.linear(x, down)
         if of_rows is not None:

@@ -733,7 +733,7 @@ MUTATIONS = (
     Mutation(
         "arguments of a LoRA's tag are dropped without a word",
         "animatediff/job/loras.py",
-        "_without_effect(entry) + _left_out(lora)",
+        "_without_effect(entry, entry.positional[POSITIONS:], READ) + _left_out(lora)",
         "_left_out(lora)",
         "contract/test_weight_files.py::test_arguments_without_effect_are_named",
     ),

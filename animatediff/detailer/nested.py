@@ -7,7 +7,7 @@ import dataclasses
 from contextlib import closing
 from typing import Any
 
-from modules import processing, shared
+from modules import extra_networks, processing, shared
 from PIL import Image
 
 from motion_module.keyframe_lines import read_lines
@@ -17,6 +17,7 @@ from ..controlnet import control as controlnet
 from ..controlnet.pictures import origin_of
 from ..controlnet.script import TITLE as CONTROLNET
 from ..interrupt import is_interrupted
+from ..job.loras import has_schedule
 from ..request.params import FIELDS, LENGTH, MAIN, MOTION, NOISE, TRAVEL, WINDOWS, Params, option_of
 from ..request.plan import Plan
 from .crops import Crops
@@ -49,10 +50,12 @@ class Nested:
 
     @property
     def travels(self) -> bool:
-        """Whether a prompt or a schedule has keyframes, which count the frames of the whole video."""
+        """Whether a prompt, a LoRA in it or a schedule has keyframes, which count the frames of the whole video."""
         if any(getattr(self._plan.params, name) for name in MOTION_SCHEDULES):
             return True
         texts = {*self._prompts, *self._negatives}
+        if any(has_schedule(extra_networks.parse_prompts([text])[1]) for text in {*self._prompts}):
+            return True
         return any(line.positions for text in texts for line in read_lines(text, self._plan.frames))
 
     def make(self, crops: Crops, pictures: list[Image.Image], text: str) -> list[Image.Image] | None:

@@ -8,8 +8,12 @@ from typing import Any
 from motion_module.camera_ctrl import Camera
 from motion_module.families import V3
 
+from ..errors import RequestError
 from ..request import module_files
 from ..request.plan import Plan
+
+LEAST_SIDE = 64
+"""Pixels of a side, of which one element is left at the encoder's lowest level."""
 
 
 def camera_of(plan: Plan) -> Camera | None:
@@ -25,6 +29,15 @@ def facts(plan: Plan) -> list[Any]:
         return []
     way = (chosen.trajectory.matrices, chosen.trajectory.focus)
     return [chosen.trajectory.size, *(sha256(part.numpy().tobytes()).hexdigest() for part in way)]
+
+
+def require_possible(p: Any, plan: Plan) -> None:
+    """Raises RequestError for a video that is too small for the encoder of a camera."""
+    if plan.camera is not None and min(p.width, p.height) < LEAST_SIDE:
+        raise RequestError(
+            f"A camera (camera) needs a width and a height of at least {LEAST_SIDE}, but the video is {p.width}×{p.height}. "
+            "Enlarge it, or choose no camera module."
+        )
 
 
 def warnings(plan: Plan) -> list[str]:

@@ -15,7 +15,7 @@ SCALES = ("cfg_scale", "hr_cfg")
 """The WebUI's CFG scale, and that of the hires pass where it has its own: attributes of `p`."""
 
 ANOTHER = 2.0
-"""A scale at which every WebUI makes use of the negative prompt."""
+"""A scale at which every WebUI makes use of the negative prompt: one of a schedule may be as good as 1 to Forge."""
 
 
 class FrameGuidance:
@@ -29,8 +29,7 @@ class FrameGuidance:
         """Gives the WebUI the scale of all frames; or another one than 1, at which it would leave the negative prompt out."""
         own = {name: getattr(self._p, name) for name in SCALES if hasattr(self._p, name)}
         if isinstance(self._scales, tuple):
-            another = next((scale for scale in self._scales if scale not in (0, 1)), ANOTHER)
-            changed = {name: another for name, scale in own.items() if scale == 1}
+            changed = {name: ANOTHER for name, scale in own.items() if scale == 1}
         else:
             changed = {} if self._scales is None else dict.fromkeys(own, self._scales)
         for name, scale in changed.items():

@@ -22,6 +22,7 @@ from typing import Any
 from modules import shared
 
 from motion_module.frame_schedule import read_schedule
+from motion_module.keyframe_lines import shortened
 from motion_module.lora import Lora, target_of
 from motion_module.motion_strength import PerFrame
 from motion_module.prompt_travel import TravelError
@@ -32,8 +33,8 @@ from ..request import module_files
 
 Loras = tuple[tuple[Lora, PerFrame], ...]
 """LoRAs, each with its strength."""
-READ = ("te", "unet", "dyn")
-"""The named arguments that are read."""
+READ, READ_BESIDE_SCHEDULE = ("te", "unet", "dyn"), ("te", "dyn")
+"""The named arguments that are read. Beside a schedule, which is for the UNet, `te` is the strength in the text encoder."""
 _SCHEDULE = re.compile(r"[,;\n%％]")
 """Matches what is in a schedule of several keyframes, and in none of the WebUI's numbers."""
 POSITIONS = 4
@@ -68,9 +69,9 @@ def take_from(parsed: dict[str, list[Any]] | None, frames: int, *, closed: bool)
             if on_disk is None or keys is None:
                 kept.append(entry)
                 continue
-            lora = module_files.lora(Path(on_disk.filename)).of_rank(_rank(entry))
+            lora = module_files.lora(Path(on_disk.filename)).of_rank(_rank(_given_rank(entry), entry))
             taken.loras.append((lora, _strength(entry)))
-            taken.warnings += _without_effect(entry) + _left_out(lora)
+            taken.warnings += _without_effect(entry, entry.positional[POSITIONS:], READ) + _left_out(lora)
             on_disk.read_hash()
             taken.hashes[str(entry.positional[0])] = on_disk.shorthash or ""
             if not all(keys):
@@ -84,18 +85,23 @@ def _take_schedule(entry: Any, on_disk: Any, keys: list[bool] | None, strengths:
     """Takes a LoRA with a schedule. Returns what of it stays in the prompt: the part for the text encoder."""
     if on_disk is None:
         raise RequestError(f"There is no LoRA of this name: {_tag(entry)}. Correct the name, or put the file into the folder.")
-    path, name = Path(on_disk.filename), entry.positional[0]
+    path, name, rank = Path(on_disk.filename), entry.positional[0], _rank(entry.named.get("dyn"), entry)
+    text_encoder = _number(entry.named["te"], entry) if "te" in entry.named else _strongest(strengths)
     ours = module_files.lora(path) if keys else None
     on_disk.read_hash()
     taken.hashes[str(name)] = on_disk.shorthash or ""
     if ours is not None:
-        taken.loras.append((ours, strengths))
+        taken.loras.append((ours.of_rank(rank), strengths))
         taken.warnings += _left_out(ours)
+    taken.warnings += _without_effect(entry, [], READ_BESIDE_SCHEDULE)
     if keys and all(keys):
         return []
-    taken.loras.append((module_files.ordinary_lora(path), strengths))
-    strongest = max(strengths, key=abs) if isinstance(strengths, tuple) else strengths
-    return [type(entry)([name, f"te={strongest}", "unet=0"])]
+    taken.loras.append((module_files.ordinary_lora(path).of_rank(rank), strengths))
+    return [type(entry)([name, f"te={text_encoder}", "unet=0", *([f"dyn={rank}"] if rank else [])])]
+
+
+def _strongest(strengths: PerFrame) -> float:
+    return max(strengths, key=abs) if isinstance(strengths, tuple) else strengths
 
 
 def facts_of(loras: Loras) -> list[tuple[str, int | None, PerFrame]]:
@@ -105,8 +111,21 @@ def facts_of(loras: Loras) -> list[tuple[str, int | None, PerFrame]]:
 
 def names_in(parsed: dict[str, list[Any]] | None) -> list[str]:
     """Returns the names of all LoRAs in a parsed prompt."""
-    entries = [entry for kind in ("lora", "lyco") for entry in (parsed or {}).get(kind, ())]
-    return [str(entry.positional[0]) for entry in entries if entry.positional]
+    return [str(entry.positional[0]) for entry in _entries(parsed) if entry.positional]
+
+
+def has_schedule(parsed: dict[str, list[Any]] | None) -> bool:
+    """Whether a LoRA in a parsed prompt has keyframes, which count the frames of the whole video."""
+    return any(_SCHEDULE.search(_schedule_in(entry)) for entry in _entries(parsed))
+
+
+def _entries(parsed: dict[str, list[Any]] | None) -> list[Any]:
+    return [entry for kind in ("lora", "lyco") for entry in (parsed or {}).get(kind, ())]
+
+
+def _schedule_in(entry: Any) -> str:
+    """Returns what may be the schedule of a tag, which the WebUI has cut at its colons."""
+    return ":".join(map(str, entry.positional[1:]))
 
 
 def write_hashes(p: Any, hashes: dict[str, str]) -> None:
@@ -145,8 +164,8 @@ def _keys_of_ours(on_disk: Any) -> list[bool] | None:
 
 
 def _strengths(entry: Any, frames: int, *, closed: bool) -> PerFrame | None:
-    """Returns the strengths of a tag with a schedule, which the WebUI has cut at its colons; None for other tags."""
-    text = ":".join(map(str, entry.positional[1:]))
+    """Returns the strengths of a tag with a schedule; None for other tags."""
+    text = _schedule_in(entry)
     if not _SCHEDULE.search(text):
         return None
     try:
@@ -159,20 +178,28 @@ def _strengths(entry: Any, frames: int, *, closed: bool) -> PerFrame | None:
 
 def _strength(entry: Any) -> float:
     """Returns the strength in the UNet; one number counts for text encoder and UNet."""
+    numbers = [_number(number, entry) for number in entry.positional[1:3]]
+    text = _number(entry.named.get("te", numbers[0] if numbers else 1.0), entry)
+    return _number(entry.named.get("unet", numbers[1] if len(numbers) > 1 else text), entry)
+
+
+def _number(written: Any, entry: Any) -> float:
     try:
-        numbers = [float(number) for number in entry.positional[1:3]]
-        text = float(entry.named.get("te", numbers[0] if numbers else 1.0))
-        strength = float(entry.named.get("unet", numbers[1] if len(numbers) > 1 else text))
+        number = float(written)
     except ValueError:
-        strength = math.nan
-    if not math.isfinite(strength):
-        raise CheckpointError(f"The strength in {_tag(entry)} must be a number, as in <lora:{entry.positional[0]}:0.8>.")
-    return strength
+        number = math.nan
+    if not math.isfinite(number):
+        example = f"<lora:{shortened(str(entry.positional[0]))}:0.8>"
+        raise CheckpointError(f"The strength in {_tag(entry)} must be a number, as in {example}.")
+    return number
 
 
-def _rank(entry: Any) -> int | None:
-    """Returns how many components of each matrix act; None for all."""
-    given = entry.named.get("dyn", entry.positional[3] if len(entry.positional) > 3 else None)
+def _given_rank(entry: Any) -> Any:
+    return entry.named.get("dyn", entry.positional[3] if len(entry.positional) > 3 else None)
+
+
+def _rank(given: Any, entry: Any) -> int | None:
+    """Returns how many components of each matrix act; None for all. `given`: as written."""
     if given is None:
         return None
     try:
@@ -186,14 +213,15 @@ def _rank(entry: Any) -> int | None:
     return rank
 
 
-def _without_effect(entry: Any) -> list[str]:
-    """Returns a warning about arguments of a tag that say nothing to us."""
-    others = [*map(str, entry.positional[POSITIONS:]), *(name for name in entry.named if name not in READ)]
+def _without_effect(entry: Any, more: list[Any], read: tuple[str, ...]) -> list[str]:
+    """Returns a warning about arguments of a tag that say nothing to us: `more`, and those with names that are not `read`."""
+    others = [*map(str, more), *(name for name in entry.named if name not in read)]
     if not others:
         return []
+    what = "motion LoRAs and domain adapters act" if read == READ else "LoRAs with a schedule act"
     text = (
-        f"AnimateDiff: {', '.join(others)} in {_tag(entry)} {'has' if len(others) == 1 else 'have'} no effect: motion LoRAs "
-        "and domain adapters act alike in all blocks and steps, and only te, unet and dyn are read. Leave out the rest."
+        f"AnimateDiff: {shortened(', '.join(others))} in {_tag(entry)} {'has' if len(others) == 1 else 'have'} no effect: "
+        f"{what} alike in all blocks and steps, and only {', '.join(read[:-1])} and {read[-1]} are read. Leave out the rest."
     )
     return [text]
 
@@ -210,4 +238,5 @@ def _left_out(lora: Lora) -> list[str]:
 
 
 def _tag(entry: Any) -> str:
-    return f"<lora:{':'.join(map(str, entry.items))}>"
+    """Returns a tag as it is shown in a text for the user."""
+    return shortened(f"<lora:{':'.join(map(str, entry.items))}>")

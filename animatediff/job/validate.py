@@ -52,6 +52,7 @@ def validate(p: Any, plan: Plan) -> list[str]:
     _require_possible_detail(plan)
     _require_steps_that_can_be_light(p, plan)
     sparse_control.require_possible(plan)
+    camera.require_possible(p, plan)
     if plan.params.freeinit_enable and plan.images is not None:
         raise RequestError(
             "Enable FreeInit (freeinit_enable) is on, but FreeInit starts from noise alone, so it works only in txt2img. "

@@ -53,5 +53,5 @@ def _trajectory(given: dict[str, Any]) -> Trajectory:
     frames = windows_for(params, trained_frames(params.model)).frames
     if params.camera_poses:
         poses = file.poses if file and file.poses else camera.poses(params.camera_poses)
-        return poses.first(frames)
+        return camera.first_poses(poses, frames)
     return camera.trajectory(params.camera_motion, frames)

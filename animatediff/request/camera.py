@@ -71,12 +71,8 @@ def choose(
         )
     if file.poses is None:
         return CameraChoice(file.path, trajectory(params.camera_motion, frames), params.camera_strength)
-    if (count := file.poses.frames) < frames:
-        raise RequestError(
-            f"{POSES} has {count} poses for {frames} frames. Set Number of frames (video_length) to {count} or less, or add "
-            "poses."
-        )
-    return CameraChoice(file.path, file.poses.first(frames), params.camera_strength, count - frames)
+    left_over = file.poses.frames - frames
+    return CameraChoice(file.path, first_poses(file.poses, frames), params.camera_strength, left_over)
 
 
 def trajectory(words: str, frames: int) -> Trajectory:
@@ -95,6 +91,16 @@ def poses(name: str) -> Trajectory:
         raise RequestError(f"{POSES} cannot be used. {error}") from None
 
 
+def first_poses(poses: Trajectory, frames: int) -> Trajectory:
+    """Returns the poses of a clip's frames. Raises RequestError if there are fewer."""
+    if (count := poses.frames) < frames:
+        raise RequestError(
+            f"{POSES} has {count} poses for {frames} frames. Set Number of frames (video_length) to {count} or less, or add "
+            "poses."
+        )
+    return poses.first(frames)
+
+
 def is_text(name: str) -> bool:
     """Whether a request has the poses themselves, and not the path of their file."""
     return "\n" in name.strip()
@@ -104,7 +110,7 @@ def _text_of(path: Path) -> str:
     try:
         with path.open("rb") as stream:
             content = stream.read(LARGEST + 1)
-        text = content.decode("utf-8-sig")
+        text = content.decode("utf-8")
     except UnicodeDecodeError:
         raise RequestError(f"{POSES}, {path.name}, is no text. Choose a file in the form of RealEstate10K.") from None
     except OSError as error:

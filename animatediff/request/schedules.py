@@ -14,7 +14,7 @@ from .values import require_within_bounds, spoken_name
 
 OF_UNITS = "controlnet_frames"
 _BY_NAME = {field.name: field for field in FIELDS}
-_UNIT = re.compile(r"^\s*unit\s+(\d{1,3})\s*:?", re.IGNORECASE | re.MULTILINE)
+_UNIT = re.compile(r"^[ \t]*unit[ \t]+(\d{1,3})[ \t]*:?", re.IGNORECASE | re.MULTILINE)
 
 
 def numbers_of(params: Params, name: str, frames: int) -> PerFrame | None:
@@ -50,7 +50,13 @@ def schedules_of(params: Params, name: str, frames: int) -> dict[int | None, Fra
     Raises TravelError and RequestError.
     """
     first, *others = _UNIT.split(getattr(params, name)) if name == OF_UNITS else [getattr(params, name)]
-    texts: dict[int | None, str] = {None: first, **dict(zip(map(int, others[::2]), others[1::2]))}
+    units = [int(unit) for unit in others[::2]]
+    for unit in units:
+        if units.count(unit) > 1:
+            raise RequestError(
+                f"{spoken_name(_BY_NAME[name])}: “unit {unit}” is there twice. Write its keyframes below one of them."
+            )
+    texts: dict[int | None, str] = {None: first, **dict(zip(units, others[1::2]))}
     read = {unit: read_schedule(text, frames, closed=params.prompts_loop) for unit, text in texts.items()}
     schedules = {unit: schedule for unit, schedule in read.items() if schedule is not None}
     field = _BY_NAME[name]

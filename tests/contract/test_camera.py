@@ -159,6 +159,11 @@ def test_nothing_of_a_camera_is_kept_after_an_error(server):
 # --- requests ---
 
 
+def test_a_video_that_is_too_small_is_refused_before_any_step(server):
+    said = "needs a width and a height of at least 64, but the video is 64×32"
+    assert said in text_of_refusal(asked(server, width=64, height=32))
+
+
 @pytest.mark.parametrize(
     ("args", "said"),
     [

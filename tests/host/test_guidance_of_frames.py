@@ -26,6 +26,14 @@ def each_by_its_own(combine):
     return torch.stack([combine(scale)[frame] for frame, scale in enumerate(SCALES)])
 
 
+def test_a_webui_with_scale_1_gets_another_at_which_it_reads_the_negative_prompt():
+    from animatediff.job.frame_guidance import FrameGuidance
+
+    p = SimpleNamespace(cfg_scale=1.0, hr_cfg=5.0)
+    FrameGuidance(p, (0.0, 0.9999999999999999, 49.0)).give()
+    assert (p.cfg_scale, p.hr_cfg) == (2.0, 5.0)
+
+
 class Combining:
     """AUTOMATIC1111's denoiser, as far as it combines. Rows are frame by frame all parts, then the negative prompts."""
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from time import perf_counter
 
 import pytest
 from hypothesis import find, given, settings
@@ -480,9 +481,17 @@ def test_a_schedule_may_be_for_one_unit_of_controlnet():
     assert weights == {None: pytest.approx((1, 2 / 3, 1 / 3, 0)), 2: (0.5,) * 4, 0: (2, 2, 4, 4)}
     assert weights_of_units(Params(controlnet_frames="unit 1: 0: 3"), 2) == {1: (3, 3)}
     assert weights_of_units(Params(), 4) == {}
+    with pytest.raises(RequestError, match=r"\(controlnet_frames\): “unit 1” is there twice. Write its keyframes below one"):
+        weights_of_units(Params(controlnet_frames="unit 1: 0: 1\nunit 0: 0: 2\nunit 01: 0: 0.5"), 4)
     for wrong in ("unit 1: 0: 11", "unit 1: 4: 1", "unit x: 0: 1"):
         with pytest.raises(RequestError, match=r"ControlNet weight per frame \(controlnet_frames\)"):
             weights_of_units(Params(controlnet_frames=wrong), 4)
+
+
+def test_empty_lines_cost_no_time():
+    began = perf_counter()
+    assert weights_of_units(Params(controlnet_frames="\n" * 60_000 + "0: 1"), 2) == {None: (1, 1)}
+    assert perf_counter() - began < 2
 
 
 def test_every_condition_of_the_table_is_tested_and_in_the_docs():

@@ -119,6 +119,7 @@ def test_poses_are_relative_to_the_first():
 
 def test_the_first_line_may_be_missing():
     assert read_poses(line(*IDENTITY)).frames == 1
+    assert read_poses("\ufeff" + line(*IDENTITY)).frames == 1, "what some editors begin a file with"
 
 
 @pytest.mark.parametrize(
@@ -134,6 +135,11 @@ def test_the_first_line_may_be_missing():
         (line(*IDENTITY, focus=(0.5, 0.5, 320, 0.5)), "centre of the picture in line 1 is 320, 0.5"),
         (line(2, 0, 0, 0, 0, 2, 0, 0, 0, 0, 2, 0), "matrix in line 1 is no rotation"),
         (line(-1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0), "matrix in line 1 is no rotation"),
+        (line(0, 1e308, 1e308, 0, 0, 1e308, -1e308, 0, 0, 0, 1, 0), "matrix in line 1 is no rotation"),
+        (line(*IDENTITY, size=(1e-300, 1e300)), "size of the picture in line 1 is 1e-300, 1e.300, but must be from 1 to"),
+        (line(*IDENTITY, size=(640, 0)), "size of the picture in line 1 is 640, 0"),
+        (line(*IDENTITY, size=(-640, 480)), "size of the picture in line 1 is -640, 480"),
+        (line(*IDENTITY, size=(8, 6)) + "\n" + line(*IDENTITY), "size of the picture in line 2 is 0, 0, but another"),
         (line(1, 0, 0, 2000, 0, 1, 0, 0, 0, 0, 1, 0), "shift in line 1 is 2000, but must be within 1000"),
     ],
 )
@@ -231,6 +237,10 @@ def test_every_move_has_an_opposite_that_takes_it_back():
         ("fly", "“fly” is no move of the camera"),
         ("pan left fast", "“pan left fast” is no move"),
         ("pan left -1", "“pan left -1” is no move"),
+        ("pan left eaſe", "“pan left eaſe” is no move"),
+        ("pan left ease ın", "“pan left ease ın” is no move"),
+        ("0: pan left, tilt up, PAN right 2", "two moves of the kind pan at the same time"),
+        ("pan left\npan left", "two moves of the kind pan at the same time"),
         ("dolly in 21", "speed in “dolly in 21” is above 20"),
         ("20: pan left", "outside the video, whose frames are numbered 0 to 16"),
         ("8-4: pan left", "ends before it begins"),
@@ -243,6 +253,11 @@ def test_every_move_has_an_opposite_that_takes_it_back():
 def test_other_words_are_refused(words, said):
     with pytest.raises(CameraPosesError, match=said):
         trajectory_of(words, FRAMES)
+
+
+def test_a_range_goes_on_to_an_adjoining_line_and_otherwise_holds():
+    steps = trajectory_of("0-7: dolly in\n8-12: dolly in\n14-15: dolly in", FRAMES).matrices[:, 2, 3].diff() * 16 / LENGTH
+    assert steps.tolist() == near([1] * 12 + [0, 0, 1, 0])
 
 
 def test_a_camera_that_goes_too_far_is_refused():

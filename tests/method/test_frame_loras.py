@@ -250,6 +250,21 @@ def test_an_ordinary_lora_changes_each_row_by_the_strength_of_its_frame(tmp_path
                 assert torch.equal(ours[row], layer(x)[row])
 
 
+@pytest.mark.parametrize("mode", ["circular", "reflect"])
+def test_a_convolution_of_a_lora_pads_as_its_layer_does(tmp_path, mode):
+    unet, name = UNet(), "down_blocks_2_downsamplers_0_conv"
+    lora, changes = ordinary(tmp_path, unet, [name])
+    layer = unet.get_submodule(NAMES[name])
+    layer.padding_mode = mode  # as A1111's “Tiling” does
+    x, own = drawn(FRAMES, 8, 6, 5), layer.weight.detach().clone()
+    with torch.no_grad(), added_by_frame(unet, [], [(lora, STRENGTHS)], lambda _: layout_of_call(FRAMES, FRAMES)):
+        ours = layer(x)
+    for frame, strength in enumerate(STRENGTHS):
+        with torch.no_grad():
+            layer.weight.copy_(own + strength * changes[name])
+            assert close(ours[frame], layer(x[frame : frame + 1])[0])
+
+
 def test_classes_of_a_webui_for_layers_are_changed_too(tmp_path):
     unet, name = UNet(), "mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
     layer = unet.middle_block[1].transformer_blocks[0].attn1.to_q = LinearOfForge()
@@ -267,6 +282,25 @@ def test_one_number_for_all_frames_is_left_to_others(tmp_path):
     with added_by_frame(unet, [], [(lora, 0.5)], lambda _: None):
         assert not unet.input_blocks[0][0]._forward_hooks
     assert changes_image_model([(lora, STRENGTHS)]) and not changes_image_model([(lora, 0.5)])
+
+
+@pytest.mark.parametrize(
+    ("tensors", "said"),
+    [
+        ({"unet.mid_block.resnets.0.conv1.lora_A.weight": torch.zeros(2, 2)}, "key unet.mid_block.* not in kohya's layout"),
+        ({"diffusion_model.out.2.lora_down.weight": torch.zeros(2, 2)}, "key diffusion_model.out.2.* not in kohya's layout"),
+        ({"oft_unet_conv_in.oft_blocks": torch.zeros(2, 2)}, "key oft_unet_conv_in.* is not in kohya's layout"),
+        ({"bundle_emb.name.string_to_param": torch.zeros(2, 2)}, "changes only the text encoder, which has no frames. Give it"),
+    ],
+)
+def test_a_lora_that_would_change_nothing_by_frame_is_refused(tmp_path, tensors, said):
+    with pytest.raises(CheckpointError, match=said):
+        ordinary(tmp_path, UNet(), [], tensors)
+
+
+def test_the_text_encoder_s_part_of_a_motion_lora_is_none_of_the_image_model_s(tmp_path):
+    lora, _ = ordinary(tmp_path, UNet(), [], {f"{LAYER}proj_in_lora.down.weight": torch.zeros(2, 2), "stray": torch.zeros(1)})
+    assert not lora.parts
 
 
 def test_a_lora_of_another_kind_or_for_another_model_is_refused(tmp_path):

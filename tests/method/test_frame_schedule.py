@@ -1,5 +1,7 @@
 """Numbers for each frame, written as keyframes."""
 
+from time import perf_counter
+
 import pytest
 
 from motion_module.frame_schedule import read_schedule
@@ -17,6 +19,13 @@ def test_between_keyframes_numbers_lie_on_a_line_and_outside_they_are_held():
 def test_ranges_hold_and_frames_may_be_percentages_or_counted_from_the_end():
     assert values("0: 1.0\n2-4: 0.5\n100%: 1", 9) == (1, 0.75, 0.5, 0.5, 0.5, 0.625, 0.75, 0.875, 1)
     assert values("0%: 0\n50%: 2\n-1: 0", 5) == values("0: 0, 2: 2, 4: 0", 5) == (0, 1, 2, 1, 0)
+
+
+def test_a_number_of_many_digits_is_refused_at_once():
+    began = perf_counter()
+    with pytest.raises(TravelError, match="cannot be read"):
+        values(f"0: {'1' * 40_000}x", 4)
+    assert perf_counter() - began < 1
 
 
 def test_a_closed_loop_goes_on_from_the_last_keyframe_to_the_first():
