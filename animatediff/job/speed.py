@@ -11,7 +11,7 @@ from modules import shared
 
 from motion_module.attach import LayoutOf
 from motion_module.deep_features import DeepFeatures
-from motion_module.light_steps import LightSteps
+from motion_module.light_steps import LEAST_STEPS, LightSteps
 from motion_module.patching import patched
 from motion_module.step_reuse import StepReuse
 
@@ -29,7 +29,7 @@ class Speed:
         self._p = p
         self._plan = plan
         self._step = step
-        self._light = LightSteps(plan.params.speed_every if plan.params.speed != EXACT else 1)
+        self._light = LightSteps(plan.params.speed_every if plan.params.speed != EXACT else 1, LEAST_STEPS)
         self._deep: DeepFeatures | None = None
         self._reuse: StepReuse | None = None
 

@@ -141,6 +141,13 @@ def test_which_steps_are_light(every, steps, light):
     assert [step for step in range(steps + 3) if LightSteps(every).is_light(step, steps)] == light
 
 
+def test_a_pass_of_few_steps_has_no_light_ones():
+    """So its steps have the windows of an exact clip too."""
+    light = LightSteps(3, least=10)
+    assert light.count(9) == 0 and light.count(10) == 6
+    assert [light.full_before(step, 9) for step in range(9)] == list(range(9))
+
+
 def test_each_full_step_has_windows_of_its_own():
     light = LightSteps(3)
     assert [light.full_before(step, 9) for step in range(9)] == [0, 0, 0, 1, 1, 1, 2, 2, 3]
