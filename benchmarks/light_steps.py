@@ -130,7 +130,7 @@ def sampled(
     )
     with ExitStack() as stack:
         if deep or negative:
-            stack.enter_context(reuse.applied_to(unet, unet.forward))
+            stack.enter_context(reuse.applied_to(unet))
         stack.enter_context(attached(unet, motion, V3, layout))
         if features is not None:
             stack.enter_context(features.applied_to(unet))

@@ -91,6 +91,8 @@ class StepReuse:
         self._conditions_of = conditions_of
         self._arguments_of = arguments_of
         self._run = Run()
+        self._expecting: tuple[Call, Sequence[int]] | None = None
+        """The light call that is running, and which of its conditions are computed."""
 
     def begin(self) -> None:
         """Begins a run of a sampler: what is known of another one is of no use."""
@@ -99,25 +101,32 @@ class StepReuse:
             self._deep.clear()
 
     @contextmanager
-    def applied_to(self, model: Any, uncached: Callable[..., Tensor]) -> Iterator[None]:
+    def applied_to(self, model: Any, cached: AbstractContextManager[None] | None = None) -> Iterator[None]:
         """While open, calls of `model` are light in light steps.
 
-        `uncached`: computes a call for which the `forward` of `model` may return what is stored on disk.
+        `cached`: while open, calls of `model` may return what is stored on disk.
         """
-        whole = model.forward
+        compute = model.forward
 
-        def forward(x: Tensor, *args: Any, **named: Any) -> Tensor:
-            self._begin_step()
-            conditions = self._conditions_of(len(x), named, self._run.had)
-            if conditions is None or len({*conditions, *self._run.had}) < len(conditions) + len(self._run.had):
-                return whole(x, *args, **named)
-            self._run.had.extend(conditions)
-            call = Call(self._run.step, conditions, x, args, named)
-            clips = self._lightly(whole, uncached, call) if self._is_light(call) else self._fully(whole, call)
-            return self._layout_of(len(x)).to_rows(clips)
+        def computed(x: Tensor, *args: Any, **named: Any) -> Tensor:
+            with self._known_features(compute):
+                return compute(x, *args, **named)
 
-        with patched(model, "forward", forward):
-            yield
+        with patched(model, "forward", computed), cached or nullcontext():
+            whole = model.forward
+
+            def forward(x: Tensor, *args: Any, **named: Any) -> Tensor:
+                self._begin_step()
+                conditions = self._conditions_of(len(x), named, self._run.had)
+                if conditions is None or len({*conditions, *self._run.had}) < len(conditions) + len(self._run.had):
+                    return whole(x, *args, **named)
+                self._run.had.extend(conditions)
+                call = Call(self._run.step, conditions, x, args, named)
+                clips = self._lightly(whole, call) if self._is_light(call) else self._fully(whole, call)
+                return self._layout_of(len(x)).to_rows(clips)
+
+            with patched(model, "forward", forward):
+                yield
 
     def _begin_step(self) -> None:
         if (step := self._step()) < self._run.step:  # a run that nobody has announced
@@ -126,38 +135,49 @@ class StepReuse:
             self._run.step, self._run.had, self._run.prompts = step, [], []
 
     def _is_light(self, call: Call) -> bool:
-        """Whether a call is light: in a light step, if the full step before it had all of its conditions."""
-        steps = self._steps()
-        last = self._light.last_full(call.step, steps)
-        return self._light.is_light(call.step, steps) and all(self._run.full.get(one) == last for one in call.conditions)
+        """Whether a call is light: in a light step, if the full step before it had all of its conditions, and if the step has
+        a result for the prompt by then: what is expected for the negative prompt begins with it.
+        """
+        last = self._light.last_full(call.step, self._steps())
+        has_prompt = bool(self._run.prompts) or any(map(self._is_computed, call.conditions))
+        return last < call.step and has_prompt and all(self._run.full.get(one) == last for one in call.conditions)
 
     def _fully(self, forward: Callable[..., Tensor], call: Call) -> Tensor:
-        """Returns the clips of a full call, and remembers what light ones need of it."""
-        run = self._run
+        """Returns the clips of a full call, and remembers what light ones need of it.
+
+        In a light step that is only the results for the prompt: what other conditions expect comes from full steps alone.
+        """
+        run, is_of_full_step = self._run, not self._light.is_light(call.step, self._steps())
         wanted = [one if self._is_computed(one) else None for one in call.conditions]
-        with self._deep.keeping(call.step, wanted) if self._deep else nullcontext():
+        with self._deep.keeping(call.step, wanted) if self._deep and is_of_full_step else nullcontext():
             clips = self._layout_of(len(call.x)).to_clips(forward(call.x, *call.args, **call.named))
         by_condition = dict(zip(call.conditions, clips))
+        run.prompts += [clip for condition, clip in by_condition.items() if condition != NEGATIVE]
+        if is_of_full_step:
+            self._remember(call, wanted, by_condition)
+        return clips
+
+    def _remember(self, call: Call, wanted: Sequence[int | None], by_condition: dict[int, Tensor]) -> None:
+        """Remembers a call of a full step. `wanted`: the conditions whose deep features light calls use."""
+        run = self._run
         run.full.update(dict.fromkeys(call.conditions, call.step))
         if self._deep:
             unmade = {(call.step, one): call for one in wanted if one is not None and not self._deep.has(call.step, one)}
             run.unmade = {key: old for key, old in run.unmade.items() if key[0] >= call.step - self._light.every} | unmade
-        run.prompts += [clip for condition, clip in by_condition.items() if condition != NEGATIVE]
         if not self._is_computed(NEGATIVE) and NEGATIVE in by_condition:
             if run.prompts:
                 run.from_prompt[call.step] = by_condition[NEGATIVE] - _mean(run.prompts)
                 run.from_prompt = dict(list(run.from_prompt.items())[-2:])
             else:  # it comes before the prompt, alone
                 del run.full[NEGATIVE]
-        return clips
 
-    def _lightly(self, forward: Callable[..., Tensor], uncached: Callable[..., Tensor], call: Call) -> Tensor:
+    def _lightly(self, forward: Callable[..., Tensor], call: Call) -> Tensor:
         """Returns the clips of a light call."""
         run, steps = self._run, self._steps()
         computed = [one for one in call.conditions if self._is_computed(one)]
         by_condition: dict[int, Tensor] = {}
         if computed:
-            with self._known_features(uncached, call, computed):
+            with patched(self, "_expecting", (call, computed)):
                 by_condition.update(zip(computed, self._clips_of(computed, forward, call)))
             run.prompts += [clip for condition, clip in by_condition.items() if condition != NEGATIVE]
         if len(computed) < len(call.conditions):
@@ -170,22 +190,21 @@ class StepReuse:
         """Whether light steps compute a condition."""
         return not (self._negative and condition == NEGATIVE)
 
-    def _known_features(
-        self, uncached: Callable[..., Tensor], call: Call, conditions: Sequence[int]
-    ) -> AbstractContextManager[None]:
-        """While open, the UNet uses the deep features that a light call expects.
+    def _known_features(self, compute: Callable[..., Tensor]) -> AbstractContextManager[None]:
+        """While open, the UNet uses the deep features that the running call expects, if it is a light one.
 
-        Those of calls that were read from the disk are made first.
+        Those of full calls that were read from the disk are made first. A light call that is read from it needs none.
         """
-        if self._deep is None:
+        if self._deep is None or self._expecting is None:
             return nullcontext()
+        call, conditions = self._expecting
         expected = self._light.expected(call.step, self._steps())
         for key in [(step, one) for step in (expected.before, expected.last) for one in conditions]:
             if key in self._run.unmade and not self._deep.has(*key):
                 full = self._run.unmade[key]
                 wanted = [one if self._is_computed(one) else None for one in full.conditions]
                 with self._at_step(full.step), self._deep.keeping(full.step, wanted):
-                    uncached(full.x, *full.args, **full.named)
+                    compute(full.x, *full.args, **full.named)
         return self._deep.using(expected, conditions)
 
     def _clips_of(self, conditions: Sequence[int], forward: Callable[..., Tensor], call: Call) -> Tensor:

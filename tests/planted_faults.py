@@ -859,8 +859,8 @@ MUTATIONS = (
     Mutation(
         "a resumed clip does not know its motion mask",
         "animatediff/job/resuming.py",
-        "*masks, *plan.motion_masks, ",
-        "*masks, ",
+        "masks, plan.motion_masks, of_sparse]",
+        "masks, of_sparse]",
         "contract/test_resuming.py::test_another_motion_mask_does_not_resume",
     ),
     Mutation(
@@ -1169,12 +1169,8 @@ MUTATIONS = (
     Mutation(
         "any picture is decoded",
         "animatediff/page/upload_controls.py",
-        """            try:
-                decoded(self.label or "The picture", picture_in_base64(x))
-            except RequestError as error:
-                raise gr.Error(str(error)) from error
-""",
-        "            pass\n",
+        '            return decoded(self.label or "The picture", picture_in_base64(x))\n',
+        "            return super().preprocess(x)\n",
         "host/test_what_a_page_may_reach.py",
     ),
     Mutation(

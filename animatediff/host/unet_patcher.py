@@ -61,12 +61,16 @@ class UNetPatcherHost:
     def conditions_of_call(
         self, rows: int, frames: int, parts: int, named: dict[str, Any], had: Sequence[int]
     ) -> Sequence[int] | None:
-        """The call says which of its clips are of prompts, unless it has each of them several times, for tiles."""
+        """The call says which of its clips are of prompts, unless it has each of them several times, for tiles.
+
+        A call after those of all parts of the prompt is another extension's, such as that of perturbed attention.
+        """
         marks = (named.get("transformer_options") or {}).get("cond_or_uncond")
         if marks is None or rows != len(marks) * frames:
             return None
         next_part = count(sum(condition != NEGATIVE for condition in had))
-        return [next(next_part) if mark == PROMPT else NEGATIVE for mark in marks]
+        conditions = [next(next_part) if mark == PROMPT else NEGATIVE for mark in marks]
+        return conditions if max(conditions) < parts else None
 
     def options_for_parts(self, parts: int) -> dict[str, bool]:
         """Returns none: only whole clips are split over calls."""

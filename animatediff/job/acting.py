@@ -83,9 +83,12 @@ def steps_of(sampler: Any) -> int:
     """Returns how many steps one of the WebUI's samplers takes; 1 for another one.
 
     Samplers by timesteps, such as DDIM, announce one step more than they take, in img2img two. So they may take none at all.
+    Those of the second order, such as DPM2, announce two calls for each step and leave out the last one's second.
     """
     guidance = getattr(sampler, "model_wrap_cfg", None)
     steps: int = getattr(guidance, "total_steps", None) or 1
     if hasattr(sampler, "get_timesteps"):
         steps -= 1 if getattr(guidance, "init_latent", None) is None else 2
+    if getattr(getattr(sampler, "config", None), "options", {}).get("second_order"):
+        steps -= 1
     return steps

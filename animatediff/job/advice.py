@@ -9,8 +9,9 @@ from typing import Any
 
 from motion_module.families import Advice, Family
 
+from ..request.choices import EXACT
 from ..request.plan import Plan
-from . import samplers
+from . import extension_rows, samplers
 
 DISTILLED = re.compile(r"(?i:lightning|turbo|hyper[-_ ]?sd)|(?<![A-Za-z])(?i:lcm)(?![a-z])|(?<=[a-z])LCM(?![a-z])")
 """Matches names of checkpoints that were distilled to few steps, with guidance in their weights."""
@@ -61,6 +62,20 @@ def other_detailer(p: Any) -> list[str]:
             )
             return [f"AnimateDiff: {text}"]
     return []
+
+
+def speed_without_light_calls(p: Any, plan: Plan) -> list[str]:
+    """Returns a warning if light steps were chosen, but another extension makes calls of which none can be light.
+
+    It decides in its `process` whether it is active, so this is known in `p.init` at the earliest.
+    """
+    if plan.params.speed == EXACT or not extension_rows.are_whole_clips(p):
+        return []
+    text = (
+        f"Speed (speed) is “{plan.params.speed}”, which has no effect with Regional Prompter's mode Latent. Choose another "
+        f"mode of Regional Prompter, or set Speed to “{EXACT}”."
+    )
+    return [f"AnimateDiff: {text}"]
 
 
 def _is_on(values: Sequence[Any]) -> bool:

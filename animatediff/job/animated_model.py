@@ -7,7 +7,7 @@ checkpoint) or another extension generates something of its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, cast
 
 import torch
@@ -268,10 +268,9 @@ class AnimatedModel:
             if self._in_chunks:
                 stack.enter_context(in_chunks(unet, self._rows_at_once, self._working_device()))
             stack.enter_context(self._control.applied_to(unet, layout_of, self._windows_of_attention()))
-            uncached = calls.forward
-            if self._cache is not None:
-                stack.enter_context(self._cache.applied_to(calls, self.acting.acted_before))  # around all windows of a call
-            stack.enter_context(self._speed.applied_to_calls(model, uncached, self._layout_of, layout_of))
+            # Around all windows of a call.
+            cached = self._cache.applied_to(calls, self.acting.acted_before) if self._cache is not None else nullcontext()
+            stack.enter_context(self._speed.applied_to_calls(model, cached, self._layout_of, layout_of))
             yield layout_of
 
     def _begin_call(self) -> Around:

@@ -220,6 +220,7 @@ class Job:
             added_words.set_apart(p, self._written, getattr(shared, "prompt_styles", None))
             self._require_prompts()
             self._choose_noise()
+            self._warn_once(advice.speed_without_light_calls(p, self.plan))
             self._warn_once(advice.distilled(p, shared.sd_model.sd_checkpoint_info.title))
             with self._prepared_images():
                 yield

@@ -129,7 +129,7 @@ def _identity(p: Any, plan: Plan) -> list[Any]:
     mask = getattr(p, "image_mask", None)
     masks = plan.masks or ([] if mask is None else [mask])
     of_sparse = [picture for choice in plan.sparse for picture in choice.pictures]
-    images = resume_store.digest([*(getattr(p, "init_images", None) or []), *masks, *plan.motion_masks, *of_sparse])
+    images = [getattr(p, "init_images", None) or [], masks, plan.motion_masks, of_sparse]
     ours = infotext.write(dataclasses.replace(plan.params, **WITHOUT_EFFECT_ON_FRAMES), None)
     return [
         *prompts,
@@ -139,7 +139,7 @@ def _identity(p: Any, plan: Plan) -> list[Any]:
         p.sampler_name,
         float(p.cfg_scale),
         ours,
-        images,
+        *map(resume_store.digest, images),
         _hires_of(p),
         camera.facts(plan),
     ]

@@ -8,11 +8,10 @@ from typing import Any
 
 import torch
 from modules import shared
-from torch import Tensor
 
 from motion_module.attach import LayoutOf
 from motion_module.deep_features import DeepFeatures
-from motion_module.light_steps import LightSteps
+from motion_module.light_steps import LEAST_STEPS, LightSteps
 from motion_module.patching import patched
 from motion_module.step_reuse import StepReuse
 
@@ -30,7 +29,7 @@ class Speed:
         self._p = p
         self._plan = plan
         self._step = step
-        self._light = LightSteps(plan.params.speed_every if plan.params.speed != EXACT else 1)
+        self._light = LightSteps(plan.params.speed_every if plan.params.speed != EXACT else 1, LEAST_STEPS)
         self._deep: DeepFeatures | None = None
         self._reuse: StepReuse | None = None
 
@@ -49,16 +48,17 @@ class Speed:
 
     @contextmanager
     def applied_to_calls(
-        self, model: Any, uncached: Callable[..., Tensor], layout_of_call: LayoutOf, layout_of: LayoutOf
+        self, model: Any, cached: AbstractContextManager[None], layout_of_call: LayoutOf, layout_of: LayoutOf
     ) -> Iterator[None]:
         """While open, the UNet calls of light steps are light.
 
-        `uncached`: computes a call that may be stored on disk. `layout_of_call`, `layout_of`: the layout of a whole call, and
-        of the one that the UNet is in, such as that of a window.
+        `cached`: while open, calls may return what is stored on disk. `layout_of_call`, `layout_of`: the layout of a whole
+        call, and of the one that the UNet is in, such as that of a window.
         """
         choice, holder = self._plan.params.speed, host.of(model)
         if choice == EXACT:
-            yield
+            with cached:
+                yield
             return
         if choice in (FAST, FAST_DEEP):
             self._deep = DeepFeatures(layout_of, torch.device("cpu") if self._plan.windows.needed else None)
@@ -74,7 +74,7 @@ class Speed:
             arguments_of=holder.arguments_of_rows(),
         )
         try:
-            with self._reuse.applied_to(holder.unet_calls(model), uncached):
+            with self._reuse.applied_to(holder.unet_calls(model), cached):
                 yield
         finally:
             self._deep = self._reuse = None

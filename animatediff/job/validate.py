@@ -8,6 +8,7 @@ from modules import shared
 from PIL import ImageOps
 
 from motion_module.errors import MissingDependency
+from motion_module.light_steps import LEAST_STEPS
 from motion_module.optical_flow import opencv
 from motion_module.weight_files import CheckpointError
 
@@ -27,8 +28,8 @@ SIDE_MULTIPLES = {"SD 1.5": 64, "SDXL": 32}
 """Pixels of one element at the UNet's lowest level. At multiples of these, no level is resized on its way up."""
 ORIGINAL = 1
 """The WebUI's number for “original” as masked content."""
-LEAST_STEPS = 10
-"""The fewest steps of a clip that may have light ones."""
+BACK_AND_FORTH = ("heun", "restart")
+"""How the names of samplers begin whose calls do not follow each other from noise to picture."""
 LATENT_UPSCALE = 3
 """The WebUI's number for “Just resize (latent upscale)”."""
 
@@ -190,6 +191,13 @@ def _require_steps_that_can_be_light(p: Any, plan: Plan) -> None:
             f"Speed (speed) is “{speed}”, which needs at least {LEAST_STEPS} steps, but this request has {p.steps}. Set more "
             f"steps, or Speed to “{EXACT}”."
         )
+    of_hires = getattr(p, "hr_sampler_name", None) if getattr(p, "enable_hr", False) else None
+    for sampler in (p.sampler_name, of_hires):
+        if sampler and sampler.lower().startswith(BACK_AND_FORTH):
+            raise RequestError(
+                f"Speed (speed) is “{speed}”, which does not work with the sampler {sampler}: it computes some noise levels "
+                f"twice. Choose another sampler, or set Speed to “{EXACT}”."
+            )
 
 
 def _require_possible_interpolation(plan: Plan) -> None:

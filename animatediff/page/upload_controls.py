@@ -61,13 +61,16 @@ class Picture(gr.Image):
     """Tells Forge to keep Gradio 4 from writing a stub beside this file."""
 
     def preprocess(self, x: Any) -> Any:
-        """Checks the format of what the page sends, before gradio decodes it."""
-        if x is not None:
-            try:
-                decoded(self.label or "The picture", picture_in_base64(x))
-            except RequestError as error:
-                raise gr.Error(str(error)) from error
-        return super().preprocess(x)
+        """Checks the format of what the page sends. Returns the picture as it is given through the API.
+
+        Gradio would turn all into RGB, without transparency and with eight bits, where a mask means something else.
+        """
+        if x is None:
+            return None
+        try:
+            return decoded(self.label or "The picture", picture_in_base64(x))
+        except RequestError as error:
+            raise gr.Error(str(error)) from error
 
 
 def _require_upload(name: str) -> None:

@@ -802,7 +802,7 @@ class Params:
         group=SPEED,
         elem_id="speed",
         choices=(EXACT, FAST, FAST_DEEP, FAST_NEGATIVE),
-        info="Fast: nearly the same clip for about 60 % of the arithmetic.",
+        info="Fast: about 60 % of the image model's arithmetic at 20 steps.",
         help="Exact: every step computes everything. Fast: light steps compute only the outer blocks of the image model, and "
         "leave out the negative prompt; the rest comes from the full step before them. The other choices do one of the two.",
     )

@@ -112,7 +112,7 @@ class Maker:
             conditions_of=lambda *_: [0, NEGATIVE],
         )
         with ExitStack() as stack:
-            stack.enter_context(reuse.applied_to(unet, unet.forward))
+            stack.enter_context(reuse.applied_to(unet))
             stack.enter_context(attached(unet, motion, V3, layout))
             if deep is not None:
                 stack.enter_context(deep.applied_to(unet))

@@ -175,6 +175,15 @@ def test_another_motion_mask_does_not_resume(host, cut_off):
     assert len(videos(host)) == 1, "that of the other mask is still stored"
 
 
+@pytest.mark.webui_only("the embedded host does not inpaint")
+def test_a_motion_mask_does_not_resume_a_clip_with_the_same_picture_as_mask(host, cut_off):
+    picture = encode(gradient()[..., 0])
+    request = {**animate(video_length=4, batch_size=2, **EVEN), "steps": STEPS, "init_images": [encode(gradient())]}
+    cut_off(host.img2img, **request, mask=picture)
+    resumed(host, host.img2img, **{**request, **animate(video_length=4, batch_size=2, **EVEN, motion_mask=picture)})
+    assert len(videos(host)) == 1, "that of the other request is still stored"
+
+
 def test_freeinit_iterations_and_several_videos_resume(host, cut_off):
     request = {**animate(freeinit_enable=True, freeinit_iters=2, video_length=4), "n_iter": 2, "steps": 4}
     _, expected, calls = resumed(host, host.txt2img, **request)

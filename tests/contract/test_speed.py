@@ -74,6 +74,24 @@ def test_every_pass_begins_with_a_full_step(host):
     assert rounds == [alternating([8], [4])] * 2
 
 
+def test_a_pass_of_few_steps_has_no_light_ones(host):
+    first, second = rows_of_runs(host, **{**request_for(), **HIRES, "hr_second_pass_steps": 6, "denoising_strength": 0.99})
+    assert first == alternating([8], [4]) and second == [[8]] * len(second)
+
+
+@pytest.mark.webui_only("the embedded host has no samplers of the second order")
+def test_the_last_call_of_a_sampler_of_the_second_order_is_full(host):
+    (found,) = rows_of_runs(host, **{**request_for(speed_every=3), "sampler_name": "DPM2"})
+    calls = 2 * STEPS - 1
+    assert found == [[4] if call % 3 and call < calls - 1 else [8] for call in range(calls)]
+
+
+@pytest.mark.parametrize("sampler", ["Heun", "Restart"])
+def test_samplers_that_go_back_and_forth_are_refused(host, sampler):
+    answer = host.txt2img(**{**request_for(), "sampler_name": sampler})
+    assert f"does not work with the sampler {sampler}" in text_of_refusal(answer)
+
+
 def test_img2img(host):
     picture = {"init_images": [encode(gradient())], "denoising_strength": 0.9}
     exact, fast = (frames_of(host.img2img(**request_for(speed), **picture)) for speed in ("Exact", "Fast"))

@@ -98,3 +98,8 @@ def test_samplers_by_timesteps_take_fewer_steps_than_they_announce():
     assert steps_of(sampler(4, get_timesteps=None)) == 3
     assert steps_of(sampler(4, get_timesteps=None, init_latent=0)) == 2
     assert steps_of(object()) == 1
+
+
+def test_samplers_of_the_second_order_call_once_in_their_last_step():
+    assert steps_of(sampler(8, config=SimpleNamespace(options={"second_order": True}))) == 7
+    assert steps_of(sampler(8, config=SimpleNamespace(options={}))) == 8

@@ -35,6 +35,17 @@ def test_a_checkpoint_that_is_distilled_by_its_name_wants_few_steps_and_little_g
         assert checkpoint in warnings[0] and said in warnings[0] and "Lower them" in warnings[0]
 
 
+@pytest.mark.parametrize(
+    ("speed", "active", "calc", "said"),
+    [("Fast", True, "Latent", 1), ("Exact", True, "Latent", 0), ("Fast", False, "Latent", 0), ("Fast", True, "Attention", 0)],
+)
+def test_light_steps_that_regional_prompter_makes_full_are_said(advice, speed, active, calc, said):
+    script = SimpleNamespace(title=lambda: "Regional Prompter", active=active, calc=calc)
+    p = SimpleNamespace(scripts=SimpleNamespace(alwayson_scripts=[script]))
+    warnings = advice.speed_without_light_calls(p, SimpleNamespace(params=SimpleNamespace(speed=speed)))
+    assert len(warnings) == said and all("has no effect with Regional Prompter's mode Latent" in one for one in warnings)
+
+
 def test_the_size_that_a_family_is_bound_to_is_said(advice):
     families = importlib.import_module("motion_module.families")
     assert "Euler a, 30 steps, CFG 5, about 512×512" in advice.spoken(families.HOTSHOT.advice)

@@ -37,19 +37,20 @@ def test_automatic1111_has_all_parts_of_the_prompt_first(hosts, clips, parts, ha
 
 
 @pytest.mark.parametrize(
-    ("clips", "marks", "had", "expected"),
+    ("clips", "marks", "parts", "had", "expected"),
     [
-        (2, [1, 0], [], [NEGATIVE, 0]),
-        (3, [1, 0, 0], [], [NEGATIVE, 0, 1]),
-        (1, [0], [NEGATIVE, 0], [1]),
-        (1, [1], [], [NEGATIVE]),
-        (4, [1, 0], [], None),
-        (2, None, [], None),
+        (2, [1, 0], 1, [], [NEGATIVE, 0]),
+        (3, [1, 0, 0], 2, [], [NEGATIVE, 0, 1]),
+        (1, [0], 2, [NEGATIVE, 0], [1]),
+        (1, [0], 1, [NEGATIVE, 0], None),
+        (1, [1], 1, [], [NEGATIVE]),
+        (4, [1, 0], 1, [], None),
+        (2, None, 1, [], None),
     ],
 )
-def test_forge_says_which_are_of_prompts(hosts, clips, marks, had, expected):
+def test_forge_says_which_are_of_prompts(hosts, clips, marks, parts, had, expected):
     named = {} if marks is None else {"transformer_options": {"cond_or_uncond": marks}}
-    assert hosts["Forge"].conditions_of_call(clips * FRAMES, FRAMES, 1, named, had) == expected
+    assert hosts["Forge"].conditions_of_call(clips * FRAMES, FRAMES, parts, named, had) == expected
 
 
 def test_half_a_clip_is_of_no_condition(hosts):

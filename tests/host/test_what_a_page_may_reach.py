@@ -20,6 +20,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import EpsImagePlugin, Image
 
+from animatediff.request.base64_pictures import decoded
 from animatediff.request.params import FIELDS
 from animatediff.video import ffmpeg
 from animatediff.video.clip import Clip, Quality
@@ -68,7 +69,12 @@ class Page:
             shown, said = gr.Image(type="pil"), gr.Textbox()
             parts.png_info.add_to_page(shown, elem_id="pnginfo_image")
             parts.player._build("txt2img")
-            told_of = {"video_source": pickled, "last_frame": lambda picture: f"{picture.size}", "sparse_pictures": json.dumps}
+            told_of = {
+                "video_source": pickled,
+                "last_frame": lambda picture: f"{picture.size}",
+                "motion_mask": lambda picture: f"{picture.mode} {sorted(set(pickled(picture).getdata()))}",
+                "sparse_pictures": json.dumps,
+            }
             for name, told in told_of.items():
                 field = next(field for field in FIELDS if field.name == name)
                 parts.controls.control(field, str).change(told, [field_control(self.blocks, field)], [said])
@@ -209,6 +215,21 @@ def test_a_picture_of_another_format_is_not_decoded(page, monkeypatch):
         assert said.startswith("Last frame is not a picture that can be read. Use one of these formats")
     assert called == []
     assert page.send("last-frame", ONE_PIXEL).json()["data"] == ["(1, 1)"]
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [np.array([[0, 40000]], np.uint16), np.array([[[9, 9, 9, 0], [9, 9, 9, 255]]], np.uint8)],
+    ids=["sixteen bits", "transparent"],
+)
+def test_a_picture_of_the_page_is_the_same_as_one_of_the_api(page, pixels):
+    """A mask may be in its transparency, or have more than eight bits."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    sent = base64.b64encode(buffer.getvalue()).decode()
+    given = decoded("", sent)
+    (told,) = page.send("motion-mask", f"data:image/png;base64,{sent}").json()["data"]
+    assert given.mode != "RGB" and told == f"{given.mode} {sorted(set(given.getdata()))}"
 
 
 def test_every_upload_of_the_panel_is_checked(parts, uploads):

@@ -71,8 +71,6 @@ class Sampler:
                 layout_of = windowed.layout_of
             if self._chunks:
                 stack.enter_context(in_chunks(self.unet, self._chunks))
-            uncached = self.unet.forward
-            stack.enter_context(cache.applied_to(self.unet) if cache else nullcontext())
             deep = DeepFeatures(layout_of) if self._deep else None
             self.reuse = StepReuse(
                 self._light,
@@ -84,7 +82,7 @@ class Sampler:
                 layout_of=whole,
                 conditions_of=conditions or (lambda rows, named, had: [*range(self._parts), NEGATIVE]),
             )
-            stack.enter_context(self.reuse.applied_to(self.unet, uncached))
+            stack.enter_context(self.reuse.applied_to(self.unet, cache.applied_to(self.unet) if cache else None))
             motion = Motion(self._module, rests=deep.rests if deep else lambda block: False)
             acting, motion.animate = motion.animate, lambda *args: self._animate(acting, deep, *args)
             stack.enter_context(attached(self.unet, motion, self._description.family, layout_of))
@@ -141,6 +139,13 @@ def by_hand(unet, x, times, context, features):
 )
 def test_which_steps_are_light(every, steps, light):
     assert [step for step in range(steps + 3) if LightSteps(every).is_light(step, steps)] == light
+
+
+def test_a_pass_of_few_steps_has_no_light_ones():
+    """So its steps have the windows of an exact clip too."""
+    light = LightSteps(3, least=10)
+    assert light.count(9) == 0 and light.count(10) == 6
+    assert [light.full_before(step, 9) for step in range(9)] == list(range(9))
 
 
 def test_each_full_step_has_windows_of_its_own():
@@ -279,6 +284,33 @@ def test_a_negative_prompt_that_comes_first_alone_is_computed(sampler):
     assert [torch.equal(*both) for both in zip(found, expected)] == [True, True, True, False]
 
 
+@pytest.mark.parametrize(("every", "light"), [(3, 2), (2, 3)])
+def test_a_full_call_in_a_light_step_keeps_nothing(sampler, unet, every, light):
+    """Otherwise it would push out the full steps that another condition still uses."""
+    made, seen = sampler(every=every), {}
+    with made.open(conditions=in_turn((NEGATIVE, 0))), recording_features(unet) as features:
+        for step in range(light + 1):
+            made.call(step, FRAMES, seed=9)
+            made.call(step, FRAMES)
+            seen[step] = features[-1]
+    expected = seen[0] if every == 3 else torch.lerp(seen[0], seen[2], 1.5)
+    torch.testing.assert_close(seen[light], expected, atol=1e-6, rtol=0)
+
+
+def test_a_negative_prompt_comes_first_alone_only_in_a_light_step(sampler, unet):
+    """Forge chooses for each call how many conditions it has, by the memory that is free. The prompt is light all the same."""
+    made, marks = sampler(), iter([[NEGATIVE, 0], [NEGATIVE], [0]])
+    with made.open(conditions=lambda *_: next(marks)), recording_features(unet) as features:
+        made.call(0)
+        negative = made.call(1, FRAMES, seed=9)
+        prompt = made.call(1, FRAMES)
+        expected = by_hand(unet, *given(1, FRAMES), features[0][FRAMES:])
+    exact = sampler(every=1)
+    with exact.open(conditions=in_turn((NEGATIVE,))):
+        assert torch.equal(negative, exact.call(1, FRAMES, seed=9))
+    torch.testing.assert_close(prompt, expected, atol=1e-6, rtol=0)
+
+
 def test_the_negative_prompt_may_come_first_in_a_call(sampler):
     """So it is in Forge."""
     usual, other, swapped = sampler(), sampler(), torch.arange(2 * FRAMES).roll(FRAMES)
@@ -402,7 +434,10 @@ def sampled(made, cache=None, most=1000):
 @pytest.mark.parametrize("windows", [None, ContextWindows(6, 4, 1)])
 @pytest.mark.parametrize("every", [2, 3])
 def test_a_resumed_clip_has_the_same_bits_wherever_it_was_cut_off(sampler, tmp_path, windows, every):
-    """The first call after what is on the disk may be a light one: its features are made again from the full call before."""
+    """The first call after what is on the disk may be a light one: its features are made again from the full calls before.
+
+    No other full call is made again, except for the first, which tells whether what is stored fits.
+    """
     whole = sampler(windows=windows, every=every)
     expected = sampled(whole)
     for most in range(1, len(whole.made_at)):
@@ -412,4 +447,8 @@ def test_a_resumed_clip_has_the_same_bits_wherever_it_was_cut_off(sampler, tmp_p
             sampled(sampler(windows=windows, every=every), UNetCache(folder, lambda: ""), most)
         again, cache = sampler(windows=windows, every=every), UNetCache(folder, lambda: "")
         assert torch.equal(sampled(again, cache), expected)
+        stored, light = range(whole.made_at[most]), LightSteps(every)
+        missing = [light.expected(step, STEPS) for step in range(len(stored), STEPS) if light.is_light(step, STEPS)]
+        needed = {missing[0].before, missing[0].last} if missing else set()
+        assert {step for step in again.made_at if step in stored} <= {0} | needed
     assert cache.resumed_after is not None and len(again.made_at) < len(whole.made_at)
