@@ -115,6 +115,20 @@ MUTATIONS = (
         "method/test_step_reuse.py",
     ),
     Mutation(
+        "light steps: a full call pushes out features that others still use",
+        "motion_module/step_reuse.py",
+        "if self._deep and is_of_full_step else nullcontext()",
+        "if self._deep else nullcontext()",
+        "method/test_step_reuse.py::test_a_full_call_in_a_light_step_keeps_nothing",
+    ),
+    Mutation(
+        "light steps: a call of other guidance counts as a part of the prompt",
+        "animatediff/host/unet_patcher.py",
+        "return conditions if max(conditions) < parts else None",
+        "return conditions",
+        "host/test_conditions_of_a_call.py",
+    ),
+    Mutation(
         "a light step has context windows of its own",
         "animatediff/job/speed.py",
         "return self._light.full_before(self._step(), self._steps())",
