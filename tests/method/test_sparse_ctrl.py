@@ -5,7 +5,6 @@ import time
 
 import pytest
 import torch
-from ldm.modules.diffusionmodules.openaimodel import UNetModel
 from safetensors.torch import save_file
 
 from motion_module.attach import UnsuitableUNet, attached
@@ -21,6 +20,7 @@ from motion_module.windowed_unet import WindowedUNet
 from support import sparse_files
 from support.authors_sparse import AuthorsSparseCtrl, in_diffusers_form, in_ldm_form, sparse_weights
 from support.authors_unet import AuthorsUNet
+from support.ldm_unet import make_unet
 from support.published_layouts import module_weights
 
 KINDS = ("RGB", "scribble")
@@ -260,16 +260,7 @@ def test_published_files_are_recognised_at_once(tmp_path, kind, name, form, dtyp
 
 @pytest.fixture(scope="module")
 def unet():
-    torch.manual_seed(0)
-    unet = UNetModel(
-        image_size=8, in_channels=4, out_channels=4, model_channels=32, attention_resolutions=[4, 2, 1], num_res_blocks=2,
-        channel_mult=[1, 2, 4, 4], num_heads=8, use_spatial_transformer=True, transformer_depth=1, context_dim=24,
-        use_checkpoint=False, legacy=False,
-    )  # fmt: skip
-    for weight in unet.parameters():  # LDM starts some layers at zero, which would hide what comes before them
-        if not weight.any():
-            torch.nn.init.normal_(weight, std=0.1)
-    return unet.eval().requires_grad_(False)
+    return make_unet()
 
 
 def x_of(clips, frames=FRAMES):
