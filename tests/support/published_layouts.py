@@ -22,7 +22,7 @@ WIDTHS = (32, 64, 128, 128)
 @cache
 def sinusoids(length: int, channels: int) -> Tensor:
     """Returns `pe[0, position, 2i] = sin(position / 10000^(2i/channels))`, with the cosine at channel 2i + 1."""
-    table = torch.zeros(1, length, channels)
+    table = torch.zeros(1, length, channels, device="cpu")  # it is kept, also for those who ask on another device
     for position in range(length):
         for i in range(0, channels, 2):
             angle = position * math.exp(-math.log(10_000.0) * i / channels)
