@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from .controlnet.embeddings import travelling
-from .controlnet.sparse_ctrl import MotionModuleType, MotionWrapper
+from .controlnet.sparse_ctrl_layers import MotionModuleType, MotionWrapper
 from .errors import RequestError
 from .job.job import job_of
 from .page import batch_tab

@@ -143,12 +143,7 @@ class Camera:
         level = level_of(block)
         if self._features[level].dtype != x.dtype:
             self._features[level] = self._features[level].to(x.dtype)
-        features = self._features[level]
-        numbers = layout.frame_numbers
-        if numbers is None:
-            clips = features.expand(layout.rows // layout.frames, *features.shape)
-        else:
-            clips = features[numbers.to(features.device)]
+        clips = layout.of_video(self._features[level])
         if clips.shape[3:] != x.shape[2:]:  # sides that are not multiples of 64, and extensions that shrink levels
             clips = F.interpolate(clips.flatten(0, 1), x.shape[2:], mode="bilinear").unflatten(0, clips.shape[:2])
         return LayerCamera(clips.flatten(3), *self._merge(block, x), self._strength)

@@ -83,6 +83,7 @@ class DeepFeatures:
         return any(kept == condition for kept, _ in self._kept.get(step, ()))
 
     def clear(self) -> None:
+        """Lets go of all features: another run of a sampler begins."""
         self._kept.clear()
 
     def _or_skipped(self, part: nn.Module) -> Callable[..., Tensor]:

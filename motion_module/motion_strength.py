@@ -56,8 +56,7 @@ class MotionStrength:
     """How strongly a motion module acts in each block at each step.
 
     `overall` applies where no rule does, and only that can differ from frame to frame. Of several rules for a block, the last
-    one applies. The module is on from `start` to
-    `end`, which are fractions of the steps.
+    one applies. The module is on from `start` to `end`, which are fractions of the steps.
     """
 
     overall: LayerStrength = LayerStrength()

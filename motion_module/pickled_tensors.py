@@ -83,13 +83,12 @@ _HARMLESS = {
 
 A tensor that is made from an array of numpy is not read: `torch.save` writes none of a CPU or of CUDA that way.
 """
-_OF_CAMERA_CTRL = ("pose_encoder_state_dict", "attention_processor_state_dict")
 NAMES = frozenset({*STORAGES, *_DTYPES, _TENSOR, _TYPED_TENSOR, _PARAMETER, *_HARMLESS})
 """The names that a pickle may have."""
-
-
 NESTED_UNDER = ("state_dict", "controlnet")
 """The names under which training code nests a state dict: that of SparseCtrl has the second one."""
+_OF_CAMERA_CTRL = ("pose_encoder_state_dict", "attention_processor_state_dict")
+"""The two state dicts in a file of CameraCtrl's authors."""
 
 
 def tensors_in(content: Any) -> dict[str, StoredTensor]:

@@ -42,9 +42,7 @@ class SparseControl:
         self, x: Tensor, timesteps: Tensor, context: Tensor, layout: RowLayout, windows: StepWindows | None
     ) -> list[Tensor]:
         """Returns what is added to the UNet in a call with these arguments."""
-        numbers = layout.frame_numbers
-        if numbers is None:
-            numbers = torch.arange(layout.frames).expand(layout.rows // layout.frames, -1)
+        numbers = layout.numbers
         picture_of = torch.zeros(int(numbers.max()) + 1, dtype=torch.long)  # 0: none
         for index, frame in enumerate(self.frames, start=1):
             if frame < len(picture_of):

@@ -501,7 +501,7 @@ MUTATIONS = (
     ),
     Mutation(
         "SparseCtrl's layers mix pictures that are no clip",
-        "animatediff/controlnet/sparse_ctrl.py",
+        "animatediff/controlnet/sparse_ctrl_layers.py",
         "return RowLayout(1, rows)",
         "return RowLayout(rows, rows)",
         "host/test_import_paths.py",

@@ -20,7 +20,7 @@ from motion_module.prompt_travel import Interpolation
 
 from .. import host
 from ..request.plan import Plan
-from . import map_cache, script, sparse_ctrl
+from . import map_cache, script, sparse_ctrl_layers
 from .embeddings import travelling
 from .hints import Hints
 from .map_cache import KeptMaps
@@ -163,7 +163,7 @@ class UnitsByFrame:
         """Takes the hints that ControlNet has made of a SparseCtrl unit, a row for each frame, and maybe all of them twice."""
         param = self._script.latest_network.control_params[index]
         every = range(self._frames)
-        scale = 1 if sparse_ctrl.takes_latents(param.control_model) else PIXELS
+        scale = 1 if sparse_ctrl_layers.takes_latents(param.control_model) else PIXELS
         hints = self.hints[index] = UnitHints(Hints(self._frames, every), Hints(self._frames, every), scale)
         for frame in every:
             of_frame = slice(frame, frame + 1)

@@ -15,7 +15,7 @@ from motion_module.patching import patched
 from motion_module.row_layout import RowLayout
 
 from ..errors import AnimateDiffError
-from . import sparse_ctrl
+from . import sparse_ctrl_layers
 from .embeddings import AdaptedCalls
 from .hints import Hints, digest_of
 
@@ -152,7 +152,7 @@ class UNetCalls:
     def _giving(self, index: int, param: Any, unet: Any, stack: ExitStack) -> Give:
         """Returns what a unit does before each call."""
         kind, hints = param.control_model_type.name, self._hints.get(index)
-        for layer in sparse_ctrl.layers_in(param.control_model):
+        for layer in sparse_ctrl_layers.layers_in(param.control_model):
             stack.enter_context(patched(layer, "layout_of", self._layout_of))
             stack.enter_context(patched(layer, "step_windows", self._step_windows))
         if kind == "IPAdapter":

@@ -45,7 +45,7 @@ def warnings(plan: Plan) -> list[str]:
     if (chosen := plan.camera) is None:
         return []
     found = []
-    if plan.family is not V3:
+    if plan.family.key != V3.key:
         found.append(
             f"CameraCtrl was trained with {V3.title}, so with {plan.family.title} the camera may not move as asked. Choose "
             "v3_sd15_mm.ckpt as Motion module (model)."

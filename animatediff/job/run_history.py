@@ -11,7 +11,7 @@ import torch
 from modules import devices, sd_models, shared
 
 from motion_module.context_windows import ContextWindows
-from motion_module.light_steps import LightSteps
+from motion_module.light_steps import LEAST_STEPS, LightSteps
 from motion_module.vram import memory_of
 
 from .. import host, json_store
@@ -76,7 +76,7 @@ def size_of(windows: ContextWindows, params: Params, *, width: int, height: int,
 
     Windows are counted, not made: the page asks for values that no job could take.
     """
-    light = LightSteps(params.speed_every).count(steps) if params.speed != EXACT else 0
+    light = LightSteps(params.speed_every, LEAST_STEPS).count(steps) if params.speed != EXACT else 0
     full_steps = steps - light * (1 - LIGHT_STEP.get(params.speed, 1))
     if params.context_mode == IN_ATTENTION:
         return Size(windows.frames, width, height, full_steps, videos)
