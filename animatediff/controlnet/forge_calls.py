@@ -57,6 +57,23 @@ def _sum(first: Control | None, second: Control | None) -> Control | None:
     }
 
 
+def saying_rows(named: dict[str, Any]) -> dict[str, Any]:
+    """Returns the named arguments of a UNet call, which say which of its rows are of prompts, and which of negative ones.
+
+    reForge says it of conditions only. Its reference preprocessors take their numbers for those of rows, which is right for a
+    single picture, and do nothing in a batch.
+    """
+    options = named.get("transformer_options") or {}
+    if "cond_or_uncond" not in options or "cond_indices" in options:
+        return named
+    of_condition = len(options["sigmas"])
+    marks = [mark for mark in options["cond_or_uncond"] for _ in range(of_condition)]
+    said: dict[str, list[int]] = {"cond_indices": [], "uncond_indices": []}
+    for row, mark in enumerate(marks):
+        said["uncond_indices" if mark else "cond_indices"].append(row)
+    return {**named, "transformer_options": {**options, **said}}
+
+
 def run_in_chunks(unet_patcher: Any, rows: int) -> Any:
     """Returns a patcher of the UNet with which control models run over `rows` rows at a time, where its WebUI allows that."""
     options = unet_patcher.model_options.get("transformer_options", {})

@@ -25,7 +25,7 @@ from motion_module.windowed_unet import Around, nothing_around
 
 from ..request.plan import Plan
 from . import forge_units
-from .forge_calls import FrameRows, run_in_chunks
+from .forge_calls import FrameRows, run_in_chunks, saying_rows
 from .hints import digest_of
 from .pictures import Unit
 from .preparation import Preparation, with_mask
@@ -206,7 +206,10 @@ class ForgeControl:
     def applied_to(
         self, unet: Any, layout_of: LayoutOf, step_windows: Callable[[], StepWindows] | None = None
     ) -> Iterator[None]:
-        """While open, a call of the UNet ends the job if ControlNet could not prepare this pass of the sampler."""
+        """While open, calls of the UNet say which rows are of prompts.
+
+        One ends the job if ControlNet could not prepare this pass of the sampler.
+        """
         if self._script is None:
             yield
             return
@@ -214,7 +217,7 @@ class ForgeControl:
 
         def forward_prepared(*args: Any, **named: Any) -> Any:
             self.require_prepared()
-            return forward(*args, **named)
+            return forward(*args, **saying_rows(named))
 
         with patched(unet, "forward", forward_prepared):
             yield

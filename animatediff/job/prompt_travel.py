@@ -53,12 +53,12 @@ def mix(travels: Travels, params: Any, parts: int, how: Interpolation, *, hires:
     """Mixes the conditions of frames between keyframes for one step. `parts`: the number of parts joined by AND in each prompt.
 
     `params` has `text_cond`, `(frames · parts, tokens, width)`, and `text_uncond`, `(frames, tokens, width)`; for SDXL,
-    dictionaries of these and of vectors `(…, width)`.
+    dictionaries of these and of vectors `(…, width)`. Forge has no `text_uncond` at a CFG scale of 1, which needs none.
     """
     prompts, negatives = PASSES[hires]
     if prompts in travels:
         params.text_cond = _mixed(params.text_cond, travels[prompts], parts, how)
-    if negatives in travels:
+    if negatives in travels and params.text_uncond is not None:
         params.text_uncond = _mixed(params.text_uncond, travels[negatives], 1, how)
 
 

@@ -111,7 +111,7 @@ def test_each_frame_has_its_own_strength_of_a_lora(clip, way):
         return clip({**args, **STILLS}, **{**request, "prompt": f"{prompt} <lora:{LORA}:{strengths}>" if strengths else prompt})
 
     mixed, without, whole, half = frames("0-1: 1, 2-3: 0, 5: 1"), frames(""), frames("1"), frames("0.5")
-    assert difference(mixed[2:4], without[2:4]) == 0
+    assert difference(mixed[2:4], without[2:4]) <= 1
     for frame, alike in ((0, whole), (1, whole), (4, half), (5, whole)):
         assert difference(mixed[frame], alike[frame]) <= 1, frame
         assert mean_difference(mixed[frame], without[frame]) > 1

@@ -47,6 +47,11 @@ def test_a_lora_applies_to_all_frames_wherever_it_is_in_the_prompt(host, place):
     assert mean_difference(with_lora[7:], stills(host, TRAVEL)[7:]) > 3
 
 
+def test_at_a_cfg_scale_of_1_no_negative_prompt_matters(host):
+    travelled = stills(host, "a cat", negative_prompt="0: bad\n7: worse", cfg_scale=1)
+    assert np.array_equal(travelled, stills(host, "a cat", negative_prompt="other", cfg_scale=1))
+
+
 def test_the_negative_prompt_travels_too_at_any_length(host):
     travelled = stills(host, "a cat", negative_prompt="0: bad\n7: worse")
     assert np.array_equal(travelled[0], stills(host, "a cat", negative_prompt="bad")[0])
