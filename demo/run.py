@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from demo.environment import ROOT
 
@@ -18,6 +19,8 @@ DATA = ROOT / "demo" / "data"
 PROMPT = "a red circle moving left on a blue background"
 CFG_SCALE = 5.0
 """The scale that the demo's models were measured with. The user's own models get the WebUI's default."""
+PICTURES, PICTURE_SEED = "pictures", 7
+"""What is added to the name of the clip that begins and ends with pictures, and the seed that they are drawn with."""
 ADVICE = (
     f"The demo's small models were trained at 128×128 and measured at CFG scale {CFG_SCALE:g}. The button “Use the recommended "
     "settings” sets what the published AnimateDiff v3 needs, so leave it alone here. The models know these words: circle, "
@@ -36,6 +39,8 @@ class Weights:
     """The folder of LoRAs."""
     styles: tuple[Style, ...]
     cfg_scale: float
+    sparse_ctrl: Path | None = None
+    """A SparseCtrl model, beside the motion module."""
 
 
 @dataclass(frozen=True)
@@ -130,9 +135,9 @@ def weights_of(options: argparse.Namespace) -> Weights:
     if options.checkpoint:
         files = options.checkpoint.absolute(), options.motion_module.absolute()
         return Weights(*files, DATA / "lora", styles=STYLES[:1], cfg_scale=7.0)
-    from demo.world.model import world_in
+    from demo.world.model import SPARSE_CTRL, world_in
 
-    return Weights(*world_in(DATA / "world"), STYLES, CFG_SCALE)
+    return Weights(*world_in(DATA / "world"), STYLES, CFG_SCALE, SPARSE_CTRL)
 
 
 def start_host(weights: Weights) -> None:
@@ -153,10 +158,25 @@ def make_clips(options: argparse.Namespace, weights: Weights) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     for style in weights.styles:
         print(make_clip(options, weights, style, of_style(out, style)), flush=True)
+    if weights.sparse_ctrl and options.prompt == PROMPT:
+        more = between_pictures(weights.sparse_ctrl)
+        print(make_clip(options, weights, STYLES[0], named(out, PICTURES), **more), flush=True)
 
 
-def make_clip(options: argparse.Namespace, weights: Weights, style: Style, out: Path) -> str:
-    """Writes one GIF. Returns a message for the user."""
+def between_pictures(sparse_ctrl: Path) -> dict[str, Any]:
+    """Returns what a request has for a clip that begins with one picture of the small world and ends with another."""
+    from PIL import Image
+
+    from demo.world import render
+    from demo.world.scenes import Scene
+
+    drawn = render.clip(Scene("circle", "red", "blue", "moving left"), seed=PICTURE_SEED)
+    pictures = [Image.fromarray(drawn[frame]) for frame in (0, -1)]
+    return {"sparse_ctrl": sparse_ctrl.name, "sparse_pictures": pictures}
+
+
+def make_clip(options: argparse.Namespace, weights: Weights, style: Style, out: Path, **asked: Any) -> str:
+    """Writes one GIF. Returns a message for the user. `asked`: more parameters of the extension."""
     from modules.processing import StableDiffusionProcessingTxt2Img
 
     from demo.host import startup
@@ -174,7 +194,13 @@ def make_clip(options: argparse.Namespace, weights: Weights, style: Style, out: 
         do_not_save_samples=True,
         override_settings={"sd_model_checkpoint": style.checkpoint} if style.checkpoint else {},
     )
-    animation = {"enable": True, "model": weights.motion_module.name, "video_length": options.frames, "format": ["GIF"]}
+    animation = {
+        "enable": True,
+        "model": weights.motion_module.name,
+        "video_length": options.frames,
+        "format": ["GIF"],
+        **asked,
+    }
     started = time.monotonic()
     try:
         processed = generate(p, "txt2img", script_arguments("txt2img", {"AnimateDiff": {"args": [animation]}}))
@@ -182,12 +208,16 @@ def make_clip(options: argparse.Namespace, weights: Weights, style: Style, out: 
         raise Refused(error.detail) from error
     processed.images[0].save(out)
     seconds = time.monotonic() - started
-    in_style = f" in the style “{style.name}”" if style.name else ""
-    return f"{options.frames} frames of {side}x{side}{in_style} in {seconds:.0f} seconds: {out.absolute()}"
+    how = f" in the style “{style.name}”" if style.name else " between two pictures" if asked else ""
+    return f"{options.frames} frames of {side}x{side}{how} in {seconds:.0f} seconds: {out.absolute()}"
 
 
 def of_style(out: Path, style: Style) -> Path:
-    return out.with_name(f"{out.stem}-{style.name}{out.suffix}") if style.name else out
+    return named(out, style.name) if style.name else out
+
+
+def named(out: Path, more: str) -> Path:
+    return out.with_name(f"{out.stem}-{more}{out.suffix}")
 
 
 def free_name(prompt: str, seed: int, styles: tuple[Style, ...]) -> Path:

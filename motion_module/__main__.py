@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     conversion.add_argument("source", type=Path, metavar="IN", help="a weight file, or a diffusers folder")
     conversion.add_argument("target", type=Path, metavar="OUT", help="a .safetensors file, or a folder for diffusers")
     conversion.add_argument("--to", choices=("original", "diffusers"), required=True)
-    training = commands.add_parser("train", help="train a motion module, a motion LoRA or a domain adapter")
+    training = commands.add_parser("train", help="train a motion module, a motion LoRA, a domain adapter or a SparseCtrl model")
     training.add_argument("config", type=Path, metavar="CONFIG", help="a YAML file; docs/training.md describes its options")
     evaluation = commands.add_parser("evaluate", help="measure how smooth clips are, whether they loop, and how they change")
     evaluation.add_argument("clips", nargs="+", type=Path, metavar="CLIP", help="a video file, or a folder of frames")

@@ -211,18 +211,18 @@ def published(module: MotionModule, weights: Mapping[str, Tensor]) -> dict[str, 
     for block in module.layers:
         prefix = f"layers.{block}."
         own = {name[len(prefix) :]: tensor for name, tensor in weights.items() if name.startswith(prefix)}
-        tensors.update({key_of(block, name, "original"): tensor for name, tensor in _to_authors_layout(own).items()})
+        tensors.update({key_of(block, name, "original"): tensor for name, tensor in to_authors_layout(own).items()})
     return tensors
 
 
-def _to_authors_layout(ours: dict[str, Tensor]) -> dict[str, Tensor]:
+def to_authors_layout(ours: dict[str, Tensor], attentions: int = 2) -> dict[str, Tensor]:
     """Returns tensors in the authors' layout; undoes `to_our_layout`."""
     theirs = {name: ours[name] for part in ("norm", "proj_in", "proj_out") for name in (part + ".weight", part + ".bias")}
     for kind in ("weight", "bias"):
         theirs[f"{TRANSFORMER_BLOCK}ff_norm.{kind}"] = ours[f"feed_forward_norm.{kind}"]
         theirs[f"{TRANSFORMER_BLOCK}ff.net.0.proj.{kind}"] = ours[f"feed_forward.widen.{kind}"]
         theirs[f"{TRANSFORMER_BLOCK}ff.net.2.{kind}"] = ours[f"feed_forward.narrow.{kind}"]
-    for index, table in enumerate(TABLES):
+    for index, table in enumerate(TABLES[:attentions]):
         attention = f"{TRANSFORMER_BLOCK}attention_blocks.{index}."
         theirs[table] = ours[f"attentions.{index}.positional_encoding"][None]
         for name, matrix in zip(("to_q", "to_k", "to_v"), ours[f"attentions.{index}.to_qkv.weight"].chunk(3)):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -20,10 +20,25 @@ from .motion_layers import same_device
 from .motion_strength import MotionStrength
 from .patching import patched
 from .row_layout import RowLayout
-from .sparse_ctrl import Shape, SparseCtrl
+from .sparse_ctrl import LEVELS, Shape, SparseCtrl
 
 PicturesOf = Callable[[int, int], Tensor]
 """From the height and width of the latents of a UNet call, returns the pictures as a network takes them, on any device."""
+
+
+class Control(Protocol):
+    """What acts in a UNet: a network with its pictures."""
+
+    def acts(self, progress: float) -> bool:
+        """Whether it acts when a fraction `progress` of the steps is done."""
+
+    def added(
+        self, x: Tensor, timesteps: Tensor, context: Tensor, layout: RowLayout, windows: StepWindows | None
+    ) -> list[Tensor]:
+        """Returns what is added to the UNet in a call with these arguments, as `SparseCtrl` does."""
+
+    def let_go(self) -> None:
+        """Takes everything off the device that is not needed after the job."""
 
 
 @dataclass
@@ -75,7 +90,7 @@ class SparseControl:
 @contextmanager
 def controlled(
     unet: Any,
-    controls: Sequence[SparseControl],
+    controls: Sequence[Control],
     layout_of: LayoutOf,
     progress: Callable[[], float] = lambda: 0.0,
     step_windows: Callable[[], StepWindows] | None = None,
@@ -118,14 +133,19 @@ def controlled(
 
 def require_sparse_fit(unet: Any, shape: Shape, name: str) -> None:
     """Raises UnsuitableUNet unless a network of this shape can act in `unet`. `name`: of its file."""
-    channels = channels_by_block(unet)
-    theirs = tuple(channels.get(f"down_{level}_0", 0) for level in range(len(shape.widths)))
-    keys = [part.to_k.in_features for block, part in unet.named_modules() if block.endswith("attn2") and hasattr(part, "to_k")]
-    if theirs != shape.widths or (keys and keys[0] != shape.text_width):
+    theirs, text_width = widths_of(unet)
+    if theirs != shape.widths or text_width not in (0, shape.text_width):
         raise UnsuitableUNet(
             f"The SparseCtrl model {name} does not fit the checkpoint: it has {_spoken(shape.widths)} channels, and the "
             f"checkpoint has {_spoken(theirs)}. Choose a Stable Diffusion 1.5 checkpoint."
         )
+
+
+def widths_of(unet: Any) -> tuple[tuple[int, ...], int]:
+    """Returns the channels of each level of a UNet, 0 where it has none, and those of a token of its prompts, 0 if unknown."""
+    channels = channels_by_block(unet)
+    keys = [part.to_k.in_features for block, part in unet.named_modules() if block.endswith("attn2") and hasattr(part, "to_k")]
+    return tuple(channels.get(f"down_{level}_0", 0) for level in range(LEVELS)), keys[0] if keys else 0
 
 
 def _spoken(widths: Sequence[int]) -> str:

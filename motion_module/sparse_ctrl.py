@@ -11,6 +11,7 @@ Everything is `(rows, channels, height, width)`; `RowLayout` says which row is w
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -20,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .checkpoint import describe, to_our_layout
+from .checkpoint import describe, to_authors_layout, to_our_layout
 from .context_windows import StepWindows
 from .key_layouts import TABLES, expected_shapes, key_of, layers_of
 from .network import HEADS, NORM_GROUPS, TemporalTransformer
@@ -90,7 +91,11 @@ class SparseCtrl(nn.Module):
         shown = torch.cat([torch.zeros_like(pictures[:1]), pictures])
         mask = torch.ones_like(shown[:, :1])
         mask[0] = 0
-        embedded: Tensor = self.controlnet_cond_embedding(torch.cat([shown, mask], dim=1))
+        return self.embedded_with_mask(torch.cat([shown, mask], dim=1))
+
+    def embedded_with_mask(self, pictures: Tensor) -> Tensor:
+        """Returns the embedding of pictures whose last channel is the mask: 1 for a picture, 0 where the others are 0 too."""
+        embedded: Tensor = self.controlnet_cond_embedding(pictures)
         bias = self.conv_in.bias
         assert bias is not None
         return embedded + bias.view(1, -1, 1, 1)  # what the first convolution makes of zeros
@@ -291,6 +296,19 @@ def load_sparse_ctrl(path: Path) -> SparseCtrl:
         weights |= {f"down_blocks.{level}.{OF_MOTION}{index}.{name}": tensor for name, tensor in ours.items()}
     network.load_state_dict(weights, strict=True, assign=True)
     return network.eval().requires_grad_(False)
+
+
+def published_sparse_ctrl(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns weights, whose names are those of `SparseCtrl`, under the authors' keys; undoes what `load_sparse_ctrl` does."""
+    tensors = {name: tensor for name, tensor in weights.items() if OF_MOTION not in name}
+    layers: dict[str, dict[str, Tensor]] = defaultdict(dict)
+    for name in weights.keys() - tensors.keys():
+        _, level, _, index, own = name.split(".", 4)
+        layers[f"down_{level}_{index}"][own] = weights[name]
+    for block, layer in sorted(layers.items()):
+        theirs = to_authors_layout(layer, attentions=1)
+        tensors |= {key_of(block, name, "original"): tensor for name, tensor in theirs.items() if name not in TABLES}
+    return tensors
 
 
 def _checked(path: Path, file: WeightFile) -> tuple[Shape, dict[str, str]]:

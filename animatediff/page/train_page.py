@@ -14,13 +14,13 @@ from modules import paths, sd_models, shared, ui_tempdir
 from modules.ui_common import create_refresh_button
 
 from .. import settings
-from ..request import module_files
+from ..request import module_files, sparse_files
 from ..request.network_paths import leads_elsewhere
 from . import training_processes
 from .events import in_sentences
 from .training_processes import Training, TrainingError
 
-KINDS = ("motion module", "motion lora", "domain adapter")
+KINDS = ("motion module", "motion lora", "domain adapter", "sparsectrl")
 PRECISIONS = ("fp16", "bf16", "full")
 NUMBERS = {
     "frames": ("Frames per clip", 16),
@@ -82,7 +82,7 @@ def _options() -> tuple[dict[str, gr.components.Component], gr.Textbox]:
         elem_id="train-ad-data",
     )
     options["videos"] = gr.Textbox("", label="With a CSV file: the folder of its videos", elem_id="train-ad-videos")
-    info = "The module that a motion LoRA is trained for, or that training continues from."
+    info = "The module that a motion LoRA or a SparseCtrl model is trained for, or that training continues from."
     options["motion_module"] = _choice("motion_module", "Motion module", lambda: ["", *module_files.names()], info=info)
     info = "A LoRA that is applied to the base checkpoint while a motion module is trained."
     options["domain_adapter"] = _choice("domain_adapter", "Domain adapter", lambda: ["", *_loras()], info=info)
@@ -170,13 +170,19 @@ def _config(training: Training, given: dict[str, Any]) -> dict[str, Any]:
         config["domain_adapter"] = str((_lora_folder() / given["domain_adapter"]).absolute())
     elif given["domain_adapter"]:
         raise TrainingError(f"The domain adapter {given['domain_adapter']} is missing. Choose a file in {_lora_folder()}.")
-    output = module_files.folder() if given["train"] == "motion module" else _lora_folder()
     return {
         **config,
         "base": str(Path(checkpoint.filename).absolute()),
-        "output": str(output.absolute() / f"{training.name}.safetensors"),
+        "output": str(_output(given["train"], training.name).absolute()),
         "validation": {"prompts": prompts, "every": every},
     }
+
+
+def _output(train: str, name: str) -> Path:
+    """Returns the file that a training writes, where the panel looks for it. SparseCtrl models are known by their names."""
+    folder = module_files.folder() if train in ("motion module", "sparsectrl") else _lora_folder()
+    suffix = f"_{train}" if train == "sparsectrl" and sparse_files.MARK not in name.casefold() else ""
+    return folder / f"{name}{suffix}.safetensors"
 
 
 def readable(text: str) -> str:

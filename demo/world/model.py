@@ -20,6 +20,7 @@ from motion_module.training.latent_cache import replacing
 
 WEIGHTS = Path(__file__).resolve().parent / "weights"
 CHECKPOINTS, LORAS, MOTION_MODULE = WEIGHTS / "checkpoints", WEIGHTS / "loras", WEIGHTS / "motion" / "motion.safetensors"
+SPARSE_CTRL = WEIGHTS / "motion" / "small_world_sparsectrl_rgb.safetensors"
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 """Where the world's models are trained and used. Random numbers are drawn on the CPU, and so are the same everywhere."""
 TEXT_WIDTH, TEXT_HEADS, TEXT_LAYERS = 28, 2, 2
@@ -64,6 +65,7 @@ def world_in(folder: Path) -> tuple[Path, Path, Path]:
         checkpoint_in(folder / "checkpoints", checkpoint.stem)
     for lora in LORAS.glob("*.safetensors"):
         _copied(lora, folder / "loras")
+    _copied(SPARSE_CTRL, folder / "motion")
     return folder / "checkpoints" / "base.safetensors", _copied(MOTION_MODULE, folder / "motion"), folder / "loras"
 
 

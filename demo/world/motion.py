@@ -1,6 +1,7 @@
-"""Trains a domain adapter, a motion module and two motion LoRAs in the world, with the extension's own trainers.
+"""Trains a domain adapter, a motion module, two motion LoRAs and a SparseCtrl network in the world, with the extension's own
+trainers.
 
-    .venv/bin/python -m demo.world.motion RUNS [adapter|module|circling|swinging …]
+    .venv/bin/python -m demo.world.motion RUNS [adapter|module|sparse-ctrl|circling|swinging …]
 
 The motion module is trained on clips in the base's style. The adapter is trained on single frames of clips with a watermark,
 which the base's stills do not have; `demo.paper` measures its effect on modules that are trained on such clips. Each training
@@ -21,11 +22,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from demo.world import render
 from demo.world.clips import write_clips
-from demo.world.model import MOTION_MODULE, checkpoint_in
+from demo.world.model import MOTION_MODULE, SPARSE_CTRL, checkpoint_in
 from demo.world.scenes import LORA_MOTIONS, MOTIONS
 from demo.world.training_loop import stages_of, towards_noise
 from motion_module.training.config import Config, config_of
@@ -34,7 +37,7 @@ from motion_module.training.loop import Batch, Training
 from motion_module.training.trained_parts import Animated
 
 SEED = 4
-CLIPS, LORA_CLIPS = 6_000, 50
+CLIPS, LORA_CLIPS, SPARSE_CTRL_CLIPS = 6_000, 50, 600
 PROMPTS = (
     "a red circle moving left on a blue background",
     "a large yellow star spinning on a green background",
@@ -112,6 +115,17 @@ MOTION_LORA: Recipe = {
     "motion_module": str(MOTION_MODULE),
 }
 MOTION_LORA_PHASES = (Phase(300, hidden=0.4),)
+SPARSE_CTRL_RECIPE: Recipe = {
+    **SHARED,
+    "train": "sparsectrl",
+    "batch": 4,
+    "learning_rate": 1e-3,
+    "warm_up": 50,
+    "ema": 0.99,
+    "save_every": 50,
+    "motion_module": str(MOTION_MODULE),
+}
+SPARSE_CTRL_PHASES = (Phase(900, hidden=0.3),)
 
 
 class ByMotion:
@@ -175,9 +189,10 @@ def _hidden(batch: Batch, chosen: Tensor, alphas: Tensor) -> Batch:
     return replace(batch, noise=torch.where(chosen.view(-1, 1, 1, 1, 1), cancelling, batch.noise))
 
 
-def clips(runs: Path, *, watermark: bool = False) -> Path:
+def clips(runs: Path, count: int = CLIPS, *, watermark: bool = False) -> Path:
     """Writes clips of all motions. Returns their folder. `watermark`: adds a watermark, as in stock footage."""
-    return write_clips(runs / ("clips-marked" if watermark else "clips"), MOTIONS, CLIPS, SEED, watermark=watermark)
+    name = ("clips-marked" if watermark else "clips") + ("" if count == CLIPS else f"-{count}")
+    return write_clips(runs / name, MOTIONS, count, SEED, watermark=watermark)
 
 
 def clips_of(runs: Path, name: str, count: int = LORA_CLIPS) -> Path:
@@ -227,9 +242,20 @@ def _share_cache(folder: Path, cache: Path) -> None:
         (folder / "cache").symlink_to(cache.resolve(), target_is_directory=True)
 
 
+def sparse_ctrl(runs: Path) -> Training:
+    """Trains a SparseCtrl network. Beside its file writes one of half its size, with matrices in eight bits (E4M3)."""
+    training = trained(runs, "sparse-ctrl", SPARSE_CTRL_RECIPE, SPARSE_CTRL_PHASES, clips(runs, SPARSE_CTRL_CLIPS))
+    with safe_open(training.config.output, framework="pt") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        small = {key: tensor.to(torch.float8_e4m3fn) if tensor.dim() > 1 else tensor for key, tensor in tensors.items()}
+        save_file(small, runs / SPARSE_CTRL.name, file.metadata())
+    return training
+
+
 STAGES: dict[str, Callable[[Path], Training]] = {
     "adapter": lambda runs: trained(runs, "adapter", ADAPTER, ADAPTER_PHASES, clips(runs, watermark=True)),
     "module": lambda runs: trained(runs, "motion", MODULE, MODULE_PHASES, clips(runs)),
+    "sparse-ctrl": sparse_ctrl,
     **{
         name: lambda runs, name=name: trained(runs, name, MOTION_LORA, MOTION_LORA_PHASES, clips_of(runs, name))
         for name in LORA_MOTIONS

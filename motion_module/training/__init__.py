@@ -1,1 +1,1 @@
-"""Trains motion modules, motion LoRAs and domain adapters on a frozen image model."""
+"""Trains motion modules, motion LoRAs, domain adapters and SparseCtrl networks on a frozen image model."""

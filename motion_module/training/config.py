@@ -13,7 +13,9 @@ from ..errors import UserError
 from ..noise_schedule import ANIMATEDIFF, STABLE_DIFFUSION, NoiseSchedule
 from ..weight_files import CheckpointError
 
-Subject = Literal["motion module", "motion lora", "domain adapter"]
+Subject = Literal["motion module", "motion lora", "domain adapter", "sparsectrl"]
+FOR_A_MODULE = {"motion lora": "a motion LoRA", "sparsectrl": "a SparseCtrl model"}
+"""What is trained for an existing motion module, which stays as it is."""
 Precision = Literal["full", "fp16", "bf16"]
 PIXELS_PER_LATENT = 8
 SIZE_STEP = 64
@@ -43,7 +45,8 @@ class Config:
     videos are in the folder `videos`. `output`: the file to write. `folder`: for state, cache, log and validation clips; by
     default it is next to the output.
 
-    `motion_module`: for a motion LoRA, the module that it is for; for a motion module, the module to start from.
+    `motion_module`: for a motion LoRA or a SparseCtrl model, the module that it is for; for a motion module, the one to start
+    from.
     `domain_adapter`: a LoRA that is applied to the base while a motion module is trained.
 
     `frames`, `stride`: a clip is every `stride`-th frame of a video. `size`: in pixels; clips are cropped to the aspect ratio
@@ -153,15 +156,16 @@ def config_of(content: dict[str, Any], folder: Path) -> Config:
 def _with_schedule_of_module(config: Config, module: Path, chosen: NoiseSchedule | None) -> Config:
     """Returns the options with the noise schedule of the motion module that a training starts from. Raises ConfigError.
 
-    A LoRA needs the schedule of its module; a module may be trained further with another one.
+    What is made for a module needs its schedule; a module may be trained further with another one.
     """
     try:
         schedule = describe(module).require_motion_module().schedule
     except CheckpointError as error:
         raise ConfigError(f"motion_module: {error}") from error
-    if config.train == "motion lora" and chosen not in (None, schedule):
+    if config.train in FOR_A_MODULE and chosen not in (None, schedule):
         raise ConfigError(
-            f"noise_schedule: {module.name} was trained with another one, and its LoRA needs the same. Remove this option."
+            f"noise_schedule: {module.name} was trained with another one, and {FOR_A_MODULE[config.train]} for it needs the "
+            "same. Remove this option."
         )
     return replace(config, noise_schedule=chosen or schedule)
 
@@ -237,9 +241,12 @@ def _check(config: Config) -> None:
         f"not {schedule.first:g}, {schedule.last:g} and {schedule.steps}.": (
             not 0 < schedule.first < schedule.last < 1 or schedule.steps != ANIMATEDIFF.steps
         ),
-        "motion_module: this option is required for a motion LoRA. Set it to the motion module that the LoRA is for.": (
-            config.train == "motion lora" and config.motion_module is None
-        ),
+        **{
+            f"motion_module: this option is required for {what}. Set it to the motion module that it is for.": (
+                config.train == train and config.motion_module is None
+            )
+            for train, what in FOR_A_MODULE.items()
+        },
         "motion_module: a domain adapter is trained without a motion module. Remove this option.": (
             config.train == "domain adapter" and config.motion_module is not None
         ),

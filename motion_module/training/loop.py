@@ -36,7 +36,9 @@ from .image_model import load_image_model
 from .latent_cache import Embeddings, Example, cached_examples, fingerprint
 from .log import Log
 from .state import Identity, NotSaved, belongs, load_state, save_state, write
-from .trained_parts import SUBJECTS, Animated
+from .subjects import SUBJECTS
+from .trained_parts import Animated
+from .trained_sparse_ctrl import with_mask
 from .validation import validation_clips
 
 T = TypeVar("T")
@@ -61,13 +63,14 @@ class StopRequested(Exception):
 @dataclass(frozen=True)
 class Batch:
     """The data of one training pass. `latents`, `noise`: `(clips, frames, 4, height, width)`. `times`: timesteps `(clips,)`.
-    `context`: text embeddings `(clips, tokens, width)`.
+    `context`: text embeddings `(clips, tokens, width)`. `pictures`: what is shown of the clips, `(clips, frames, 5, …)`.
     """
 
     latents: Tensor
     noise: Tensor
     times: Tensor
     context: Tensor
+    pictures: Tensor
 
 
 class Training:
@@ -169,10 +172,12 @@ class Training:
         jitter, noise = torch.randn(shape, generator=draw), torch.randn(shape, generator=draw)
         times = torch.randint(0, config.noise_schedule.steps, shape[:1], generator=draw)
         dropped = torch.rand(shape[:1], generator=draw) < config.caption_dropout
+        shown = self.animated.shown(len(chosen), draw)
         mine = slice(self.accelerator.process_index * count, (self.accelerator.process_index + 1) * count)
         mean, deviation = torch.stack([example.moments() for example in chosen[mine]]).chunk(2, dim=2)
         captions = ["" if drop else example.caption for example, drop in zip(chosen[mine], dropped[mine])]
-        parts = (mean + deviation * jitter[mine], noise[mine], times[mine], self.embeddings.of(captions))
+        latents, pictures = mean + deviation * jitter[mine], with_mask(mean, shown[mine])
+        parts = (latents, noise[mine], times[mine], self.embeddings.of(captions), pictures)
         return Batch(*(part.to(self.accelerator.device) for part in parts))
 
     def loss(self, batch: Batch) -> Tensor:
@@ -183,7 +188,7 @@ class Training:
         """Returns the loss of each clip, `(clips,)`."""
         alphas = self.alphas[batch.times].view(-1, 1, 1, 1, 1)
         noised = alphas**0.5 * batch.latents + (1 - alphas) ** 0.5 * batch.noise
-        predicted = self.predict(noised, batch.times, batch.context)
+        predicted = self.predict(noised, batch.times, batch.context, batch.pictures)
         wanted = batch.noise
         if self.model.predicts == "v":
             wanted = alphas**0.5 * batch.noise - (1 - alphas) ** 0.5 * batch.latents
@@ -296,7 +301,7 @@ class Training:
                 self.accelerator.autocast(),
                 _on(device, autoencoder),
             ):
-                clips = validation_clips(self.model.unet, self.model, self.embeddings, self.config)
+                clips = validation_clips(self.animated, self.examples, self.model, self.embeddings, self.config)
             self.log.clips(self.step, clips)
         self.accelerator.wait_for_everyone()
 

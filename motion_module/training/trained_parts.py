@@ -1,10 +1,11 @@
-"""What can be trained: a motion module, a motion LoRA, a domain adapter. Each acts in a frozen image UNet."""
+"""What is trained: a motion module, a motion LoRA, a domain adapter. Each acts in a frozen image UNet."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 
+import torch
 from torch import Tensor, nn
 
 from ..attach import attached, blocks_by_name, channels_by_block, require_fit
@@ -17,7 +18,7 @@ from ..network import MotionModule, Scale
 from ..row_layout import RowLayout
 from ..weight_patches import added_to_unet
 from .config import Config, ConfigError
-from .latent_cache import fingerprint
+from .latent_cache import Example, fingerprint
 from .low_rank import LowRankLayers, image_matrices, motion_matrices
 
 MIN_POSITIONS = 32
@@ -44,10 +45,11 @@ class Animated(nn.Module):
         self._family = family
         self._frames = frames
 
-    def forward(self, latents: Tensor, times: Tensor, context: Tensor) -> Tensor:
+    def forward(self, latents: Tensor, times: Tensor, context: Tensor, pictures: Tensor | None = None) -> Tensor:
         """Returns the predicted noise, `(clips, frames, 4, height, width)`. The layers have to be attached.
 
         `latents`: `(clips, frames, 4, height, width)`. `times`: timesteps `(clips,)`. `context`: `(clips, tokens, width)`.
+        `pictures`: what is shown of the clips, as `showing` takes it.
         """
         frames = latents.shape[1]
         noise = self.unet(
@@ -65,6 +67,19 @@ class Animated(nn.Module):
         with attached(self.unet, TrainedMotion(self.motion), self._family, layout_of):
             yield
 
+    def shown(self, clips: int, draw: torch.Generator) -> Tensor:
+        """Returns which frames of clips are shown to what is trained, `(clips, frames)`."""
+        return torch.zeros(clips, self._frames, dtype=torch.bool)
+
+    def shown_for(self, prompt: str, examples: list[Example]) -> Tensor | None:
+        """Returns what is shown while a validation clip is generated from `prompt`, as `showing` takes it."""
+        return None
+
+    @contextmanager
+    def showing(self, pictures: Tensor | None) -> Iterator[None]:
+        """While open, these pictures are shown: `(clips, frames, 5, height, width)`, latents and a mask; zeros elsewhere."""
+        yield
+
     def frozen(self) -> dict[str, str]:
         """Returns hashes of what else the training is based on, by name."""
         return {}
@@ -78,7 +93,7 @@ class MotionModuleSubject(Animated):
     """A motion module: a new one, which changes nothing yet, or an existing one."""
 
     def __init__(self, unet: nn.Module, config: Config) -> None:
-        family, module = _loaded(config, unet) if config.motion_module else (V3, new_motion_module(unet, config.frames))
+        family, module = loaded_module(config, unet) if config.motion_module else (V3, new_motion_module(unet, config.frames))
         super().__init__(unet, module, family, config.frames)
         self.learning = module.requires_grad_(True)
         self._adapter = load_lora(config.domain_adapter) if config.domain_adapter else None
@@ -109,7 +124,7 @@ class MotionLoraSubject(Animated):
     """A LoRA for a frozen motion module."""
 
     def __init__(self, unet: nn.Module, config: Config) -> None:
-        family, module = _loaded(config, unet)
+        family, module = loaded_module(config, unet)
         super().__init__(unet, module, family, config.frames)
         self.learning = LowRankLayers(motion_matrices(module), config.rank)
 
@@ -153,7 +168,7 @@ def new_motion_module(unet: nn.Module, frames: int) -> MotionModule:
     return MotionModule(channels, max(MIN_POSITIONS, frames))
 
 
-def _loaded(config: Config, unet: nn.Module) -> tuple[Family, MotionModule]:
+def loaded_module(config: Config, unet: nn.Module) -> tuple[Family, MotionModule]:
     """Reads the motion module of the options. Raises CheckpointError, UnsuitableUNet or ConfigError."""
     assert config.motion_module is not None
     description, module = load(config.motion_module)
@@ -169,10 +184,3 @@ def _loaded(config: Config, unet: nn.Module) -> tuple[Family, MotionModule]:
         )
     require_fit(unet, module.channels)
     return family, module.float()
-
-
-SUBJECTS: dict[str, Callable[[nn.Module, Config], Animated]] = {
-    "motion module": MotionModuleSubject,
-    "motion lora": MotionLoraSubject,
-    "domain adapter": DomainAdapterSubject,
-}

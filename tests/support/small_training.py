@@ -21,7 +21,7 @@ from motion_module.training.config import Config, config_of
 from motion_module.training.image_model import STABLE_DIFFUSION_1, ImageModel, named_weights
 
 ROOT = Path(__file__).parents[2]
-SUBJECTS = ("motion module", "motion lora", "domain adapter")
+SUBJECTS = ("motion module", "motion lora", "domain adapter", "sparsectrl")
 FRAMES = 4
 SIDE = 64
 

@@ -3,6 +3,7 @@
 import pytest
 from accelerate.state import AcceleratorState, GradientState
 
+from motion_module.training.config import FOR_A_MODULE
 from motion_module.training.loop import Training
 from support.small_training import FRAMES, small, stripes, write_base, write_frames
 
@@ -31,7 +32,7 @@ def setting(world, tmp_path):
     """Returns options of a training in a new folder."""
 
     def make(train="motion module", **options):
-        if train == "motion lora":
+        if train in FOR_A_MODULE:
             options.setdefault("motion_module", str(world / "motion.safetensors"))
         paths = {
             "base": str(world / "base.safetensors"),

@@ -323,7 +323,7 @@ def test_a_file_of_options_becomes_a_configuration(tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"train": "a cat"}, "train: 'a cat' is not motion module or motion lora or domain adapter"),
+        ({"train": "a cat"}, "train: 'a cat' is not motion module or motion lora or domain adapter or sparsectrl"),
         ({"train": None}, "train: this option is required"),
         ({"colour": 1}, "colour: there is no such option"),
         ({"steps": "many"}, "steps: 'many' is not a whole number"),

@@ -8,6 +8,7 @@ from motion_module.attach import attached
 from motion_module.checkpoint import describe, load
 from motion_module.motion_layers import Motion
 from motion_module.row_layout import RowLayout
+from motion_module.training.config import FOR_A_MODULE
 from motion_module.training.image_model import load_image_model
 from motion_module.training.loop import Training
 from motion_module.training.trained_parts import new_motion_module
@@ -30,13 +31,13 @@ def test_a_new_motion_module_changes_nothing(world):
 def test_a_new_one_of_any_kind_changes_nothing(setting, train):
     training = Training(setting(train))
     rows = FRAMES
-    if train == "motion lora":
+    if train in FOR_A_MODULE:
         layout_of = lambda rows: RowLayout(rows, rows)  # noqa: E731
         with attached(training.model.unet, Motion(training.animated.motion), training.animated._family, layout_of):
             alone = predicted(training.model, rows)
     else:
         alone = predicted(training.model, rows)
-    with training.animated.attached():
+    with training.animated.attached(), training.animated.showing(training.animated.shown_for("", training.examples)):
         assert torch.equal(predicted(training.model, rows), alone)
 
 
@@ -44,12 +45,13 @@ def test_a_new_one_of_any_kind_changes_nothing(setting, train):
 def test_training_changes_what_is_trained_and_no_weight_of_the_base(setting, train):
     training = Training(setting(train, steps=3))
     base = {name: tensor.clone() for name, tensor in training.model.state_dict().items()}
-    motion = {} if train != "motion lora" else {n: t.clone() for n, t in training.animated.motion.state_dict().items()}
-    before = {name: tensor.clone() for name, tensor in training.animated.learning.named_parameters()}
+    motion = {} if train not in FOR_A_MODULE else {n: t.clone() for n, t in training.animated.motion.state_dict().items()}
+    learning = {name: tensor for name, tensor in training.animated.learning.named_parameters() if tensor.requires_grad}
+    before = {name: tensor.clone() for name, tensor in learning.items()}
     training.run()
     assert all(torch.equal(tensor, base[name]) for name, tensor in training.model.state_dict().items())
     assert all(torch.equal(tensor, training.animated.motion.state_dict()[name]) for name, tensor in motion.items())
-    changed = [not torch.equal(tensor, before[name]) for name, tensor in training.animated.learning.named_parameters()]
+    changed = [not torch.equal(tensor, before[name]) for name, tensor in learning.items()]
     assert all(changed)
     assert not training.model.unet._forward_hooks
 
