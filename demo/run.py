@@ -177,6 +177,16 @@ def between_pictures(sparse_ctrl: Path) -> dict[str, Any]:
 
 def make_clip(options: argparse.Namespace, weights: Weights, style: Style, out: Path, **asked: Any) -> str:
     """Writes one GIF. Returns a message for the user. `asked`: more parameters of the extension."""
+    started = time.monotonic()
+    picture = generated(options, weights, style, format=["GIF"], **asked).images[0]
+    picture.save(out)
+    seconds = time.monotonic() - started
+    how = f" in the style “{style.name}”" if style.name else " between two pictures" if asked else ""
+    return f"{options.frames} frames of {picture.width}x{picture.height}{how} in {seconds:.0f} seconds: {out.absolute()}"
+
+
+def generated(options: argparse.Namespace, weights: Weights, style: Style, **asked: Any) -> Any:
+    """Returns what the host's generation returns. `asked`: more parameters of the extension. Raises Refused."""
     from modules.processing import StableDiffusionProcessingTxt2Img
 
     from demo.host import startup
@@ -198,18 +208,12 @@ def make_clip(options: argparse.Namespace, weights: Weights, style: Style, out: 
         "enable": True,
         "model": weights.motion_module.name,
         "video_length": options.frames,
-        "format": ["GIF"],
         **asked,
     }
-    started = time.monotonic()
     try:
-        processed = generate(p, "txt2img", script_arguments("txt2img", {"AnimateDiff": {"args": [animation]}}))
+        return generate(p, "txt2img", script_arguments("txt2img", {"AnimateDiff": {"args": [animation]}}))
     except HTTPException as error:
         raise Refused(error.detail) from error
-    processed.images[0].save(out)
-    seconds = time.monotonic() - started
-    how = f" in the style “{style.name}”" if style.name else " between two pictures" if asked else ""
-    return f"{options.frames} frames of {side}x{side}{how} in {seconds:.0f} seconds: {out.absolute()}"
 
 
 def of_style(out: Path, style: Style) -> Path:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from .attach import LayoutOf, UnsuitableUNet, channels_by_block
 from .context_windows import StepWindows
 from .motion_layers import same_device
-from .motion_strength import MotionStrength
+from .motion_strength import MotionStrength, PerFrame
 from .patching import patched
 from .row_layout import RowLayout
 from .sparse_ctrl import LEVELS, Shape, SparseCtrl
@@ -43,7 +43,10 @@ class Control(Protocol):
 
 @dataclass
 class SparseControl:
-    """One network and its pictures. `frames`: the frame of each picture. `start`, `end`: fractions of the steps."""
+    """One network and its pictures. `frames`: the frame of each picture. `start`, `end`: fractions of the steps.
+
+    `weights`: what multiplies the strength in each frame of the video.
+    """
 
     network: SparseCtrl
     frames: Sequence[int]
@@ -51,6 +54,7 @@ class SparseControl:
     strength: float = 1.0
     start: float = 0.0
     end: float = 1.0
+    weights: PerFrame = 1.0
     _embedded: Tensor | None = None
 
     def added(
@@ -65,7 +69,16 @@ class SparseControl:
         chosen = layout.to_rows(picture_of[numbers])
         embedded = self._embedded_for(x)[chosen.to(x.device)]
         found = self.network(embedded, timesteps.to(x.device), context.to(x), layout, windows)
-        return found if self.strength == 1 else [features * self.strength for features in found]
+        strength = self._strength_of_rows(layout, x)
+        return found if strength is None else [features * strength for features in found]
+
+    def _strength_of_rows(self, layout: RowLayout, x: Tensor) -> Tensor | None:
+        """Returns the strength of each row, `(rows or 1, 1, 1, 1)`; None if it is 1 everywhere."""
+        if not isinstance(self.weights, tuple):
+            strength = self.strength * self.weights
+            return None if strength == 1 else torch.full((1, 1, 1, 1), strength).to(x)
+        of_rows = layout.to_rows(self.strength * torch.tensor(self.weights)[layout.numbers])
+        return of_rows.view(-1, 1, 1, 1).to(x)
 
     def acts(self, progress: float) -> bool:
         """Whether it acts when a fraction `progress` of the steps is done."""

@@ -47,8 +47,8 @@ MUTATIONS = (
     Mutation(
         "each window has the camera of the first frames",
         "motion_module/camera_ctrl.py",
-        "clips = features[numbers.to(features.device)]",
-        "clips = features[: layout.frames].expand(len(numbers), -1, -1, -1, -1)",
+        "clips = layout.of_video(self._features[level])",
+        "clips = self._features[level][: layout.frames].expand(layout.rows // layout.frames, -1, -1, -1, -1)",
         "method/test_camera_ctrl.py::test_in_a_window_each_frame_has_its_own_features",
     ),
     Mutation(
@@ -519,6 +519,41 @@ MUTATIONS = (
         "layout.to_rows(picture_of[numbers])",
         "layout.to_rows(picture_of[torch.arange(layout.frames).expand_as(numbers)])",
         "method/test_sparse_ctrl_network.py",
+    ),
+    Mutation(
+        "strengths of SparseCtrl are for frames of the window by their place in it",
+        "motion_module/sparse_control.py",
+        "torch.tensor(self.weights)[layout.numbers]",
+        "torch.tensor(self.weights)[torch.arange(layout.frames).expand_as(layout.numbers)]",
+        "method/test_sparse_ctrl_network.py::test_each_frame_has_its_own_strength",
+    ),
+    Mutation(
+        "a SparseCtrl network in training sees all frames",
+        "motion_module/training/trained_sparse_ctrl.py",
+        "return torch.cat([latents * mask,",
+        "return torch.cat([latents,",
+        "method/training/test_train_sparse_ctrl.py::test_it_is_shown_the_latents_of_some_frames_and_zeros_for_others",
+    ),
+    Mutation(
+        "a new SparseCtrl network has random weights",
+        "motion_module/training/trained_sparse_ctrl.py",
+        "names = {name: key for name, key in own_names(theirs).items() if name in own}",
+        "names: dict[str, str] = {}",
+        "method/training/test_train_sparse_ctrl.py::test_a_new_network_sees_latents_as_the_encoder_of_the_unet_does",
+    ),
+    Mutation(
+        "a trained SparseCtrl network has the motion layers of another level",
+        "motion_module/sparse_ctrl.py",
+        'layers[f"down_{level}_{index}"][own]',
+        'layers[f"down_{3 - int(level)}_{index}"][own]',
+        "method/training/test_train_sparse_ctrl.py::test_a_trained_network_acts_the_same_in_training_and_generation",
+    ),
+    Mutation(
+        "a negative prompt travels where there is none",
+        "animatediff/job/prompt_travel.py",
+        "if negatives in travels and params.text_uncond is not None:",
+        "if negatives in travels:",
+        "contract/test_travel.py::test_at_a_cfg_scale_of_1_no_negative_prompt_matters",
     ),
     Mutation(
         "SparseCtrl adds to the skip connections in another order",

@@ -53,6 +53,7 @@ class SparseControls:
     def __init__(self, p: Any, plan: Plan) -> None:
         self._p = p
         self._chosen = plan.sparse
+        self._weights = plan.sparse_weights
         self._latents: dict[tuple[int, Size], Tensor] = {}
 
     def require_fit(self, unet: Any) -> None:
@@ -92,6 +93,7 @@ class SparseControls:
                 choice.facts.strength,
                 choice.facts.start,
                 choice.facts.end,
+                self._weights,
             )
             for index, (network, choice) in enumerate(zip(networks, self._chosen))
         ]
@@ -105,7 +107,7 @@ class SparseControls:
     def facts(self) -> list[Any]:
         """Returns what decides how the models act, besides their pictures."""
         return [
-            [choice.facts.model, choice.frames, choice.facts.strength, choice.facts.start, choice.facts.end]
+            [choice.facts.model, choice.frames, choice.facts.strength, choice.facts.start, choice.facts.end, self._weights]
             for choice in self._chosen
         ]
 

@@ -52,6 +52,7 @@ BY_NOISE_AT_THE_END = Needs(
     lambda params, images: params.last_frame is not None and BY_NOISE.met_by(params, images),
 )
 WITH_SPARSE = Needs("a SparseCtrl model is chosen", lambda params, _: params.sparse_ctrl not in NO_MODULE)
+WITH_ANY_SPARSE = Needs(WITH_SPARSE.text, lambda params, _: bool(params.sparse_asked))
 WITH_SPARSE_IN_IMG2IMG = Needs(
     f"{WITH_SPARSE.text} and img2img starts from a picture",
     lambda params, images: images > 0 and WITH_SPARSE.met_by(params, images),

@@ -654,6 +654,17 @@ class Params:
         help="Keyframes with what multiplies the control weight of ControlNet's units in single frames, such as “0: 1” and "
         "“16: 0.4” on two lines. What follows a line “unit 1:” is for that unit alone, by ControlNet's number.",
     )
+    sparse_strength_frames: str = _option(
+        "",
+        label="SparseCtrl strength per frame",
+        elem_id="sparse-strength-frames",
+        minimum=0,
+        maximum=10,
+        needs=needs.WITH_ANY_SPARSE,
+        **schedule("0: 1\n16: 0.4"),
+        help="Keyframes with what multiplies the SparseCtrl strength in single frames, such as “0: 1” and “16: 0.4” on two "
+        "lines. A frame at 0 is not steered.",
+    )
     denoising_strength_frames: str = _option(
         "",
         label="Denoising strength per frame",

@@ -55,6 +55,7 @@ class Plan:
 
     `cfg_scale`, `denoising_strength`: those of the frames, where the request gives them instead of the WebUI.
     `control_weights`: what multiplies the weight of ControlNet's units in each frame, by their numbers; None is for others.
+    `sparse_weights`: what multiplies the strength of SparseCtrl models in each frame.
     """
 
     params: Params
@@ -68,6 +69,7 @@ class Plan:
     denoising_strength: PerFrame | None = None
     control_weights: dict[int | None, tuple[float, ...]] = field(default_factory=dict)
     sparse: tuple[SparseChoice, ...] = ()
+    sparse_weights: PerFrame = 1.0
 
     @property
     def module(self) -> Description:
@@ -145,7 +147,21 @@ def make_plan(params: Params, inputs: Inputs) -> Plan:
     of_camera = camera.choose(completed, inputs.camera, windows.frames, family, inputs.module.channels or {})
     second = _second(completed, inputs, family)
     sparse = tuple(_sparse(given, windows.frames) for given in inputs.sparse)
-    return Plan(completed, inputs, family, windows, strength, second, of_camera, cfg_scale, denoising, of_units, sparse)
+    weights = numbers_of(params, "sparse_strength_frames", windows.frames)
+    return Plan(
+        completed,
+        inputs,
+        family,
+        windows,
+        strength,
+        second,
+        of_camera,
+        cfg_scale,
+        denoising,
+        of_units,
+        sparse,
+        1.0 if weights is None else weights,
+    )
 
 
 def _completed_from_images(params: Params, inputs: Inputs) -> Params:

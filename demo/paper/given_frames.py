@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -37,6 +38,8 @@ GIVEN = (0, render.FRAMES - 1)
 FILE = Path(__file__).parent / "verdicts" / "given-frames.jsonl"
 DOCS = ROOT / "docs" / "paper"
 RUNS = ROOT / "demo" / "data" / "paper"
+LETTERS = 24
+"""The most letters in a line of a label."""
 SHOWN_PROMPTS = 6
 """The number of clips in the contact sheet."""
 
@@ -148,7 +151,7 @@ def write_sheet(maker: Maker, scenes: list[Scene], drawn: list[Clip], file: Path
     draw = ImageDraw.Draw(sheet)
     for row, scene in enumerate(scenes[:shown]):
         clip = maker.make(scene, row, drawn[row])
-        draw.multiline_text((6, row * side + 6), scene.caption.replace(" on ", "\non "), fill="black")
+        draw.multiline_text((6, row * side + 6), textwrap.fill(scene.caption, LETTERS), fill="black")
         frames = [*drawn[row][list(GIVEN)], *clip[np.linspace(0, len(clip) - 1, SHOWN).round().astype(int)]]
         for column, frame in enumerate(frames):
             gap = side // 4 if column >= len(GIVEN) else 0

@@ -154,6 +154,20 @@ def test_strength_start_and_end(server):
     assert difference(late, plain) > 0 and difference(late, whole) > 0
 
 
+@pytest.mark.parametrize(
+    "windows", [{}, {"batch_size": 2, "overlap": 1}, {"batch_size": 2, "context_mode": "motion attention"}]
+)
+def test_each_frame_has_its_own_strength(server, windows):
+    """Without the motion module's effect frames do not change each other."""
+    stills = {"motion_effect": 0, **windows}
+    plain, whole = frames_of(server.txt2img(**clip(**stills), **JOB)), ours(server, **stills)
+    mixed = ours(server, sparse_strength_frames="0-1: 1\n2: 0\n3: 0.5", **stills)
+    half = ours(server, sparse_strength=0.5, **stills)
+    for frame, alike in enumerate((whole, whole, plain, half)):
+        assert difference(mixed[frame], alike[frame]) <= 1, frame
+        assert difference(whole[frame], plain[frame]) > 3 and difference(half[frame], whole[frame]) > 3
+
+
 def test_the_picture_of_img2img_is_the_first(server):
     start = {**JOB, "init_images": PICTURES[:1], "denoising_strength": 0.9}
     asked = {"method": "img2img", "request": start, "image_mode": "strength ramp", "ramp_length": 0}

@@ -11,7 +11,9 @@ import psutil
 import pytest
 from playwright.sync_api import expect
 
+from support.animation import FRAMES, animate, frames_of, info_of
 from support.browser import MINUTES
+from support.pictures import encode, gradient
 
 pytestmark = [
     pytest.mark.webui_only("the embedded host has no tab Train"),
@@ -141,6 +143,18 @@ def test_a_trained_adapter_can_be_chosen_for_a_motion_module(page, host, clips, 
         assert time.monotonic() < give_up, status(page).inner_text()
         page.wait_for_timeout(500)
     assert f"{adapter}.safetensors" in (host.data_dir / "outputs/animatediff-training" / module / "config.yaml").read_text()
+
+
+def test_a_trained_sparse_ctrl_model_makes_a_clip(page, host, clips, weights):
+    name = f"given {time.time_ns()}"
+    choose(page, "train", "sparsectrl")
+    choose(page, "motion_module", "mm_tiny_v3.safetensors")
+    begin(page, name, clips, steps=2)
+    expect(status(page)).to_contain_text("Done · step 2 / 2", timeout=3 * MINUTES)
+    assert (weights / "motion" / f"{name}_sparsectrl.safetensors").exists()
+    asked = {"sparse_ctrl": f"{name}_sparsectrl.safetensors", "sparse_pictures": [encode(gradient())]}
+    answer = host.txt2img(**animate(**asked))
+    assert len(frames_of(answer)) == FRAMES and "SparseCtrl" in info_of(answer)["infotexts"][0], answer.text[:500]
 
 
 def test_the_page_shows_why_a_training_cannot_run(page, clips):

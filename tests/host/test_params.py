@@ -17,6 +17,7 @@ from animatediff import __version__ as VERSION
 from animatediff.errors import RequestError
 from animatediff.request import infotext
 from animatediff.request.choices import FORMATS, NO_MODULE
+from animatediff.request.frame_pictures import SparseAsked
 from animatediff.request.params import (
     FIELDS,
     IMAGE,
@@ -431,6 +432,7 @@ EFFECTIVE = [
         {"sparse_ctrl": ""},
         {"sparse_ctrl": "s.ckpt"},
     ),
+    (("sparse_strength_frames",), {}, {"sparse_more": (SparseAsked("s.ckpt"),)}),
     (("pia_motion",), {"family": "v3"}, {"family": "pia"}),
     (("image_drift",), {"family": "lcm"}, {"family": "lcm-i2v"}),
     (("image_mode",), {"family": "pia"}, {"family": "v3"}),

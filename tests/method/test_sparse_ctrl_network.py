@@ -1,6 +1,7 @@
 """SparseCtrl: the network against the authors' maths, its files, and how it acts in LDM's UNet."""
 
 import copy
+import dataclasses
 import time
 
 import pytest
@@ -114,6 +115,18 @@ def test_strength_multiplies_what_is_added(network, kind):
     layout = LAYOUTS["one after another"]
     whole, half = (ours_added(network, kind, [1], layout, strength=strength) for strength in (1, 0.5))
     assert all(torch.allclose(one * 0.5, other) for one, other in zip(whole, half))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_each_frame_has_its_own_strength(network, kind, layout):
+    """In windows it is that of the frame's number in the video."""
+    weights = tuple(0.1 * frame for frame in range(FRAMES + 2))
+    numbers = torch.arange(2, FRAMES + 2).expand(2, -1)
+    for at, first in ((layout, 0), (dataclasses.replace(layout, frame_numbers=numbers), 2)):
+        expected = torch.tensor(weights)[first : first + FRAMES].view(1, -1, 1, 1, 1)
+        whole, mixed = (ours_added(network, kind, [1], at, strength=0.5, weights=given) for given in (1.0, weights))
+        for one, other in zip(whole, mixed):
+            assert torch.allclose(at.to_clips(one) * expected, at.to_clips(other), atol=1e-6)
 
 
 def test_a_window_has_the_pictures_of_its_frames_and_is_a_clip_of_its_own(network, weights, kind):

@@ -56,6 +56,7 @@ SMALL: dict[str, st.SearchStrategy[Any]] = {
     "motion_effect_frames": st.sampled_from(("", "0: 0, -1: 1", "x")),
     "cfg_scale_frames": st.sampled_from(("", "0: 1\n-1: 7", "0: 3", "0-2: 5, 1: 2")),
     "denoising_strength_frames": st.sampled_from(("", "0: 0, 100%: 0.7", "0: 0", "0: 2")),
+    "sparse_strength_frames": st.sampled_from(("", "0: 1\n-1: 0", "0: 11")),
     "controlnet_frames": st.sampled_from(("", "0: 1\n-1: 0", "unit 0: 0: 1", "0: 11")),
     "video_source": st.just(""),
     "sparse_ctrl": st.sampled_from(("", "", "", "sparsectrl_tiny_rgb", "nowhere")),

@@ -37,7 +37,7 @@ OTHER_TEXTS = (
     "Sets the controls of this panel",
     "If a preset has this name already",
     "Saves the values of this panel",
-    "The module that a motion LoRA is trained for",
+    "The module that a motion LoRA or a SparseCtrl model is trained for",
     "A LoRA that is applied to the base checkpoint",
     "Use the motion modules of sd-webui-animatediff",
     "Sets the sampler, schedule type",
