@@ -549,13 +549,6 @@ MUTATIONS = (
         "method/training/test_train_sparse_ctrl.py::test_a_trained_network_acts_the_same_in_training_and_generation",
     ),
     Mutation(
-        "a negative prompt travels where there is none",
-        "animatediff/job/prompt_travel.py",
-        "if negatives in travels and params.text_uncond is not None:",
-        "if negatives in travels:",
-        "contract/test_travel.py::test_at_a_cfg_scale_of_1_no_negative_prompt_matters",
-    ),
-    Mutation(
         "SparseCtrl adds to the skip connections in another order",
         "motion_module/sparse_control.py",
         "call.adding_to_skip(last - index)",
