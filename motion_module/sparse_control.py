@@ -180,16 +180,26 @@ class _Call:
         self._added = [sum(features[1:], start=features[0]) for features in zip(*of_controls)]
 
     def end(self) -> None:
-        self._added = []
+        """Lets go of what was added. In training, blocks may be computed once more, in the backward pass."""
+        if not torch.is_grad_enabled():
+            self._added = []
 
-    def adding_to_skip(self, number: int) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-        """Returns a hook that adds to the last channels of its block's input, which is freshly put together."""
+    def adding_to_skip(self, number: int) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...] | None]:
+        """Returns a hook that adds to the last channels of its block's input, which is freshly put together.
 
-        def add(_block: nn.Module, inputs: tuple[Any, ...]) -> None:
-            if self._added:
-                added = self._added[number]
-                _require_same(inputs[0], added)
-                inputs[0][:, -added.shape[1] :] += added.to(inputs[0])
+        In training the input stays as it was, for a block that is computed once more from it.
+        """
+
+        def add(_block: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+            if not self._added:
+                return None
+            x, added = inputs[0], self._added[number]
+            _require_same(x, added)
+            if torch.is_grad_enabled():
+                earlier, skip = x.tensor_split([x.shape[1] - added.shape[1]], dim=1)
+                return torch.cat([earlier, skip + added.to(x)], dim=1), *inputs[1:]
+            x[:, -added.shape[1] :] += added.to(x)
+            return None
 
         return add
 

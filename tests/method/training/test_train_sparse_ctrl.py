@@ -80,6 +80,20 @@ def test_a_trained_network_acts_the_same_in_training_and_generation(setting, wor
     assert (trained - otherwise).abs().max() > 0.02
 
 
+def test_blocks_that_are_computed_twice_give_the_same_gradients(setting, tmp_path):
+    """As in the tab Train by default. The first step moves what is zero at first, so that gradients reach all layers."""
+    ones, others = (
+        Training(
+            setting("sparsectrl", steps=3, ema=0, gradient_checkpointing=twice, output=str(tmp_path / f"{twice}.safetensors"))
+        )
+        for twice in (False, True)
+    )
+    for training in (ones, others):
+        training.run()
+    trained, again = (training.animated.learning.state_dict() for training in (ones, others))
+    assert all(torch.allclose(trained[name], again[name], atol=1e-6) for name in trained)
+
+
 def test_a_validation_clip_is_shown_the_first_frame_of_the_clip_with_its_caption(setting):
     training = Training(setting("sparsectrl"))
     second = training.examples[1]
