@@ -181,6 +181,7 @@ def test_the_api_lists_the_controls(host):
         "Camera module", "Camera strength", "Camera motion", "Pose file",
         "Prompt interpolation",
         "Motion scale per frame", "Motion effect per frame", "CFG scale per frame", "ControlNet weight per frame",
+        "SparseCtrl strength per frame",
         "Denoising strength per frame",
         "Detail", "Box on the first frame", "Most subjects", "Confidence", "Detail prompt", "Detail negative prompt",
         "Detail strength", "Padding", "Detail steps", "Detail CFG scale", "Detail size", "With ControlNet",
