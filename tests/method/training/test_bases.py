@@ -133,9 +133,9 @@ def test_a_base_that_predicts_v_is_trained_to_predict_v(weights, base, setting, 
     batch = training.batch(0)
     alphas = training.alphas[batch.times].view(-1, 1, 1, 1, 1)
     velocity = alphas.sqrt() * batch.noise - (1 - alphas).sqrt() * batch.latents
-    training.predict = lambda noised, times, context: velocity
+    training.predict = lambda noised, times, context, pictures: velocity
     assert training.losses(batch).tolist() == [0.0, 0.0]
-    training.predict = lambda noised, times, context: batch.noise
+    training.predict = lambda noised, times, context, pictures: batch.noise
     assert min(training.losses(batch).tolist()) > 0
 
 
@@ -152,7 +152,7 @@ def test_noise_follows_from_v():
 def test_validation_clips_of_a_base_that_predicts_v_are_those_of_its_noise(weights, base, setting):
     options = {"prompts": ["stripes"], "every": 1, "steps": 2, "cfg": 2.0}
     training = Training(setting(base=str(base(weights, parameterization="v")), validation=options))
-    arguments = (training.model.unet, training.model, training.embeddings, training.config)
+    arguments = (training.animated, training.examples, training.model, training.embeddings, training.config)
     ((_, as_v),) = validation_clips(*arguments)
     training.model.predicts = "eps"
     ((_, as_noise),) = validation_clips(*arguments)

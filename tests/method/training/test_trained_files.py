@@ -52,7 +52,9 @@ def test_a_training_that_starts_from_a_module_has_its_schedule(setting, tmp_path
         assert (schedule.straight_in, schedule.last) == ("sqrt_betas", 0.02)
     other = {"straight_in": "betas"}
     assert setting("motion module", motion_module=module, noise_schedule=other).noise_schedule.straight_in == "betas"
-    with pytest.raises(ConfigError, match=r"module\.safetensors was trained with another one, and its LoRA needs the same"):
+    with pytest.raises(
+        ConfigError, match=r"module\.safetensors was trained with another one, and a motion LoRA for it needs the same"
+    ):
         setting("motion lora", motion_module=module, noise_schedule=other)
 
 
