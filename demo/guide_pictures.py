@@ -1,6 +1,6 @@
 """Makes the pictures of docs/guide.md that show what steers a clip, with the small world's trained models.
 
-.venv/bin/python -m demo.guide_pictures
+    .venv/bin/python -m demo.guide_pictures
 """
 
 from __future__ import annotations

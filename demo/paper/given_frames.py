@@ -49,8 +49,8 @@ class Found:
     """What was found in one clip.
 
     `kept`: whether the given frames show the colour and the shape of the caption; `whole`: whether the whole clip does.
-    `distance`: of the given frames from their pictures; `other`: from those of the next prompt; means
-    over pixels in levels of 255.
+    `distance`: of the given frames from their pictures; `other`: from those of the next prompt; means over
+    pixels in levels of 255.
     """
 
     prompt: int
