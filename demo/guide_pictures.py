@@ -1,6 +1,8 @@
 """Makes the pictures of docs/guide.md that show what steers a clip, with the small world's trained models.
 
     .venv/bin/python -m demo.guide_pictures
+
+Those of given pictures are made by `demo.paper.given_frames`.
 """
 
 from __future__ import annotations
