@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import json
 import os
 import subprocess
 import sys
@@ -507,3 +508,12 @@ def test_a_generation_reads_settings_and_advice_without_gradio(module):
     code = f"import sys, {module}; sys.exit('gradio' in sys.modules)"
     folders = os.pathsep.join(str(folder) for folder in (ROOT, EMBEDDED_HOST))
     assert subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": folders}, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("language", ["ja_JP", "ko_KR", "zh_CN"])
+def test_labels_and_tooltips_are_translated(language):
+    """The texts of buttons and notices are read from the page of a WebUI, in `test_page.py`."""
+    translated = json.loads((ROOT / "localizations" / f"{language}.json").read_text(encoding="utf-8"))
+    options = [option_of(field) for field in PANEL_FIELDS if field.name != "enable"]
+    texts = {text for option in options for text in (option.label, option.full_help) if text}
+    assert not texts - set(translated) - {"FPS", "FreeInit"}
