@@ -26,7 +26,7 @@ from .resume_store import seeded
 MADE_OF_MASKS = ("image_mask", "mask", "nmask", "mask_for_overlay", "overlay_images", "paste_to")
 """The attributes of `p` that masks give values to. A job with masks gives them back."""
 OF_ONE_MASK = ("mask", "nmask")
-"""The latent masks, `(4, height, width)`: the WebUI has one for all rows."""
+"""The latent masks, `(4, height, width)` or in Neo `(1, 4, height, width)`: the WebUI has one for all rows."""
 CROPS = ("get_crop_region", "get_crop_region_v2")
 """The WebUI's functions that find the region to crop to. Versions before 1.9 have only the first."""
 
@@ -72,7 +72,7 @@ class FrameMasks:
         p.init_images, p.batch_size = images, frames
         self.give()
         for name, found in rows.items():
-            setattr(p, name, _together(found, is_of_one=name in OF_ONE_MASK))
+            setattr(p, name, _together(found))
 
     def require_used(self) -> None:
         """Raises AnimateDiffError where the WebUI's `init` has left the masks out."""
@@ -87,10 +87,10 @@ class FrameMasks:
         return self._for_overlay[index] if self._for_overlay else None
 
 
-def _together(rows: list[Any], *, is_of_one: bool) -> Any:
+def _together(rows: list[Any]) -> Any:
     """Returns the values of all frames as the WebUI has them for a batch."""
     if isinstance(rows[0], torch.Tensor):
-        return torch.stack(rows) if is_of_one else torch.cat(rows)
+        return torch.cat([row.reshape(-1, *row.shape[-3:]) for row in rows])
     return None if rows[0] is None else [value for (value,) in rows]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,19 +19,24 @@ TRAILING = "Trailing"
 
 @contextmanager
 def original_steps(steps: int, alphas_of: Callable[[Any], Tensor]) -> Iterator[None]:
-    """While open, the WebUI's LCM sampler is for a model that was distilled on `steps` timesteps instead of 50.
+    """While open, the WebUI's LCM sampler is for a model that was distilled on `steps` timesteps.
 
     0 leaves the sampler as it is. `alphas_of`: from the loaded checkpoint to its noise schedule.
     """
-    lcm = sys.modules.get("modules.sd_samplers_lcm")
-    if lcm is None or not steps:
+    lcm, k_diffusion = (sys.modules.get(f"modules.sd_samplers_{name}") for name in ("lcm", "kdiffusion"))
+    if not steps or (lcm or k_diffusion) is None:
         yield
-        return
-    with patched(lcm, "LCMCompVisDenoiser", _denoiser(lcm.LCMCompVisDenoiser, steps, alphas_of)):
-        yield
+    elif lcm is not None:
+        with patched(lcm, "LCMCompVisDenoiser", _denoiser(lcm.LCMCompVisDenoiser, steps, alphas_of)):
+            yield
+    else:
+        with patched(k_diffusion, "KDiffusionSampler", _sampler(k_diffusion.KDiffusionSampler, steps)):  # type: ignore[union-attr]
+            yield
 
 
 def _denoiser(webuis: Any, original: int, alphas_of: Callable[[Any], Tensor]) -> type:
+    """Returns the denoiser of the WebUI's LCM sampler for another number of timesteps than its own 50."""
+
     class Denoiser(webuis):  # type: ignore[misc]  # its base is known only at run time
         def __init__(self, model: Any) -> None:
             super().__init__(model)
@@ -41,15 +47,34 @@ def _denoiser(webuis: Any, original: int, alphas_of: Callable[[Any], Tensor]) ->
             self.log_sigmas = self.sigmas.log()
 
         def get_sigmas(self, n: int | None = None) -> Tensor:
-            """Returns the sigmas of the authors' `n` timesteps: equal strides from the noisiest on, rounded down.
-
-            Reference: G-U-N/AnimateLCM `scheduler/lcm_scheduler.py`, `set_timesteps`.
-            """
-            noisiest_first = self.sigmas.flip(0)
-            chosen = range(original) if n is None else np.floor(np.linspace(0, original, n, endpoint=False)).astype(int)
-            return torch.cat([noisiest_first[list(chosen)], noisiest_first.new_zeros(1)])
+            return _of_the_authors(self.sigmas, n)
 
     return Denoiser
+
+
+def _sampler(webuis: Any, original: int) -> type:
+    """Returns the class of k-diffusion's samplers, where LCM is one of them (Neo) and knows no timesteps of its own."""
+
+    class Sampler(webuis):  # type: ignore[misc]
+        def get_sigmas(self, p: Any, steps: int) -> Tensor:
+            if self.funcname != "sample_lcm":
+                return super().get_sigmas(p, steps)
+            sigmas = self.model_wrap.sigmas
+            stride = len(sigmas) // original
+            with patched(self.model_wrap, "get_sigmas", partial(_of_the_authors, sigmas[stride - 1 :: stride])):
+                return super().get_sigmas(p, steps)
+
+    return Sampler
+
+
+def _of_the_authors(distilled_on: Tensor, n: int | None = None) -> Tensor:
+    """Returns the sigmas of the authors' `n` timesteps: equal strides from the noisiest on, rounded down. `n` None: all.
+
+    Reference: G-U-N/AnimateLCM `scheduler/lcm_scheduler.py`, `set_timesteps`.
+    """
+    noisiest_first, count = distilled_on.flip(0), len(distilled_on)
+    chosen = range(count) if n is None else np.floor(np.linspace(0, count, n, endpoint=False)).astype(int)
+    return torch.cat([noisiest_first[list(chosen)], noisiest_first.new_zeros(1)])
 
 
 def trailing(n: int, sigma_min: float, sigma_max: float, inner_model: Any, device: Any) -> Tensor:

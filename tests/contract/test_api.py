@@ -142,7 +142,7 @@ def test_links_are_not_in_the_infotext(host):
 
 
 @pytest.mark.webui_only("the embedded host does not read infotexts in requests")
-@pytest.mark.not_on(("Forge",), "its API fails with an infotext in any request")
+@pytest.mark.not_on(("Forge", "Neo"), "its API fails with an infotext in any request")
 def test_an_infotext_in_a_request_makes_the_same_video(host):
     first = host.txt2img(**animate(video_length=3, fps=12, format=["GIF"]), steps=2, seed=5)
     text = info_of(first)["infotexts"][0]

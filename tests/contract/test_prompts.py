@@ -7,20 +7,28 @@ import pytest
 from support.animation import FRAMES, LONG, animate, difference, frames_of, recording, unet_calls
 from support.pictures import mean_difference
 
+APART = pytest.mark.not_on(("Neo",), "it has no setting for it")
+TOGETHER = pytest.mark.parametrize("together", [True, pytest.param(False, marks=APART)])
+"""Whether the WebUI's setting has the conditions in one call of the UNet. It does where it is left alone."""
+
 
 def options(**values):
     return {"override_settings": values}
+
+
+def batched(together):
+    return options(**({} if together else {"batch_cond_uncond": False}))
 
 
 def test_a_negative_prompt_longer_than_the_prompt(host):
     assert len(frames_of(host.txt2img(**animate(), prompt=" ".join(["cat"] * 20), negative_prompt=LONG))) == FRAMES
 
 
+@APART
 @pytest.mark.parametrize("family", ["v1", "v3"])
 def test_batching_of_conditions_does_not_change_the_frames(host, family):
     request = {**animate(family), "negative_prompt": "bad"}
-    together = frames_of(host.txt2img(**request, **options(batch_cond_uncond=True)))
-    apart = frames_of(host.txt2img(**request, **options(batch_cond_uncond=False)))
+    together, apart = (frames_of(host.txt2img(**request, **batched(how))) for how in (True, False))
     assert difference(together, apart) <= 2
 
 
@@ -32,10 +40,10 @@ def test_an_edited_prompt_gives_neither_of_its_prompts_alone(host):
 
 
 @pytest.mark.parametrize("family", ["v1", "v3"])
-@pytest.mark.parametrize("together", [True, False])
+@TOGETHER
 @pytest.mark.parametrize("negative", ["bad", LONG], ids=["equal", "unequal"])
 def test_two_equal_prompt_parts_equal_one(host, family, together, negative):
-    request = {**animate(family), "negative_prompt": negative, **options(batch_cond_uncond=together)}
+    request = {**animate(family), "negative_prompt": negative, **batched(together)}
     whole = frames_of(host.txt2img(**request, prompt="a"))
     halves = frames_of(host.txt2img(**request, prompt="a :0.5 AND a :0.5"))
     assert difference(whole, halves) <= 2
@@ -50,16 +58,16 @@ def test_the_rows_of_prompt_parts_are_not_mixed_up(host):
     assert mean_difference(alone, frames_of(host.txt2img(**request, prompt="a cat AND a dog :1"))) > 2
 
 
-@pytest.mark.parametrize("together", [True, False])
+@TOGETHER
 def test_three_parts_with_a_long_negative_prompt(host, together):
     request = {**animate(), "negative_prompt": LONG}
-    # Three parts need a prompt and a negative prompt of equal length, so they are compared with that.
-    padded = options(batch_cond_uncond=together, pad_cond_uncond=True)
-    alone = frames_of(host.txt2img(**request, prompt="a cat", **padded))
+    before = host.get("/probe/v1/state").json()["options"]
+    # Three parts need a prompt and a negative prompt of equal length, so they are compared with that. Neo always has it so.
+    padded = {} if before["pad_cond_uncond"] is None else {"pad_cond_uncond": True}
+    alone = frames_of(host.txt2img(**request, prompt="a cat", **options(**batched(together)["override_settings"], **padded)))
     thirds = "a cat :0.25 AND a cat :0.25 AND a cat :0.5"
-    assert difference(alone, frames_of(host.txt2img(**request, prompt=thirds, **options(batch_cond_uncond=together)))) <= 2
-    state = host.get("/probe/v1/state").json()
-    assert state["options"] == {"batch_cond_uncond": True, "pad_cond_uncond": False}
+    assert difference(alone, frames_of(host.txt2img(**request, prompt=thirds, **batched(together)))) <= 2
+    assert host.get("/probe/v1/state").json()["options"] == before
 
 
 @pytest.mark.parametrize("setting", [{"s_min_uncond": 4.0}, {"skip_early_cond": 0.3}], ids=["NGMS", "skip early CFG"])

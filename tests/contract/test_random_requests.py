@@ -47,9 +47,10 @@ def test_random_requests(host: Server, seed: int, random_requests: int, record_p
 
 
 def _outcome(host: Server, request: RandomRequest) -> str:
-    body = json.dumps(
-        {"width": 64, "height": 64, **host.txt2img_fields, **request.json}
-    )  # as Python writes it: requests refuses NaN and Infinity
+    asked = {"width": 64, "height": 64, **host.txt2img_fields, **request.json}
+    if (upscaler := asked.get("hr_upscaler")) in host.upscalers:
+        asked["hr_upscaler"] = host.upscalers[upscaler]
+    body = json.dumps(asked)  # as Python writes it: requests refuses NaN and Infinity
     answer = host.post(f"/sdapi/v1/{request.route}", data=body, headers={"Content-Type": "application/json"})
     if answer.status_code == 422:
         text = answer.json()["detail"]

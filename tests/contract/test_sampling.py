@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from animatediff.job.samplers import trailing
+from demo.real_webui import NEO
 from support.animation import animate, frames_of, info_of, recording, text_of_refusal, unet_calls
 from support.pictures import encode, gradient
 from support.published_layouts import FAMILIES, module_weights
@@ -58,6 +59,11 @@ def same(first, second):
     return np.allclose(first, second, rtol=2e-5, atol=0)
 
 
+def table_of_lcm(server, sigmas, original):
+    """Returns the noise table of an LCM sampler for `original` timesteps. Neo's sampler has the whole schedule's."""
+    return sigmas if server.kind is NEO else sigmas[1000 // original - 1 :: 1000 // original]
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_pass_uses_the_authors_noise_table(server, family):
     runs, _ = runs_of(server, server.img2img, **request_of(family), **PICTURE)
@@ -103,7 +109,7 @@ def test_animatelcm_is_sampled_at_its_own_timesteps(server, steps):
     assert timesteps[:2] == {4: [999, 749], 6: [999, 839], 8: [999, 879]}[steps]
     assert [call["timestep"] for call in unet_calls(run)] == timesteps
     assert same([call["noise_level"] for call in run["denoiser_calls"]], AUTHORS_SIGMAS[timesteps])
-    assert same(run["noise_table"], AUTHORS_SIGMAS[9::10])
+    assert same(run["noise_table"], table_of_lcm(server, AUTHORS_SIGMAS, 100))
     assert "AnimateDiff warnings" not in info["extra_generation_params"]
 
 
@@ -113,7 +119,7 @@ def test_animatelcm_in_img2img_and_hires(server):
     (picture,), _ = runs_of(server, server.img2img, **request_of("lcm", **settings), **PICTURE)
     runs = [picture, *runs_of(server, server.txt2img, **request_of("lcm", **settings), **HIRES)[0]]
     for run in runs:
-        assert same(run["noise_table"], AUTHORS_SIGMAS[9::10])
+        assert same(run["noise_table"], table_of_lcm(server, AUTHORS_SIGMAS, 100))
     levels = [call["noise_level"] for call in picture["denoiser_calls"]]
     assert same(levels, AUTHORS_SIGMAS[[799, 599, 399, 199]])  # at strength 0.6 the WebUI skips the first of five
 
@@ -131,7 +137,7 @@ def test_animatelcm_i2v_begins_with_noise_at_its_own_timesteps(server, steps):
     assert timesteps[:2] == {2: [999, 499], 4: [999, 749], 7: [999, 859]}[steps]
     assert [call["timestep"] for call in unet_calls(run)] == timesteps
     assert same([call["noise_level"] for call in run["denoiser_calls"]], I2V_SIGMAS[timesteps])
-    assert same(run["noise_table"], I2V_SIGMAS[4::5])
+    assert same(run["noise_table"], table_of_lcm(server, I2V_SIGMAS, 200))
     assert "AnimateDiff warnings" not in info["extra_generation_params"]
 
 
@@ -139,6 +145,7 @@ def test_animatelcm_i2v_begins_with_noise_at_its_own_timesteps(server, steps):
 @pytest.mark.parametrize("how", ["success", "exception", "interrupt"])
 def test_the_webuis_own_lcm_sampler_is_restored(server, how):
     own = {"sampler_name": "LCM", "steps": 4, "cfg_scale": 1.5}
+    (before,), _ = runs_of(server, server.txt2img, **own)
     if how == "exception":
         server.post("/probe/v1/fault", {"step": 2})
     if how == "interrupt":
@@ -146,7 +153,8 @@ def test_the_webuis_own_lcm_sampler_is_restored(server, how):
     answer = server.txt2img(**request_of("lcm", **own))
     assert answer.ok == (how != "exception")
     (run,), _ = runs_of(server, server.txt2img, **own)
-    assert same(run["noise_table"], OWN_SIGMAS[19::20])
+    assert same(run["noise_table"], table_of_lcm(server, OWN_SIGMAS, 50))
+    assert run["sigmas"] == before["sigmas"]
 
 
 @in_the_webui

@@ -45,6 +45,7 @@ def test_the_rows_of_full_and_light_steps(host, speed, prompt, full, light):
     assert found == alternating(full, light)
 
 
+@pytest.mark.not_on(("Neo",), "it has no setting for it")
 def test_the_negative_prompt_in_a_call_of_its_own_is_left_out(host):
     (found,) = rows_of_runs(host, **request_for(), override_settings={"batch_cond_uncond": False})
     assert found in (alternating([4, 4], [4]), alternating([8], [4])), "Forge and reForge have no such setting"

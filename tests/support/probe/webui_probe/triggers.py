@@ -315,5 +315,5 @@ class Flags:
     def report(self) -> dict[str, Any]:
         """Returns the current flags."""
         current = sd_unet.current_unet_option
-        flags = {name: getattr(shared.sd_model, name) for name in ("is_sd1", "is_sd2", "is_sdxl")}
+        flags = {name: getattr(shared.sd_model, name, False) for name in ("is_sd1", "is_sd2", "is_sdxl")}
         return {**flags, "custom_unet": current and current.label, "custom_unet_calls": FakeUNet.calls}
