@@ -31,6 +31,13 @@ class Mutation:
 
 MUTATIONS = (
     Mutation(
+        "an LCM sampler of k-diffusion's knows no timesteps of AnimateLCM",
+        "animatediff/job/samplers.py",
+        'if self.funcname != "sample_lcm":',
+        "if True:",
+        "host/test_lcm_timesteps.py",
+    ),
+    Mutation(
         "a camera's features are merged into the second attention too",
         "motion_module/network.py",
         "            camera = None  # the second attention has none\n",
