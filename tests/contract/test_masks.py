@@ -129,7 +129,7 @@ def test_each_frame_is_the_still_of_its_own_mask(host, save, settings):
     masks = frames_with_gaps() if "inpaint_full_res" in settings else squares()
     path = save(masks, "gaps" if "inpaint_full_res" in settings else "squares")
     frames = frames_of(host.img2img(**moving(path), **inpainting(**settings)))
-    rounding = 4 if "override_settings" in settings else 1  # matching histograms turns one level into several
+    rounding = 8 if "override_settings" in settings else 1  # matching histograms turns one level into several
     assert difference(frames, stills(host, masks, **settings)) <= rounding
     assert difference(frames, stills(host, masks[1:] + masks[:1], **settings)) >= UNRELATED
     assert all(difference(frame, image) >= UNRELATED for frame, image in zip(frames, IMAGES) if "width" not in settings)

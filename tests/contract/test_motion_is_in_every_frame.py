@@ -164,6 +164,7 @@ class TestWrappedBlocks:
     @pytest.mark.parametrize(
         "args", [{}, {"video_length": 8, "batch_size": 4, "overlap": 2, "windows": "motion attention", "offload": True}]
     )
+    @pytest.mark.not_on(("reForge",), "its UNet takes no module around a block, also for plain pictures")
     def test_motion_layers_act_inside_a_module_that_another_extension_left(self, host, wrap, args):
         expected = frames_of(host.txt2img(**animate(**args)))
         wrap("around")

@@ -399,7 +399,9 @@ def test_strength_zero_equals_no_lora_to_the_bit(server, name):
     "name",
     [
         "peft",
-        pytest.param("adapter", marks=pytest.mark.not_on(("Forge", "Neo"), "it applies adapters to single images itself")),
+        pytest.param(
+            "adapter", marks=pytest.mark.not_on(("Forge", "Neo", "reForge"), "it applies adapters to single images itself")
+        ),
     ],
 )
 def test_a_lora_that_was_first_used_without_animatediff_works(server, folder, expected, name):

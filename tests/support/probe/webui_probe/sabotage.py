@@ -22,13 +22,16 @@ class LateFault:
         the second frame, "decode" to decode latents, and so on: the first entry of each row.
         """
         ours = sys.modules.__getitem__
-        job = ours("animatediff.job.job")
+        job, model = ours("animatediff.job.job"), shared.sd_model
+        decodes = (
+            model if "decode_first_stage" in vars(model) else type(model)
+        )  # reForge gives each model a function of its own
         fail_at = {
             "start": (ours("animatediff.request.infotext"), "write", 1),
             "encode": (ours("animatediff.video.gif"), "shared_palette", 1),
             "gif": (Path, "write_bytes", 1),
             "png": (images, "save_image_with_geninfo", 2),
-            "decode": (type(shared.sd_model), "decode_first_stage", 1),
+            "decode": (decodes, "decode_first_stage", 1),
             "init": (job.Job, "_choose_noise", 1),
             "parse": (job.prompt_travel, "follow", 1),
             "enter": (ours("animatediff.job.animated_model"), "attached", 1),
