@@ -51,11 +51,12 @@ def follow_typing(page: Page, panel: Controls) -> None:
     prompts = PROMPTS + (OF_HIRES if page.tab == "txt2img" else ())
 
     def connect(controls: list[Any]) -> None:
-        inputs = [*(panel[name] for name in (*PANEL, *SCHEDULES)), *controls[: -len(prompts)]]
-        shown = [*(panel[timeline_of(name)] for name in SCHEDULES), *controls[-len(prompts) :]]
+        webuis, texts, timelines = controls[:2], controls[2 : -len(prompts)], controls[-len(prompts) :]
+        deciding = [*(panel[name] for name in (*PANEL, *SCHEDULES)), *webuis]
+        shown = [*(panel[timeline_of(name)] for name in SCHEDULES), *timelines]
         read = gr.Button("", visible=False, elem_id=f"{page.tab}-ad-timeline-read")
-        read.click(in_sentences(_timelines), inputs, shown, show_progress=False, queue=False)
-        for control in inputs:
+        read.click(in_sentences(_timelines), [*deciding, *texts], shown, show_progress=False, queue=False)
+        for control in deciding:  # the script looks at the prompts itself
             control.change(None, [], [], **javascript(f"() => animateDiffTimeline.readSoon('{page.tab}')"))
 
     page.when_made("timeline", ["steps", "styles", *prompts, *(f"{name}-ad-timeline" for name in prompts)], connect)

@@ -23,6 +23,7 @@ from support.browser import (
     frames_of_picture,
     generate,
     gif_in_gallery,
+    number,
     set_number,
 )
 from support.pictures import encode, gradient
@@ -74,6 +75,9 @@ def test_the_preset_leaves_only_the_upload_to_do(browser, server, tmp_path):
     set_number(page, "txt2img_seed", 7)
     prompt.fill("a cat")
     choose_formats(page, "GIF")
+    names = {"sampler_name": "sampling", "scheduler": "scheduler"}  # the page begins with others than a request, in Neo
+    settings = {key: page.locator(f"#txt2img_{name} input").first.input_value() for key, name in names.items()}
+    cfg_scale = float(number(page, "txt2img_cfg_scale"))
     generate(page)
     made = frames_of_file(file_of(gif_in_gallery(page)))
     page.close()
@@ -86,7 +90,7 @@ def test_the_preset_leaves_only_the_upload_to_do(browser, server, tmp_path):
         sparse_ctrl=MODEL,
         sparse_pictures=[{"frame": 0, "image": encode(pictures[0])}, {"frame": 2, "image": encode(pictures[1])}],
     )
-    gif = files_of(server.txt2img(**request, prompt="a cat", steps=3, seed=7, sampler_name="DPM++ 2M"))[0]
+    gif = files_of(server.txt2img(**request, **settings, prompt="a cat", steps=3, seed=7, cfg_scale=cfg_scale))[0]
     np.testing.assert_array_equal(made, frames_of_picture(gif))
 
 
