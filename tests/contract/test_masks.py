@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from animatediff.video import ffmpeg, gif
 from animatediff.video.clip import Clip, Quality
+from demo.real_webui import REFORGE
 from support.animation import FRAMES, animate, difference, frames_of, info_of
 from support.pictures import encode, gradient, pictures_of
 
@@ -129,7 +130,9 @@ def test_each_frame_is_the_still_of_its_own_mask(host, save, settings):
     masks = frames_with_gaps() if "inpaint_full_res" in settings else squares()
     path = save(masks, "gaps" if "inpaint_full_res" in settings else "squares")
     frames = frames_of(host.img2img(**moving(path), **inpainting(**settings)))
-    rounding = 8 if "override_settings" in settings else 1  # matching histograms turns one level into several
+    # Matching histograms turns one level into several.
+    several = 8 if getattr(host, "kind", None) is REFORGE else 4
+    rounding = several if "override_settings" in settings else 1
     assert difference(frames, stills(host, masks, **settings)) <= rounding
     assert difference(frames, stills(host, masks[1:] + masks[:1], **settings)) >= UNRELATED
     assert all(difference(frame, image) >= UNRELATED for frame, image in zip(frames, IMAGES) if "width" not in settings)

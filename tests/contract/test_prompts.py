@@ -7,7 +7,7 @@ import pytest
 from support.animation import FRAMES, LONG, animate, difference, frames_of, recording, unet_calls
 from support.pictures import mean_difference
 
-APART = pytest.mark.not_on(("Neo",), "it has no setting for it")
+APART = pytest.mark.not_on(("Forge", "Neo", "reForge"), "it has no such setting, or one without effect")
 TOGETHER = pytest.mark.parametrize("together", [True, pytest.param(False, marks=APART)])
 """Whether the WebUI's setting has the conditions in one call of the UNet. It does where it is left alone."""
 
@@ -62,6 +62,7 @@ def test_the_rows_of_prompt_parts_are_not_mixed_up(host):
 def test_three_parts_with_a_long_negative_prompt(host, together):
     request = {**animate(), "negative_prompt": LONG}
     before = host.get("/probe/v1/state").json()["options"]
+    assert before["batch_cond_uncond"] in (True, None) and not before["pad_cond_uncond"]
     # Three parts need a prompt and a negative prompt of equal length, so they are compared with that. Neo always has it so.
     padded = {} if before["pad_cond_uncond"] is None else {"pad_cond_uncond": True}
     alone = frames_of(host.txt2img(**request, prompt="a cat", **options(**batched(together)["override_settings"], **padded)))

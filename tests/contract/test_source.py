@@ -13,6 +13,7 @@ import pytest
 from imageio_ffmpeg import get_ffmpeg_exe
 from PIL import Image
 
+from demo.real_webui import REFORGE
 from support.animation import animate, difference, files_of, frames_of, info_of, recording, stopped_while
 from support.pictures import encode, gradient, mean_difference
 
@@ -179,13 +180,18 @@ def test_pictures_of_different_sizes_are_refused(host):
 
 
 @pytest.mark.not_on(("Forge", "Neo"), "its API changes every setting, also those that are closed to it")
+def lists_no_settings_of_extensions(host):
+    return getattr(host, "kind", None) is REFORGE
+
+
 def test_the_api_cannot_change_settings_that_are_paths(host, videos):
     before, models = host.get("/sdapi/v1/options").json(), host.get("/animatediff/v1/models").json()
     keys = [f"animatediff_{name}" for name in ("model_path", "source_folders", "training_folders")]
     change = dict.fromkeys(keys, "/")
     host.post("/sdapi/v1/options", change).raise_for_status()
     after = host.get("/sdapi/v1/options").json()
-    assert [after.get(key) for key in keys] == [before.get(key) for key in keys]  # reForge lists none of them
+    assert [after.get(key) for key in keys] == [before.get(key) for key in keys]
+    assert str(videos) in after.get("animatediff_source_folders", "") or lists_no_settings_of_extensions(host)
     assert host.get("/animatediff/v1/models").json() == models != []
     answer = host.img2img(**animate(video_path="/usr"), **FAINT, override_settings=change)
     assert answer.status_code == 422 and "outside" in answer.json()["detail"]

@@ -35,6 +35,8 @@ def server(start_host, weights):
     server = start_host(extensions=[REPOSITORY, PROBE], options={"sd_model_checkpoint": NAME})
     yield server
     server.stop()
+    for file in folder.glob(f"{NAME.partition('.')[0]}.*"):
+        file.unlink()
 
 
 def test_frames_are_those_of_the_authors_unet_with_the_rounded_weights(server, weights):

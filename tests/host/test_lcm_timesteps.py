@@ -32,7 +32,11 @@ def k_diffusion(monkeypatch):
 
 
 def levels(k_diffusion, funcname, steps):
-    return k_diffusion.KDiffusionSampler(funcname).get_sigmas(None, steps).tolist()
+    sampler = k_diffusion.KDiffusionSampler(funcname)
+    own = sampler.model_wrap.get_sigmas
+    found = sampler.get_sigmas(None, steps).tolist()
+    assert sampler.model_wrap.get_sigmas is own
+    return found
 
 
 @pytest.mark.parametrize(
