@@ -47,7 +47,7 @@ def _denoiser(webuis: Any, original: int, alphas_of: Callable[[Any], Tensor]) ->
             self.log_sigmas = self.sigmas.log()
 
         def get_sigmas(self, n: int | None = None) -> Tensor:
-            return _of_the_authors(self.sigmas, n)
+            return _authors_sigmas(self.sigmas, n)
 
     return Denoiser
 
@@ -61,15 +61,16 @@ def _sampler(webuis: Any, original: int) -> type:
                 return super().get_sigmas(p, steps)
             sigmas = self.model_wrap.sigmas
             stride = len(sigmas) // original
-            with patched(self.model_wrap, "get_sigmas", partial(_of_the_authors, sigmas[stride - 1 :: stride])):
+            with patched(self.model_wrap, "get_sigmas", partial(_authors_sigmas, sigmas[stride - 1 :: stride])):
                 return super().get_sigmas(p, steps)
 
     return Sampler
 
 
-def _of_the_authors(distilled_on: Tensor, n: int | None = None) -> Tensor:
-    """Returns the sigmas of the authors' `n` timesteps: equal strides from the noisiest on, rounded down. `n` None: all.
+def _authors_sigmas(distilled_on: Tensor, n: int | None = None) -> Tensor:
+    """Returns the sigmas of the authors' `n` timesteps, and 0: equal strides from the noisiest on, rounded down. None: all.
 
+    `distilled_on`: the sigmas of the timesteps that the model was distilled on, `(timesteps,)`, from the least noisy on.
     Reference: G-U-N/AnimateLCM `scheduler/lcm_scheduler.py`, `set_timesteps`.
     """
     noisiest_first, count = distilled_on.flip(0), len(distilled_on)

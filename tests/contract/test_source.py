@@ -179,11 +179,11 @@ def test_pictures_of_different_sizes_are_refused(host):
     assert answer.status_code == 422 and "picture 2 is 32×48, the first is 64×64" in answer.json()["detail"]
 
 
-@pytest.mark.not_on(("Forge", "Neo"), "its API changes every setting, also those that are closed to it")
 def lists_no_settings_of_extensions(host):
     return getattr(host, "kind", None) is REFORGE
 
 
+@pytest.mark.not_on(("Forge", "Neo"), "its API changes every setting, also those that are closed to it")
 def test_the_api_cannot_change_settings_that_are_paths(host, videos):
     before, models = host.get("/sdapi/v1/options").json(), host.get("/animatediff/v1/models").json()
     keys = [f"animatediff_{name}" for name in ("model_path", "source_folders", "training_folders")]

@@ -7,9 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from demo.checkpoint_config import config_params, write_config
-from demo.clip_text_encoder import write_text_folder
-from demo.weights import TINY, text_params, unet_params, vae_params, write_tensors
+from demo.weights import write_tensors
 from support.animation import animate, difference, frames_of
 from support.server import PROBE, REPOSITORY
 
@@ -30,8 +28,7 @@ def in_eight_bits(path):
 def server(start_host, weights):
     folder = weights / "checkpoints"
     write_tensors(folder / NAME, lambda: in_eight_bits(folder / "tiny-a.safetensors"))
-    text_folder = write_text_folder(weights / "text" / TINY.name, text_params(TINY))
-    write_config(folder / NAME, config_params(text_folder, unet_params(TINY), vae_params()))
+    (folder / NAME).with_suffix(".yaml").write_text((folder / "tiny-a.yaml").read_text())
     server = start_host(extensions=[REPOSITORY, PROBE], options={"sd_model_checkpoint": NAME})
     yield server
     server.stop()

@@ -23,9 +23,8 @@ class LateFault:
         """
         ours = sys.modules.__getitem__
         job, model = ours("animatediff.job.job"), shared.sd_model
-        decodes = (
-            model if "decode_first_stage" in vars(model) else type(model)
-        )  # reForge gives each model a function of its own
+        # reForge gives each model a function of its own
+        decodes = model if "decode_first_stage" in vars(model) else type(model)
         fail_at = {
             "start": (ours("animatediff.request.infotext"), "write", 1),
             "encode": (ours("animatediff.video.gif"), "shared_palette", 1),
