@@ -80,7 +80,7 @@ def most_alive(frames: int, side: int, way: Way) -> tuple[float, float]:
             layout_of = whole.layout_of
         if way.startswith("motion"):
             stack.enter_context(in_chunks(unet, CONDITIONS * WINDOW, device))
-        motion = Motion(module, step_windows=(lambda: cut) if way.startswith("motion") else None, device=device)
+        motion = Motion(module, step_windows=(lambda: cut) if way.startswith("motion") else None, device=lambda: device)
         stack.enter_context(attached(unet, motion, V3, layout_of))
         unet(latents, times, text)
     return alive.most[card().type] / GIB, alive.most["cpu"] / GIB

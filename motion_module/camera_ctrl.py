@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from .camera_layer import LayerCamera
 from .camera_poses import Trajectory
 from .context_windows import ContextWindows
+from .families import SIDE_OF_LATENT
 from .key_layouts import expected_blocks, key_of
 from .network import HEADS, FeedForward, TemporalAttention, pixels_per_pass
 from .row_layout import RowLayout
@@ -30,9 +31,8 @@ from .weight_files import CheckpointError, Entry, open_weights, weights_of
 
 LEVELS, BLOCKS = 4, 2
 """The levels of the UNet, and the blocks of the encoder at each."""
-SIDE = 8
-"""Pixels along the side of one element of the latents. The rays of these are the channels of the encoder's input."""
-RAYS = 6 * SIDE**2
+RAYS = 6 * SIDE_OF_LATENT**2
+"""The channels of the encoder's input: the rays of the pixels of one element of the latents."""
 _MERGE = "transformer_blocks.0.attention_blocks.0.processor.qkv_merge."
 
 
@@ -77,7 +77,7 @@ class PoseEncoder(nn.Module):
 
     def forward(self, rays: Tensor) -> list[Tensor]:
         """Returns the features at each level, `(frames, channels, height, width)`. `rays`: `(frames, 6, height, width)`."""
-        x = self.conv_in(F.pixel_unshuffle(rays, SIDE))
+        x = self.conv_in(F.pixel_unshuffle(rays, SIDE_OF_LATENT))
         features: list[Tensor] = []
         for level in self.levels:
             x = level(F.avg_pool2d(x, 2) if features else x)
@@ -107,7 +107,7 @@ class CameraModule(nn.Module):
         # Without norms, numbers become large: half precision is not enough.
         with torch.no_grad(), torch.autocast(device.type, enabled=False) if torch.is_autocast_enabled() else nullcontext():
             for frames, weights in zip(windows.frames, windows.weights):
-                features = encoder(trajectory.rays(SIDE * height, SIDE * width, frames).to(device))
+                features = encoder(trajectory.rays(SIDE_OF_LATENT * height, SIDE_OF_LATENT * width, frames).to(device))
                 if len(windows.frames) == 1:
                     return cast(list[Tensor], features)
                 totals = totals or [torch.zeros(trajectory.frames, *level.shape[1:]) for level in features]

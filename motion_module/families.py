@@ -13,6 +13,8 @@ from typing import Literal
 from .noise_schedule import ANIMATEDIFF, STABLE_DIFFUSION, NoiseSchedule
 
 Norms = Literal["per frame", "over frames"]
+SIDE_OF_LATENT = 8
+"""Pixels along the side of one element of the latents, as Stable Diffusion's VAE makes them."""
 
 
 @dataclass(frozen=True)

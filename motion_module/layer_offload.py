@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from .attach import inside
 from .patching import patched
+from .vram import is_lack_of_memory
 
 OURS = __name__.partition(".")[0]
 FUNCTIONS = ("forward", "_forward")
@@ -41,6 +42,47 @@ def in_chunks(unet: Any, rows: int, device: torch.device | None = None) -> Itera
             undo.enter_context(patched(layer, "forward", _in_chunks(layer, rows, device, between_layers)))
         undo.enter_context(patched(unet.out, "forward", _in_chunks(unet.out, rows, device, device)))
         yield
+
+
+class OffloadOnDemand:
+    """Has frames wait in RAM from the first UNet call on that finds too little memory on the GPU. That call is made again.
+
+    `rows`: how many rows a layer has at once then. `device`: where layers run. `allowed`: from the latents of the call,
+    returns whether frames can wait in RAM.
+    """
+
+    def __init__(self, rows: int, device: torch.device, allowed: Callable[[Tensor], bool]) -> None:
+        self._rows = rows
+        self._device = device
+        self._allowed = allowed
+        self.begun = False
+        """Whether frames wait in RAM now."""
+
+    @contextmanager
+    def applied_to(self, calls: Any, unet: Any) -> Iterator[None]:
+        """While open, calls of `calls`, which pass through `unet`, find out whether there is enough memory."""
+        compute: Callable[..., Tensor] = calls.forward
+
+        def forward(x: Tensor, *args: Any, **named: Any) -> Tensor:
+            if not self.begun:
+                try:
+                    return compute(x, *args, **named)
+                except RuntimeError as error:
+                    gives_functions = any(map(_gives_functions, named.values()))
+                    if not is_lack_of_memory(error) or gives_functions or not can_be_repeated(unet) or not self._allowed(x):
+                        raise
+                self.begun = True  # the error is gone by now, and with it the tensors of the failed call
+            with in_chunks(unet, self._rows, self._device):
+                return compute(x, *args, **named)
+
+        with patched(calls, "forward", forward):
+            yield
+
+
+def can_be_repeated(unet: Any) -> bool:
+    """Whether a UNet call that has failed can be made again. Functions of other extensions may count the calls of layers."""
+    blocks = [*unet.input_blocks, unet.middle_block, *unet.output_blocks]
+    return not any(map(_has_others_functions, blocks))
 
 
 def _has_others_functions(layer: nn.Module) -> bool:

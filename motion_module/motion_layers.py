@@ -36,8 +36,8 @@ class Motion:
     """The motion layers that act in a UNet, with their strength at the current step.
 
     `progress`: returns the fraction of the steps that are done, from 0 to below 1. `step_windows`: returns the windows of the
-    running step, if attention is limited to context windows. `device`: where the layers run, if not where their input is.
-    `acts`: called with the layout of the rows whenever layers are called, whatever their strength. `camera`: acts in all
+    running step, if attention is limited to context windows. `device`: returns where the layers run; None for where their input
+    is. `acts`: called with the layout of the rows whenever layers are called, whatever their strength. `camera`: acts in all
     modules. `mask`: if motion does not act everywhere, returns where it does; that may change from pass to pass. `image`: what
     an image encoder of the first module adds to what its layers see. `rests`: whether a block computes nothing in the running
     call, so that its layers do not either.
@@ -51,7 +51,7 @@ class Motion:
         *,
         second: SecondModule | None = None,
         step_windows: Callable[[], StepWindows] | None = None,
-        device: torch.device | None = None,
+        device: Callable[[], torch.device | None] = lambda: None,
         acts: Callable[[RowLayout], None] = lambda layout: None,
         camera: Camera | None = None,
         mask: Callable[[], MotionMask] | None = None,
@@ -124,7 +124,7 @@ class Motion:
             return torch.zeros_like(x)
         layer = module.layers[block]
         assert isinstance(layer, TemporalTransformer)
-        device = self._device or x.device
+        device = self._device() or x.device
         weights = chain(layer.parameters(), layer.buffers())
         if any(weight.dtype != x.dtype or not same_device(weight.device, device) for weight in weights):
             layer.to(device, x.dtype)

@@ -33,8 +33,6 @@ LEVELS, LAYERS = 4, 2
 """The resolution levels of Stable Diffusion 1's UNet, and its blocks in each."""
 MOST_FRAMES = 32
 """The most frames that attend to each other: the rows of positional encodings, which are computed and not read from files."""
-PIXELS = 8
-"""The pixels of one latent, along each side."""
 CHANNELS: dict[Kind, int] = {"RGB": 4, "scribble": 3}
 """The channels of a picture as the network takes it. One for the mask follows them."""
 

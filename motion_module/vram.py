@@ -1,4 +1,4 @@
-"""How many context windows of a clip fit into the memory of a device together."""
+"""How many context windows of a clip fit into the memory of a device together, and whether an error says that it is full."""
 
 from __future__ import annotations
 
@@ -16,6 +16,17 @@ def memory_of(device: torch.device) -> tuple[int, int]:
     return torch.cuda.mem_get_info(torch.cuda.current_device() if device.index is None else device.index)
 
 
+FULL = ("out of memory", "not enough GPU video memory", "ALLOC_FAILED")
+"""What the errors of GPUs say that raise no error of torch's own: those of Apple, DirectML, and NVIDIA's libraries."""
+
+
+def is_lack_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the memory of a GPU is full."""
+    if isinstance(error, torch.cuda.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in FULL)
+
+
 class WindowBudget:
     """Measures what one window takes, and returns how many fit. On other devices than CUDA it is always one."""
 
@@ -26,6 +37,10 @@ class WindowBudget:
     def windows(self, size: Hashable) -> int:
         """Returns how many windows of this size one call may have: one, until a call has been measured."""
         return self._fitting.get(size, 1)
+
+    def halve(self, size: Hashable) -> None:
+        """Has calls with half as many windows of this size: they did not fit."""
+        self._fitting[size] = max(self.windows(size) // 2, 1)
 
     @contextmanager
     def measuring(self, size: Hashable) -> Iterator[None]:

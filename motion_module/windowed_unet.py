@@ -13,7 +13,7 @@ from torch import Tensor
 from .context_windows import ContextWindows
 from .patching import patched
 from .row_layout import RowLayout
-from .vram import WindowBudget
+from .vram import WindowBudget, is_lack_of_memory
 
 ArgumentsOfRows = Callable[[Any, Tensor, int, int], Any]
 """Selects rows from the arguments of a UNet call: the arguments, the chosen rows, all rows, the chosen rows of each clip."""
@@ -47,7 +47,8 @@ class WindowedUNet:
     `step`: returns the number of the running sampling step. `layout_of`: returns the layout of a whole call from its number of
     rows. `budget`: how many windows one call may have; without it, one. `before_call`: called before each call; it may raise
     to end the sampling, such as when the user interrupts. `arguments_of`: selects rows from the arguments of a call.
-    `begin_call`: called at the start of each whole call; it returns what goes around the calls of its parts.
+    `begin_call`: called at the start of each whole call; it returns what goes around the calls of its parts. `repeatable`:
+    returns whether a call that has failed can be made again.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class WindowedUNet:
         before_call: Callable[[], None] = lambda: None,
         arguments_of: ArgumentsOfRows | None = None,
         begin_call: Callable[[], Around] = nothing_around,
+        repeatable: Callable[[], bool] = lambda: True,
     ) -> None:
         self._windows = windows
         self._step = step
@@ -68,7 +70,10 @@ class WindowedUNet:
         self._before_call = before_call
         self._arguments_of = arguments_of or arguments_of_rows
         self._begin_call = begin_call
+        self._repeatable = repeatable
         self._layout_of_windows: RowLayout | None = None
+        self.windows_in_call = 0
+        """How many windows the running call has. Where they do not fit into memory, half of them are tried."""
 
     def layout_of(self, rows: int) -> RowLayout:
         """Returns the layout of the call that the UNet is in: of some windows, or of the whole clip."""
@@ -102,8 +107,14 @@ class WindowedUNet:
             frames = windows.frames[first : first + self._budget.windows(size)]
             chosen = rows[:, frames].flatten()  # all windows of the first clip, then those of the next, as in a plain batch
             given, named = (self._arguments_of(given, chosen, len(x), frames.numel()) for given in ((x, *args), kwargs))
-            with around(Part(len(x), chosen, frames.flatten())), self._budget.measuring(size):
-                noise = self._of_windows(frames, len(rows), forward, *given, **named)
+            try:
+                with around(Part(len(x), chosen, frames.flatten())), self._budget.measuring(size):
+                    noise = self._of_windows(frames, len(rows), forward, *given, **named)
+            except RuntimeError as error:
+                if len(frames) == 1 or not is_lack_of_memory(error) or not self._repeatable():
+                    raise
+                self._budget.halve(size)
+                continue
             results.append(noise.unflatten(0, (len(rows), *frames.shape)))
             first += len(frames)
         noise = torch.cat(results, dim=1)
@@ -112,10 +123,11 @@ class WindowedUNet:
     def _of_windows(self, frames: Tensor, clips: int, forward: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         frame_numbers = frames.repeat(clips, 1)
         self._layout_of_windows = RowLayout(frames.shape[1], frame_numbers.numel(), frame_numbers=frame_numbers)
+        self.windows_in_call = len(frames)
         try:
             return forward(*args, **kwargs)
         finally:
-            self._layout_of_windows = None
+            self._layout_of_windows, self.windows_in_call = None, 0
 
 
 def arguments_of_rows(arguments: Any, chosen: Tensor, rows: int, frames: int) -> Any:

@@ -31,6 +31,34 @@ class Mutation:
 
 MUTATIONS = (
     Mutation(
+        "windows that did not fit into memory are left out",
+        "motion_module/windowed_unet.py",
+        "                self._budget.halve(size)\n                continue\n",
+        "                self._budget.halve(size)\n                first += len(frames)\n                continue\n",
+        "method/test_lack_of_memory.py",
+    ),
+    Mutation(
+        "once frames wait in RAM, each call first tries without",
+        "motion_module/layer_offload.py",
+        "                self.begun = True ",
+        "                self.begun = False ",
+        "method/test_lack_of_memory.py",
+    ),
+    Mutation(
+        "a call is made again though another extension may have counted in it",
+        "motion_module/layer_offload.py",
+        "not can_be_repeated(unet)",
+        "False",
+        "method/test_lack_of_memory.py",
+    ),
+    Mutation(
+        "motion layers stay where the frames wait",
+        "animatediff/job/animated_model.py",
+        "waiting = self._on_demand.begun or (",
+        "waiting = (",
+        "method/test_devices.py",
+    ),
+    Mutation(
         "an LCM sampler of k-diffusion's knows no timesteps of AnimateLCM",
         "animatediff/job/samplers.py",
         'if self.funcname != "sample_lcm":',
@@ -572,8 +600,8 @@ MUTATIONS = (
     Mutation(
         "hires has SparseCtrl's pictures at the size of the first pass",
         "animatediff/job/sparse_control.py",
-        "(p.hr_upscale_to_y // PIXELS, p.hr_upscale_to_x // PIXELS)",
-        "(p.height // PIXELS, p.width // PIXELS)",
+        "(p.hr_upscale_to_y // SIDE_OF_LATENT, p.hr_upscale_to_x // SIDE_OF_LATENT)",
+        "(p.height // SIDE_OF_LATENT, p.width // SIDE_OF_LATENT)",
         "contract/test_sparse_ctrl.py::test_hires_has_pictures_of_its_own_size",
     ),
     Mutation(

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from motion_module.families import SIDE_OF_LATENT
 from motion_module.patching import patched, patched_items
 from motion_module.prompt_travel import Interpolation
 
@@ -27,7 +28,7 @@ from .map_cache import KeptMaps
 from .pictures import Unit
 from .preparation import OF_NO_UNIT, Preparation, with_mask
 from .refusals import require_all_units_for_all_rows, require_few_frames, require_fit, require_planned_units, require_same_kind
-from .unet_calls import PIXELS, UnitHints
+from .unet_calls import UnitHints
 
 IP_ADAPTER = "IPAdapter"
 SPARSE_CTRL = "SparseCtrl"
@@ -163,7 +164,7 @@ class UnitsByFrame:
         """Takes the hints that ControlNet has made of a SparseCtrl unit, a row for each frame, and maybe all of them twice."""
         param = self._script.latest_network.control_params[index]
         every = range(self._frames)
-        scale = 1 if sparse_ctrl_layers.takes_latents(param.control_model) else PIXELS
+        scale = 1 if sparse_ctrl_layers.takes_latents(param.control_model) else SIDE_OF_LATENT
         hints = self.hints[index] = UnitHints(Hints(self._frames, every), Hints(self._frames, every), scale)
         for frame in every:
             of_frame = slice(frame, frame + 1)

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from motion_module.context_windows import StepWindows
+from motion_module.families import SIDE_OF_LATENT
 from motion_module.patching import patched
 from motion_module.row_layout import RowLayout
 
@@ -22,8 +23,6 @@ from .hints import Hints, digest_of
 LayoutOf = Callable[[int], RowLayout]
 Give = Callable[[list[int], Tensor, Any], None]
 """What a unit does before a UNet call: it gets the frame of each row, the latents, and the conditions."""
-PIXELS = 8
-"""The pixels of one latent, along each side."""
 CONTROLNETS = ("ControlNet", "ControlLoRA", "ControlNetUnion")
 """The kinds of control that are copies of the UNet's encoder."""
 OF_NO_PASS = torch.zeros(1).expand(1, 1, 1_000_000, 1)
@@ -38,7 +37,7 @@ class UnitHints:
     `scale`: how much higher the hints are than the latents that they are for.
     """
 
-    def __init__(self, first_pass: Hints, hires: Hints, scale: int = PIXELS) -> None:
+    def __init__(self, first_pass: Hints, hires: Hints, scale: int = SIDE_OF_LATENT) -> None:
         self.first_pass = first_pass
         self.hires = hires
         self.scale = scale

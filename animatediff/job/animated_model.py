@@ -16,9 +16,10 @@ from torch import Tensor
 
 from motion_module.attach import LayoutOf, attached, blocks_by_name, require_fit
 from motion_module.context_windows import StepWindows
+from motion_module.families import SIDE_OF_LATENT
 from motion_module.frame_loras import added_by_frame, changes_image_model, require_ordinary_fit
 from motion_module.image_encoder import ImageFeatures
-from motion_module.layer_offload import in_chunks
+from motion_module.layer_offload import OffloadOnDemand, can_be_repeated, in_chunks
 from motion_module.lora import Lora
 from motion_module.motion_layers import Motion, SecondModule
 from motion_module.motion_strength import PerFrame
@@ -27,7 +28,7 @@ from motion_module.pia import ConditionImage, similarity
 from motion_module.row_layout import RowLayout, RowLayoutError
 from motion_module.self_attention import FirstFrameAttention, self_attention_over
 from motion_module.unet_cache import UNetCache
-from motion_module.vram import WindowBudget
+from motion_module.vram import WindowBudget, is_lack_of_memory
 from motion_module.weight_patches import (
     PositionalEncodingMode,
     added_to_unet,
@@ -54,8 +55,10 @@ from .samplers import original_steps
 from .size_conditioning import fixed_sizes
 from .sparse_control import SparseControls
 from .speed import Speed
-from .validate import hypertile_is_on
+from .validate import SIDE_MULTIPLES, hypertile_is_on
 
+FEWER_IN_RAM = 4
+"""How many times fewer rows than a window has a layer has at once, where the GPU has had too little memory for a window."""
 CONDITIONS = 2
 """The usual number of conditions of a frame: its prompt and its negative prompt."""
 ON_MODEL = "_animatediff_model"
@@ -85,6 +88,10 @@ class AnimatedModel:
         self._undo = ExitStack()
         self.acting = Acting(plan.frames)
         self._speed = Speed(p, plan, self._step)
+        self._windowed: WindowedUNet | None = None
+        """Splits UNet calls into calls for windows, while it is applied."""
+        rows_in_ram = max(CONDITIONS * plan.windows.attended_frames // FEWER_IN_RAM, 1)
+        self._on_demand = OffloadOnDemand(rows_in_ram, devices.device, self._may_wait_in_ram)
         self.failure: Exception | None = None
         """What a hook raised whose exceptions the WebUI swallows: it ends the job in its next UNet call."""
 
@@ -174,6 +181,10 @@ class AnimatedModel:
             self._enter(self._animating)
             try:
                 yield
+            except RuntimeError as error:
+                if not is_lack_of_memory(error):
+                    raise
+                raise AnimateDiffError(self._too_little_memory(), status_code=500) from error
             finally:
                 self.take_back()
 
@@ -259,10 +270,13 @@ class AnimatedModel:
                     before_call=stop_if_interrupted,
                     arguments_of=holder.arguments_of_rows(),
                     begin_call=self._begin_call,
+                    repeatable=lambda: can_be_repeated(unet),
                 )
                 layout_of = windowed.layout_of
+                stack.enter_context(patched(self, "_windowed", windowed))
             # Inside of the windows: where both replace the UNet's function, the one that acts on each window is the inner one.
             stack.enter_context(self._sparse.applied_to(unet, layout_of, self.progress, self._windows_of_attention()))
+            stack.enter_context(self._on_demand.applied_to(calls, unet))
             if windowed is not None:
                 stack.enter_context(windowed.applied_to(calls))
             if self._in_chunks:
@@ -317,7 +331,7 @@ class AnimatedModel:
             self.progress,
             second=SecondModule(others[0], second.how, second.weight) if second else None,
             step_windows=self._windows_of_attention(),
-            device=self._working_device(),
+            device=self._working_device,
             acts=self.acting.acted,
             camera=camera_of(self._plan),
             mask=MotionMasks(self._p, self._plan.motion_masks).of_pass if self._plan.motion_masks else None,
@@ -328,12 +342,41 @@ class AnimatedModel:
     @property
     def _in_chunks(self) -> bool:
         """Whether layers of the image model work on a long clip in chunks."""
+        return self._windows.needed and self._plan.windows_in_attention and self._rows_are_apart
+
+    @property
+    def _rows_are_apart(self) -> bool:
+        """Whether layers of the image model may have some frames without the others."""
         apart = self._family.unet_norms != "over frames" and not self._plan.params.first_frame_attention
-        apart = apart and not changes_image_model(self._loras)
-        return self._windows.needed and self._plan.windows_in_attention and apart
+        return apart and not changes_image_model(self._loras)
+
+    def _may_wait_in_ram(self, latents: Tensor) -> bool:
+        """Whether frames can wait in RAM between layers, after a call that found too little memory for these latents."""
+        if self._windowed is not None and self._windowed.windows_in_call > 1:
+            return False  # it is made again with fewer windows first
+        multiple = SIDE_MULTIPLES[self._family.base] // SIDE_OF_LATENT
+        even = all(side % multiple == 0 for side in latents.shape[2:])
+        return even and self._rows_are_apart and not (self._plan.inputs.controls or self._plan.sparse)
 
     def _working_device(self) -> torch.device | None:
-        return devices.device if self._in_chunks and self._plan.params.offload else None
+        """Where motion layers run, if frames wait in RAM; None if they run where the frames are."""
+        waiting = self._on_demand.begun or (self._in_chunks and self._plan.params.offload)
+        return devices.device if waiting else None
+
+    def _too_little_memory(self) -> str:
+        tried = ", even with frames that wait in RAM" if self._on_demand.begun else ""
+        all_at_once = self._plan.windows_in_attention and self._windows.needed
+        mode = ", or Windows apply to (context_mode) to “whole UNet”" if all_at_once else ""
+        return (
+            f"The GPU has too little memory for this video{tried}. Set a smaller width and height, or a smaller Context length "
+            f"(batch_size){mode}."
+        )
+
+    def notes(self) -> list[str]:
+        """Returns what the user should know about how the video was sampled."""
+        if not self._on_demand.begun:
+            return []
+        return ["The GPU had too little memory for all frames at once, so that they waited in RAM, which is slower."]
 
     def _step(self) -> int:
         """The running sampler's step, from 0. Some samplers take two for one of the WebUI's."""

@@ -279,6 +279,7 @@ class Job:
             with self.animated.open(self.resuming.cache), live_preview.moving_preview(self.params.fps):
                 yield
             self._require_motion(acting.hindrance(is_interrupted()))
+            self._warn_once(self.animated.notes())
         self._during_pass.close()
         self._stopwatch.lap()
         shared.state.textinfo = "AnimateDiff: decoding frames"

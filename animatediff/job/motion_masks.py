@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
+from motion_module.families import SIDE_OF_LATENT
 from motion_module.motion_mask import MotionMask
 
 from ..errors import RequestError
@@ -17,8 +18,6 @@ from ..request.plan import Plan
 STRETCHED, CROPPED, FILLED = range(3)
 """How a picture is fitted to the frames, by img2img's numbers. The one that follows stretches latents."""
 DONE = {STRETCHED: "it was stretched", CROPPED: "only its middle was used", FILLED: "its edges were extended"}
-SIDE_OF_LATENT = 8
-"""The pixels on a side of one element of the latents."""
 ROUNDING = 0.01
 """By how much the ratios of a picture and of a smaller copy may differ."""
 AREA = Image.Resampling.BOX

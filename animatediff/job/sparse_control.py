@@ -15,8 +15,9 @@ from torch import Tensor
 
 from motion_module.attach import LayoutOf
 from motion_module.context_windows import StepWindows
+from motion_module.families import SIDE_OF_LATENT
 from motion_module.sparse_control import SparseControl, controlled, require_sparse_fit
-from motion_module.sparse_ctrl import MOST_FRAMES, PIXELS
+from motion_module.sparse_ctrl import MOST_FRAMES
 
 from ..controlnet import marks
 from ..errors import AnimateDiffError, RequestError
@@ -118,19 +119,19 @@ class SparseControls:
     def _sizes(self) -> list[Size]:
         """Returns the sizes of the latents of both passes."""
         p = self._p
-        sizes = [(p.height // PIXELS, p.width // PIXELS)]
+        sizes = [(p.height // SIDE_OF_LATENT, p.width // SIDE_OF_LATENT)]
         if getattr(p, "enable_hr", False):
-            sizes.append((p.hr_upscale_to_y // PIXELS, p.hr_upscale_to_x // PIXELS))
+            sizes.append((p.hr_upscale_to_y // SIDE_OF_LATENT, p.hr_upscale_to_x // SIDE_OF_LATENT))
         return sizes
 
     def _pictures(self, index: int, choice: SparseChoice, height: int, width: int) -> Tensor:
         """Returns the pictures of a model as it takes them, for latents of a size."""
+        high, wide = height * SIDE_OF_LATENT, width * SIDE_OF_LATENT
         if choice.shape.kind == "scribble":
-            size = (height * PIXELS, width * PIXELS)
-            return torch.cat([_levels(picture, size) for picture in choice.pictures])
+            return torch.cat([_levels(picture, (high, wide)) for picture in choice.pictures])
         if (found := self._latents.get((index, (height, width)))) is None:
             raise AnimateDiffError(
-                f"The UNet was called for {width * PIXELS}×{height * PIXELS} pixels, which is not the size of the video, so "
+                f"The UNet was called for {wide}×{high} pixels, which is not the size of the video, so "
                 "SparseCtrl has no pictures of that size. Switch off other extensions that work in tiles or change the size."
             )
         return found
@@ -141,7 +142,7 @@ def _encoded(picture: Image.Image, size: Size) -> Tensor:
     if is_stopping():
         raise AnimateDiffError("Encoding the pictures for SparseCtrl was interrupted, so there is no video. Generate again.")
     height, width = size
-    levels = _levels(picture, (height * PIXELS, width * PIXELS)).to(devices.device)
+    levels = _levels(picture, (height * SIDE_OF_LATENT, width * SIDE_OF_LATENT)).to(devices.device)
     return sd_samplers_common.images_tensor_to_samples(levels, None, shared.sd_model).detach().float().cpu()
 
 

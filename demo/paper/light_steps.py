@@ -1,15 +1,15 @@
 """What light steps cost, in the small world: clips of held-out prompts, with each choice of Speed.
 
-    .venv/bin/python -m demo.paper.light_steps [PROMPTS]
+    .venv/bin/python -m demo.paper.light_steps [PROMPTS] [--ways WAY ...]
 
-Each clip is compared with the exact one of the same noise. Clips that were judged before are not made again. Writes a table and
-a contact sheet to `docs/paper`.
+Each clip is compared with the exact one of the same noise. Clips that were judged before are not made again, and are in the
+table too. Writes a table and a contact sheet to `docs/paper`.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -135,10 +135,14 @@ def _never(step: int) -> Iterator[None]:
 
 
 def main() -> None:
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else PROMPTS
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("prompts", nargs="?", type=int, default=PROMPTS, help="how many held-out prompts")
+    parser.add_argument("--ways", nargs="*", choices=WAYS, default=list(WAYS), help="which ways to make clips in")
+    options = parser.parse_args()
+    count = options.prompts
     scenes, maker, found = held_out_scenes(count, SEED), Maker(), known()
     for prompt, scene in enumerate(scenes):
-        missing = [way for way in WAYS if (way, prompt) not in found]
+        missing = [way for way in options.ways if (way, prompt) not in found]
         if not missing:
             continue
         exact = maker.make(scene, prompt, WAYS["Exact"])

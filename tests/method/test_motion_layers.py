@@ -161,7 +161,7 @@ def test_layers_on_the_right_device_are_not_moved(modules, x, monkeypatch):
     """The WebUI's device has no index; the devices of tensors have one."""
     moved = []
     monkeypatch.setattr(TemporalTransformer, "to", lambda *given: moved.append(given))
-    motion = Motion(modules[0], device=torch.device("cpu", 0))
+    motion = Motion(modules[0], device=lambda: torch.device("cpu", 0))
     with torch.no_grad():
         motion.animate(PLACE, x, LAYOUT)
     assert not moved

@@ -46,6 +46,7 @@ def disarm_all() -> None:
     """Undoes whatever is armed; called when the WebUI reloads its scripts."""
     routes.recorder.disarm()
     routes.fault.disarm()
+    routes.full_memory.disarm()
     routes.same_noise.arm(False)
     routes.other_frames.arm([])
     routes.reference.disarm()

@@ -19,13 +19,25 @@ from webui_probe.identity import Identity
 from webui_probe.recorder import Recorder
 from webui_probe.reference import EffectiveWeights, LentSchedule, Reference, cameras, differences
 from webui_probe.sabotage import BrokenMethod, LateFault
-from webui_probe.triggers import AddedWords, ControlFault, Fault, Flags, Gallery, Interrupter, Nested, OtherFrames, SameNoise
+from webui_probe.triggers import (
+    AddedWords,
+    ControlFault,
+    Fault,
+    Flags,
+    FullMemory,
+    Gallery,
+    Interrupter,
+    Nested,
+    OtherFrames,
+    SameNoise,
+)
 
 ROOT = "/probe/v1"
 
 identity = Identity()
 recorder = Recorder()
 fault = Fault()
+full_memory = FullMemory()
 interrupter = Interrupter()
 same_noise = SameNoise()
 lent_schedule = LentSchedule()
@@ -59,6 +71,10 @@ class FaultBody(BaseModel):
     step: int | None = None
     layer: str = "middle_block.1"
     times: int = 1
+
+
+class FullMemoryBody(BaseModel):
+    rows: int | None = None
 
 
 class ControlFaultBody(BaseModel):
@@ -191,6 +207,15 @@ def post_fault(body: FaultBody) -> dict[str, Any]:
 
 def get_fault() -> dict[str, Any]:
     return {"fired": fault.fired}
+
+
+def post_full_memory(body: FullMemoryBody) -> dict[str, Any]:
+    with call_queue.queue_lock:
+        if body.rows is None:
+            full_memory.disarm()
+        else:
+            full_memory.arm(body.rows)
+    return {}
 
 
 def post_control_fault(body: ControlFaultBody) -> dict[str, Any]:
@@ -329,6 +354,7 @@ def add_routes(_demo: Any, app: FastAPI) -> None:
         "same-noise": post_same_noise,
         "schedule": post_schedule,
         "fault": post_fault,
+        "full-memory": post_full_memory,
         "control-fault": post_control_fault,
         "interrupt-at": post_interrupt,
         "late-fault": post_late_fault,

@@ -55,6 +55,29 @@ class Fault:
             self._handle = None
 
 
+class FullMemory:
+    """Has a convolution of the UNet find too little memory for more than some rows, as on a GPU that is nearly full."""
+
+    LAYER = "middle_block.0.in_layers.2"
+
+    def __init__(self) -> None:
+        self._handle: Any = None
+
+    def arm(self, rows: int) -> None:
+        self.disarm()
+
+        def allocate(_module: torch.nn.Module, inputs: Any) -> None:
+            if len(inputs[0]) > rows:
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory (probe)")
+
+        self._handle = webuis.unet().get_submodule(self.LAYER).register_forward_pre_hook(allocate)
+
+    def disarm(self) -> None:
+        if self._handle is not None:
+            self._handle.remove()
+            self._handle = None
+
+
 class ControlFault:
     """Raises RuntimeError from the `forward` of a control model that ControlNet has loaded, and notes where the model moves."""
 
