@@ -6,7 +6,7 @@ WEBUI_PYTHON := $(WEBUI_DIR)/venv/bin/python
 # One process per core, each with whole files: the tests of a file share hosts and trainings.
 IN_PARALLEL := -n logical --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-webui paper bench bench-windows bench-answer bench-hints bench-light bench-lora bench-sparse fuzz lint environment
+.PHONY: demo test test-webui paper bench bench-windows bench-answer bench-hints bench-light bench-lora bench-memory bench-sparse fuzz lint environment
 
 # Under other names, because Windows has a PROMPT of its own in every environment.
 demo: export DEMO_PROMPT := $(PROMPT)
@@ -52,7 +52,7 @@ paper: environment
 	$(PYTHON) -m demo.paper $(ARGS)
 
 bench: environment
-	WEBUI_DIR="$(WEBUI_DIR)" $(PYTHON) benchmarks/step_time.py $(ARGS)
+	WEBUI_DIR="$(WEBUI_DIR)" $(PYTHON) benchmarks/report.py $(ARGS)
 
 bench-windows: environment
 	WEBUI_DIR="$(WEBUI_DIR)" $(PYTHON) benchmarks/window_cost.py $(ARGS)
@@ -68,6 +68,9 @@ bench-hints: environment
 
 bench-lora: environment
 	$(PYTHON) benchmarks/frame_lora.py $(ARGS)
+
+bench-memory: environment
+	WEBUI_DIR="$(WEBUI_DIR)" $(PYTHON) benchmarks/job_memory.py $(ARGS)
 
 bench-sparse: environment
 	$(PYTHON) benchmarks/sparse_ctrl.py $(ARGS)

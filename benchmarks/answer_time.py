@@ -3,13 +3,15 @@
 It runs in a live WebUI on the CPU, and measures the encoding and writing of files. The VAE, which takes the same time with
 every extension, is replaced.
 
-python benchmarks/answer_time.py python benchmarks/answer_time.py --extension DIR another AnimateDiff extension, in the same way
+    python benchmarks/answer_time.py
+    python benchmarks/answer_time.py --extension DIR      another AnimateDiff extension, in the same way
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
+import json
 import statistics
 import subprocess
 import sys
@@ -86,6 +88,7 @@ def main() -> None:
     print(f"{options.extension.name}, {options.frames} frames of {options.size}x{options.size}, live WebUI, CPU")
     for name, values in seconds.items():
         print(f"  {name:5} {statistics.median(values):6.2f} s (median; {min(values):.2f} to {max(values):.2f})")
+    print(json.dumps({"seconds": seconds}))
 
 
 def measure(server: Server, sampled: Path, options: argparse.Namespace) -> dict[str, list[float]]:

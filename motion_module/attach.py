@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from .camera_ctrl import Camera
@@ -146,13 +147,16 @@ def _add_condition_image(unet: Any, image: ConditionImage, motion: Motion, layou
     """Adds a condition image to the output of the UNet's first convolution. Returns a function that undoes it."""
     kernel = motion.module.condition_kernel
     assert kernel is not None
+    known: dict[tuple[torch.device, torch.dtype], Tensor] = {}
+    """What is added to the frames of a video, which is the same in all calls."""
 
     def add(_convolution: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
         if not motion.active:
             return output
-        layout = layout_of(output.shape[0])
-        added = image.convolved(kernel.to(image.latents.device, output.dtype)).to(output.device)
-        return output + layout.to_rows(layout.of_video(added))
+        layout, place = layout_of(output.shape[0]), (output.device, output.dtype)
+        if place not in known:
+            known[place] = image.convolved(kernel.to(image.latents.device, output.dtype)).to(output.device)
+        return output + layout.to_rows(layout.of_video(known[place]))
 
     return inside(unet.input_blocks[0], nn.Conv2d).register_forward_hook(add).remove
 

@@ -53,6 +53,12 @@ class StepWindows:
             total += flat.index_select(1, index).mul_(weight.view(-1, *[1] * (flat.ndim - 2)))
         return total
 
+    def to(self, device: torch.device) -> StepWindows:
+        """Returns the same windows with their tensors on a device, so that none is copied to it where they are used."""
+        moved = StepWindows(self.frames.to(device), self.weights.to(device))
+        vars(moved)["by_frame"] = tuple(part.to(device) for part in self.by_frame)
+        return moved
+
     @cached_property
     def by_frame(self) -> tuple[Tensor, Tensor]:
         """Where each frame is in the flattened windows, and its weight there: both `(most windows of a frame, frames)`.

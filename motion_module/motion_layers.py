@@ -69,6 +69,8 @@ class Motion:
         self._mask = mask
         self._image = image
         self._rests = rests
+        self._given: dict[tuple[tuple[float, ...], torch.device], Tensor] = {}
+        """Numbers of the frames, where they are used: each is copied once, and not for each layer."""
 
     @property
     def modules(self) -> tuple[MotionModule, ...]:
@@ -93,7 +95,7 @@ class Motion:
         strength = self._strength.at(block, self._progress())
         if not self.active or strength.effect == 0:
             return x
-        scale, effect = _of_clips(strength.scale, x, layout), _of_clips(strength.effect, x, layout)
+        scale, effect = (self._of_clips(number, x, layout) for number in (strength.scale, strength.effect))
         if isinstance(effect, Tensor):
             effect = layout.to_rows(effect).view(-1, 1, 1, 1)
         first = self._first(block, x, layout, scale)
@@ -106,6 +108,14 @@ class Motion:
         second = self._residual(self.second.module, block, x, layout, scale)
         both = (1 - self.second.weight) * first + self.second.weight * second
         return x + self._masked(_times(effect, both), layout)
+
+    def _of_clips(self, number: PerFrame, x: Tensor, layout: RowLayout) -> float | Tensor:
+        """Returns the numbers of the frames of each clip, `(clips, frames)` in float32; one number for all stays as it is."""
+        if not isinstance(number, tuple):
+            return number
+        if (key := (number, x.device)) not in self._given:
+            self._given[key] = torch.tensor(number, device=x.device)
+        return layout.of_video(self._given[key])
 
     def _first(self, block: str, x: Tensor, layout: RowLayout, scale: Scale) -> Tensor:
         """Returns what the layer of the first module adds, with what its image encoder adds before it."""
@@ -141,11 +151,6 @@ def _index(device: torch.device) -> int:
     if device.index is None and device.type == "cuda":
         return torch.cuda.current_device()
     return device.index or 0
-
-
-def _of_clips(number: PerFrame, x: Tensor, layout: RowLayout) -> float | Tensor:
-    """Returns the numbers of the frames of each clip, `(clips, frames)` in float32; one number for all stays as it is."""
-    return layout.of_video(torch.tensor(number, device=x.device)) if isinstance(number, tuple) else number
 
 
 def _times(factor: float | Tensor, x: Tensor) -> Tensor:

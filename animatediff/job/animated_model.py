@@ -88,6 +88,8 @@ class AnimatedModel:
         self._undo = ExitStack()
         self.acting = Acting(plan.frames)
         self._speed = Speed(p, plan, self._step)
+        self._on_device: tuple[StepWindows, StepWindows] | None = None
+        """The windows of a step, and the same with their tensors on the device that computes."""
         self._windowed: WindowedUNet | None = None
         """Splits UNet calls into calls for windows, while it is applied."""
         rows_in_ram = max(CONDITIONS * plan.windows.attended_frames // FEWER_IN_RAM, 1)
@@ -387,7 +389,10 @@ class AnimatedModel:
         return self._step_windows if self._plan.attention_is_windowed else None
 
     def _step_windows(self) -> StepWindows:
-        return self._windows.at(self._speed.window_step())
+        windows = self._windows.at(self._speed.window_step())
+        if self._on_device is None or self._on_device[0] is not windows:
+            self._on_device = windows, windows.to(devices.device)  # once for all calls and layers of a step
+        return self._on_device[1]
 
     def progress(self) -> float:
         """The fraction of the sampler's steps that is done, between 0 and 1."""

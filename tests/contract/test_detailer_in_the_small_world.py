@@ -20,7 +20,6 @@ FRAMES, SIDE = 16, 128
 SCENES = [
     ("red circle", "moving left on a blue background"),
     ("yellow star", "moving right on a purple background"),
-    ("white triangle", "moving up on a green background"),
 ]
 SMALL = {"width": SIDE, "height": SIDE, "cfg_scale": CFG_SCALE, "sampler_name": "DDIM", "seed": 1}
 STEPS = 12
