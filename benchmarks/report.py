@@ -58,9 +58,8 @@ def rows_of(extension: Path, options: argparse.Namespace) -> dict[str, str]:
     ]
     light = ["--speed", "Fast"] if options.speed and of_ours else []
     rows = {}
-    for frames, more in (("16", []), ("64, in windows of 16 that overlap by 4", WINDOWS)):
-        found = run("step_time.py", *common, *more, *light)
-        rows |= of_step(f"a sampling step of {frames} frames", found)
+    for clip, more in (("16 frames", []), ("64 frames in windows of 16 that overlap by 4", WINDOWS)):
+        rows |= of_step(f"a sampling step of {clip}", run("step_time.py", *common, *more, *light))
     memory = run("job_memory.py", "--host", options.host, "--size", str(options.size), "--extension", str(extension))
     if memory:
         peaks, after = memory["peaks"], memory["after"]
