@@ -71,7 +71,7 @@ def main() -> None:
 
     on_cuda = options.host == "embedded" and torch.cuda.is_available()
     subprocess.run([sys.executable, "-m", "demo.weights", weights_dir()], cwd=ROOT, check=True)
-    more = ["--no-half"] if options.fp32 and on_cuda else []
+    more = ["--dtype", "float32"] if options.fp32 and on_cuda else []
     with (
         tempfile.TemporaryDirectory() as folder,
         HOSTS[options.host](Path(folder), [options.extension.resolve()], more, options=SETTINGS) as server,

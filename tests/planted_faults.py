@@ -29,6 +29,12 @@ class Mutation:
     """Where it must be seen: a file below `tests`, or a test in it."""
 
 
+RESIDUAL = """        if any(weight.dtype != x.dtype or not same_device(weight.device, device) for weight in weights):
+            layer.to(device, x.dtype)
+        windows = self._step_windows() if self._step_windows else None
+        return layer.residual(x, layout, scale, windows, self.camera.in_layer(block, x, layout) if self.camera else None)"""
+"""Of `motion_module/motion_layers.py`."""
+
 MUTATIONS = (
     Mutation(
         "windows that did not fit into memory are left out",
@@ -1333,6 +1339,41 @@ MUTATIONS = (
         "p.image_mask = _picture(masks[0])",
         "p.image_mask = flattened(_picture(masks[0]), background())",
         "host/test_batch_tab.py",
+    ),
+    Mutation(
+        "motion layers compute in single precision whatever the UNet's",
+        "motion_module/motion_layers.py",
+        RESIDUAL,
+        RESIDUAL.replace("x.dtype", "torch.float32") + ".to(x)",
+        "contract/test_half_precision.py::test_no_tensor_has_another_dtype_or_device",
+    ),
+    Mutation(
+        "motion layers compute in bfloat16 whatever the UNet's precision",
+        "motion_module/motion_layers.py",
+        RESIDUAL,
+        RESIDUAL.replace("x.dtype", "torch.bfloat16") + ".to(x)",
+        "contract/test_half_precision.py::test_a_clip_is_as_near_to_single_precision_as_plain_pictures",
+    ),
+    Mutation(
+        "a mask makes what motion layers add a tensor of single precision",
+        "motion_module/motion_mask.py",
+        "self._by_size[size].to(x)",
+        "self._by_size[size].to(x.device)",
+        "contract/test_half_precision.py",
+    ),
+    Mutation(
+        "motion effects of frames make what motion layers add a tensor of single precision",
+        "motion_module/motion_layers.py",
+        "return (factor * x).to(x.dtype)",
+        "return factor * x",
+        "contract/test_half_precision.py",
+    ),
+    Mutation(
+        "SparseCtrl's pictures stay in single precision",
+        "motion_module/sparse_control.py",
+        "self.pictures_of(*x.shape[2:]).to(x.device, x.dtype)",
+        "self.pictures_of(*x.shape[2:]).to(x.device)",
+        "contract/test_half_precision.py",
     ),
 )
 

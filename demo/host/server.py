@@ -25,6 +25,7 @@ from demo.host import page, startup
 
 UNSUPPORTED = {"mask": "masks", "infotext": "infotexts in requests"}
 """The fields of a request that the embedded host does not support, each with a description for the error."""
+DTYPES = ("float32", "float16", "bfloat16")
 
 
 def serve(
@@ -272,10 +273,10 @@ def main() -> None:
     parser.add_argument("--port", type=int)
     parser.add_argument("--api-auth", help="USER:PASSWORD for the routes of extensions; the host's own routes need none")
     parser.add_argument("--gradio-auth", help="USER:PASSWORD for the page and the routes of extensions")
-    parser.add_argument("--no-half", action="store_true", help="use single precision on CUDA too")
+    parser.add_argument("--dtype", choices=DTYPES, help="of the model: by default, float16 on CUDA and float32 elsewhere")
     options = parser.parse_args()
     data_dir = options.data_dir.absolute()
-    startup.start(data_dir, options.ckpt_dir.absolute(), data_dir / options.lora_dir, no_half=options.no_half)
+    startup.start(data_dir, options.ckpt_dir.absolute(), data_dir / options.lora_dir, dtype=options.dtype)
     serve(options.port, api_auth=options.api_auth, gradio_auth=options.gradio_auth)
 
 

@@ -13,24 +13,31 @@ from typing import Any
 
 import gradio
 
+from demo.host import half_on_cpu
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 PARTS_OF_TORCHVISION = ("torchvision", "torchvision.transforms", "torchvision.transforms.functional")
 
 
 def start(
-    data_dir: Path, ckpt_dir: Path, lora_dir: Path, settings: Mapping[str, Any] | None = None, no_half: bool = False
+    data_dir: Path, ckpt_dir: Path, lora_dir: Path, settings: Mapping[str, Any] | None = None, dtype: str | None = None
 ) -> None:
-    """Loads settings, checkpoint and extensions. `settings` override saved ones. Call it only once."""
+    """Loads settings, checkpoint and extensions. Call it only once.
+
+    `settings` override saved ones. `dtype`: the name of the model's; by default, float16 on CUDA and float32 elsewhere.
+    """
     sys.path[:0] = [str(HERE / "webui"), str(ROOT)]
     make_k_diffusion_importable()
     with contextlib.redirect_stdout(io.StringIO()):  # LDM prints that xformers is missing
         importlib.import_module("ldm.modules.diffusionmodules.model")
     from modules.shared_cmd_options import cmd_opts
 
-    vars(cmd_opts).update(no_half=no_half, data_dir=str(data_dir), ckpt_dir=str(ckpt_dir), lora_dir=str(lora_dir))
-    from modules import script_callbacks, scripts, sd_models, shared
+    vars(cmd_opts).update(dtype=dtype, data_dir=str(data_dir), ckpt_dir=str(ckpt_dir), lora_dir=str(lora_dir))
+    from modules import devices, script_callbacks, scripts, sd_models, shared
 
+    if devices.device == devices.cpu and devices.dtype in half_on_cpu.HALF:
+        half_on_cpu.make_fast()
     shared.opts.load(shared.config_filename)
     shared.opts.data.update(settings or {})
     sd_models.list_models()

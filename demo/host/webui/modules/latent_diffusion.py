@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from ldm.modules import attention
 from ldm.modules.diffusionmodules import model as autoencoder
-from ldm.modules.diffusionmodules import openaimodel
+from ldm.modules.diffusionmodules import openaimodel, util
 from ldm.modules.diffusionmodules.openaimodel import UNetModel
 from modules import devices
 from modules.sd_hijack_clip import FrozenCLIPEmbedderWithCustomWordsBase
@@ -26,6 +26,7 @@ class DiffusionWrapper(nn.Module):
     def __init__(self, **unet: Any) -> None:
         super().__init__()
         self.diffusion_model = UNetModel(**unet)
+        self.diffusion_model.dtype = devices.dtype
 
     def forward(self, x: torch.Tensor, t: torch.Tensor, c_crossattn: list[torch.Tensor]) -> torch.Tensor:
         return self.diffusion_model(x, t, context=torch.cat(c_crossattn, dim=1))
@@ -75,13 +76,13 @@ class LatentDiffusion(nn.Module):
     def decode_first_stage(self, latents: torch.Tensor) -> torch.Tensor:
         """Returns pictures `(rows, 3, height, width)` between -1 and 1. Decodes one at a time to save memory."""
         vae = self.first_stage_model
-        scaled = (latents / self.scale_factor).to(devices.dtype)
+        scaled = (latents / self.scale_factor).to(devices.dtype_vae)
         return torch.cat([vae.decoder(vae.post_quant_conv(row[None])) for row in scaled]).float()
 
     def encode_first_stage(self, pictures: torch.Tensor) -> torch.Tensor:
         """Returns latents of pictures between -1 and 1, sampled from the encoder with torch's global generator."""
         vae = self.first_stage_model
-        moments = torch.cat([vae.quant_conv(vae.encoder(row[None])) for row in pictures.to(devices.dtype)])
+        moments = torch.cat([vae.quant_conv(vae.encoder(row[None])) for row in pictures.to(devices.dtype_vae)])
         mean, log_variance = moments.float().chunk(2, dim=1)
         spread = torch.exp(0.5 * log_variance.clamp(-30, 20))
         return self.scale_factor * (mean + spread * torch.randn(mean.shape).to(mean))
@@ -121,6 +122,13 @@ class _TorchOfUNet:
         return torch.cat([upward, skip], *args, **kwargs)
 
 
+def _timestep_embedding(timesteps: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    """LDM's embedding of timesteps, which it computes in single precision, in the dtype of the UNet."""
+    return util.timestep_embedding(timesteps, *args, **kwargs).to(devices.dtype)
+
+
 openaimodel.th = _TorchOfUNet()
+openaimodel.timestep_embedding = _timestep_embedding
+util.GroupNorm32.forward = nn.GroupNorm.forward  # LDM's gives weights of half precision an input of single precision
 attention.CrossAttention.forward = _attend
 autoencoder.AttnBlock.forward = _attend_pixels

@@ -260,8 +260,7 @@ def _process_images_inner(p: StableDiffusionProcessing) -> Processed:
     p.setup_prompts()
     p.setup_seeds()
     p.scripts.process(p)
-    with devices.autocast():
-        p.init(p.all_prompts, p.all_seeds, p.all_subseeds)
+    p.init(p.all_prompts, p.all_seeds, p.all_subseeds)
     sd_unet.apply_unet()
     if state.job_count == -1:
         state.job_count = p.n_iter
@@ -309,21 +308,20 @@ def _make_batch(p: StableDiffusionProcessing, n: int, finished: list[Image.Image
 
 def _sampled(p: StableDiffusionProcessing) -> torch.Tensor:
     """Returns pictures `(rows, 3, height, width)` between 0 and 1."""
-    with devices.autocast():
-        p.setup_conds()
-        sd_models.apply_alpha_schedule_override(shared.sd_model, p)
-        samples = p.sample(
-            conditioning=p.c,
-            unconditional_conditioning=p.uc,
-            seeds=p.seeds,
-            subseeds=p.subseeds,
-            subseed_strength=p.subseed_strength,
-            prompts=p.prompts,
-        )
-        held = scripts.PostSampleArgs(samples)
-        p.scripts.post_sample(p, held)
-        samples = held.samples
-        decoded = samples if isinstance(samples, DecodedSamples) else shared.sd_model.decode_first_stage(samples)
+    p.setup_conds()
+    sd_models.apply_alpha_schedule_override(shared.sd_model, p)
+    samples = p.sample(
+        conditioning=p.c,
+        unconditional_conditioning=p.uc,
+        seeds=p.seeds,
+        subseeds=p.subseeds,
+        subseed_strength=p.subseed_strength,
+        prompts=p.prompts,
+    )
+    held = scripts.PostSampleArgs(samples)
+    p.scripts.post_sample(p, held)
+    samples = held.samples
+    decoded = samples if isinstance(samples, DecodedSamples) else shared.sd_model.decode_first_stage(samples)
     return torch.clamp((torch.stack(list(decoded)).float() + 1) / 2, 0, 1)
 
 

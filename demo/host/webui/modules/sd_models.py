@@ -124,7 +124,9 @@ def _load_weights(model: LatentDiffusion, info: CheckpointInfo) -> None:
         )
     model.load_state_dict(weights, strict=False)
     signal = weights.get("alphas_cumprod", model.trained_alphas_cumprod).float()
-    model.to(devices.device, devices.dtype)
+    model.to(devices.device)
+    for part in (model.model, model.cond_stage_model):
+        part.to(devices.dtype)
     model.alphas_cumprod = signal.to(devices.device)
     model.alphas_cumprod_original = model.alphas_cumprod
     model.sd_checkpoint_info = info

@@ -13,5 +13,5 @@ cmd_opts = Namespace(
     gradio_auth_path=None,
     webui_is_non_local=False,
     hide_ui_dir_config=False,
-    no_half=False,
+    dtype=None,
 )

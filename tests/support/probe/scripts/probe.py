@@ -45,6 +45,7 @@ class ProbeScript(scripts.Script):
 def disarm_all() -> None:
     """Undoes whatever is armed; called when the WebUI reloads its scripts."""
     routes.recorder.disarm()
+    routes.dtypes.arm(False)
     routes.fault.disarm()
     routes.full_memory.disarm()
     routes.same_noise.arm(False)

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from webui_probe.bypass import Bypass, WrappedBlock
 from webui_probe.digests import checkpoint_digests, unet_digests
+from webui_probe.dtypes import Dtypes
 from webui_probe.identity import Identity
 from webui_probe.recorder import Recorder
 from webui_probe.reference import EffectiveWeights, LentSchedule, Reference, cameras, differences
@@ -53,6 +54,7 @@ bypass = Bypass()
 wrapped_block = WrappedBlock()
 reference = Reference()
 effective_weights = EffectiveWeights()
+dtypes = Dtypes()
 
 
 class RecordBody(BaseModel):
@@ -183,6 +185,13 @@ def post_record(body: RecordBody) -> dict[str, Any]:
     else:
         recorder.disarm()
     return {"armed": recorder.armed}
+
+
+def post_dtypes(body: SwitchBody) -> dict[str, list[str]]:
+    """Begins to collect dtypes, or ends it and returns those that were found."""
+    with call_queue.queue_lock:
+        dtypes.arm(body.on)
+        return dtypes.report()
 
 
 def post_seed(body: SeedBody) -> dict[str, Any]:
@@ -350,6 +359,7 @@ def add_routes(_demo: Any, app: FastAPI) -> None:
     }
     post_routes = {
         "record": post_record,
+        "dtypes": post_dtypes,
         "seed": post_seed,
         "same-noise": post_same_noise,
         "schedule": post_schedule,
