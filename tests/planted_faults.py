@@ -58,10 +58,24 @@ MUTATIONS = (
         "method/test_lack_of_memory.py",
     ),
     Mutation(
-        "motion layers stay where the frames wait",
-        "animatediff/job/animated_model.py",
-        "waiting = self._on_demand.begun or (",
-        "waiting = (",
+        "PIA's image is convolved anew in each call",
+        "motion_module/attach.py",
+        "if place not in known:",
+        "if True:",
+        "method/test_devices.py",
+    ),
+    Mutation(
+        "numbers of frames are copied to the device for each layer",
+        "motion_module/motion_layers.py",
+        "if (key := (number, x.device)) not in self._given:",
+        "if key := (number, x.device):",
+        "method/test_devices.py",
+    ),
+    Mutation(
+        "motion layers stay on the CPU",
+        "motion_module/motion_layers.py",
+        "            layer.to(device, x.dtype)\n        windows",
+        "            layer.to(dtype=x.dtype)\n        windows",
         "method/test_devices.py",
     ),
     Mutation(
