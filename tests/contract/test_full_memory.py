@@ -10,19 +10,27 @@ import pytest
 from support.animation import FRAMES, animate, difference, frames_of, info_of
 from support.pictures import pictures_of
 
-WAITED = "The GPU had too little memory for all frames at once, so that they waited in RAM, which is slower."
+WAITED = (
+    "The GPU had too little memory for all frames at once, so that they waited in RAM, which is slower. Set a smaller width and "
+    "height, or a smaller Context length (batch_size), to avoid it."
+)
 IN_VAIN = "The GPU has too little memory for this video, even with frames that wait in RAM. Set a smaller width and height"
 LONG = {"video_length": 6, "batch_size": 4, "overlap": 1}
 
 
 @contextmanager
 def memory_for(host, rows):
-    """While open, the UNet has memory for some rows. `animate` makes calls of 8 rows, or of 12 in LONG."""
+    """While open, the UNet has memory for some rows. `animate` makes calls of 8 rows, or of 12 in LONG.
+
+    Afterwards no unfinished video is left: one that ended for lack of memory could be resumed.
+    """
     host.post("/probe/v1/full-memory", {"rows": rows}).raise_for_status()
     try:
         yield
     finally:
         host.post("/probe/v1/full-memory", {}).raise_for_status()
+        for video in host.get("/animatediff/v1/unfinished").json():
+            host.delete(f"/animatediff/v1/unfinished/{video['key']}")
 
 
 def warnings_of(answer):
