@@ -378,10 +378,11 @@ class AnimatedModel:
         """Returns what the user should know about how the video was sampled."""
         if not self._on_demand.begun:
             return []
-        return [
-            "The GPU had too little memory for all frames at once, so that they waited in RAM, which is slower. Set a smaller width "
-            "and height, or a smaller Context length (batch_size), to avoid it."
-        ]
+        note = (
+            "The GPU had too little memory for all frames at once, so that they waited in RAM, which is slower. Set a smaller "
+            "width and height, or a smaller Context length (batch_size), to avoid it."
+        )
+        return [note]
 
     def _step(self) -> int:
         """The running sampler's step, from 0. Some samplers take two for one of the WebUI's."""

@@ -11,8 +11,8 @@ from support.animation import FRAMES, animate, difference, frames_of, info_of
 from support.pictures import pictures_of
 
 WAITED = (
-    "The GPU had too little memory for all frames at once, so that they waited in RAM, which is slower. Set a smaller width and "
-    "height, or a smaller Context length (batch_size), to avoid it."
+    "The GPU had too little memory for all frames at once, so that they waited in RAM, which is slower. Set a smaller "
+    "width and height, or a smaller Context length (batch_size), to avoid it."
 )
 IN_VAIN = "The GPU has too little memory for this video, even with frames that wait in RAM. Set a smaller width and height"
 LONG = {"video_length": 6, "batch_size": 4, "overlap": 1}
