@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 import torch
 
+if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 9):
+    pytest.skip("tensors of a second device need torch 2.9", allow_module_level=True)
+
 from support.card_cases import CASES
 
-pytestmark = pytest.mark.skipif(
-    tuple(map(int, torch.__version__.split(".")[:2])) < (2, 9), reason="tensors of a second device need torch 2.9"
-)
 ROOT = Path(__file__).resolve().parents[2]
 IN_RAM = {"frames in ram", "frames in ram on demand", "light steps with features in ram", "blocks that come and go"}
 """What copies features, or weights, in every call: that is its purpose."""
