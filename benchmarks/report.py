@@ -46,22 +46,14 @@ def main() -> None:
 def rows_of(extension: Path, options: argparse.Namespace) -> dict[str, str]:
     """Returns the figures of an extension by what they are."""
     of_ours = extension == ROOT
-    common = [
-        "--host",
-        options.host,
-        "--size",
-        str(options.size),
-        "--rounds",
-        str(options.rounds),
-        "--extension",
-        str(extension),
-    ]
+    common = ["--host", options.host, "--size", str(options.size), "--extension", str(extension)]
     light = ["--speed", "Fast"] if options.speed and of_ours else []
     rows = {}
     for clip, more in (("16 frames", []), ("64 frames in windows of 16 that overlap by 4", WINDOWS)):
-        rows |= of_step(f"a sampling step of {clip}", run("step_time.py", *common, *more, *light))
-    memory = run("job_memory.py", "--host", options.host, "--size", str(options.size), "--extension", str(extension))
-    if memory:
+        rows |= of_step(
+            f"a sampling step of {clip}", run("step_time.py", *common, "--rounds", str(options.rounds), *more, *light)
+        )
+    if memory := run("job_memory.py", *common):
         peaks, after = memory["peaks"], memory["after"]
         rows["peak memory of 256 frames, of that of 64"] = f"{peaks['256'] / peaks['64']:.3f}"
         rows[f"memory after {len(after)} clips, of that after 6"] = f"{after[-1] / after[5]:.3f}"

@@ -147,16 +147,17 @@ def _add_condition_image(unet: Any, image: ConditionImage, motion: Motion, layou
     """Adds a condition image to the output of the UNet's first convolution. Returns a function that undoes it."""
     kernel = motion.module.condition_kernel
     assert kernel is not None
-    known: dict[tuple[torch.device, torch.dtype], Tensor] = {}
-    """What is added to the frames of a video, which is the same in all calls."""
+    kernels: dict[torch.dtype, Tensor] = {}
+    """The kernel where the image is: it is copied once, and not for each call. What it makes of a long clip is not kept."""
 
     def add(_convolution: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
         if not motion.active:
             return output
-        layout, place = layout_of(output.shape[0]), (output.device, output.dtype)
-        if place not in known:
-            known[place] = image.convolved(kernel.to(image.latents.device, output.dtype)).to(output.device)
-        return output + layout.to_rows(layout.of_video(known[place]))
+        layout = layout_of(output.shape[0])
+        if output.dtype not in kernels:
+            kernels[output.dtype] = kernel.to(image.latents.device, output.dtype)
+        added = image.convolved(kernels[output.dtype]).to(output.device)
+        return output + layout.to_rows(layout.of_video(added))
 
     return inside(unet.input_blocks[0], nn.Conv2d).register_forward_hook(add).remove
 

@@ -48,7 +48,7 @@ class OffloadOnDemand:
     """Has frames wait in RAM from the first UNet call on that finds too little memory on the GPU. That call is made again.
 
     `rows`: how many rows a layer has at once then. `device`: where layers run. `allowed`: from the latents of the call,
-    returns whether frames can wait in RAM.
+    `(rows, channels, height, width)`, returns whether frames can wait in RAM.
     """
 
     def __init__(self, rows: int, device: torch.device, allowed: Callable[[Tensor], bool]) -> None:

@@ -10,14 +10,13 @@ import torch
 LEFT_FREE = 0.25
 """The fraction of the free memory that is never used. Some drivers continue in RAM once a GPU is full, which is very slow."""
 
+FULL = ("out of memory", "not enough GPU video memory", "ALLOC_FAILED")
+"""What errors say that are not torch's own for a full memory: those of Apple's GPUs, of DirectML, and of NVIDIA's libraries."""
+
 
 def memory_of(device: torch.device) -> tuple[int, int]:
     """Returns the free and the total bytes of a CUDA device. Older versions of torch need the index of the device."""
     return torch.cuda.mem_get_info(torch.cuda.current_device() if device.index is None else device.index)
-
-
-FULL = ("out of memory", "not enough GPU video memory", "ALLOC_FAILED")
-"""What the errors of GPUs say that raise no error of torch's own: those of Apple, DirectML, and NVIDIA's libraries."""
 
 
 def is_lack_of_memory(error: BaseException) -> bool:

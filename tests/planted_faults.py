@@ -58,9 +58,9 @@ MUTATIONS = (
         "method/test_lack_of_memory.py",
     ),
     Mutation(
-        "PIA's image is convolved anew in each call",
+        "PIA's kernel is copied to the device in each call",
         "motion_module/attach.py",
-        "if place not in known:",
+        "if output.dtype not in kernels:",
         "if True:",
         "method/test_devices.py",
     ),

@@ -73,21 +73,18 @@ class OnCard(TorchDispatchMode):
     def __torch_dispatch__(self, function: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         result = _computed(function, args, kwargs)
-        if (
-            _copies(function)
-            and isinstance(result, Tensor)
-            and result.device.type != args[-1 if _into(function) else 0].device.type
-        ):
+        if _copies(function) and _device_of(result) != _device_of(args[1 if _into(function) else 0]):
             self.copies.append((result.device.type, tuple(result.shape)))
         return result
 
 
 def _computed(function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    """Returns what an operation computes, on the device of its arguments. Raises MixedDevices where CUDA would refuse them."""
     given: list[Tensor] = []
     inner = _held(args, given), {name: _held(value, given) for name, value in kwargs.items()}
     where = {_device_of(tensor) for tensor in given if tensor.ndim or isinstance(tensor, CardTensor)}
     asked = kwargs.get("device")
-    if len(where) > 1 and not _copies(function) and "index" not in function.overloadpacket.__name__:
+    if len(where) > 1 and not _copies(function) and not _takes_indices_of_the_cpu(function):
         raise MixedDevices(f"{function}: {[(_device_of(tensor), tuple(tensor.shape)) for tensor in given]}")
     on_card = torch.device(asked).type == card().type if asked is not None else _first_device(given) == card().type
     if asked is not None:
@@ -123,6 +120,11 @@ def _first_device(given: list[Tensor]) -> str:
 
 def _copies(function: Any) -> bool:
     return function.overloadpacket in (torch.ops.aten._to_copy, torch.ops.aten.copy_)
+
+
+def _takes_indices_of_the_cpu(function: Any) -> bool:
+    """Whether CUDA takes indices of the CPU: in `x[i]`, but not in `index_select` or `gather`."""
+    return function.overloadpacket in (torch.ops.aten.index, torch.ops.aten.index_put_)
 
 
 def _into(function: Any) -> bool:
